@@ -1,0 +1,79 @@
+"""A small resumable job, and a worker process for it.
+
+The spec says `steps` (how many), `pause` (seconds for each), `beats` (false: hang without a word), `die` (kill itself
+before the claim's first beat). Each step appends its number and the attempt that made it.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from typing import Literal
+
+import redis
+
+from worker import store
+from worker.queue import TuneWorker, horse
+from worker.store import Status, Verdict
+
+FUNCTION = "tests.store.toy.run"
+
+
+def run(job_id: str) -> None:
+    here = horse()
+    claim = store.run(here.client, store.claim(job_id, here.owner, lease=here.lease))
+    if claim is None:
+        return
+    spec = json.loads(claim.spec)
+    done = int(claim.checkpoint or 0)
+    if claim.cancelled:
+        _end(here.client, job_id, claim.attempt, Status.CANCELLED, "cancelled", done)
+        return
+    if spec.get("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    while not spec.get("beats", True):
+        time.sleep(60)
+    while done < spec.get("steps", 1):
+        time.sleep(spec.get("pause", 0.0))
+        done += 1
+        step = json.dumps({"step": done, "attempt": claim.attempt}).encode()
+        beat = store.beat(
+            job_id,
+            claim.attempt,
+            progress=json.dumps({"iteration": done}).encode(),
+            elapsed=claim.elapsed,
+            checkpoint=str(done).encode(),
+            steps=[step],
+            steps_before=done - 1,
+        )
+        verdict = store.run(here.client, beat)
+        if verdict is Verdict.FENCED:
+            return
+        if verdict is Verdict.CANCEL and not spec.get("deaf"):
+            _end(here.client, job_id, claim.attempt, Status.CANCELLED, "cancelled", done)
+            return
+    _end(here.client, job_id, claim.attempt, Status.SUCCEEDED, "converged", done)
+
+
+def conclude(client: redis.Redis, job_id: str, attempt: int, reason: Literal["cancelled", "max_seconds"]) -> None:
+    claim = store.run(client, store.held(job_id, attempt))
+    if claim is not None:
+        status = Status.CANCELLED if reason == "cancelled" else Status.SUCCEEDED
+        _end(client, job_id, attempt, status, reason, int(claim.checkpoint or 0))
+
+
+def _end(client: redis.Redis, job_id: str, attempt: int, status: Status, reason: str, done: int) -> None:
+    document = json.dumps({"steps": done, "attempt": attempt}).encode()
+    store.run(client, store.finish(job_id, attempt, status, stop_reason=reason, result=document))
+
+
+def main(url: str, lease: float, burst: bool) -> None:
+    logging.basicConfig(level=logging.INFO)
+    worker = TuneWorker(connection=store.connect(url), conclude=conclude, lease=lease, function=FUNCTION)
+    worker.work(burst=burst)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], float(sys.argv[2]), burst=False)

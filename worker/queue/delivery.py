@@ -1,0 +1,61 @@
+"""What is put into RQ's queue, and who puts it there again when it was lost."""
+
+import logging
+from typing import Final
+
+import redis
+import rq
+from rq.serializers import JSONSerializer
+
+from worker import store
+from worker.store import Command
+
+JOB: Final = "worker.jobs.run_job"
+"""The function that a work-horse runs, by its dotted name: who delivers a job need not be able to run it."""
+FAILURE_TTL: Final = 3600
+"""Seconds; for RQ's own record, should RQ ever fail one."""
+
+log = logging.getLogger(__name__)
+
+
+class _Recorder(rq.Queue):
+    """A queue that makes no round trip of its own."""
+
+    def get_redis_server_version(self) -> tuple[int, int, int]:
+        """Return a version that has every command RQ chooses by version."""
+        return (7, 0, 0)
+
+
+_offline: Final = redis.Redis()  # never connected: its pipelines only record
+_recorder: Final = _Recorder(store.QUEUE, connection=_offline, serializer=JSONSerializer)
+
+
+def delivery(job_id: str, *, at_front: bool = False, function: str = JOB) -> tuple[Command, ...]:
+    """Record, without any I/O, the commands with which RQ would put a job into the queue."""
+    with _offline.pipeline() as pipeline:
+        _recorder.enqueue_call(
+            function,
+            args=(job_id,),
+            timeout=-1,  # the store's limits rule
+            result_ttl=0,
+            failure_ttl=FAILURE_TTL,
+            description=job_id,
+            job_id=job_id,
+            at_front=at_front,
+            pipeline=pipeline,
+        )
+        return tuple(words for words, _ in pipeline.command_stack)
+
+
+def reconcile(client: redis.Redis, lease: float = store.LEASE, *, function: str = JOB) -> int:
+    """Deliver again what was lost; returns the number of jobs delivered. To be called every 2 s or so, by anybody.
+
+    Raises: `RedisError`.
+    """
+    lost = store.run(client, store.overdue(lease=lease))
+    made = 0
+    for job_id in lost:
+        made += store.run(client, store.redeliver(job_id, delivery(job_id, at_front=True, function=function)))
+    if made:
+        log.warning("delivered %d lost jobs again", made)
+    return made

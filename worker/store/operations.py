@@ -1,0 +1,223 @@
+"""The moves of a job: submit, claim, beat, finish, cancel and what happens when somebody dies in between."""
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Final
+
+from worker.store import keys, scripts
+from worker.store.driver import Argument, Command, Operation
+from worker.store.lifecycle import Status
+from worker.store.records import Admission, Claim, Deletion, Hold, Submission, Verdict, Watch
+
+LEASE: Final = 8.0
+"""Seconds after which a worker that gives no sign is taken for lost."""
+RETENTION: Final = 7 * 86400.0
+"""Seconds for which a job is kept after its end."""
+CHECK: Final = 30.0
+"""Seconds after which the reconciler looks whether a queued job is really in the queue."""
+PATIENCE: Final = 5.0
+"""Seconds that may pass between the pop of a job and its claim."""
+MAX_CLAIMS: Final = 3
+"""Claims without a checkpoint in between after which a job is taken for the one that kills its workers."""
+WORKER_LOST: Final = json.dumps(
+    {
+        "code": "worker-lost",
+        "title": "The worker was lost repeatedly",
+        "detail": f"{MAX_CLAIMS} attempts in a row ended without any progress: the process was killed each time, "
+        "most often because it ran out of memory.",
+    }
+).encode()
+
+
+def submit(
+    submission: Submission, delivery: Sequence[Command], *, max_queued: int | None = None
+) -> Operation[Admission]:
+    """Create a job and put it into the queue, in one step.
+
+    `EXISTS` leaves the job that has this id as it is; `FULL` means that `max_queued` ids wait already. A resend of the
+    same operation answers `CREATED` again and creates nothing.
+    """
+    fields: tuple[Argument, ...] = (
+        *("spec", submission.spec),
+        *("labels", json.dumps(submission.labels)),
+        *("fingerprint", submission.fingerprint),
+        *("seconds", submission.seconds),
+        *("request_id", submission.request_id),
+        *("traceparent", submission.traceparent),
+        *("attempt", 0),
+    )
+    most = "" if max_queued is None else max_queued
+    nonce = uuid.uuid4().hex
+    (reply,) = yield _script(
+        scripts.SUBMIT, submission.id, nonce, most, CHECK, submission.data, len(fields), *fields, *_words(delivery)
+    )
+    return Admission(reply.decode())
+
+
+def popped(job_id: str) -> Operation[int]:
+    """Note that a worker has taken a job out of the queue, and return the job's last attempt (0: none, or unknown)."""
+    _, attempt = yield (("LREM", keys.INTERMEDIATE_LIST, 1, job_id), ("HGET", keys.JOB + job_id, "attempt"))
+    return int(attempt or 0)
+
+
+def claim(
+    job_id: str,
+    owner: str,
+    *,
+    lease: float = LEASE,
+    max_claims: int = MAX_CLAIMS,
+    lost: bytes = WORKER_LOST,
+    retention: float = RETENTION,
+) -> Operation[Claim | None]:
+    """Take a job for `owner`, a name used for one claim only. `None`: there is nothing to do, skip this delivery.
+
+    After `max_claims` claims without progress the job fails with the error `lost` (JSON). A cancelled job without a
+    checkpoint ends here; with one, the claim says `cancelled`.
+    """
+    (reply,) = yield _script(scripts.CLAIM, job_id, owner, lease, max_claims, retention, lost)
+    return None if reply is None else _claim(job_id, reply)
+
+
+def held(job_id: str, attempt: int) -> Operation[Claim | None]:
+    """Read again what the attempt was given, with the newest checkpoint; `None` when the job is no longer its own."""
+    (reply,) = yield _script(scripts.HELD, job_id, attempt)
+    return None if reply is None else _claim(job_id, reply)
+
+
+def beat(
+    job_id: str,
+    attempt: int,
+    *,
+    progress: bytes,
+    elapsed: float,
+    checkpoint: bytes | None = None,
+    steps: Sequence[bytes] = (),
+    steps_before: int = 0,
+) -> Operation[Verdict]:
+    """Save progress and extend the lease. `elapsed`: seconds of running time over all attempts.
+
+    `steps` are the JSON records of the steps since the last checkpoint, `steps_before` the number stored before them.
+    Raises: `ValueError` for steps without a checkpoint, since a resumed attempt would store them again.
+    """
+    if steps and checkpoint is None:
+        raise ValueError("steps are stored with the checkpoint that follows them")
+    state = (1, checkpoint) if checkpoint is not None else (0, b"")
+    (reply,) = yield _script(scripts.BEAT, job_id, attempt, elapsed, progress, *state, steps_before, len(steps), *steps)
+    return Verdict(reply.decode())
+
+
+def watch(job_id: str, owner: str, *, attempt_before: int, lease: float = LEASE) -> Operation[Watch]:
+    """Look after a job from outside the process that runs it, and extend its lease if `owner` holds it.
+
+    `attempt_before`: the job's attempt before this owner's process was started, to tell an owner that has not claimed
+    yet from one that was fenced.
+    """
+    (reply,) = yield _script(scripts.WATCH, job_id, owner, attempt_before, lease)
+    hold, attempt, cancel_age, elapsed, seconds = reply
+    return Watch(
+        Hold(hold.decode()),
+        int(attempt),
+        None if cancel_age is None else float(cancel_age),
+        float(elapsed),
+        float(seconds),
+    )
+
+
+def release(job_id: str, owner: str, delivery: Sequence[Command] = (), *, blameless: bool = False) -> Operation[bool]:
+    """Give a job back that its owner did not finish; true if the owner held it.
+
+    A running job is queued again, a cancelling one stays so; with a `delivery` it is in the queue at once, without it
+    it is overdue at once. `blameless`: the end had nothing to do with the job, do not count this claim against it.
+    """
+    (reply,) = yield _script(scripts.RELEASE, job_id, owner, int(blameless), CHECK, *_words(delivery))
+    return bool(reply)
+
+
+def finish(  # noqa: PLR0913 - one message
+    job_id: str,
+    attempt: int,
+    status: Status,
+    *,
+    stop_reason: str | None = None,
+    result: bytes | None = None,
+    error: bytes | None = None,
+    progress: bytes | None = None,
+    elapsed: float | None = None,
+    steps: Sequence[bytes] = (),
+    steps_before: int = 0,
+    retention: float = RETENTION,
+) -> Operation[bool]:
+    """End a job; false when this attempt no longer holds it, and then nothing was written.
+
+    Raises: `IllegalMoveError` when the job cannot go from where it is to `status`.
+    """
+    pairs = (("stop_reason", stop_reason), ("error", error), ("progress", progress))
+    fields = [word for name, value in pairs if value is not None for word in (name, value)]
+    outcome = (1, result) if result is not None else (0, b"")
+    (reply,) = yield _script(
+        scripts.FINISH,
+        *(job_id, attempt, str(status), retention, "" if elapsed is None else elapsed),
+        *(len(fields), *fields, *outcome, steps_before, len(steps), *steps),
+    )
+    return bool(reply)
+
+
+def cancel(job_id: str, *, retention: float = RETENTION) -> Operation[Status | None]:
+    """Ask for the end of a job and return its status after that; `None` for an unknown job.
+
+    A queued job is cancelled at once, unless an earlier attempt left a checkpoint to conclude from.
+    """
+    (reply,) = yield _script(scripts.CANCEL, job_id, retention)
+    return None if reply is None else Status(reply.decode())
+
+
+def delete(job_id: str) -> Operation[Deletion]:
+    """Remove a job that has ended, with everything stored for it."""
+    (reply,) = yield _script(scripts.DELETE, job_id)
+    return Deletion(reply.decode())
+
+
+def overdue(*, lease: float = LEASE, limit: int = 1000, patience: float = PATIENCE) -> Operation[list[str]]:
+    """Name the jobs that have to be delivered again: their lease is over, or they are in no queue.
+
+    Empty while the server has been up for less than a lease: the workers may not be back yet.
+    """
+    (reply,) = yield _script(scripts.OVERDUE, limit, lease, CHECK, patience)
+    return [member.decode() for member in reply]
+
+
+def redeliver(job_id: str, delivery: Sequence[Command]) -> Operation[bool]:
+    """Deliver an overdue job again; false when somebody else was faster or it is no longer overdue."""
+    (reply,) = yield _script(scripts.REDELIVER, job_id, CHECK, *_words(delivery))
+    return bool(reply)
+
+
+def _script(script: str, *arguments: Argument) -> tuple[Command]:
+    return (("EVAL", script, 0, *arguments),)
+
+
+def _words(commands: Sequence[Command]) -> tuple[Argument, ...]:
+    """Flatten commands for `execute` of the prelude."""
+    return (len(commands), *(word for command in commands for word in (len(command), *command)))
+
+
+def _claim(job_id: str, reply: Sequence[bytes]) -> Claim:
+    attempt, status, elapsed, seconds, created, started, fingerprint, request_id, traceparent, spec, *rest = reply
+    data, checkpoint, steps = rest
+    return Claim(
+        id=job_id,
+        attempt=int(attempt),
+        cancelled=status == b"cancelling",
+        spec=spec,
+        data=data,
+        checkpoint=checkpoint,
+        steps=int(steps),
+        elapsed=float(elapsed),
+        seconds=float(seconds),
+        fingerprint=fingerprint.decode(),
+        created_at=float(created),
+        started_at=float(started),
+        request_id=request_id.decode(),
+        traceparent=traceparent.decode(),
+    )

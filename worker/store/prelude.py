@@ -1,0 +1,99 @@
+"""What every script begins with: the lifecycle table, the names of the keys, and the steps that scripts share."""
+
+from typing import Final
+
+from worker.store import keys
+from worker.store.lifecycle import ILLEGAL_MOVE, lua_tables
+
+PRELUDE: Final = (
+    f"""
+{lua_tables()}
+local JOB, JOBS, ACTIVE, CHANGED = '{keys.JOB}', '{keys.JOBS}', '{keys.ACTIVE}', '{keys.CHANGED}'
+local QUEUE, INTERMEDIATE, RQ_JOB = '{keys.QUEUE_LIST}', '{keys.INTERMEDIATE_LIST}', '{keys.RQ_JOB}'
+local RQ_WORKERS = '{keys.RQ_WORKERS}'
+local ILLEGAL = '{ILLEGAL_MOVE}'
+"""
+    """
+local call = redis.call
+local clock = call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
+
+local function text(number) return string.format('%.6f', number) end
+local function fields(id, ...) return call('HMGET', JOB .. id, ...) end
+local function due(id, seconds) call('ZADD', ACTIVE, text(now + seconds), id) end
+
+-- A visible change: a new version for ETags, and the doorbell for those who wait.
+local function change(id)
+  call('HINCRBY', JOB .. id, 'version', 1)
+  call('PUBLISH', CHANGED, id)
+end
+
+local function move(id, to)
+  local from = call('HGET', JOB .. id, 'status')
+  if not (from and MOVES[from] and MOVES[from][to]) then
+    error(ILLEGAL .. ': ' .. tostring(from) .. ' -> ' .. to, 0)
+  end
+  call('HSET', JOB .. id, 'status', to)
+end
+
+local function close(id, status, retention)
+  move(id, status)
+  call('HSET', JOB .. id, 'finished_at', text(now))
+  call('HDEL', JOB .. id, 'owner')
+  call('DEL', JOB .. id .. ':data', JOB .. id .. ':checkpoint', RQ_JOB .. id)
+  call('ZREM', ACTIVE, id)
+  local milliseconds = math.max(1, math.floor(retention * 1000))
+  for _, suffix in ipairs({'', ':steps', ':result'}) do call('PEXPIRE', JOB .. id .. suffix, milliseconds) end
+  change(id)
+end
+
+-- Whether this attempt still holds the job.
+local function holds(status, attempt, owner, wanted)
+  return (status == 'running' or status == 'cancelling') and owner and attempt == wanted
+end
+
+-- ARGV from i: the number of commands, and for each its length and its words.
+local function execute(i)
+  local count = tonumber(ARGV[i])
+  i = i + 1
+  for _ = 1, count do
+    local length = tonumber(ARGV[i])
+    call(unpack(ARGV, i + 1, i + length))
+    i = i + 1 + length
+  end
+end
+
+-- Hand the job to the queue again, once: the commands of ARGV from i replace whatever RQ still has of it.
+local function deliver(id, i, check)
+  call('LREM', QUEUE, 0, id)
+  call('LREM', INTERMEDIATE, 0, id)
+  execute(i)
+  due(id, check)
+  change(id)
+end
+
+local function take_back(id, status)
+  if status == 'running' then move(id, 'queued') end
+  call('HDEL', JOB .. id, 'owner')
+end
+
+-- ARGV from i: the number of steps before these, the number of these, and these. A step is stored once: those that an
+-- earlier sending of the same beat has stored are skipped.
+local function append(id, i)
+  local before, count = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  if count == 0 then return end
+  local stored = call('LLEN', JOB .. id .. ':steps')
+  if stored < before then error('steps ' .. stored .. ' to ' .. before .. ' are missing', 0) end
+  for n = math.max(0, stored - before) + 1, count do call('RPUSH', JOB .. id .. ':steps', ARGV[i + 1 + n]) end
+end
+
+local function handout(id)
+  local reply = fields(id, 'attempt', 'status', 'elapsed', 'seconds', 'created_at', 'started_at', 'fingerprint',
+    'request_id', 'traceparent', 'spec')
+  reply[11] = call('GET', JOB .. id .. ':data')
+  reply[12] = call('GET', JOB .. id .. ':checkpoint')
+  reply[13] = call('LLEN', JOB .. id .. ':steps')
+  return reply
+end
+"""
+)

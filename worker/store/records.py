@@ -1,0 +1,132 @@
+"""The plain records that go into and come out of the store."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from worker.store.lifecycle import TERMINAL, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A new job. `seconds` is its limit of running time over all attempts; `spec` is JSON, `data` npy bytes."""
+
+    id: str
+    spec: bytes
+    data: bytes
+    fingerprint: str
+    seconds: float
+    labels: dict[str, str] = field(default_factory=dict)
+    request_id: str = ""
+    traceparent: str = ""
+
+
+class Admission(StrEnum):
+    """The answer to a submission; true only when it created the job."""
+
+    CREATED = "created"
+    EXISTS = "exists"
+    FULL = "full"
+
+    def __bool__(self) -> bool:
+        return self is Admission.CREATED
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as users see it. Times are epoch seconds; `elapsed` is running time in seconds over all attempts."""
+
+    id: str
+    status: Status
+    spec: bytes
+    labels: dict[str, str]
+    fingerprint: str
+    attempt: int
+    version: int
+    progress: bytes | None
+    stop_reason: str | None
+    error: bytes | None
+    seconds: float
+    elapsed: float
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    cancelled_at: float | None
+    request_id: str
+    traceparent: str
+    queue_position: int | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the status is final."""
+        return self.status in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an attempt needs to run. `elapsed`: seconds spent by earlier attempts; `steps`: the number stored so far.
+
+    `cancelled`: do not go on, conclude with the best so far.
+    """
+
+    id: str
+    attempt: int
+    cancelled: bool
+    spec: bytes
+    data: bytes
+    checkpoint: bytes | None
+    steps: int
+    elapsed: float
+    seconds: float
+    fingerprint: str
+    created_at: float
+    started_at: float
+    request_id: str
+    traceparent: str
+
+
+class Verdict(StrEnum):
+    """The answer to a beat. `FENCED`: the job is no longer this attempt's; stop and write nothing more."""
+
+    OK = "ok"
+    CANCEL = "cancel"
+    FENCED = "fenced"
+
+
+class Hold(StrEnum):
+    """How an owner stands to a job."""
+
+    WAITING = "waiting"
+    """It has not claimed the job, nor has anybody since."""
+    HELD = "held"
+    FENCED = "fenced"
+    """Somebody else has claimed the job, or it was taken back."""
+    DONE = "done"
+    """The job has ended, or is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A job as its supervisor sees it. Times in seconds; `cancel_age` is the time since cancellation was asked for."""
+
+    hold: Hold
+    attempt: int
+    cancel_age: float | None
+    elapsed: float
+    seconds: float
+
+
+class Deletion(StrEnum):
+    """The answer to a deletion; a live job must be cancelled first."""
+
+    DELETED = "deleted"
+    LIVE = "live"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Workers with a fresh heartbeat, ids waiting in the queue, and jobs that have not ended."""
+
+    workers: int
+    queued: int
+    active: int

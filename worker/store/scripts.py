@@ -1,0 +1,274 @@
+"""The atomic moves, as Lua. Each script is the prelude and a body; `ARGV[1]` is the job's id wherever there is one.
+
+Scripts read the server's clock only, check before they write (Redis does not roll back), and give the same answer when
+they are sent twice because the first reply was lost. They compute the names of keys, so they need one server (or a
+replicated pair), not a cluster.
+"""
+
+from typing import Final
+
+from worker.store.prelude import PRELUDE
+
+# id, nonce, most queued ('' = no limit), check period, data, number of fields and values, these, delivery
+SUBMIT: Final = (
+    PRELUDE
+    + """
+local id, nonce, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local known = call('HGET', JOB .. id, 'nonce')
+if known then return known == nonce and 'created' or 'exists' end
+if most and call('LLEN', QUEUE) >= most then return 'full' end
+local last = 6 + tonumber(ARGV[6])
+call('HSET', JOB .. id, 'status', 'queued', 'nonce', nonce, 'created_at', text(now), unpack(ARGV, 7, last))
+call('SET', JOB .. id .. ':data', ARGV[5])
+call('ZADD', JOBS, string.format('%.0f', now * 1e6), id)
+execute(last + 1)
+due(id, tonumber(ARGV[4]))
+change(id)
+return 'created'
+"""
+)
+
+# id, owner, lease, most claims without progress, retention, error of a lost job
+CLAIM: Final = (
+    PRELUDE
+    + """
+local id, owner, lease, most, retention = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local job = fields(id, 'status', 'owner', 'claims', 'elapsed', 'started_at')
+local status, holder = job[1], job[2]
+if not status or TERMINAL[status] then
+  call('DEL', RQ_JOB .. id)
+  return false
+end
+if holder == owner then return handout(id) end
+if holder and tonumber(call('ZSCORE', ACTIVE, id) or 0) > now then return false end
+if status == 'cancelling' and call('EXISTS', JOB .. id .. ':checkpoint') == 0 then
+  close(id, 'cancelled', retention)
+  return false
+end
+take_back(id, status)
+if status ~= 'cancelling' then move(id, 'running') end
+if tonumber(job[3] or 0) >= most then
+  if status == 'cancelling' then
+    close(id, 'cancelled', retention)
+  else
+    call('HSET', JOB .. id, 'error', ARGV[6])
+    close(id, 'failed', retention)
+  end
+  return false
+end
+call('HINCRBY', JOB .. id, 'attempt', 1)
+call('HINCRBY', JOB .. id, 'claims', 1)
+call('HSET', JOB .. id, 'owner', owner, 'lease', lease, 'claimed_at', text(now), 'elapsed_before', job[4] or '0',
+  'started_at', job[5] or text(now))
+call('HSET', JOB .. id, 'elapsed', job[4] or '0')
+if call('EXISTS', RQ_JOB .. id) == 1 then call('HSET', RQ_JOB .. id, 'status', 'started') end
+due(id, lease)
+change(id)
+return handout(id)
+"""
+)
+
+# id, attempt
+HELD: Final = (
+    PRELUDE
+    + """
+local job = fields(ARGV[1], 'status', 'attempt', 'owner')
+if not holds(job[1], job[2], job[3], ARGV[2]) then return false end
+return handout(ARGV[1])
+"""
+)
+
+# id, attempt, elapsed, progress, 1 if there is a checkpoint, checkpoint, steps before, number of steps, steps
+BEAT: Final = (
+    PRELUDE
+    + """
+local id = ARGV[1]
+local job = fields(id, 'status', 'attempt', 'owner', 'lease')
+if not holds(job[1], job[2], job[3], ARGV[2]) then return 'fenced' end
+append(id, 7)
+call('HSET', JOB .. id, 'elapsed', ARGV[3], 'progress', ARGV[4])
+if ARGV[5] == '1' then
+  call('SET', JOB .. id .. ':checkpoint', ARGV[6])
+  call('HSET', JOB .. id, 'claims', 0)
+end
+due(id, tonumber(job[4]))
+change(id)
+return job[1] == 'cancelling' and 'cancel' or 'ok'
+"""
+)
+
+# id, owner, attempt before the claim, lease
+WATCH: Final = (
+    PRELUDE
+    + """
+local id, lease = ARGV[1], tonumber(ARGV[4])
+local job = fields(id, 'status', 'owner', 'attempt', 'cancelled_at', 'claimed_at', 'elapsed_before', 'seconds')
+local status, attempt = job[1], tonumber(job[3] or 0)
+local hold
+if not status or TERMINAL[status] then
+  hold = 'done'
+elseif job[2] == ARGV[2] then
+  hold = 'held'
+elseif attempt > tonumber(ARGV[3]) then
+  hold = 'fenced'
+else
+  hold = 'waiting'
+end
+local elapsed = tonumber(job[6] or 0)
+if hold == 'held' then
+  elapsed = elapsed + now - tonumber(job[5])
+  -- A watch is frequent: leave the append-only file alone while most of the lease is left.
+  if tonumber(call('ZSCORE', ACTIVE, id)) < now + lease * 0.8 then due(id, lease) end
+end
+return {hold, attempt, job[4] and text(now - tonumber(job[4])) or false, text(elapsed), job[7] or '0'}
+"""
+)
+
+# id, owner, 1 if the attempt is not to be counted against the job, check period, delivery (may be empty)
+RELEASE: Final = (
+    PRELUDE
+    + """
+local id = ARGV[1]
+local job = fields(id, 'status', 'owner', 'claims')
+if not job[1] or TERMINAL[job[1]] or job[2] ~= ARGV[2] then return 0 end
+take_back(id, job[1])
+if ARGV[3] == '1' and tonumber(job[3]) > 0 then call('HINCRBY', JOB .. id, 'claims', -1) end
+if tonumber(ARGV[5]) > 0 then
+  deliver(id, 5, tonumber(ARGV[4]))
+else
+  due(id, 0)
+  change(id)
+end
+return 1
+"""
+)
+
+# id, attempt, status, retention, elapsed ('' = as of the last beat), number of fields and values, these,
+# 1 if there is a result, result, steps before, number of steps, steps
+FINISH: Final = (
+    PRELUDE
+    + """
+local id, status = ARGV[1], ARGV[3]
+local job = fields(id, 'status', 'attempt', 'owner')
+if not holds(job[1], job[2], job[3], ARGV[2]) then
+  return job[1] == status and TERMINAL[status] and job[2] == ARGV[2] and 1 or 0
+end
+if not MOVES[job[1]][status] then error(ILLEGAL .. ': ' .. job[1] .. ' -> ' .. status, 0) end
+local last = 6 + tonumber(ARGV[6])
+append(id, last + 3)
+if last > 6 then call('HSET', JOB .. id, unpack(ARGV, 7, last)) end
+if ARGV[5] ~= '' then call('HSET', JOB .. id, 'elapsed', ARGV[5]) end
+if ARGV[last + 1] == '1' then call('SET', JOB .. id .. ':result', ARGV[last + 2]) end
+close(id, status, tonumber(ARGV[4]))
+return 1
+"""
+)
+
+# id, retention
+CANCEL: Final = (
+    PRELUDE
+    + """
+local id = ARGV[1]
+local status = call('HGET', JOB .. id, 'status')
+if not status or TERMINAL[status] or status == 'cancelling' then return status end
+call('HSET', JOB .. id, 'cancelled_at', text(now))
+if status == 'queued' and call('EXISTS', JOB .. id .. ':checkpoint') == 0 then
+  call('LREM', QUEUE, 0, id)
+  close(id, 'cancelled', tonumber(ARGV[2]))
+  return 'cancelled'
+end
+move(id, 'cancelling')
+change(id)
+return 'cancelling'
+"""
+)
+
+# id
+DELETE: Final = (
+    PRELUDE
+    + """
+local id = ARGV[1]
+local status = call('HGET', JOB .. id, 'status')
+if status and not TERMINAL[status] then return 'live' end
+call('ZREM', JOBS, id)
+if not status then return 'unknown' end
+call('DEL', JOB .. id, JOB .. id .. ':data', JOB .. id .. ':checkpoint', JOB .. id .. ':steps', JOB .. id .. ':result')
+call('PUBLISH', CHANGED, id)
+return 'deleted'
+"""
+)
+
+# most ids, least uptime, check period, time that a popped id may take to be claimed
+OVERDUE: Final = (
+    PRELUDE
+    + """
+-- After a restart every lease looks old until the workers are back.
+if tonumber(string.match(call('INFO', 'server'), 'uptime_in_seconds:(%d+)')) < tonumber(ARGV[2]) then return {} end
+local check, patience = tonumber(ARGV[3]), tonumber(ARGV[4])
+
+-- A popped id that nobody claims is lost with its worker: look after it soon.
+for _, id in ipairs(call('LRANGE', INTERMEDIATE, 0, -1)) do
+  local job = fields(id, 'status', 'owner')
+  if not job[1] or TERMINAL[job[1]] or job[2] then
+    call('LREM', INTERMEDIATE, 0, id)
+  elseif tonumber(call('ZSCORE', ACTIVE, id) or 0) > now + patience then
+    due(id, patience)
+  end
+end
+
+for _, id in ipairs(call('ZRANGE', JOBS, 0, 19)) do
+  if call('EXISTS', JOB .. id) == 0 then call('ZREM', JOBS, id) end
+end
+
+local overdue, waiting = {}, nil
+for _, id in ipairs(call('ZRANGEBYSCORE', ACTIVE, '-inf', text(now), 'LIMIT', 0, ARGV[1])) do
+  local job = fields(id, 'status', 'owner')
+  if not job[1] or TERMINAL[job[1]] then
+    call('ZREM', ACTIVE, id)
+  elseif job[2] then
+    overdue[#overdue + 1] = id
+  else
+    if not waiting then
+      waiting = {}
+      for _, member in ipairs(call('LRANGE', QUEUE, 0, -1)) do waiting[member] = true end
+    end
+    if waiting[id] then due(id, check) else overdue[#overdue + 1] = id end
+  end
+end
+return overdue
+"""
+)
+
+# id, check period, delivery
+REDELIVER: Final = (
+    PRELUDE
+    + """
+local id = ARGV[1]
+local job = fields(id, 'status', 'owner')
+local score = call('ZSCORE', ACTIVE, id)
+if not job[1] or TERMINAL[job[1]] or not score or tonumber(score) > now then return 0 end
+take_back(id, job[1])
+deliver(id, 3, tonumber(ARGV[2]))
+return 1
+"""
+)
+
+# ids
+FORGET: Final = (
+    PRELUDE
+    + """
+for _, id in ipairs(ARGV) do
+  if call('EXISTS', JOB .. id) == 0 then call('ZREM', JOBS, id) end
+end
+return 0
+"""
+)
+
+HEALTH: Final = (
+    PRELUDE
+    + """
+local workers = 0
+for _, worker in ipairs(call('SMEMBERS', RQ_WORKERS)) do workers = workers + call('EXISTS', worker) end
+return {workers, call('LLEN', QUEUE), call('ZCARD', ACTIVE)}
+"""
+)
