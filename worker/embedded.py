@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Literal, Self
+from urllib.parse import quote
 
 import redis
 from redis.backoff import NoBackoff
@@ -23,6 +24,8 @@ from redis.retry import Retry
 _SOCKET_PATH_LIMIT: Final = 100
 """Bytes; the system's own limit is 104 to 108."""
 _PR_SET_PDEATHSIG: Final = 1
+_GONE: Final = 10.0
+"""Seconds that the server of a killed starter may take to end."""
 
 
 class ServerError(Exception):
@@ -73,7 +76,7 @@ class EmbeddedServer:
     @property
     def url(self) -> str:
         """The URL for `store.connect`."""
-        return f"unix://{self._socket}"
+        return f"unix://{quote(str(self._socket))}"
 
     @property
     def log(self) -> Path:
@@ -154,20 +157,27 @@ class EmbeddedServer:
         if self._lock is not None:
             raise ServerError(f"This server was started already, on {self.directory}.")
         lock = (self.directory / "lock").open("a+", encoding="ascii")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        deadline = time.monotonic() + _GONE
+        while not _locked(lock):
             lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            lock.close()
-            raise ServerError(
-                f"The data directory {self.directory} is in use by the process {holder}. Stop that one, or choose "
-                "another directory."
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+            starter, _, server = lock.read().strip().partition(" ")
+            # The server of a starter that was killed is about to end.
+            if _runs(starter) or time.monotonic() >= deadline:
+                lock.close()
+                raise ServerError(
+                    f"The data directory {self.directory} is in use by the process {starter or 'unknown'} and its "
+                    f"server {server or 'unknown'}. Stop them, or choose another directory."
+                )
+            time.sleep(0.05)
         self._lock = lock
+        self._note()
+
+    def _note(self) -> None:
+        """Write into the lock file who holds it."""
+        if self._lock is not None:
+            self._lock.truncate(0)
+            self._lock.write(f"{os.getpid()} {self.pid or ''}")
+            self._lock.flush()
 
     def _launch(self, binary: str) -> None:
         options = {
@@ -182,12 +192,14 @@ class EmbeddedServer:
             "daemonize": "no",
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        shared = () if self._lock is None else (self._lock.fileno(),)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - a fixed binary and our own options
                 [binary, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=shared,  # the directory is free again when both processes have ended
                 # Ctrl-C in a terminal goes to the whole group: the server must outlive its clients.
                 start_new_session=True,
                 # Safe as long as no other thread of the starter holds a lock of the C library: start it early.
@@ -195,6 +207,7 @@ class EmbeddedServer:
             )
 
     def _wait(self) -> None:
+        self._note()
         deadline = time.monotonic() + self._start_timeout
         with redis.Redis(unix_socket_path=str(self._socket), retry=Retry(NoBackoff(), 0), socket_timeout=1.0) as client:
             while time.monotonic() < deadline:
@@ -209,6 +222,24 @@ class EmbeddedServer:
     def _last_words(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
         return " / ".join(lines[-3:]) or "none"
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _runs(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, ValueError):
+        return False
+    return True
 
 
 def die_with_parent(parent: int, sign: signal.Signals) -> Callable[[], None] | None:

@@ -6,7 +6,6 @@ import math
 import os
 import random
 import signal
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -166,7 +165,7 @@ class TuneWorker(rq.Worker):
         self.set_state(WorkerStatus.BUSY)
         self._owner = f"{self.name}:{uuid.uuid4().hex}"
         try:
-            before = store.run(self.connection, store.popped(job.id))
+            before = store.run(self.connection, store.last_attempt(job.id))
             self.fork_work_horse(job, queue)
             try:
                 ending, attempt = self._supervise(job.id, before)
@@ -204,8 +203,6 @@ class TuneWorker(rq.Worker):
         except BaseException:
             log.exception("the work-horse of job %s ends with an error", job.id)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
             os._exit(code)
 
     def _check(self, job: Job) -> None:
@@ -251,7 +248,7 @@ class TuneWorker(rq.Worker):
                 late = time.monotonic() - seen  # the limits hold without the server, too
                 if watch.cancel_age is not None and watch.cancel_age + late > self.CANCEL_PATIENCE:
                     return "cancelled", attempt
-                if watch.elapsed + late > watch.seconds + self.LIMIT_GRACE:
+                if watch.elapsed + late > watch.limit + self.LIMIT_GRACE:
                     return "max_seconds", attempt
         return "itself", attempt
 

@@ -55,10 +55,10 @@ def submit(
     return Admission(reply.decode())
 
 
-def popped(job_id: str) -> Operation[int]:
-    """Note that a worker has taken a job out of the queue, and return the job's last attempt (0: none, or unknown)."""
-    _, attempt = yield (("LREM", keys.INTERMEDIATE_LIST, 1, job_id), ("HGET", keys.JOB + job_id, "attempt"))
-    return int(attempt or 0)
+def last_attempt(job_id: str) -> Operation[int]:
+    """Read the number of attempts so far; 0 for an unknown job."""
+    (reply,) = yield (("HGET", keys.JOB + job_id, "attempt"),)
+    return int(reply or 0)
 
 
 def claim(
@@ -114,13 +114,13 @@ def watch(job_id: str, owner: str, *, attempt_before: int, lease: float = LEASE)
     yet from one that was fenced.
     """
     (reply,) = yield _script(scripts.WATCH, job_id, owner, attempt_before, lease)
-    hold, attempt, cancel_age, elapsed, seconds = reply
+    hold, attempt, cancel_age, elapsed, limit = reply
     return Watch(
         Hold(hold.decode()),
         int(attempt),
         None if cancel_age is None else float(cancel_age),
         float(elapsed),
-        float(seconds),
+        float(limit),
     )
 
 
@@ -128,7 +128,8 @@ def release(job_id: str, owner: str, delivery: Sequence[Command] = (), *, blamel
     """Give a job back that its owner did not finish; true if the owner held it.
 
     A running job is queued again, a cancelling one stays so; with a `delivery` it is in the queue at once, without it
-    it is overdue at once. `blameless`: the end had nothing to do with the job, do not count this claim against it.
+    it is overdue at once. `blameless`: the end had nothing to do with the job, do not count this claim against it. A
+    job that the owner's worker popped but that nobody has claimed is then delivered, too.
     """
     (reply,) = yield _script(scripts.RELEASE, job_id, owner, int(blameless), CHECK, *_words(delivery))
     return bool(reply)

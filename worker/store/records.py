@@ -106,13 +106,17 @@ class Hold(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A job as its supervisor sees it. Times in seconds; `cancel_age` is the time since cancellation was asked for."""
+    """A job as its supervisor sees it; times in seconds.
+
+    `cancel_age` is the time for which this attempt could have known that it is cancelled; `limit` is the `elapsed` at
+    which it has to end, never before it began.
+    """
 
     hold: Hold
     attempt: int
     cancel_age: float | None
     elapsed: float
-    seconds: float
+    limit: float
 
 
 class Deletion(StrEnum):

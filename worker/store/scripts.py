@@ -33,6 +33,7 @@ CLAIM: Final = (
     PRELUDE
     + """
 local id, owner, lease, most, retention = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+call('LREM', INTERMEDIATE, 1, id)
 local job = fields(id, 'status', 'owner', 'claims', 'elapsed', 'started_at')
 local status, holder = job[1], job[2]
 if not status or TERMINAL[status] then
@@ -58,9 +59,8 @@ if tonumber(job[3] or 0) >= most then
 end
 call('HINCRBY', JOB .. id, 'attempt', 1)
 call('HINCRBY', JOB .. id, 'claims', 1)
-call('HSET', JOB .. id, 'owner', owner, 'lease', lease, 'claimed_at', text(now), 'elapsed_before', job[4] or '0',
-  'started_at', job[5] or text(now))
-call('HSET', JOB .. id, 'elapsed', job[4] or '0')
+call('HSET', JOB .. id, 'owner', owner, 'lease', ARGV[3], 'claimed_at', text(now), 'elapsed', job[4] or '0',
+  'elapsed_before', job[4] or '0', 'started_at', job[5] or text(now))
 if call('EXISTS', RQ_JOB .. id) == 1 then call('HSET', RQ_JOB .. id, 'status', 'started') end
 due(id, lease)
 change(id)
@@ -114,13 +114,13 @@ elseif attempt > tonumber(ARGV[3]) then
 else
   hold = 'waiting'
 end
-local elapsed = tonumber(job[6] or 0)
+local before, claimed = tonumber(job[6] or 0), tonumber(job[5] or 0)
 if hold == 'held' then
-  elapsed = elapsed + now - tonumber(job[5])
   -- A watch is frequent: leave the append-only file alone while most of the lease is left.
-  if tonumber(call('ZSCORE', ACTIVE, id)) < now + lease * 0.8 then due(id, lease) end
+  if tonumber(call('ZSCORE', ACTIVE, id) or 0) < now + lease * 0.8 then due(id, lease) end
 end
-return {hold, attempt, job[4] and text(now - tonumber(job[4])) or false, text(elapsed), job[7] or '0'}
+local cancel_age = job[4] and text(now - math.max(tonumber(job[4]), claimed)) or false
+return {hold, attempt, cancel_age, text(before + now - claimed), text(math.max(before, tonumber(job[7] or 0)))}
 """
 )
 
@@ -130,9 +130,11 @@ RELEASE: Final = (
     + """
 local id = ARGV[1]
 local job = fields(id, 'status', 'owner', 'claims')
-if not job[1] or TERMINAL[job[1]] or job[2] ~= ARGV[2] then return 0 end
+if not job[1] or TERMINAL[job[1]] then return 0 end
+local unclaimed = not job[2] and ARGV[3] == '1' and call('LREM', INTERMEDIATE, 1, id) == 1
+if job[2] ~= ARGV[2] and not unclaimed then return 0 end
 take_back(id, job[1])
-if ARGV[3] == '1' and tonumber(job[3]) > 0 then call('HINCRBY', JOB .. id, 'claims', -1) end
+if ARGV[3] == '1' and not unclaimed and tonumber(job[3]) > 0 then call('HINCRBY', JOB .. id, 'claims', -1) end
 if tonumber(ARGV[5]) > 0 then
   deliver(id, 5, tonumber(ARGV[4]))
 else
