@@ -1,0 +1,125 @@
+"""A job as callers see it, and its trajectory."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from worker.contract.wire import Wire
+
+JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "expired"]
+
+
+class Progress(Wire):
+    """How far a job has come."""
+
+    iteration: int = 0
+    evaluations: int = 0
+    value: float | None = None
+    best_value: float | None = None
+    gradient_norm: float | None = None
+    elapsed_s: float = 0.0
+    queue_position: int | None = None
+
+
+class StepRecord(Wire):
+    """One outer iteration: where the search stood at its end."""
+
+    sequence: int = Field(description="Counts from 1 over the whole job.")
+    start: int
+    iteration: int = Field(description="Within its start.")
+    evaluations: int = Field(description="Over the whole job.")
+    value: float
+    best_value: float
+    gradient_norm: float
+    hyperparameters: list[float] = Field(description="Natural units, in the order of the result's names.")
+
+
+class JobError(Wire):
+    """Why a job failed."""
+
+    code: str
+    title: str
+    detail: str
+
+
+class Links(Wire):
+    """Where to go from here."""
+
+    self: str
+    result: str
+    steps: str
+    cancel: str
+
+
+class Job(Wire):
+    """A tuning job. `status` is an open set: rely on `done`."""
+
+    id: str
+    status: JobStatus
+    done: bool
+    attempt: int
+    stop_reason: str | None
+    progress: Progress
+    spec: dict[str, Any] = Field(description="The request with every default filled in; data by its fingerprint.")
+    labels: dict[str, str]
+    fingerprint: str
+    error: JobError | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: Links
+
+
+class JobPage(Wire):
+    """Jobs, newest first."""
+
+    data: list[Job]
+    next_cursor: str | None
+
+
+class StepPage(Wire):
+    """Part of a trajectory."""
+
+    data: list[StepRecord]
+    names: list[str] = Field(description="Names of the hyperparameters, in the order of each record's values.")
+
+
+class CostEstimate(Wire):
+    """An estimate of the whole job, not a bound."""
+
+    evaluations: int
+    flops: float
+    bytes: float
+    seconds: float
+
+
+class Validation(Wire):
+    """What a spec would do."""
+
+    spec: dict[str, Any]
+    hyperparameters: int
+    names: list[str] = Field(description="At most the first 1000 names.")
+    method: dict[str, str]
+    cost: CostEstimate
+    fingerprint: str
+
+
+class CatalogEntry(Wire):
+    """One algorithm: its name on the wire, its settings as a JSON schema, its help."""
+
+    kind: str
+    help: str
+    json_schema: dict[str, Any]
+
+
+class Catalog(Wire):
+    """Everything that a spec can name."""
+
+    training: list[CatalogEntry]
+    penalty: list[CatalogEntry]
+    selection: list[CatalogEntry]
+    hypergradient: list[CatalogEntry]
+    outer: list[CatalogEntry]

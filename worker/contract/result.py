@@ -1,0 +1,117 @@
+"""What a finished job returns."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from worker.contract.wire import Wire
+
+
+class Hyperparameter(Wire):
+    """One tuned hyperparameter, in natural units."""
+
+    name: str
+    value: float
+    initial: float
+    at_bound: Literal["lower", "upper"] | None
+    gradient: float = Field(description="dJ / d log(value) at the result.")
+
+
+class SelectionScore(Wire):
+    """The selection criterion at the result: the mean loss over all validation rows, pooled over the splits."""
+
+    value: float
+    initial_value: float | None
+    per_fold: list[float]
+    standard_error: float | None = Field(description="Of the mean over validation rows; null when it is not known.")
+
+
+class TestScore(Wire):
+    """The mean loss on the rows that nothing was tuned or trained on."""
+
+    value: float
+    rows: int
+
+
+class Coefficient(Wire):
+    """The coefficient of one original, unstandardized column."""
+
+    feature: str
+    value: float
+
+
+class LinearModel(Wire):
+    """Refitted on all rows less the test rows: `intercept + sum of coefficient * feature`."""
+
+    kind: Literal["linear"] = "linear"
+    intercept: float
+    coefficients: list[Coefficient]
+
+
+class CertificateSet(Wire):
+    """Evidence for the result; see docs/certificates.md. Null where the job was stopped before it could be computed."""
+
+    outer_gradient_norm: float | None
+    inner_gradient_norm: float | None
+    adjoint_residual: float | None
+    finite_difference_error: float | None
+
+
+class StartReport(Wire):
+    """What became of one starting point."""
+
+    value: float | None
+    initial_value: float | None
+    gradient_norm: float | None
+    iterations: int
+    evaluations: int
+    outcome: str | None
+
+
+class Counts(Wire):
+    """Work done, over all starts. `factorizations` are those of the search."""
+
+    iterations: int
+    evaluations: int
+    gradients: int
+    factorizations: int
+
+
+class Method(Wire):
+    """What `auto` stood for."""
+
+    hypergradient: str
+    outer: str
+    approximate: bool
+    solver: Literal["primal", "dual"] | None = Field(description="Which matrix is factored: features or rows.")
+
+
+class Timing(Wire):
+    """Seconds: in the queue, running (over all attempts), from creation to the end."""
+
+    queued_s: float
+    fit_s: float
+    total_s: float
+
+
+class Result(Wire):
+    """Hyperparameters, fitted model, certificates."""
+
+    job_id: str
+    partial: bool
+    stop_reason: str | None
+    message: str
+    messages: list[str]
+    hyperparameters: list[Hyperparameter]
+    selection: SelectionScore
+    test: TestScore | None
+    model: LinearModel | None
+    certificates: CertificateSet
+    starts: list[StartReport]
+    counts: Counts
+    method: Method
+    timing: Timing
+    versions: dict[str, str]
+    fingerprint: str

@@ -1,0 +1,130 @@
+"""From the best point found to what the caller receives: the refitted model, its scores and its certificates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from worker.core.objective import Objective
+from worker.core.records import Array, Problem, Start
+from worker.core.tune import Prepared
+
+DIFFERENCE_STEP = 1e-2  # on the scale of rho; 4th-order differences then err by about 1e-9 of J, from both sides
+POOR_ADJOINT = 1e-6  # a relative residual above this is reported: the system is close to singular
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """Evidence that anyone can recompute.
+
+    `outer_gradient_norm`: largest component of the projected gradient `dJ/d log(lam)`, over |J|.
+    `inner_gradient_norm`: norm of `dC/dtheta` at theta over that at theta = 0, the worst split.
+    `adjoint_residual`: `|H u - dE/dtheta| / |dE/dtheta|`, the worst split.
+    `finite_difference_error`: |4th-order difference of J - gradient| along a random unit direction, over |J|.
+    """
+
+    outer_gradient_norm: float
+    inner_gradient_norm: float
+    adjoint_residual: float
+    finite_difference_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A linear model in original units: `eta = intercept + X @ coefficients`."""
+
+    intercept: float
+    coefficients: Float[Array, " p"]
+
+    def predict(self, X: Float[Array, "n p"]) -> Float[Array, " n"]:
+        """The linear predictor of each row."""
+        return self.intercept + X @ self.coefficients
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """The refit at the best hyperparameters, with scores. `standard_error` is None for a single validation row."""
+
+    model: Model | None
+    certificates: Certificates
+    standard_error: float | None
+    test_value: float | None
+    messages: tuple[str, ...]
+
+
+def conclude(prepared: Prepared, best: Start) -> Conclusion:
+    """Refit on all rows less the test rows at the best point, score the test rows once, and certify."""
+    rho = best.best.rho
+    certificates = certify(prepared.objective, best, prepared.plan.seed)
+    standard_error = _standard_error(prepared, rho)
+    model = _refit(prepared, rho)
+    messages = observations(prepared.problem, prepared.rows)
+    if model is None:
+        messages += ("The refit on all rows is singular to working precision, so there is no model.",)
+    if certificates.adjoint_residual > POOR_ADJOINT:
+        messages += ("The training criterion is close to singular at the result: its gradient has few correct digits.",)
+    test_value = None
+    if model is not None and len(prepared.test_rows):
+        residual = prepared.problem.y[prepared.test_rows] - model.predict(prepared.problem.X[prepared.test_rows])
+        test_value = float(np.mean(residual**2))
+    return Conclusion(model, certificates, standard_error, test_value, messages)
+
+
+def certify(objective: Objective, best: Start, seed: int) -> Certificates:
+    """Recompute every certificate at the best point; four more evaluations of J."""
+    at = best.best
+    direction = np.random.default_rng([seed, 3]).normal(size=len(at.rho))
+    direction /= np.linalg.norm(direction)
+    h = DIFFERENCE_STEP
+    values = [objective.value(at.rho + step * h * direction) for step in (-2, -1, 1, 2)]
+    difference = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * h)
+    inner, adjoint = 0.0, 0.0
+    for system, fit in zip(objective.systems, objective.fits(at.rho) or (), strict=True):
+        theta_bar = system.loss.gradient(fit.theta)
+        u = fit.solve(theta_bar)
+        adjoint = max(adjoint, _relative(fit.apply(u) - theta_bar, theta_bar))
+        inner = max(inner, _relative(fit.gradient(), fit.gradient() - fit.apply(fit.theta)))
+    error = abs(difference - float(at.gradient @ direction)) / (abs(at.value) or 1.0)
+    return Certificates(best.gradient_norm, inner, adjoint, float(error))
+
+
+def _relative(residual: Float[Array, " p"], scale: Float[Array, " p"]) -> float:
+    return float(np.linalg.norm(residual) / (np.linalg.norm(scale) or 1.0))
+
+
+def _refit(prepared: Prepared, rho: Float[Array, " k"]) -> Model | None:
+    system = prepared.plan.training.refit(prepared.problem, prepared.rows)
+    fit = system.fit(prepared.objective.hyperparameters.natural(rho))
+    return None if fit is None else Model(*system.coefficients(fit.theta))
+
+
+def _standard_error(prepared: Prepared, rho: Float[Array, " k"]) -> float | None:
+    """Standard deviation of the validation losses of single rows over the square root of their number."""
+    losses = []
+    splits = prepared.partition.splits
+    fits = prepared.objective.fits(rho) or ()
+    for system, fit, (_, validation) in zip(prepared.objective.systems, fits, splits, strict=True):
+        rows = prepared.partition.rows(validation)
+        model = Model(*system.coefficients(fit.theta))
+        losses.append((prepared.problem.y[rows] - model.predict(prepared.problem.X[rows])) ** 2)
+    pooled = np.concatenate(losses)
+    return float(np.std(pooled, ddof=1) / np.sqrt(len(pooled))) if len(pooled) > 1 else None
+
+
+def observations(problem: Problem, rows: Int[Array, " m"]) -> tuple[str, ...]:
+    """What the caller should know about the columns: constant ones and exact duplicates."""
+    X = problem.X[rows]
+    constant = np.flatnonzero(np.ptp(X, axis=0) == 0)
+    messages = [
+        f"Feature {problem.features[j]!r} is constant on the rows used; its penalty has no effect." for j in constant
+    ]
+    first: dict[bytes, int] = {}
+    for j in np.setdiff1d(np.arange(X.shape[1]), constant):
+        twin = first.setdefault(X[:, j].tobytes(), int(j))
+        if twin != j:
+            messages.append(
+                f"Feature {problem.features[j]!r} equals {problem.features[twin]!r}; they share a coefficient."
+            )
+    return tuple(messages)

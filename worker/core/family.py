@@ -1,0 +1,23 @@
+"""Families of algorithms: the union of their dataclasses is the registry, the field `kind` tells members apart."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, get_args
+
+
+class ByKind:
+    """Marks, as in `Annotated[Penalty, ByKind()]`, a family whose members are told apart by `kind`.
+
+    A plain mark: the contract gives it its meaning on the wire.
+    """
+
+
+def members(family: Any) -> tuple[type, ...]:
+    """The algorithms of a family: the members of its union, or the one class that it is so far."""
+    return get_args(family) or (family,)
+
+
+def kind_of(member: Any) -> str:
+    """The name of an algorithm on the wire: the default of its field `kind`."""
+    return str(next(field.default for field in fields(member) if field.name == "kind"))

@@ -1,0 +1,58 @@
+"""Names, boxes and scales of the hyperparameters: users see natural units, optimizers see `rho`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from worker.core.records import Array
+
+START_DECADES = 3.0  # further starts are drawn at most this many decades from the initial value
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """`k` positive hyperparameters, tuned as `rho = log(lam)` (natural logarithm) inside the box `[lower, upper]`.
+
+    `initial`, `lower` and `upper` are on the scale of `rho`, `box` holds the bounds in natural units.
+    """
+
+    names: tuple[str, ...]
+    initial: Float[Array, " k"]
+    lower: Float[Array, " k"]
+    upper: Float[Array, " k"]
+    box: tuple[Float[Array, " k"], Float[Array, " k"]]
+
+    @classmethod
+    def positive(cls, names: tuple[str, ...], initial: float, lower: float, upper: float) -> Hyperparameters:
+        """Hyperparameters that share one initial value and one box, given in natural units."""
+        initials, lowers, uppers = (np.full(len(names), value) for value in (initial, lower, upper))
+        return cls(names, np.log(initials), np.log(lowers), np.log(uppers), (lowers, uppers))
+
+    def natural(self, rho: Float[Array, " k"]) -> Float[Array, " k"]:
+        """`lam = exp(rho)`; at a bound exactly that bound, without the rounding of log and exp."""
+        lam = np.exp(rho)
+        return np.where(rho == self.lower, self.box[0], np.where(rho == self.upper, self.box[1], lam))
+
+    def at_bound(self, rho: Float[Array, " k"]) -> tuple[Literal["lower", "upper"] | None, ...]:
+        """`"lower"`, `"upper"` or None for each hyperparameter."""
+        return tuple(
+            "lower" if low else "upper" if high else None
+            for low, high in zip(rho <= self.lower, rho >= self.upper, strict=True)
+        )
+
+    def projected(self, rho: Float[Array, " k"], gradient: Float[Array, " k"]) -> Float[Array, " k"]:
+        """The gradient without the components that push out of the box: zero exactly at a stationary point."""
+        outward = ((rho <= self.lower) & (gradient > 0)) | ((rho >= self.upper) & (gradient < 0))
+        return np.where(outward, 0.0, gradient)
+
+    def start(self, number: int, seed: int) -> Float[Array, " k"]:
+        """Starting point `number`: the initial value first, then uniform draws on the scale of `rho` around it."""
+        if number == 0:
+            return np.clip(self.initial, self.lower, self.upper)
+        reach = START_DECADES * np.log(10.0)
+        low, high = np.maximum(self.lower, self.initial - reach), np.minimum(self.upper, self.initial + reach)
+        return np.random.default_rng([seed, number]).uniform(low, high)

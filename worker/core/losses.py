@@ -1,0 +1,81 @@
+"""Validation losses as functions of theta: sums over the validation rows of one split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from worker.core.records import Array
+
+
+class ValidationLoss(Protocol):
+    """A summed loss over the validation rows of one split. `theta` is what the split's training system fits."""
+
+    @property
+    def n(self) -> int:
+        """Number of validation rows."""
+
+    def value(self, theta: Float[Array, " p"]) -> float:
+        """Sum of the losses."""
+
+    def gradient(self, theta: Float[Array, " p"]) -> Float[Array, " p"]:
+        """Derivative of the sum in theta."""
+
+    def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
+        """`D^T E'' D` with the second derivative `E''` of the sum in theta."""
+
+
+@dataclass(frozen=True, slots=True)
+class SquaredErrorOfMoments:
+    """Sum of `(y - eta)^2` from second moments: `z^T M z` with `z = (theta, -1)`; cost independent of the rows.
+
+    Its relative error is about machine epsilon times (sum of squares of y about its mean) / value.
+    """
+
+    n: int
+    M: Float[Array, "p1 p1"]
+
+    def value(self, theta: Float[Array, " p"]) -> float:
+        """`z^T M z`."""
+        z = np.append(theta, -1.0)
+        return float(max(z @ (self.M @ z), 0.0))
+
+    def gradient(self, theta: Float[Array, " p"]) -> Float[Array, " p"]:
+        """`2 (M z)` without its last entry."""
+        return 2.0 * (self.M[:-1] @ np.append(theta, -1.0))
+
+    def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
+        """`2 D^T M D` over the columns of X."""
+        del theta  # quadratic: the second derivative is constant
+        return 2.0 * (D.T @ (self.M[:-1, :-1] @ D))
+
+
+@dataclass(frozen=True, slots=True)
+class SquaredErrorOfRows:
+    """Sum of `(y - eta)^2` from the rows themselves: cheaper than moments where there are fewer rows than columns."""
+
+    X: Float[Array, "n p"]
+    y: Float[Array, " n"]
+
+    @property
+    def n(self) -> int:
+        """Number of validation rows."""
+        return len(self.y)
+
+    def value(self, theta: Float[Array, " p"]) -> float:
+        """`|X theta - y|^2`."""
+        r = self.X @ theta - self.y
+        return float(r @ r)
+
+    def gradient(self, theta: Float[Array, " p"]) -> Float[Array, " p"]:
+        """`2 X^T (X theta - y)`."""
+        return 2.0 * ((self.X @ theta - self.y) @ self.X)
+
+    def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
+        """`2 |X D|^2` as a Gram matrix."""
+        del theta
+        eta_dot = self.X @ D
+        return 2.0 * (eta_dot.T @ eta_dot)

@@ -1,0 +1,169 @@
+"""Trust-region Newton with the exact Hessian of J, in a box (after Conn, Gould and Toint 1988; More and Sorensen 1983).
+
+Variables at a bound whose gradient pushes outward are fixed. On the free ones a quadratic model is minimized exactly
+inside a ball, through the eigendecomposition of the Hessian, so that negative curvature is used and flat directions
+cost nothing; the step is then cut to the box.
+
+The model is quadratic not in `rho = log(lam)` but in what J is nearly polynomial in along its descent: `lam` itself
+where lam is to fall, `1/lam` where it is to rise. Far from its optimum a penalty changes J like `exp(-|rho|)`, on which
+Newton's method in rho would move by one unit an iteration. With `x_j` the relative decrease of `lam_j` or `1/lam_j`,
+`rho_j` moves downhill by `-log(1 - x_j)`, whose second derivative adds `-|g_j|` to the diagonal of the Hessian; at a
+stationary point both coordinates agree. A step is cut at `LONGEST_STEP`, lest it jump over a minimum into the flat
+region behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg import eigh
+
+from worker.core.objective import Objective
+from worker.core.outer.search import Search, SearchSettings
+from worker.core.records import Array, Evaluation, Outcome, Trial
+
+FIRST_RADIUS = 0.3  # in x, times the square root of the number of hyperparameters
+LARGEST_RADIUS = 4.0
+LONGEST_STEP = 1.0  # of one hyperparameter on the scale of rho: a factor of e
+ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75  # ratios of actual to predicted decrease
+ROUND_OFF = 4 * np.finfo(float).eps  # share of |J| below which a decrease cannot be seen
+
+
+@dataclass(frozen=True, slots=True)
+class Newton(SearchSettings):
+    """Newton's method with the exact hyper-Hessian and a trust region: few iterations, quadratic convergence."""
+
+    kind: Literal["newton"] = "newton"
+
+    def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
+        """Trials from `rho`, or from the `state` of an earlier trial."""
+        at, radius, iteration = _restore(rho, state)
+        if at is None:
+            at = objective.evaluate(rho)
+            yield self._trial(objective, at, 0, radius)
+            if at.failure is not None:
+                return at.failure
+        while (outcome := self.settled(objective, at) or self._out_of_iterations(iteration)) is None:
+            model = _Model.build(objective, at)
+            ratio = -np.inf
+            while ratio < ACCEPT:
+                x, radius = model.minimizer(radius)
+                predicted = -model.change(x)
+                if predicted <= ROUND_OFF * abs(at.value):
+                    return Outcome.STALLED
+                new = objective.evaluate(model.point(x))
+                ratio = (at.value - new.value) / predicted
+                radius = _next_radius(radius, ratio, float(np.linalg.norm(x)), len(rho))
+                if ratio < ACCEPT:
+                    yield Trial(new, iteration, self.relative_gradient(objective, new), None)
+            at, iteration = new, iteration + 1
+            yield self._trial(objective, at, iteration, radius)
+        return outcome
+
+    def _trial(self, objective: Objective, at: Evaluation, iteration: int, radius: float) -> Trial:
+        state = {
+            "rho": at.rho, "value": np.array(at.value), "gradient": at.gradient, "per_split": at.per_split,
+            "radius": np.array(radius), "iteration": np.array(iteration),
+        }  # fmt: skip
+        return Trial(at, iteration, self.relative_gradient(objective, at), None if at.failure else state)
+
+
+def _restore(rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> tuple[Evaluation | None, float, int]:
+    if state is None:
+        return None, FIRST_RADIUS * float(np.sqrt(len(rho))), 0
+    at = Evaluation(state["rho"], float(state["value"]), state["gradient"], state["per_split"])
+    return at, float(state["radius"]), int(state["iteration"])
+
+
+def _next_radius(radius: float, ratio: float, length: float, k: int) -> float:
+    if not ratio >= POOR:  # also when the trial point was singular and its value infinite
+        return 0.25 * min(radius, length)
+    if ratio > GOOD and length > 0.9 * radius:
+        return float(min(2.0 * radius, LARGEST_RADIUS * np.sqrt(k)))
+    return radius
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """Quadratic model of J in x around `at`, on the variables that are free to move; see the head of this module.
+
+    `downhill` is +1 where rho is to rise and -1 where it is to fall. In x the gradient is `-|g|`.
+    """
+
+    at: Evaluation
+    bounds: tuple[Float[Array, " k"], Float[Array, " k"]]
+    free: Array
+    downhill: Float[Array, " f"]
+    slope: Float[Array, " f"]
+    H: Float[Array, "f f"]
+    eigenvalues: Float[Array, " f"]
+    vectors: Float[Array, "f f"]
+
+    @classmethod
+    def build(cls, objective: Objective, at: Evaluation) -> _Model:
+        box = objective.hyperparameters
+        free = np.flatnonzero(box.projected(at.rho, at.gradient))
+        downhill = -np.sign(at.gradient[free])
+        slope = -np.abs(at.gradient[free])
+        H = downhill[:, None] * objective.hessian(at.rho, free) * downhill
+        H[np.diag_indices_from(H)] += slope
+        eigenvalues, vectors = eigh(H, driver="evd")
+        return cls(at, (box.lower, box.upper), free, downhill, slope, H, eigenvalues, vectors)
+
+    def minimizer(self, radius: float) -> tuple[Float[Array, " f"], float]:
+        """Minimizer of the model in a ball, cut to the box and the longest step, and the radius of the ball.
+
+        The radius is the given one, or a smaller one where cutting the step would have spoiled its decrease.
+        """
+        rho, (lower, upper) = self.at.rho[self.free], (bound[self.free] for bound in self.bounds)
+        ahead = np.where(self.downhill > 0, upper - rho, rho - lower)
+        behind = np.where(self.downhill > 0, rho - lower, upper - rho)
+        furthest = -np.expm1(-np.minimum(ahead, LONGEST_STEP))
+        nearest = -np.expm1(np.minimum(behind, LONGEST_STEP))
+        g = self.vectors.T @ self.slope
+        while True:
+            x = np.clip(self.vectors @ _ball_minimizer(self.eigenvalues, g, radius), nearest, furthest)
+            if self.change(x) < 0.25 * self.slope @ x or radius < 1e-12:
+                return x, radius
+            radius /= 2
+
+    def change(self, x: Float[Array, " f"]) -> float:
+        """What the model predicts for the change of J."""
+        return float(self.slope @ x + x @ self.H @ x / 2)
+
+    def point(self, x: Float[Array, " f"]) -> Float[Array, " k"]:
+        """The point on the scale of rho; exactly on a bound where x reaches it."""
+        rho = self.at.rho.copy()
+        rho[self.free] -= self.downhill * np.log1p(-x)
+        near = 1e-12
+        rho = np.where(rho >= self.bounds[1] - near, self.bounds[1], rho)
+        return np.where(rho <= self.bounds[0] + near, self.bounds[0], rho)
+
+
+def _ball_minimizer(eigenvalues: Float[Array, " f"], g: Float[Array, " f"], radius: float) -> Float[Array, " f"]:
+    """Minimizer of `g^T s + s^T diag(eigenvalues) s / 2` over `|s| <= radius` (More and Sorensen 1983, section 3).
+
+    `s = -g / (eigenvalues + mu)` with the smallest `mu >= 0` that makes the model convex and the step fit. In the
+    hard case, where g has no part along the most negative curvature, the step is completed along it.
+    """
+    smallest = eigenvalues[0]
+    scale = max(abs(smallest), abs(eigenvalues[-1]), np.finfo(float).tiny)
+    floor = max(0.0, -smallest) + 1e-14 * scale
+    s = -g / (eigenvalues + floor)
+    length = float(np.linalg.norm(s))
+    if length <= radius:
+        if smallest < -1e-10 * scale:
+            s[0] += np.copysign(np.sqrt(radius**2 - length**2), s[0])
+        return s
+    low, high = floor, floor + float(np.linalg.norm(g)) / radius
+    while high - low > 1e-3 * high:  # the length falls monotonically in mu
+        middle = (low + high) / 2
+        if np.linalg.norm(g / (eigenvalues + middle)) > radius:
+            low = middle
+        else:
+            high = middle
+    return -g / (eigenvalues + high)

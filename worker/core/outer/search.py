@@ -1,0 +1,44 @@
+"""What outer optimizers share: their settings, and the test that ends a search."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Gt, Le
+from jaxtyping import Float
+
+from worker.core.objective import Objective
+from worker.core.records import Array, Evaluation, Outcome, Trial
+
+Search = Generator[Trial, None, Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """Budget and accuracy of one search.
+
+    `tolerance`: stop when every component of the projected gradient `dJ/d log(lam)` is at most this share of |J|.
+    `max_iterations` is for each start. `starts`: the initial value, then random points within three decades of it.
+    """
+
+    max_iterations: Annotated[int, Ge(1), Le(100_000)] = 100
+    tolerance: Annotated[float, Gt(0), Le(1)] = 1e-6
+    starts: Annotated[int, Ge(1), Le(1000)] = 1
+
+    def relative_gradient(self, objective: Objective, at: Evaluation) -> float:
+        """Largest component of the projected gradient over |J| (over 1 where J is 0); zero at a stationary point."""
+        projected: Float[Array, " k"] = objective.hyperparameters.projected(at.rho, at.gradient)
+        return float(np.abs(projected).max(initial=0.0) / (abs(at.value) or 1.0))
+
+    def settled(self, objective: Objective, at: Evaluation) -> Outcome | None:
+        """CONVERGED or AT_BOUNDS at a stationary point, else None."""
+        if at.failure is not None or self.relative_gradient(objective, at) > self.tolerance:
+            return None
+        everywhere = all(objective.hyperparameters.at_bound(at.rho))
+        return Outcome.AT_BOUNDS if everywhere else Outcome.CONVERGED
+
+    def _out_of_iterations(self, iteration: int) -> Outcome | None:
+        return Outcome.MAX_ITERATIONS if iteration >= self.max_iterations else None

@@ -1,0 +1,164 @@
+"""The frozen records that pass between the rooms of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Array = np.ndarray
+
+
+class Outcome(Enum):
+    """How a search ended; the value is the sentence that the user reads."""
+
+    CONVERGED = "The gradient of the selection criterion is below its tolerance."
+    AT_BOUNDS = "Every hyperparameter ended at a bound of its box; widen the box if that is not intended."
+    TARGET_VALUE = "The selection criterion reached the target value."
+    MAX_ITERATIONS = "The iteration budget was spent before the gradient met its tolerance."
+    MAX_EVALUATIONS = "The evaluation budget was spent before the gradient met its tolerance."
+    MAX_SECONDS = "The time limit was reached before the gradient met its tolerance."
+    STALLED = "No step lowers the selection criterion beyond round-off, although the gradient exceeds its tolerance."
+    SINGULAR = (
+        "The training criterion is singular or indefinite to working precision at the starting hyperparameters; "
+        "raise the lower bound or the initial value of the penalty, or remove linearly dependent features."
+    )
+    NON_FINITE = (
+        "The selection criterion overflowed at the starting hyperparameters; rescale the features or the target."
+    )
+
+    @property
+    def code(self) -> str:
+        """The name on the wire, such as `max_iterations`."""
+        return self.name.lower()
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the search produced no usable point at all."""
+        return self in {Outcome.SINGULAR, Outcome.NON_FINITE}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The table: `X` has one column for each name in `features`, in their order and original units."""
+
+    X: Float[Array, "n p"]
+    y: Float[Array, " n"]
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Rows cut into blocks, and splits made of blocks.
+
+    `block_of_row[i]` is the block of row i, or -1 for a row that no split uses. A split is a pair (training blocks,
+    validation blocks). Every resampling scheme is one of these, so that statistics are built once a block.
+    """
+
+    block_of_row: Int[Array, " n"]
+    splits: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return 1 + max(block for split in self.splits for part in split for block in part)
+
+    def rows(self, blocks: tuple[int, ...]) -> Int[Array, " m"]:
+        """Indices of the rows in the given blocks, ascending."""
+        return np.flatnonzero(np.isin(self.block_of_row, blocks))
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Value and gradient of the selection criterion J at `rho`.
+
+    Where the training criterion has no usable minimizer, `failure` says why, `value` is infinite and `gradient` zero.
+    """
+
+    rho: Float[Array, " k"]
+    value: float
+    gradient: Float[Array, " k"]
+    per_split: Float[Array, " splits"]
+    failure: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One evaluation inside a search. `state` is set where an outer iteration ends: the search resumes from it.
+
+    `gradient_norm` is the largest component of the projected gradient over |J|.
+    """
+
+    evaluation: Evaluation
+    iteration: int
+    gradient_norm: float
+    state: Mapping[str, Array] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What has become of one starting point so far; `outcome` is None while its search goes on."""
+
+    initial: Evaluation
+    best: Evaluation
+    gradient_norm: float
+    iterations: int
+    evaluations: int
+    outcome: Outcome | None
+
+    @classmethod
+    def begin(cls, trial: Trial) -> Start:
+        """The record after the first evaluation of a search."""
+        return cls(trial.evaluation, trial.evaluation, trial.gradient_norm, trial.iteration, 1, None)
+
+    def after(self, trial: Trial) -> Start:
+        """The record after one more evaluation."""
+        better = trial.evaluation.value < self.best.value
+        return Start(
+            self.initial,
+            trial.evaluation if better else self.best,
+            trial.gradient_norm if better else self.gradient_norm,
+            trial.iteration,
+            self.evaluations + 1,
+            None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that `tune` needs to go on where it stopped, bit for bit: the running search and all starts so far."""
+
+    search: Mapping[str, Array]
+    starts: tuple[Start, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One evaluation as the job loop sees it. `starts` ends with the one that is running.
+
+    `state` is set at the end of an outer iteration: a point to show and resume from. `ended` is set on the last step.
+    """
+
+    at: Evaluation
+    gradient_norm: float
+    starts: tuple[Start, ...]
+    state: State | None
+    ended: Outcome | None
+
+    @property
+    def iterations(self) -> int:
+        """Outer iterations over all starts."""
+        return sum(start.iterations for start in self.starts)
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of J over all starts."""
+        return sum(start.evaluations for start in self.starts)
+
+    @property
+    def best(self) -> Start:
+        """The start that holds the lowest value so far."""
+        return min(self.starts, key=lambda start: start.best.value)

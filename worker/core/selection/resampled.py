@@ -1,0 +1,108 @@
+"""Resampled selection criteria: train on some rows, score on others.
+
+`J = (sum over splits and validation rows of the loss) / (number of validation rows, summed over splits)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Lt, MinLen
+
+from worker.core.records import Array, Partition
+
+Seed = Annotated[int, Ge(0)]
+Fold = Annotated[int, Ge(0)]
+
+
+@dataclass(frozen=True, slots=True)
+class KFold:
+    """K-fold cross-validation: each fold is scored by a model trained on the others.
+
+    Folds differ in size by at most one row. With `shuffle` false they are consecutive rows.
+    """
+
+    folds: Annotated[int, Ge(2)] = 5
+    seed: Seed = 0
+    shuffle: bool = True
+    loss: Literal["squared_error"] = "squared_error"
+    kind: Literal["k_fold"] = "k_fold"
+
+    def partition(self, rows: Array, n: int) -> Partition:
+        """Folds of the usable `rows` of a table of `n` rows. Raises ValueError when there are more folds than rows."""
+        if self.folds > len(rows):
+            raise ValueError(f"{self.folds} folds need at least {self.folds} rows, and there are {len(rows)}")
+        order = np.random.default_rng(self.seed).permutation(rows) if self.shuffle else rows
+        block_of_row = np.full(n, -1)
+        for fold, members in enumerate(np.array_split(order, self.folds)):
+            block_of_row[members] = fold
+        return Partition(block_of_row, _each_against_the_rest(self.folds))
+
+
+@dataclass(frozen=True, slots=True)
+class Holdout:
+    """One split: a random `fraction` of the rows, or the rows listed in `validation_rows`, scores the model."""
+
+    fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
+    validation_rows: Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)] | None = None
+    seed: Seed = 0
+    loss: Literal["squared_error"] = "squared_error"
+    kind: Literal["holdout"] = "holdout"
+
+    def partition(self, rows: Array, n: int) -> Partition:
+        """Training rows are block 0, validation rows block 1. Raises ValueError when either would be empty."""
+        block_of_row = np.full(n, -1)
+        block_of_row[rows] = 0
+        block_of_row[self._validation(rows, n)] = 1
+        if not (block_of_row == 0).any():
+            raise ValueError("no row is left to train on; hold out fewer rows")
+        return Partition(block_of_row, (((0,), (1,)),))
+
+    def _validation(self, rows: Array, n: int) -> Array:
+        if self.validation_rows is None:
+            count = round(self.fraction * len(rows))
+            if count == 0:
+                raise ValueError(f"a fraction of {self.fraction:g} of {len(rows)} rows holds out no row")
+            return np.random.default_rng(self.seed).permutation(rows)[:count]
+        chosen = np.array(self.validation_rows)
+        if chosen.max() >= n:
+            raise ValueError(
+                f"validation_rows names row {chosen.max()}, and the last row is {n - 1} (rows count from 0)"
+            )
+        if len(np.unique(chosen)) < len(chosen):
+            raise ValueError("validation_rows names a row twice")
+        if not np.isin(chosen, rows).all():
+            raise ValueError(
+                "validation_rows names a row of the test part; set test_fraction to 0 or leave that row out"
+            )
+        return chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenFolds:
+    """Cross-validation with folds that the caller assigns: `fold_of_row[i]` is the fold of row i, counted from 0."""
+
+    fold_of_row: Annotated[tuple[Fold, ...], MinLen(2)]
+    loss: Literal["squared_error"] = "squared_error"
+    kind: Literal["given_folds"] = "given_folds"
+
+    def partition(self, rows: Array, n: int) -> Partition:
+        """The caller's folds, less rows that are not usable. Raises ValueError on a wrong length or an empty fold."""
+        if len(self.fold_of_row) != n:
+            raise ValueError(f"fold_of_row has {len(self.fold_of_row)} entries, and the data has {n} rows")
+        given = np.array(self.fold_of_row)
+        block_of_row = np.full(n, -1)
+        block_of_row[rows] = given[rows]
+        folds = int(given.max()) + 1
+        if folds < 2:
+            raise ValueError("fold_of_row puts every row into one fold; at least two folds are needed")
+        if len(empty := np.setdiff1d(np.arange(folds), block_of_row)):
+            raise ValueError(f"fold {empty[0]} has no rows; number the folds 0, 1, 2, ... without gaps")
+        return Partition(block_of_row, _each_against_the_rest(folds))
+
+
+def _each_against_the_rest(folds: int) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    everything = range(folds)
+    return tuple((tuple(f for f in everything if f != fold), (fold,)) for fold in everything)

@@ -1,0 +1,246 @@
+"""Ridge regression with many penalties, a quadratic training criterion (Bengio 2000, section 3).
+
+`C(theta; rho) = 1/(2n) sum_i (y_i - eta_i)^2 + 1/2 sum_j lam_j theta^T S_j theta`: a mean, not a sum, so that a penalty
+means the same in a fold and in the refit on all rows. `lam` is scikit-learn's `Ridge(alpha)` divided by the number
+of training rows. The intercept is not penalized.
+
+The intercept is eliminated: rows are centred at the means of the split's training rows, theta are the slopes, and the
+intercept follows. Slopes are those of the original columns; standardizing is a matter of the penalty only, whose `S_j`
+carries the variance of the training rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.linalg import blas
+
+from worker.core import cholesky
+from worker.core.family import ByKind
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.losses import SquaredErrorOfMoments, SquaredErrorOfRows, ValidationLoss
+from worker.core.penalties import DiagonalPenalty, Penalty, Shared
+from worker.core.records import Array, Partition, Problem
+from worker.core.statistics import Moments, block_moments, split_moments
+from worker.core.systems import Fit, System
+
+
+@dataclass(frozen=True, slots=True)
+class Ridge:
+    """Linear regression with squared error and one L2 penalty, or one for each group or feature."""
+
+    intercept: bool = True
+    standardize: bool = True
+    penalty: Annotated[Penalty, ByKind()] = Shared()  # noqa: RUF009 - frozen
+    weights: None = None
+    kind: Literal["ridge"] = "ridge"
+
+    def hyperparameters(self, features: tuple[str, ...]) -> Hyperparameters:
+        """Names, boxes and initial values. Raises ValueError when a group does not fit the features."""
+        return self.penalty.columns(features)[0]
+
+    def prefers_dual(self, train_rows: int, p: int) -> bool:
+        """Whether factoring an n x n matrix costs less than a p x p one: `n^2 p + n^3 / 3` flops against `p^3 / 3`."""
+        return 3 * train_rows**2 * p + train_rows**3 < p**3
+
+    def systems(self, problem: Problem, partition: Partition, *, dual: bool | None = None) -> list[System]:
+        """One training system with its validation loss for each split; `dual` None chooses by cost."""
+        p = problem.X.shape[1]
+        if dual is None:
+            dual = self.prefers_dual(max(len(partition.rows(train)) for train, _ in partition.splits), p)
+        if dual:
+            return [self._dual(problem, partition.rows(train), partition.rows(val)) for train, val in partition.splits]
+        moments = split_moments(block_moments(problem, partition), partition)
+        return [
+            self._primal(problem, train, validation, partition.rows(rows))
+            for (train, validation), (_, rows) in zip(moments, partition.splits, strict=True)
+        ]
+
+    def refit(self, problem: Problem, rows: Int[Array, " m"], *, dual: bool | None = None) -> System:
+        """The training system of all given rows; its validation loss scores the same rows."""
+        block_of_row = np.full(len(problem.y), -1)
+        block_of_row[rows] = 0
+        return self.systems(problem, Partition(block_of_row, (((0,), (0,)),)), dual=dual)[0]
+
+    def _primal(self, problem: Problem, train: Moments, validation: Moments, rows: Int[Array, " m"]) -> System:
+        centre = self._centre(train.mean())
+        M = train.about(centre)
+        few = len(rows) < problem.X.shape[1]
+        loss = (
+            _loss_of_rows(problem, rows, centre) if few else SquaredErrorOfMoments(len(rows), validation.about(centre))
+        )
+        penalty = self._penalty(problem, train.variance()[:-1])
+        return PrimalRidge(loss, penalty, centre, np.asfortranarray(M[:-1, :-1] / train.n), M[:-1, -1] / train.n)
+
+    def _dual(self, problem: Problem, train: Int[Array, " m"], validation: Int[Array, " v"]) -> System:
+        X, y = problem.X[train], problem.y[train]
+        centre = self._centre(np.append(X.mean(axis=0), y.mean()))
+        variance = np.where(np.ptp(X, axis=0) > 0, X.var(axis=0), 0.0)
+        loss = _loss_of_rows(problem, validation, centre)
+        return DualRidge(loss, self._penalty(problem, variance), centre, X - centre[:-1], y - centre[-1])
+
+    def _centre(self, mean: Float[Array, " p1"]) -> Float[Array, " p1"]:
+        return mean if self.intercept else np.zeros_like(mean)
+
+    def _penalty(self, problem: Problem, variance: Float[Array, " p"]) -> DiagonalPenalty:
+        hyperparameters, index = self.penalty.columns(problem.features)
+        scale2 = np.where(self.standardize & (variance > 0), variance, 1.0)
+        return DiagonalPenalty(index, scale2, len(hyperparameters.names))
+
+
+def _loss_of_rows(problem: Problem, rows: Int[Array, " v"], centre: Float[Array, " p1"]) -> ValidationLoss:
+    return SquaredErrorOfRows(problem.X[rows] - centre[:-1], problem.y[rows] - centre[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class _RidgeSystem:
+    """`centre` holds the origin of `[X, y]` in original units: the training means, or zero without an intercept."""
+
+    loss: ValidationLoss
+    penalty: DiagonalPenalty
+    centre: Float[Array, " p1"]
+
+    def coefficients(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
+        """Intercept and slopes in original units."""
+        return float(self.centre[-1] - self.centre[:-1] @ theta), theta
+
+
+@dataclass(frozen=True, slots=True)
+class _RidgeFit:
+    penalty: DiagonalPenalty
+    diagonal: Float[Array, " p"]
+    theta: Float[Array, " p"]
+
+    def contract(self, u: Float[Array, " p"]) -> Float[Array, " k"]:
+        """`(d2C/dtheta drho)^T u`: entries `lam_j u^T S_j theta`."""
+        return self.penalty.contract(self.diagonal, u * self.theta)
+
+    def contract_columns(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "k f"]:
+        """`u^T (dH/drho_j) D_l`: entries `lam_j u^T S_j D_l`."""
+        return self.penalty.contract_columns(self.diagonal, u, D)
+
+
+@dataclass(frozen=True, slots=True)
+class PrimalRidge(_RidgeSystem):
+    """`H theta = b` with `H = H0 + sum_j lam_j S_j`, `H0 = X^T X / n` and `b = X^T y / n` of centred rows."""
+
+    H0: Float[Array, "p p"]
+    b: Float[Array, " p"]
+    solver: Literal["primal"] = "primal"
+
+    def fit(self, lam: Float[Array, " k"]) -> Fit | None:
+        """The minimizer, or None if H is not positive definite to working precision."""
+        diagonal = self.penalty.diagonal(lam)
+        H = self.H0.copy(order="F")
+        H[np.diag_indices_from(H)] += diagonal
+        L = cholesky.factor_in_place(H)
+        return None if L is None else PrimalFit(self.penalty, diagonal, cholesky.solve(L, self.b), self, L)
+
+
+@dataclass(frozen=True, slots=True)
+class PrimalFit(_RidgeFit):
+    """A minimizer with the factor of H."""
+
+    system: PrimalRidge
+    L: Float[Array, "p p"]
+
+    def solve(self, b: Float[Array, p * m]) -> Float[Array, p * m]:
+        """`H^-1 b`."""
+        return cholesky.solve(self.L, b)
+
+    def sensitivity(self, chosen: Int[Array, " f"]) -> Float[Array, "p f"]:
+        """`dtheta/drho_j = -H^-1 lam_j S_j theta` for the chosen hyperparameters."""
+        if self.penalty.one_column_each and 3 * len(chosen) > len(self.theta):
+            return cholesky.inverse(self.L)[:, chosen] * (-self.diagonal * self.theta)[chosen]
+        return -self.solve(self.penalty.products(self.diagonal, self.theta, chosen))
+
+    def apply(self, v: Float[Array, " p"]) -> Float[Array, " p"]:
+        """`H v`."""
+        return self.system.H0 @ v + self.diagonal * v
+
+    def gradient(self) -> Float[Array, " p"]:
+        """`dC/dtheta`, zero up to round-off."""
+        return self.apply(self.theta) - self.system.b
+
+    def sweep(self, theta_bar: Float[Array, " p"]) -> Float[Array, " k"]:
+        """`(dtheta/drho)^T theta_bar` by the reverse sweep through the factorization (Bengio 2000, section 3)."""
+        H_bar = _sweep_solve(self.L, self.system.b, self.theta, theta_bar)
+        return self.penalty.contract(self.diagonal, np.diag(H_bar))
+
+
+@dataclass(frozen=True, slots=True)
+class DualRidge(_RidgeSystem):
+    """The same minimizer through the n x n matrix `K = n I + X P^-1 X^T`, `P` the penalty's diagonal; for p > n.
+
+    `theta = P^-1 X^T K^-1 y`, and `H^-1 = P^-1 - P^-1 X^T K^-1 X P^-1` (Woodbury).
+    """
+
+    X: Float[Array, "n p"]
+    y: Float[Array, " n"]
+    solver: Literal["dual"] = "dual"
+
+    def fit(self, lam: Float[Array, " k"]) -> Fit | None:
+        """The minimizer, or None if K is not positive definite to working precision."""
+        diagonal = self.penalty.diagonal(lam)
+        K = blas.dsyrk(1.0, np.asfortranarray(self.X / np.sqrt(diagonal)), lower=1)
+        K[np.diag_indices_from(K)] += len(self.y)
+        L = cholesky.factor_in_place(K)
+        if L is None:
+            return None
+        alpha = cholesky.solve(L, self.y)
+        return DualFit(self.penalty, diagonal, (alpha @ self.X) / diagonal, self, L, alpha)
+
+
+@dataclass(frozen=True, slots=True)
+class DualFit(_RidgeFit):
+    """A minimizer with the factor of K and the dual solution `alpha = K^-1 y`."""
+
+    system: DualRidge
+    L: Float[Array, "n n"]
+    alpha: Float[Array, " n"]
+
+    def solve(self, b: Float[Array, p * m]) -> Float[Array, p * m]:
+        """`H^-1 b`."""
+        X, P = self.system.X, self.diagonal
+        scaled = (b.T / P).T
+        inner = cholesky.solve(self.L, np.asfortranarray(X @ scaled))
+        return scaled - ((X.T @ inner).T / P).T
+
+    def sensitivity(self, chosen: Int[Array, " f"]) -> Float[Array, "p f"]:
+        """`dtheta/drho_j = -H^-1 lam_j S_j theta` for the chosen hyperparameters."""
+        return -self.solve(self.penalty.products(self.diagonal, self.theta, chosen))
+
+    def apply(self, v: Float[Array, " p"]) -> Float[Array, " p"]:
+        """`H v`."""
+        X = self.system.X
+        return (X @ v) @ X / len(X) + self.diagonal * v
+
+    def gradient(self) -> Float[Array, " p"]:
+        """`dC/dtheta`, zero up to round-off."""
+        return self.apply(self.theta) - self.system.y @ self.system.X / len(self.system.y)
+
+    def sweep(self, theta_bar: Float[Array, " p"]) -> Float[Array, " k"]:
+        """`(dtheta/drho)^T theta_bar` by the reverse sweep through the factorization of K.
+
+        `K_bar` reaches `P^-1` through `diag(X^T K_bar X)`, and `P^-1` reaches rho by `d(P^-1)/drho_j = -P^-1`.
+        """
+        X, P = self.system.X, self.diagonal
+        K_bar = _sweep_solve(self.L, self.system.y, self.alpha, X @ (theta_bar / P))
+        inverse_bar = theta_bar * (self.alpha @ X) + np.einsum("ij,ij->j", X, K_bar @ X)
+        return -self.penalty.contract(P, inverse_bar / P**2)
+
+
+def _sweep_solve(
+    L: Float[Array, "m m"], b: Float[Array, " m"], x: Float[Array, " m"], x_bar: Float[Array, " m"]
+) -> Float[Array, "m m"]:
+    """Cotangent of the matrix `A = L L^T` in `x = A^-1 b`, through both triangular solves and the factorization.
+
+    `L v = b` and `L^T x = v` give `v_bar = L^-1 x_bar`, `b_bar = L^-T v_bar`, `L_bar = -x v_bar^T - b_bar v^T`.
+    """
+    v = blas.dtrsv(L, b, lower=1)
+    v_bar = blas.dtrsv(L, x_bar, lower=1)
+    b_bar = blas.dtrsv(L, v_bar, lower=1, trans=1)
+    return cholesky.pullback(L, -np.outer(x, v_bar) - np.outer(b_bar, v))

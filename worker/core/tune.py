@@ -1,0 +1,125 @@
+"""The whole method on one page: prepare the statistics once, then descend J from each start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Int
+
+from worker.core.hypergradient import Auto as AutoHypergradient
+from worker.core.hypergradient import ExactHypergradient, Hypergradient
+from worker.core.objective import Objective
+from worker.core.outer import Auto as AutoOuter
+from worker.core.outer import ConcreteOuter, Outer
+from worker.core.outer.search import Search
+from worker.core.records import Array, Outcome, Partition, Problem, Start, State, Step, Trial
+from worker.core.selection import Selection
+from worker.core.training import Training
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which training and selection criteria, which method, and the budget of the search over all starts."""
+
+    training: Training
+    selection: Selection
+    hypergradient: Hypergradient
+    outer: Outer
+    seed: int = 0
+    test_fraction: float = 0.0
+    max_evaluations: int | None = None
+    target_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A problem with its plan resolved: no `auto` is left, rows are assigned, statistics are built."""
+
+    problem: Problem
+    plan: Plan
+    hypergradient: ExactHypergradient
+    outer: ConcreteOuter
+    rows: Int[Array, " m"]
+    test_rows: Int[Array, " t"]
+    partition: Partition
+    objective: Objective
+
+
+def split_rows(n: int, plan: Plan) -> tuple[Int[Array, " m"], Int[Array, " t"]]:
+    """Rows to tune on and rows of the untouched test part, both ascending. Raises ValueError if none would be left."""
+    count = round(plan.test_fraction * n)
+    if plan.test_fraction > 0 and count == 0:
+        raise ValueError(f"a test_fraction of {plan.test_fraction:g} of {n} rows holds out no row")
+    order = np.random.default_rng([plan.seed, 2]).permutation(n)
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
+def resolve(plan: Plan, k: int) -> tuple[ExactHypergradient, ConcreteOuter]:
+    """The methods that `auto` stands for with `k` hyperparameters."""
+    hypergradient = (
+        plan.hypergradient.resolve() if isinstance(plan.hypergradient, AutoHypergradient) else plan.hypergradient
+    )
+    outer = plan.outer.resolve(k) if isinstance(plan.outer, AutoOuter) else plan.outer
+    return hypergradient, outer
+
+
+def prepare(problem: Problem, plan: Plan) -> Prepared:
+    """Assign rows and build the statistics: one pass over the rows, all that an evaluation will need.
+
+    Raises ValueError when the plan does not fit the data; the message names the place.
+    """
+    n = len(problem.y)
+    rows, test_rows = split_rows(n, plan)
+    partition = plan.selection.partition(rows, n)
+    hyperparameters = plan.training.hyperparameters(problem.features)
+    hypergradient, outer = resolve(plan, len(hyperparameters.names))
+    objective = Objective(plan.training.systems(problem, partition), hyperparameters, hypergradient)
+    return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective)
+
+
+def tune(prepared: Prepared, resume: State | None = None) -> Iterator[Step]:
+    """Descend from each start in turn; a step for each evaluation, and a last one with `ended` set.
+
+    `resume` is the `state` of an earlier step: the run then goes on as if it had never stopped, bit for bit.
+    """
+    plan, outer, objective = prepared.plan, prepared.outer, prepared.objective
+    done: tuple[Start, ...] = resume.starts[:-1] if resume else ()
+    running = resume.starts[-1] if resume else None
+    search_state = resume.search if resume else None
+    for number in range(len(done), outer.starts):
+        rho = objective.hyperparameters.start(number, plan.seed)
+        for event in _events(outer.search(objective, rho, search_state)):
+            if isinstance(event, Outcome):
+                assert running is not None  # a search evaluates before it ends
+                done = (*done, replace(running, outcome=event))
+                break
+            running = running.after(event) if running else Start.begin(event)
+            state = State(event.state, (*done, running)) if event.state is not None else None
+            step = Step(event.evaluation, event.gradient_norm, (*done, running), state, None)
+            yield step
+            if spent := _spent(plan, step):
+                yield _last_step((*done, replace(running, outcome=spent)), spent)
+                return
+        running, search_state = None, None
+    yield _last_step(done, None)
+
+
+def _events(search: Search) -> Iterator[Trial | Outcome]:
+    """The trials of a search, then its outcome."""
+    outcome = yield from search
+    yield outcome
+
+
+def _last_step(starts: tuple[Start, ...], spent: Outcome | None) -> Step:
+    best = min(starts, key=lambda start: start.best.value)
+    return Step(best.best, best.gradient_norm, starts, None, spent or best.outcome)
+
+
+def _spent(plan: Plan, step: Step) -> Outcome | None:
+    if plan.target_value is not None and step.best.best.value <= plan.target_value:
+        return Outcome.TARGET_VALUE
+    if plan.max_evaluations is not None and step.evaluations >= plan.max_evaluations:
+        return Outcome.MAX_EVALUATIONS
+    return None

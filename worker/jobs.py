@@ -1,0 +1,206 @@
+"""The job loop, run in the work-horse: claim, tune, beat, finish.
+
+Three kinds of end, never mixed: a numerical outcome is part of the result; a lost lease or a broken server leaves the
+job to whoever holds it; everything unexpected is logged with an id and tried again from the checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import numpy as np
+import orjson
+import redis
+from redis.exceptions import RedisError
+
+from worker import checkpoint, store
+from worker.contract.spec import Work, work
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.records import Outcome, State, Step
+from worker.core.tune import Prepared, prepare, tune
+from worker.queue.horse import horse
+from worker.report import killed_result, progress, result, step_record
+from worker.store import Claim, Status, Verdict
+
+BEAT: Final = 0.15
+"""Seconds between beats, at least: a beat tells progress, saves the checkpoint and learns of a cancellation."""
+ATTEMPTS: Final = 3
+"""Attempts after which an unexpected error fails the job."""
+
+log = logging.getLogger(__name__)
+
+
+def run_job(job_id: str) -> None:
+    """Run a delivered job to its end, or until it is no longer ours. The one place where unexpected errors stop."""
+    here = horse()
+    claim = store.run(here.client, store.claim(job_id, here.owner, lease=here.lease))
+    if claim is None:
+        return
+    try:
+        _run(here.client, claim)
+    except RedisError:
+        raise  # the parent and the reconciler see to it that the job is delivered again
+    except MemoryError:
+        _fail(here.client, claim, "out-of-memory", "Out of memory", "The job needs more memory than its worker has.")
+    except Exception:
+        error_id = uuid.uuid4().hex
+        log.exception("job %s, attempt %d: error %s", job_id, claim.attempt, error_id)
+        if claim.attempt < ATTEMPTS:
+            raise
+        detail = f"An unexpected error, logged by the worker as {error_id}, ended {claim.attempt} attempts."
+        _fail(here.client, claim, "internal-error", "Internal error", detail)
+
+
+def _fail(client: redis.Redis, claim: Claim, code: str, title: str, detail: str) -> None:
+    error = orjson.dumps({"code": code, "title": title, "detail": detail})
+    store.run(client, store.finish(claim.id, claim.attempt, Status.FAILED, error=error))
+
+
+def _run(client: redis.Redis, claim: Claim) -> None:
+    np.seterr(all="ignore")  # overflow is an outcome that the core reports, not a warning on a worker's terminal
+    loop = _Loop(client, claim, time.monotonic() - claim.elapsed)
+    task = work(claim.spec, claim.data)
+    prepared = prepare(task.problem, task.plan)
+    resume = checkpoint.unpack(claim.checkpoint) if claim.checkpoint else None
+    if claim.cancelled:
+        if resume is not None:
+            loop.finish(prepared, _stopped(resume), Status.CANCELLED, None)
+        return
+    for step in tune(prepared, resume):
+        if step.ended is not None:
+            loop.finish(prepared, step, Status.FAILED if step.ended.is_failure else Status.SUCCEEDED, step.ended)
+            return
+        verdict = loop.report(prepared.objective.hyperparameters, step)
+        if verdict is Verdict.FENCED:
+            return
+        if verdict is Verdict.CANCEL:
+            loop.finish(prepared, step, Status.CANCELLED, None)
+            return
+        if loop.elapsed > claim.seconds:
+            loop.finish(prepared, step, Status.SUCCEEDED, Outcome.MAX_SECONDS)
+            return
+
+
+def _stopped(state: State) -> Step:
+    """The step at which a search was left."""
+    running = state.starts[-1]
+    return Step(running.best, running.gradient_norm, state.starts, None, None)
+
+
+@dataclass(slots=True)
+class _Loop:
+    """What the loop tells the store: the state and the steps since the last beat, all in one move."""
+
+    client: redis.Redis
+    claim: Claim
+    began: float  # on the monotonic clock, moved back by the time that earlier attempts took
+    beat_at: float = field(default_factory=time.monotonic)
+    state: State | None = None
+    pending: list[bytes] = field(default_factory=list)
+    stored: int = -1
+
+    def __post_init__(self) -> None:
+        self.stored = self.claim.steps
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of running time over all attempts."""
+        return time.monotonic() - self.began
+
+    def report(self, hyperparameters: Hyperparameters, step: Step) -> Verdict:
+        """Note the step, and tell the store if the last beat is long enough ago."""
+        if step.state is not None:
+            self.state = step.state
+            sequence = self.stored + len(self.pending) + 1
+            self.pending.append(orjson.dumps(step_record(hyperparameters, step, sequence)))
+        now = time.monotonic()
+        if now - self.beat_at < BEAT:
+            return Verdict.OK
+        self.beat_at = now
+        steps, before = self.pending, self.stored
+        verdict = store.run(
+            self.client,
+            store.beat(
+                self.claim.id,
+                self.claim.attempt,
+                progress=orjson.dumps(progress(step, self.elapsed)),
+                elapsed=self.elapsed,
+                checkpoint=None if self.state is None else checkpoint.pack(self.state),
+                steps=steps,
+                steps_before=before,
+            ),
+        )
+        self.pending, self.stored, self.state = [], before + len(steps), None
+        return verdict
+
+    def finish(self, prepared: Prepared, step: Step, status: Status, outcome: Outcome | None) -> None:
+        """End the job at this step, with the refit at the best point so far."""
+        usable = np.isfinite(step.best.best.value)
+        document = result(self.claim, prepared, step, status, outcome, self.elapsed) if usable else None
+        error = None
+        if outcome is not None and outcome.is_failure:
+            error = {
+                "code": outcome.code,
+                "title": outcome.code.replace("_", " ").capitalize(),
+                "detail": outcome.value,
+            }
+        self._end(status, outcome, document, error, progress(step, self.elapsed))
+
+    def _end(
+        self,
+        status: Status,
+        outcome: Outcome | None,
+        document: bytes | None,
+        error: dict[str, str] | None,
+        last: dict[str, Any],
+    ) -> None:
+        finished = store.finish(
+            self.claim.id,
+            self.claim.attempt,
+            status,
+            stop_reason=outcome.code if outcome is not None and error is None else None,
+            result=document,
+            error=orjson.dumps(error) if error else None,
+            progress=orjson.dumps(last),
+            elapsed=self.elapsed,
+            steps=self.pending,
+            steps_before=self.stored,
+        )
+        if not store.run(self.client, finished):
+            log.warning("job %s: attempt %d had lost its lease when it finished", self.claim.id, self.claim.attempt)
+
+
+def conclude_killed(
+    client: redis.Redis, job_id: str, attempt: int, reason: Literal["cancelled", "max_seconds"]
+) -> None:
+    """End a job whose work-horse had to be killed, with what its last checkpoint holds. Runs in the worker itself.
+
+    There is no time to refit: such a result has hyperparameters and no model.
+    """
+    claim = store.run(client, store.held(job_id, attempt))
+    if claim is None:
+        return
+    outcome = Outcome.MAX_SECONDS if reason == "max_seconds" else None
+    status = Status.SUCCEEDED if outcome else Status.CANCELLED
+    document, error = None, None
+    if claim.checkpoint:
+        task: Work = work(claim.spec, claim.data)
+        document = killed_result(claim, task, _stopped(checkpoint.unpack(claim.checkpoint)), status, outcome)
+    elif outcome:
+        detail = f"Not one iteration ended within the time limit of {claim.seconds:g} s; raise limits.seconds."
+        status, error = Status.FAILED, {"code": "max_seconds", "title": "Time limit", "detail": detail}
+    store.run(
+        client,
+        store.finish(
+            job_id,
+            attempt,
+            status,
+            stop_reason=outcome.code if outcome and document else None,
+            result=document,
+            error=orjson.dumps(error) if error else None,
+        ),
+    )

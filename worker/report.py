@@ -1,0 +1,201 @@
+"""From the core's records to the contract's: progress, steps, results."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import time
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from worker.contract.result import (
+    CertificateSet,
+    Coefficient,
+    Counts,
+    Hyperparameter,
+    LinearModel,
+    Method,
+    Result,
+    SelectionScore,
+    StartReport,
+    TestScore,
+    Timing,
+)
+from worker.contract.spec import Work
+from worker.core.conclude import Conclusion, conclude
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.records import Evaluation, Outcome, Problem, Start, Step
+from worker.core.tune import Prepared, resolve
+from worker.store import Claim, Status
+
+STOPPED = {
+    Status.CANCELLED: "The job was cancelled; these are the best hyperparameters until then.",
+    Status.FAILED: "The job failed; these are the best hyperparameters until then.",
+}
+KILLED = "The job had to be stopped inside a computation that cannot be interrupted, so no model was fitted."
+
+
+def progress(step: Step, elapsed: float) -> dict[str, Any]:
+    """The job's progress after a step."""
+    return {
+        "iteration": step.iterations,
+        "evaluations": step.evaluations,
+        "value": _finite(step.at.value),
+        "best_value": _finite(step.best.best.value),
+        "gradient_norm": _finite(step.gradient_norm),
+        "elapsed_s": round(elapsed, 6),
+    }
+
+
+def step_record(hyperparameters: Hyperparameters, step: Step, sequence: int) -> dict[str, Any]:
+    """One record of the trajectory."""
+    return {
+        "sequence": sequence,
+        "start": len(step.starts) - 1,
+        "iteration": step.starts[-1].iterations,
+        "evaluations": step.evaluations,
+        "value": step.at.value,
+        "best_value": step.best.best.value,
+        "gradient_norm": step.gradient_norm,
+        "hyperparameters": hyperparameters.natural(step.at.rho).tolist(),
+    }
+
+
+def result(
+    claim: Claim, prepared: Prepared, step: Step, status: Status, outcome: Outcome | None, elapsed: float
+) -> bytes:
+    """The result document, with the refit and the certificates at the best point."""
+    conclusion = conclude(prepared, step.best)
+    method = Method(
+        hypergradient=prepared.hypergradient.kind,
+        outer=prepared.outer.kind,
+        approximate=False,
+        solver=prepared.objective.systems[0].solver,
+    )
+    document = Result(
+        **_search(claim, prepared.objective.hyperparameters, step, status, outcome, elapsed),
+        message=outcome.value if outcome else STOPPED[status],
+        messages=list(conclusion.messages),
+        selection=_selection(step, conclusion.standard_error),
+        test=_test(prepared, conclusion),
+        model=_model(prepared.problem, conclusion),
+        certificates=CertificateSet(
+            **{name: _finite(value) for name, value in asdict(conclusion.certificates).items()}
+        ),
+        method=method,
+    )
+    return document.model_dump_json().encode()
+
+
+def killed_result(claim: Claim, task: Work, step: Step, status: Status, outcome: Outcome | None) -> bytes:
+    """The result document of a job whose work-horse was killed: what the checkpoint holds, without a refit."""
+    hyperparameters = task.plan.training.hyperparameters(task.problem.features)
+    hypergradient, outer = resolve(task.plan, len(hyperparameters.names))
+    document = Result(
+        **_search(claim, hyperparameters, step, status, outcome, claim.elapsed),
+        message=outcome.value if outcome else STOPPED[status],
+        messages=[KILLED],
+        selection=_selection(step, None),
+        test=None,
+        model=None,
+        certificates=CertificateSet(
+            outer_gradient_norm=_finite(step.best.gradient_norm),
+            inner_gradient_norm=None,
+            adjoint_residual=None,
+            finite_difference_error=None,
+        ),
+        method=Method(hypergradient=hypergradient.kind, outer=outer.kind, approximate=False, solver=None),
+    )
+    return document.model_dump_json().encode()
+
+
+def _search(
+    claim: Claim,
+    hyperparameters: Hyperparameters,
+    step: Step,
+    status: Status,
+    outcome: Outcome | None,
+    elapsed: float,
+) -> dict[str, Any]:
+    """The fields that depend on the search alone."""
+    splits = len(step.best.best.per_split)
+    now = time.time()
+    return {
+        "job_id": claim.id,
+        "partial": status is not Status.SUCCEEDED,
+        "stop_reason": outcome.code if outcome else None,
+        "hyperparameters": _hyperparameters(hyperparameters, step.starts[0].initial, step.best.best),
+        "starts": [_start(start) for start in step.starts],
+        "counts": Counts(
+            iterations=step.iterations,
+            evaluations=step.evaluations,
+            gradients=step.evaluations,
+            factorizations=step.evaluations * splits,
+        ),
+        "timing": Timing(
+            queued_s=max(claim.started_at - claim.created_at, 0.0),
+            fit_s=elapsed,
+            total_s=max(now - claim.created_at, 0.0),
+        ),
+        "versions": versions(),
+        "fingerprint": claim.fingerprint,
+    }
+
+
+def _hyperparameters(box: Hyperparameters, initial: Evaluation, best: Evaluation) -> list[Hyperparameter]:
+    columns = (box.names, box.natural(best.rho), box.natural(initial.rho), box.at_bound(best.rho), best.gradient)
+    return [
+        Hyperparameter(name=name, value=float(value), initial=float(first), at_bound=bound, gradient=float(slope))
+        for name, value, first, bound, slope in zip(*columns, strict=True)
+    ]
+
+
+def _selection(step: Step, standard_error: float | None) -> SelectionScore:
+    best = step.best.best
+    return SelectionScore(
+        value=best.value,
+        initial_value=_finite(step.starts[0].initial.value),
+        per_fold=best.per_split.tolist(),
+        standard_error=standard_error,
+    )
+
+
+def _start(start: Start) -> StartReport:
+    return StartReport(
+        value=_finite(start.best.value),
+        initial_value=_finite(start.initial.value),
+        gradient_norm=_finite(start.gradient_norm),
+        iterations=start.iterations,
+        evaluations=start.evaluations,
+        outcome=start.outcome.code if start.outcome else None,
+    )
+
+
+def _model(problem: Problem, conclusion: Conclusion) -> LinearModel | None:
+    if conclusion.model is None:
+        return None
+    pairs = zip(problem.features, conclusion.model.coefficients, strict=True)
+    return LinearModel(
+        intercept=conclusion.model.intercept,
+        coefficients=[Coefficient(feature=name, value=float(value)) for name, value in pairs],
+    )
+
+
+def _test(prepared: Prepared, conclusion: Conclusion) -> TestScore | None:
+    if conclusion.test_value is None:
+        return None
+    return TestScore(value=conclusion.test_value, rows=len(prepared.test_rows))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """What the numbers were computed with."""
+    packages = {name: metadata.version(name) for name in ("gradtune", "numpy", "scipy")}
+    return {**packages, "python": platform.python_version()}
