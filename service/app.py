@@ -1,0 +1,120 @@
+"""The application: wiring, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import secrets
+from collections.abc import AsyncIterator
+from importlib import metadata
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import problems
+from service.events import Doorbell
+from service.problems import InternalError, ProblemDocument
+from service.routes import jobs, operations
+from service.settings import Settings
+from worker import store
+from worker.contract.spec import JobSpec
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The HTTP service; `settings.redis_url` names the job store."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        client = store.aconnect(settings.redis_url or "")
+        app.state.redis, app.state.doorbell = client, Doorbell(client)
+        listening = asyncio.create_task(app.state.doorbell.run())
+        try:
+            yield
+        finally:
+            app.state.doorbell.close()
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+            await client.aclose()
+
+    app = FastAPI(
+        title="gradtune",
+        summary="Hyperparameter tuning by gradients, as a service.",
+        version=metadata.version("gradtune"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    problems.install(app)
+    app.include_router(jobs.router)
+    app.include_router(operations.router)
+    app.add_middleware(Envelope)
+    app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: the routes' own, with the job spec and the one shape of errors put in."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes, openapi_version="3.1.0"
+        )
+        schemas = document["components"]["schemas"]
+        for model in (JobSpec, ProblemDocument):
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(schema.pop("$defs", {}))
+            schemas[model.__name__] = schema
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        problem = {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}
+        for operation in (operation for path in document["paths"].values() for operation in path.values()):
+            replies = operation["responses"]
+            if "HTTPValidationError" in str(replies.get("422")):
+                replies["422"] = {"description": "A parameter is wrong.", "content": {problems.MEDIA_TYPE: problem}}
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}, {}]
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+class Envelope:
+    """Outermost layer: gives each request an id, and turns what nobody caught into a problem with that id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(b"x-request-id", b"")
+        request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16).encode()
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request %s failed", request_id.decode())
+            if started:
+                raise
+            detail = "Something unexpected happened here; quote the request_id when you report it."
+            reply = InternalError(detail).response(request_id.decode())
+            await reply(scope, receive, send_with_id)

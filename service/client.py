@@ -1,0 +1,69 @@
+"""A small HTTP client for the command line, on the standard library alone."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+class ClientError(Exception):
+    """The service cannot be reached, or replied with a problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply: its status, its JSON (None without a body) and its ETag."""
+
+    status: int
+    json: Any
+    etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Talks to the service at `url`; `key` is sent as a bearer token."""
+
+    url: str
+    key: str | None = None
+
+    def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> Reply:
+        """GET a path. Raises ClientError on any status from 400 up."""
+        return self._send("GET", path, None, headers)
+
+    def post(self, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None) -> Reply:
+        """POST JSON to a path. Raises ClientError on any status from 400 up."""
+        return self._send("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
+
+    def wait(self, path: str, etag: str | None, seconds: int) -> Reply:
+        """GET a job once it has changed since `etag`, or after `seconds`."""
+        headers = {"Prefer": f"wait={seconds}"} | ({"If-None-Match": etag} if etag else {})
+        return self.get(path, headers=headers)
+
+    def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None) -> Reply:
+        request = urllib.request.Request(self.url.rstrip("/") + path, body, dict(headers or {}), method=method)  # noqa: S310
+        if self.key:
+            request.add_header("Authorization", f"Bearer {self.key}")
+        try:
+            with urllib.request.urlopen(request, timeout=90) as reply:  # noqa: S310 - the user names the URL
+                text = reply.read()
+                return Reply(reply.status, json.loads(text) if text else None, reply.headers.get("ETag"))
+        except urllib.error.HTTPError as error:
+            text = error.read()
+            if error.code == 304:
+                return Reply(304, None, error.headers.get("ETag"))
+            raise ClientError(_explain(error.code, text)) from None
+        except (OSError, ValueError) as error:
+            raise ClientError(f"{self.url} cannot be reached: {error}") from None
+
+
+def _explain(status: int, text: bytes) -> str:
+    try:
+        problem = json.loads(text)
+        faults = "".join(f"\n  {fault['pointer'] or '/'}: {fault['detail']}" for fault in problem["errors"])
+        return f"{status} {problem['title']}: {problem['detail']}{faults}"
+    except (ValueError, KeyError, TypeError):
+        return f"status {status}"

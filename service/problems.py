@@ -1,0 +1,197 @@
+"""Everything that a caller can be told has gone wrong, as RFC 9457 problems.
+
+Problem
+|- Unauthorized 401          |- UnsupportedMediaType 415
+|- NotFound 404              |- InvalidRequest 422
+|- NotTerminal 409           |- QueueFull 429
+|- ResultNotReady 409        |- InternalError 500
+|- TooLarge 413              |- Unavailable 503
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+
+from worker.contract.faults import Fault
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemFault(BaseModel):
+    """One fault of a request: a JSON pointer into the body (or `/query/NAME`), a code, a sentence."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """An RFC 9457 problem."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str = Field(description="Quote it when you ask about this reply.")
+    errors: list[ProblemFault] = Field(description="Empty unless parts of the request can be named.")
+
+
+class Problem(Exception):  # noqa: N818 - the standard's word
+    """A reply from 400 up. Subclasses fix status, code and title; `detail` is a sentence with the remedy."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "problem"
+    title: ClassVar[str] = "Problem"
+
+    def __init__(self, detail: str, *, errors: Sequence[Fault] = (), headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+
+    def response(self, request_id: str) -> Response:
+        """The reply."""
+        faults = [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in self.errors]
+        return problem_response(self.status, self.code, self.title, self.detail, request_id, faults, self.headers)
+
+
+class Unauthorized(Problem):
+    """No key, or one that is not known."""
+
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+
+class NotFound(Problem):
+    """No such thing, or not yours."""
+
+    status, code, title = 404, "not-found", "Not found"
+
+
+class NotTerminal(Problem):
+    """The job has not ended."""
+
+    status, code, title = 409, "job-not-terminal", "The job has not ended"
+
+
+class ResultNotReady(Problem):
+    """The job has not ended, so it has no result yet."""
+
+    status, code, title = 409, "result-not-ready", "The result is not ready"
+
+
+class TooLarge(Problem):
+    """More than can be taken inline."""
+
+    status, code, title = 413, "too-large", "Too large"
+
+
+class UnsupportedMediaType(Problem):
+    """A body of a type that is not read here."""
+
+    status, code, title = 415, "unsupported-media-type", "Unsupported media type"
+
+
+class InvalidRequest(Problem):
+    """Something in the request is wrong; `errors` says what and where."""
+
+    status, code, title = 422, "invalid-request", "Invalid request"
+
+
+class QueueFull(Problem):
+    """Too many jobs wait."""
+
+    status, code, title = 429, "queue-full", "The queue is full"
+
+
+class InternalError(Problem):
+    """Our fault."""
+
+    status, code, title = 500, "internal-error", "Internal error"
+
+
+class Unavailable(Problem):
+    """A part of the service is away."""
+
+    status, code, title = 503, "unavailable", "Unavailable"
+
+
+def problem_response(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    request_id: str,
+    errors: Sequence[Mapping[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """One shape for every error."""
+    body = {
+        "type": f"urn:gradtune:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": request_id,
+        "errors": errors,
+    }
+    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
+
+
+def documented(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route, from the problems that it can reply with."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    everywhere: tuple[type[Problem], ...] = (Unauthorized, Unavailable, InternalError)
+    for kind in kinds + everywhere:
+        schema = {"$ref": "#/components/schemas/ProblemDocument"}
+        entry = by_status.setdefault(kind.status, {"description": "", "content": {MEDIA_TYPE: {"schema": schema}}})
+        entry["description"] = f"{entry['description']} `{kind.code}`: {(kind.__doc__ or '').strip()}".strip()
+    return by_status
+
+
+def install(app: FastAPI) -> None:
+    """Make the framework's own errors problems, too."""
+
+    async def problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return error.response(request.state.request_id)
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        phrase = HTTPStatus(error.status_code).phrase
+        detail = _DETAILS.get(error.status_code, f"{phrase}.")
+        code = phrase.lower().replace(" ", "-")
+        headers = error.headers
+        return problem_response(error.status_code, code, phrase, detail, request.state.request_id, (), headers)
+
+    async def parameters(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        faults = [
+            Fault("/" + "/".join(str(part)[:60] for part in item["loc"]), item["type"], item["msg"] + ".")
+            for item in error.errors()[:20]
+        ]
+        return InvalidRequest("A parameter is wrong.", errors=faults).response(request.state.request_id)
+
+    async def away(request: Request, error: Exception) -> Response:  # noqa: ARG001
+        detail = "The job store does not answer at the moment; nothing was lost, try again shortly."
+        return Unavailable(detail, headers={"Retry-After": "2"}).response(request.state.request_id)
+
+    app.add_exception_handler(Problem, problem)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, parameters)
+    app.add_exception_handler(RedisError, away)
+
+
+_DETAILS = {
+    404: "There is nothing at this path; /openapi.json lists what there is.",
+    405: "This path does not take this method; the Allow header lists those that it takes.",
+}

@@ -1,0 +1,61 @@
+"""Reading requests: bodies within their limits, and the headers with which a caller states a preference."""
+
+from __future__ import annotations
+
+import re
+
+from fastapi import Request
+
+from service.problems import InvalidRequest, TooLarge, UnsupportedMediaType
+from worker.contract.faults import Fault
+
+MAX_BODY = 4 * 1024 * 1024  # bytes of a JSON body
+MAX_VALUES = 100_000  # numbers in inline data
+MAX_WAIT = 60.0  # seconds of one long poll
+
+
+async def json_body(request: Request) -> bytes:
+    """The body, refused as soon as it is known to be too large or of another type."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedMediaType("Send the job spec as JSON with `Content-Type: application/json`.")
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise UnsupportedMediaType("Send the job spec without Content-Encoding.")
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > MAX_BODY:
+        raise _too_large()
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise _too_large()
+    return bytes(body)
+
+
+def _too_large() -> TooLarge:
+    # the rest of the body is not read: the connection cannot be used again
+    return TooLarge(f"A job spec may have {MAX_BODY} bytes; send a smaller table.", headers={"Connection": "close"})
+
+
+def preferred_wait(request: Request) -> float:
+    """Seconds that the caller is ready to wait: `Prefer: wait=N` (RFC 7240), 0 without it, at most 60."""
+    for value in request.headers.getlist("prefer"):
+        for preference in re.split(r"[,;]", value):
+            name, _, number = preference.partition("=")
+            if name.strip().lower() == "wait":
+                return _seconds(number.strip().strip('"'))
+    return 0.0
+
+
+def _seconds(number: str) -> float:
+    if not re.fullmatch(r"\d{1,9}", number):
+        fault = Fault("/header/prefer", "invalid_wait", "wait takes a whole number of seconds, at most 60.")
+        raise InvalidRequest("The Prefer header is wrong.", errors=[fault])
+    return min(float(number), MAX_WAIT)
+
+
+def matches(request: Request, etag: str) -> bool:
+    """Whether `If-None-Match` names this representation; weak comparison (RFC 9110)."""
+    given = request.headers.get("if-none-match", "")
+    tags = {tag.strip().removeprefix("W/") for tag in given.split(",") if tag.strip()}
+    return "*" in tags or etag.removeprefix("W/") in tags

@@ -1,0 +1,238 @@
+"""Jobs: create, read, wait, list, cancel, delete; their results and trajectories."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any, TypeVar
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import ValidationError
+
+from service.auth import require_key
+from service.estimate import validation_view
+from service.problems import (
+    InvalidRequest,
+    NotFound,
+    NotTerminal,
+    QueueFull,
+    ResultNotReady,
+    TooLarge,
+    UnsupportedMediaType,
+    documented,
+)
+from service.requests import MAX_VALUES, json_body, matches, preferred_wait
+from service.views import job_etag, job_view
+from worker import store
+from worker.contract.faults import Fault, schema_faults
+from worker.contract.job import Job, JobPage, JobStatus, StepPage, Validation
+from worker.contract.result import Result
+from worker.contract.spec import JobSpec, describe, encode_data, faults, fingerprint, hyperparameter_names
+from worker.queue.delivery import delivery
+from worker.store import Deletion, JobRecord, Operation, Status, Submission
+
+T = TypeVar("T")
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require_key)])
+
+SPEC_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
+    }
+}
+
+
+def _json(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(document), status, headers, "application/json")
+
+
+async def _run(request: Request, operation: Operation[T]) -> T:
+    return await store.arun(request.app.state.redis, operation)
+
+
+async def _record(request: Request, job_id: str) -> JobRecord:
+    record = await _run(request, store.job(job_id))
+    if record is None:
+        raise NotFound("There is no job with this id; ended jobs are kept for a limited time.")
+    return record
+
+
+def _parse(body: bytes) -> JobSpec:
+    try:
+        spec = JobSpec.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidRequest("The job spec is not valid.", errors=schema_faults(error, body, JobSpec)) from None
+    values = len(spec.data.y) + sum(len(row) for row in spec.data.x)
+    if values > MAX_VALUES:
+        raise TooLarge(f"Inline data may have {MAX_VALUES} numbers, and this table has {values}; send fewer rows.")
+    if found := faults(spec):
+        raise InvalidRequest("The job spec does not fit its data.", errors=found)
+    return spec
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Create a tuning job",
+    response_model=None,
+    responses={
+        200: {"model": Validation, "description": "With `validate_only`: what the spec would do."},
+        201: {"model": Job, "description": "The job ended within `Prefer: wait=N`."},
+        202: {"model": Job, "description": "The job was accepted."},
+        **documented(TooLarge, UnsupportedMediaType, InvalidRequest, QueueFull),
+    },
+    openapi_extra=SPEC_BODY,
+)
+async def create_job(
+    request: Request,
+    validate_only: Annotated[bool, Query(description="Check the spec and estimate its cost; create nothing.")] = False,
+) -> Response:
+    """Queue a job. `Prefer: wait=N` holds the reply back for up to N seconds, until the job has ended."""
+    wait = preferred_wait(request)
+    spec = _parse(await json_body(request))
+    data = encode_data(spec.problem())
+    description = describe(spec, data)
+    digest = fingerprint(description)
+    if validate_only:
+        return _json(validation_view(spec, description, digest))
+    submission = Submission(
+        id="job_" + secrets.token_hex(12),
+        spec=orjson.dumps(description),
+        data=data,
+        fingerprint=digest,
+        seconds=spec.limits.seconds,
+        labels=spec.labels,
+        request_id=request.state.request_id,
+        traceparent=request.headers.get("traceparent", "")[:200],
+    )
+    settings = request.app.state.settings
+    admission = store.submit(submission, delivery(submission.id), max_queued=settings.max_queued)
+    if not await _run(request, admission):
+        detail = f"{settings.max_queued} jobs wait already; nothing was accepted, try again later."
+        raise QueueFull(detail, headers={"Retry-After": "30"})
+    record = await request.app.state.doorbell.wait(
+        submission.id, lambda: _record(request, submission.id), lambda job: job.done, wait
+    )
+    headers = {"Location": f"/v1/jobs/{record.id}", "ETag": job_etag(record)}
+    if record.done:
+        return _json(job_view(record), 201, headers)
+    return _json(job_view(record), 202, {**headers, "Retry-After": "1"})
+
+
+@router.get("", summary="List jobs", response_model=JobPage, responses=documented(InvalidRequest))
+async def list_jobs(
+    request: Request,
+    status: Annotated[JobStatus | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+) -> Response:
+    """Newest first. `label.KEY=VALUE` (repeatable) keeps the jobs that have all these labels.
+
+    With a filter a page can be short, even empty, while `next_cursor` says that more follow.
+    """
+    labels = {}
+    for name, value in request.query_params.multi_items():
+        if name.startswith("label."):
+            labels[name.removeprefix("label.")] = value
+        elif name not in {"status", "limit", "cursor"}:
+            fault = Fault(f"/query/{name[:60]}", "unknown_parameter", "Known: status, limit, cursor, label.KEY.")
+            raise InvalidRequest("A parameter is wrong.", errors=[fault])
+    query = store.jobs(limit=limit, cursor=cursor, status=Status(status) if status else None, labels=labels)
+    try:
+        records, following = await _run(request, query)
+    except ValueError:
+        fault = Fault("/query/cursor", "invalid_cursor", "Take the next_cursor of an earlier page, unchanged.")
+        raise InvalidRequest("A parameter is wrong.", errors=[fault]) from None
+    return _json({"data": [job_view(record) for record in records], "next_cursor": following})
+
+
+@router.get(
+    "/{job_id}",
+    summary="Read a job, or wait for it to change",
+    response_model=Job,
+    responses={
+        304: {"description": "Unchanged since the ETag in If-None-Match."},
+        **documented(NotFound, InvalidRequest),
+    },
+)
+async def read_job(request: Request, job_id: str) -> Response:
+    """`Prefer: wait=N` with `If-None-Match: <etag>` waits up to N seconds for a change; alone, for the job's end."""
+    etag_given = "if-none-match" in request.headers
+
+    def enough(job: JobRecord) -> bool:
+        return not matches(request, job_etag(job)) if etag_given else job.done
+
+    wait = preferred_wait(request)
+    record: JobRecord = await request.app.state.doorbell.wait(job_id, lambda: _record(request, job_id), enough, wait)
+    headers = {"ETag": job_etag(record)}
+    if matches(request, job_etag(record)):
+        return Response(status_code=304, headers=headers)
+    if not record.done:
+        headers["Retry-After"] = "1"
+    return _json(job_view(record), 200, headers)
+
+
+@router.get(
+    "/{job_id}/result",
+    summary="Read the result of a job that has ended",
+    response_model=Result,
+    responses={304: {"description": "Unchanged."}, **documented(NotFound, ResultNotReady)},
+)
+async def read_result(request: Request, job_id: str) -> Response:
+    """Hyperparameters, model, certificates. A failed or cancelled job keeps the best so far with `partial: true`."""
+    record = await _record(request, job_id)
+    if not record.done:
+        detail = f"The job is {record.status}; poll it, or wait with `Prefer: wait=60`."
+        raise ResultNotReady(detail, headers={"Retry-After": "1"})
+    etag = f'"{record.id}.{record.version}"'
+    if matches(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    document = await _run(request, store.result(job_id))
+    if document is None:
+        raise NotFound(f"The job is {record.status} and found nothing that could be returned; see its `error`.")
+    return Response(document, 200, {"ETag": etag}, "application/json")
+
+
+@router.get(
+    "/{job_id}/steps",
+    summary="Read the trajectory",
+    response_model=StepPage,
+    responses=documented(NotFound, InvalidRequest),
+)
+async def read_steps(
+    request: Request,
+    job_id: str,
+    after: Annotated[int, Query(ge=0, le=2**53, description="Leave out records up to this sequence number.")] = 0,
+) -> Response:
+    """One record for each outer iteration, in order."""
+    record = await _record(request, job_id)
+    steps = await _run(request, store.steps(job_id, after))
+    return _json({"data": [orjson.Fragment(step) for step in steps], "names": hyperparameter_names(record.spec)})
+
+
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    summary="Cancel a job",
+    response_model=Job,
+    responses={200: {"model": Job, "description": "It had ended already."}, **documented(NotFound)},
+)
+async def cancel_job(request: Request, job_id: str) -> Response:
+    """Takes effect within about a second; the best hyperparameters so far are kept."""
+    ended_before = (await _record(request, job_id)).done
+    await _run(request, store.cancel(job_id))
+    record = await _record(request, job_id)
+    return _json(job_view(record), 200 if ended_before else 202, {"ETag": job_etag(record)})
+
+
+@router.delete(
+    "/{job_id}", status_code=204, summary="Delete a job that has ended", responses=documented(NotFound, NotTerminal)
+)
+async def delete_job(request: Request, job_id: str) -> Response:
+    """Remove the job with its data, trajectory and result."""
+    deletion = await _run(request, store.delete(job_id))
+    if deletion is Deletion.UNKNOWN:
+        raise NotFound("There is no job with this id.")
+    if deletion is Deletion.LIVE:
+        raise NotTerminal("Cancel the job first.")
+    return Response(status_code=204)

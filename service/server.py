@@ -1,0 +1,62 @@
+"""The API process: uvicorn around the application, on a socket that it binds or is handed."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from types import FrameType
+
+import uvicorn
+
+from service.app import create_app
+from service.settings import Settings
+
+GRACE = 5  # seconds that requests under way get to end after SIGTERM
+
+
+class ConfigurationError(Exception):
+    """The settings do not allow a start; the message names the remedy."""
+
+
+class _Server(uvicorn.Server):
+    """Lets long polls return when the server is told to exit, instead of waiting for them."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.config.loaded_app_state.doorbell.close()  # type: ignore[attr-defined]
+        super().handle_exit(sig, frame)
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raise ConfigurationError rather than offer an open service to other machines."""
+    if not settings.is_loopback and not settings.key_hashes:
+        raise ConfigurationError(
+            f"Listening on {settings.host} needs API keys: run `gradtune keys create` and set GRADTUNE_API_KEY_HASHES."
+        )
+
+
+def bind(settings: Settings) -> socket.socket:
+    """A listening socket. Raises ConfigurationError when the address cannot be had."""
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        raise ConfigurationError(f"Cannot listen on {where}: {error.strerror}. Choose another --port.") from None
+
+
+def address(settings: Settings, listener: socket.socket) -> str:
+    """The URL under which the service is reached from this machine."""
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+
+
+def serve_api(settings: Settings, listener: socket.socket) -> None:
+    """Answer requests until SIGTERM or SIGINT."""
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app, log_level=settings.log_level, access_log=settings.log_level == "debug", timeout_graceful_shutdown=GRACE
+    )
+    config.loaded_app_state = app.state  # type: ignore[attr-defined]
+    if not settings.key_hashes:
+        logging.getLogger("uvicorn.error").warning("no API keys are configured: everybody on this machine has access")
+    _Server(config).run(sockets=[listener])

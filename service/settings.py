@@ -1,0 +1,67 @@
+"""Every setting of the service, each also an environment variable `GRADTUNE_<NAME>`; command-line flags win."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "gradtune"
+
+
+class Settings(BaseSettings):
+    """Read once at start; a wrong value is reported with its name and nothing is started."""
+
+    model_config = SettingsConfigDict(env_prefix="GRADTUNE_", frozen=True, extra="ignore")
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; any other than loopback needs API keys.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8000, description="Port to listen on; 0 takes a free one."
+    )
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=1, description="Worker processes, one job each at a time."
+    )
+    data_dir: Path = Field(default_factory=_default_data_dir, description="Where the embedded server keeps its data.")
+    redis_url: str | None = Field(
+        default=None, description="A Redis-compatible server, redis://, rediss:// or unix://; default: an embedded one."
+    )
+    api_key_hashes: str = Field(
+        default="", description="SHA-256 hashes of accepted API keys, comma-separated; see `gradtune keys create`."
+    )
+    blas_threads: Annotated[int, Field(ge=1)] = Field(default=1, description="BLAS threads of each worker.")
+    retention_days: Annotated[float, Field(gt=0)] = Field(default=7.0, description="How long ended jobs are kept.")
+    max_queued: Annotated[int, Field(ge=1)] = Field(default=10_000, description="Jobs that may wait; beyond, 429.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Of all processes.")
+
+    @field_validator("api_key_hashes")
+    @classmethod
+    def _hashes(cls, value: str) -> str:
+        for digest in value.split(","):
+            if value and (len(digest.strip()) != 64 or set(digest.strip().lower()) - set("0123456789abcdef")):
+                raise ValueError("each must be the 64 hexadecimal digits that `gradtune keys create` prints")
+        return value
+
+    @property
+    def key_hashes(self) -> frozenset[str]:
+        """The accepted hashes; empty: no authentication."""
+        return frozenset(digest.strip().lower() for digest in self.api_key_hashes.split(",") if digest.strip())
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def environment(self) -> dict[str, str]:
+        """The settings as environment variables, for child processes."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {f"GRADTUNE_{name.upper()}": str(value) for name, value in values.items() if value is not None}

@@ -1,0 +1,45 @@
+"""From the store's records to the contract's documents."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from worker.store import JobRecord
+
+_NO_PROGRESS = {
+    "iteration": 0, "evaluations": 0, "value": None, "best_value": None, "gradient_norm": None, "elapsed_s": 0.0
+}  # fmt: skip
+
+
+def job_view(record: JobRecord) -> dict[str, Any]:
+    """A job; the stored documents are passed on as they are."""
+    path = f"/v1/jobs/{record.id}"
+    progress = orjson.loads(record.progress) if record.progress else _NO_PROGRESS
+    return {
+        "id": record.id,
+        "status": record.status,
+        "done": record.done,
+        "attempt": record.attempt,
+        "stop_reason": record.stop_reason,
+        "progress": {**progress, "queue_position": record.queue_position},
+        "spec": orjson.Fragment(record.spec),
+        "labels": record.labels,
+        "fingerprint": record.fingerprint,
+        "error": orjson.Fragment(record.error) if record.error else None,
+        "created_at": _time(record.created_at),
+        "started_at": _time(record.started_at),
+        "finished_at": _time(record.finished_at),
+        "links": {"self": path, "result": f"{path}/result", "steps": f"{path}/steps", "cancel": f"{path}/cancel"},
+    }
+
+
+def job_etag(record: JobRecord) -> str:
+    """Changes with every visible change of the job; weak, because the position in the queue is not part of it."""
+    return f'W/"{record.version}"'
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
