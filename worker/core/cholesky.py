@@ -24,7 +24,7 @@ def factor_in_place(H: Float[Array, "p p"]) -> Float[Array, "p p"] | None:
     return L if info == 0 else None
 
 
-def solve(L: Float[Array, "p p"], b: Float[Array, p * m]) -> Float[Array, p * m]:
+def solve(L: Float[Array, "p p"], b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
     """`H^-1 b` for one or several right-hand sides, two triangular solves."""
     x, info = lapack.dpotrs(L, b, lower=1)
     if info != 0:

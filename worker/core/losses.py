@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from worker.core.records import Array
 
 
+@runtime_checkable
 class ValidationLoss(Protocol):
     """A summed loss over the validation rows of one split. `theta` is what the split's training system fits."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 
@@ -10,6 +10,7 @@ from worker.core.losses import ValidationLoss
 from worker.core.records import Array
 
 
+@runtime_checkable
 class Fit(Protocol):
     """A minimizer theta of the training criterion C at one rho, with what its derivatives need."""
 
@@ -17,7 +18,7 @@ class Fit(Protocol):
     def theta(self) -> Float[Array, " p"]:
         """The minimizer."""
 
-    def solve(self, b: Float[Array, p * m]) -> Float[Array, p * m]:
+    def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
         """`H^-1 b` with the Hessian H of C in theta."""
 
     def apply(self, v: Float[Array, " p"]) -> Float[Array, " p"]:
@@ -39,6 +40,7 @@ class Fit(Protocol):
         """`(dtheta/drho)^T theta_bar` by reverse-mode differentiation of the fit itself."""
 
 
+@runtime_checkable
 class System(Protocol):
     """The training problem of one split, with the loss that scores it."""
 

@@ -147,7 +147,7 @@ class PrimalFit(_RidgeFit):
     system: PrimalRidge
     L: Float[Array, "p p"]
 
-    def solve(self, b: Float[Array, p * m]) -> Float[Array, p * m]:
+    def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
         """`H^-1 b`."""
         return cholesky.solve(self.L, b)
 
@@ -202,7 +202,7 @@ class DualFit(_RidgeFit):
     L: Float[Array, "n n"]
     alpha: Float[Array, " n"]
 
-    def solve(self, b: Float[Array, p * m]) -> Float[Array, p * m]:
+    def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
         """`H^-1 b`."""
         X, P = self.system.X, self.diagonal
         scaled = (b.T / P).T
