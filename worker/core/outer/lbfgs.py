@@ -35,6 +35,8 @@ class Lbfgs(SearchSettings):
         w = _workspace(rho) if state is None else {name: array.copy() for name, array in state.items()}
         if state is None:
             _advance(w, objective)
+        elif ended := str(w["outcome"]):  # saved at its end, before that was reported
+            return Outcome[ended]
         while w["task"][0] == EVALUATE:
             at = objective.evaluate(w["x"])
             first = not np.isfinite(w["ceiling"])
@@ -51,6 +53,7 @@ class Lbfgs(SearchSettings):
                 outcome = self.settled(objective, at) or self._out_of_iterations(int(w["iteration"]))
                 if outcome is None:
                     _advance(w, objective)  # computes the next direction, and asks for the first point along it
+            w["outcome"][...] = "" if outcome is None else outcome.name
             state = {name: array.copy() for name, array in w.items()} if first or accepted else None
             yield Trial(at, int(w["iteration"]), self.relative_gradient(objective, at), state)
             if outcome is not None:
@@ -84,4 +87,5 @@ def _workspace(rho: Float[Array, " k"]) -> dict[str, Array]:
         "dsave": np.zeros(29),
         "iteration": np.zeros((), np.int64),
         "ceiling": np.array(np.inf),
+        "outcome": np.array("", dtype="U32"),
     }

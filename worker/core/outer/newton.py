@@ -28,7 +28,7 @@ from worker.core.records import Array, Evaluation, Outcome, Trial
 
 FIRST_RADIUS = 0.3  # in x, times the square root of the number of hyperparameters
 LARGEST_RADIUS = 4.0
-LONGEST_STEP = 1.0  # of one hyperparameter on the scale of rho: a factor of e
+LONGEST_STEP = 1.5  # of one hyperparameter on the scale of rho: a factor of about 4.5
 ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75  # ratios of actual to predicted decrease
 ROUND_OFF = 4 * np.finfo(float).eps  # share of |J| below which a decrease cannot be seen
 
@@ -151,7 +151,8 @@ def _ball_minimizer(eigenvalues: Float[Array, " f"], g: Float[Array, " f"], radi
     hard case, where g has no part along the most negative curvature, the step is completed along it.
     """
     smallest = eigenvalues[0]
-    scale = max(abs(smallest), abs(eigenvalues[-1]), np.finfo(float).tiny)
+    reach = float(np.linalg.norm(g)) / radius  # the curvature that makes a steepest-descent step fit
+    scale = max(abs(smallest), abs(eigenvalues[-1]), reach, np.finfo(float).tiny)
     floor = max(0.0, -smallest) + 1e-14 * scale
     s = -g / (eigenvalues + floor)
     length = float(np.linalg.norm(s))
@@ -159,7 +160,7 @@ def _ball_minimizer(eigenvalues: Float[Array, " f"], g: Float[Array, " f"], radi
         if smallest < -1e-10 * scale:
             s[0] += np.copysign(np.sqrt(radius**2 - length**2), s[0])
         return s
-    low, high = floor, floor + float(np.linalg.norm(g)) / radius
+    low, high = floor, floor + reach
     while high - low > 1e-3 * high:  # the length falls monotonically in mu
         middle = (low + high) / 2
         if np.linalg.norm(g / (eigenvalues + middle)) > radius:

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from worker.core.records import Array, Partition
 
-Seed = Annotated[int, Ge(0)]
-Fold = Annotated[int, Ge(0)]
+MOST_FOLDS = 1000  # the splits list their folds, so memory grows with the square
+
+Seed = Annotated[int, Ge(0), Lt(2**63)]
+Row = Annotated[int, Ge(0), Lt(2**53)]
+Fold = Annotated[int, Ge(0), Lt(MOST_FOLDS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class KFold:
     Folds differ in size by at most one row. With `shuffle` false they are consecutive rows.
     """
 
-    folds: Annotated[int, Ge(2)] = 5
+    folds: Annotated[int, Ge(2), Le(MOST_FOLDS)] = 5
     seed: Seed = 0
     shuffle: bool = True
     loss: Literal["squared_error"] = "squared_error"
@@ -46,7 +49,7 @@ class Holdout:
     """One split: a random `fraction` of the rows, or the rows listed in `validation_rows`, scores the model."""
 
     fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
-    validation_rows: Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)] | None = None
+    validation_rows: Annotated[tuple[Row, ...], MinLen(1)] | None = None
     seed: Seed = 0
     loss: Literal["squared_error"] = "squared_error"
     kind: Literal["holdout"] = "holdout"

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from scipy.optimize import minimize
+
+from tests.core.conftest import regression
+from worker.core.family import members
+from worker.core.hypergradient import Implicit
+from worker.core.objective import Objective
+from worker.core.outer import Auto, ConcreteOuter, Lbfgs, Newton
+from worker.core.outer.newton import _ball_minimizer
+from worker.core.penalties import PerFeature, Shared
+from worker.core.records import Outcome, Problem
+from worker.core.selection import KFold
+from worker.core.training import Ridge
+
+outers = pytest.mark.parametrize("outer", members(ConcreteOuter), ids=lambda outer: outer.kind)
+
+
+def objective_of(problem: Problem, penalty=None) -> Objective:
+    training = Ridge(penalty=penalty or PerFeature())
+    partition = KFold().partition(np.arange(len(problem.y)), len(problem.y))
+    return Objective(training.systems(problem, partition), training.hyperparameters(problem.features), Implicit())
+
+
+def run(search):
+    trials = []
+    while True:
+        try:
+            trials.append(next(search))
+        except StopIteration as stop:
+            return trials, stop.value
+
+
+@outers
+@pytest.mark.parametrize("penalty", [Shared(), PerFeature()], ids=lambda p: p.kind)
+def test_ends_at_a_stationary_point_of_the_box(outer, penalty):
+    objective = objective_of(regression(80, 6), penalty)
+    box = objective.hyperparameters
+    trials, outcome = run(outer(max_iterations=500, tolerance=1e-9).search(objective, box.start(0, 0)))
+    assert outcome in {Outcome.CONVERGED, Outcome.AT_BOUNDS}
+    at = trials[-1].evaluation
+    assert trials[-1].gradient_norm <= 1e-9
+    assert (box.lower <= at.rho).all()
+    assert (at.rho <= box.upper).all()
+    outward = ((at.rho == box.lower) & (at.gradient >= 0)) | ((at.rho == box.upper) & (at.gradient <= 0))
+    assert (np.abs(at.gradient[~outward]) <= 1e-9 * at.value).all()
+    accepted = [trial.evaluation.value for trial in trials if trial.state is not None]
+    assert accepted == sorted(accepted, reverse=True)
+
+
+def test_one_penalty_is_found_to_the_last_digits():
+    objective = objective_of(regression(80, 6), Shared())
+    grid = min(objective.value(np.array([rho])) for rho in np.linspace(-13, 13, 2000))
+    values = [
+        run(outer(tolerance=1e-10).search(objective, np.zeros(1)))[0][-1].evaluation.value for outer in (Newton, Lbfgs)
+    ]
+    assert_allclose(values[0], values[1], rtol=1e-12)
+    assert values[0] <= grid
+
+
+@outers
+def test_resumed_anywhere_it_takes_the_same_path_bit_for_bit(outer):
+    objective = objective_of(regression(60, 8))
+    settings = outer(max_iterations=60, tolerance=1e-8)
+    whole, outcome = run(settings.search(objective, np.zeros(8)))
+    boundaries = [i for i, trial in enumerate(whole) if trial.state is not None]
+    assert len(boundaries) > 5
+    for i in boundaries:
+        state = {name: array.copy() for name, array in whole[i].state.items()}
+        fresh = objective_of(regression(60, 8))  # no fits kept from before
+        rest, again = run(settings.search(fresh, np.zeros(8), state))
+        assert again is outcome
+        assert [t.evaluation.value for t in rest] == [t.evaluation.value for t in whole[i + 1 :]]
+        assert all((a.evaluation.rho == b.evaluation.rho).all() for a, b in zip(rest, whole[i + 1 :], strict=True))
+
+
+def test_lbfgs_is_scipys_evaluation_for_evaluation():
+    objective = objective_of(regression(60, 8))
+    box = objective.hyperparameters
+    seen = []
+
+    def f(rho):
+        at = objective.evaluate(rho)
+        seen.append(at.rho)
+        return at.value, at.gradient
+
+    options = {"ftol": 0.0, "gtol": 0.0, "maxiter": 25, "maxcor": 10}
+    minimize(f, np.zeros(8), jac=True, method="L-BFGS-B", bounds=np.c_[box.lower, box.upper], options=options)
+    trials, outcome = run(Lbfgs(max_iterations=25, tolerance=1e-300).search(objective, np.zeros(8)))
+    assert outcome is Outcome.MAX_ITERATIONS
+    assert len(trials) == len(seen)
+    assert all((trial.evaluation.rho == rho).all() for trial, rho in zip(trials, seen, strict=True))
+
+
+@outers
+def test_a_singular_start_is_an_outcome(outer):
+    problem = regression(40, 3)
+    twins = Problem(np.column_stack([problem.X[:, 0], problem.X[:, 0]]), problem.y, ("a", "b"))
+    penalty = Shared(initial=1e-300, lower=1e-300)
+    objective = objective_of(twins, penalty)
+    trials, outcome = run(outer().search(objective, objective.hyperparameters.start(0, 0)))
+    assert outcome is Outcome.SINGULAR
+    assert outcome.is_failure
+    assert len(trials) == 1
+    assert trials[0].evaluation.value == np.inf
+
+
+@outers
+def test_a_singular_trial_point_is_turned_away_from(outer):
+    # training fails below rho = -3: the search has to go on above it
+    objective = objective_of(regression(60, 4))
+    fit_anywhere = objective.fits
+    fence = -3.0
+
+    class Fenced(type(objective)):
+        def fits(self, rho):
+            return None if (rho < fence).any() else fit_anywhere(rho)
+
+    fenced = Fenced(objective.systems, objective.hyperparameters, objective.hypergradient)
+    trials, outcome = run(outer(max_iterations=200).search(fenced, np.zeros(4)))
+    assert not outcome.is_failure
+    finite = [t.evaluation for t in trials if np.isfinite(t.evaluation.value)]
+    assert len(finite) < len(trials)
+    assert finite[-1].value < finite[0].value
+
+
+@outers
+def test_budget_tolerance_and_bounds_as_outcomes(outer):
+    objective = objective_of(regression(60, 5))
+    assert run(outer(max_iterations=2).search(objective, np.zeros(5)))[1] is Outcome.MAX_ITERATIONS
+    noise = Problem(np.random.default_rng(0).normal(size=(50, 2)), np.tile([1.0, -1.0], 25), ("a", "b"))
+    flat = objective_of(noise, Shared(lower=0.5, upper=2.0))
+    assert run(outer().search(flat, np.zeros(1)))[1] is Outcome.AT_BOUNDS
+    assert run(outer(tolerance=1e-300, max_iterations=10_000).search(objective, np.zeros(5)))[1] is Outcome.STALLED
+
+
+def test_auto_takes_newton_until_its_hessian_costs_too_much():
+    assert isinstance(Auto(starts=3).resolve(500), Newton)
+    assert isinstance(Auto().resolve(501), Lbfgs)
+    assert Auto(max_iterations=7, tolerance=1e-3, starts=3).resolve(2) == Newton(7, 1e-3, 3)
+
+
+def test_newton_takes_far_fewer_evaluations_and_ends_as_low():
+    objective = objective_of(regression(150, 30))
+    newton, _ = run(Newton(tolerance=1e-7).search(objective, np.zeros(30)))
+    lbfgs, _ = run(Lbfgs(tolerance=1e-7, max_iterations=5000).search(objective, np.zeros(30)))
+    assert newton[-1].evaluation.value <= lbfgs[-1].evaluation.value * (1 + 1e-3)
+    assert len(newton) < len(lbfgs) / 2
+
+
+floats = st.floats(-5, 5).map(lambda x: round(x, 3))
+
+
+@given(st.lists(st.tuples(floats, floats), min_size=1, max_size=6), st.floats(0.01, 10))
+def test_ball_minimizer_satisfies_the_conditions_of_optimality(pairs, radius):
+    # More and Sorensen 1983: s is optimal iff (H + mu I) s = -g, mu >= 0, H + mu I >= 0, and mu = 0 or |s| = radius
+    eigenvalues = np.sort([value for value, _ in pairs])
+    g = np.array([slope for _, slope in pairs])
+    s = _ball_minimizer(eigenvalues, g, radius)
+    length = np.linalg.norm(s)
+    assert length <= radius * (1 + 1e-8)
+    value = g @ s + s @ (eigenvalues * s) / 2
+    rng = np.random.default_rng(0)
+    others = rng.normal(size=(200, len(g)))
+    others *= (radius * rng.uniform(size=(200, 1))) / np.linalg.norm(others, axis=1, keepdims=True)
+    best_other = (others @ g + ((others**2) @ eigenvalues) / 2).min()
+    assert value <= best_other + 2e-2 * max(1.0, abs(best_other))
+    if eigenvalues[0] > 1e-2 and np.linalg.norm(g / eigenvalues) < radius:
+        assert_allclose(s, -g / eigenvalues, rtol=1e-9, atol=1e-9)
