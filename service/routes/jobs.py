@@ -24,7 +24,7 @@ from service.problems import (
 from service.requests import MAX_VALUES, json_body, matches, preferred_wait
 from service.views import job_etag, job_view
 from worker import store
-from worker.contract.faults import Fault, schema_faults
+from worker.contract.faults import Fault, crowded, schema_faults
 from worker.contract.job import Job, JobPage, JobStatus, StepPage, Validation
 from worker.contract.result import Result
 from worker.contract.spec import JobSpec, describe, encode_data, faults, fingerprint, hyperparameter_names
@@ -58,6 +58,8 @@ async def _record(request: Request, job_id: str) -> JobRecord:
 
 
 def _parse(body: bytes) -> JobSpec:
+    if fault := crowded(body):
+        raise InvalidRequest("The job spec is not valid.", errors=[fault])
     try:
         spec = JobSpec.model_validate_json(body)
     except ValidationError as error:
@@ -220,7 +222,7 @@ async def read_steps(
 async def cancel_job(request: Request, job_id: str) -> Response:
     """Takes effect within about a second; the best hyperparameters so far are kept."""
     ended_before = (await _record(request, job_id)).done
-    await _run(request, store.cancel(job_id))
+    await _run(request, store.cancel(job_id, retention=request.app.state.settings.retention))
     record = await _record(request, job_id)
     return _json(job_view(record), 200 if ended_before else 202, {"ETag": job_etag(record)})
 

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 MOST = 20  # faults reported for one request
 LONGEST = 300  # characters of a sentence
 NAME = 60  # characters of a caller's own name that are repeated to them
+MEMBERS = 10_000  # of one JSON object
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,58 +33,83 @@ def schema_faults(error: ValidationError, body: bytes, model: type[BaseModel]) -
     return [_fault(detail, document, schema) for detail in details[:MOST]]
 
 
+def crowded(body: bytes) -> Fault | None:
+    """The fault of a body with an object of more than `MEMBERS` members: validation would collect an error for each."""
+    if body.count(b":") <= MEMBERS:
+        return None
+    objects: list[tuple[list[int | str], Any]] = [([], _parsed(body))]
+    while objects:
+        path, here = objects.pop()
+        if isinstance(here, dict):
+            if len(here) > MEMBERS:
+                return Fault(_pointer(path), "too_many", f"An object may have {MEMBERS} members; here are {len(here)}.")
+            objects += [([*path, name], value) for name, value in here.items()]
+    return None
+
+
 def _parsed(body: bytes) -> Any:
+    """The document for its shape alone; so no number is converted, however many digits it has."""
     try:
-        return json.loads(body)
+        return json.loads(body, parse_int=str, parse_float=str, parse_constant=str)
     except (ValueError, RecursionError):
         return None
 
 
 def _fault(detail: ErrorDetails, document: Any, schema: dict[str, Any]) -> Fault:
-    code, path = detail["type"], _path(detail["loc"], document)
+    code, path = detail["type"], _path(detail["loc"], document, schema)
     context = detail.get("ctx", {})
     text = detail["msg"].removeprefix("Value error, ")
     if code in {"union_tag_invalid", "union_tag_not_found"}:
         known = [tag.strip(" '") for tag in context.get("expected_tags", "").split(",") if tag]
-        known = known or _kinds(_at(schema, schema, path, document))
+        known = known or _kinds(_at(schema, path, document))
         path, given = [*path, "kind"], str(context.get("tag", ""))
         code = "unknown_kind" if given else "missing"
         text = f"There is no kind {_name(given)}" if given else "The field kind is required"
         text += f"{_nearest(given, known)}; known: {', '.join(known)}"
     elif code in {"extra_forbidden", "unexpected_keyword_argument"}:
-        known = list(_at(schema, schema, path[:-1], document).get("properties", {}))
+        known = list(_at(schema, path[:-1], document).get("properties", {}))
         code, text = "unknown_field", f"There is no field {_name(str(path[-1]))} here{_nearest(str(path[-1]), known)}"
     elif code == "json_invalid":
         code, text = "invalid_json", text.removeprefix("Invalid JSON: ")
-    return Fault(_pointer(path), code, _sentence(text))
+    return Fault(_pointer(path), code, sentence(text))
 
 
-def _path(location: tuple[int | str, ...], document: Any) -> list[int | str]:
-    """The location without the tags that validation adds for each union it passes."""
+def _path(location: tuple[int | str, ...], document: Any, schema: dict[str, Any]) -> list[int | str]:
+    """The location without the marks of validation: the tag of each union that it passes, `[key]` after a name."""
     path: list[int | str] = []
-    here = document
+    node, here = schema, document
     for part in location:
-        if isinstance(here, dict) and part not in here and part == here.get("kind"):
+        variant = _variant(node, here, schema)
+        is_tag = "discriminator" in _resolved(node, schema) and variant is not _resolved(node, schema)
+        node = variant
+        if (is_tag and part == here["kind"]) or (part == "[key]" and _member(here, part) is None):
             continue
         path.append(part)
-        inside = isinstance(here, dict) or (isinstance(here, list) and isinstance(part, int) and part < len(here))
-        here = (here.get(part) if isinstance(here, dict) else here[part]) if inside else None
+        node, here = node.get("properties", {}).get(part, {}), _member(here, part)
     return path
 
 
-def _at(node: dict[str, Any], root: dict[str, Any], path: list[int | str], document: Any) -> dict[str, Any]:
+def _at(schema: dict[str, Any], path: list[int | str], document: Any) -> dict[str, Any]:
     """The JSON schema that holds at `path`, following the kinds that the document names."""
+    node, here = schema, document
+    for part in path:
+        node = _variant(node, here, schema)
+        node, here = node.get("properties", {}).get(part, {}), _member(here, part)
+    return _variant(node, here, schema)
+
+
+def _variant(node: dict[str, Any], here: Any, root: dict[str, Any]) -> dict[str, Any]:
+    """The schema itself; of a union the member that the document names, if it names one."""
     node = _resolved(node, root)
-    for part in [*path, None]:
-        if isinstance(document, dict) and "discriminator" in node:
-            target = node["discriminator"]["mapping"].get(document.get("kind"))
-            node = _resolved({"$ref": target}, root) if target else node
-        if part is None:
-            return node
-        properties = node.get("properties", {})
-        node = _resolved(properties.get(part, {}), root)
-        document = document.get(part) if isinstance(document, dict) else None
-    return node
+    kind = here.get("kind") if isinstance(here, dict) else None
+    target = node["discriminator"]["mapping"].get(kind) if "discriminator" in node and isinstance(kind, str) else None
+    return _resolved({"$ref": target}, root) if target else node
+
+
+def _member(here: Any, part: int | str) -> Any:
+    if isinstance(here, dict):
+        return here.get(part)
+    return here[part] if isinstance(here, list) and isinstance(part, int) and part < len(here) else None
 
 
 def _resolved(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
@@ -110,6 +136,8 @@ def _pointer(path: list[int | str]) -> str:
     return "".join("/" + str(part)[:NAME].replace("~", "~0").replace("/", "~1") for part in path)
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """A sentence of bounded length; the name of a field at its beginning stays as it is written."""
     text = text if len(text) <= LONGEST else text[:LONGEST] + "..."
-    return text[:1].upper() + text[1:].removesuffix(".") + "."
+    begins_with_name = "_" in text.partition(" ")[0]
+    return (text[:1] if begins_with_name else text[:1].upper()) + text[1:].removesuffix(".") + "."

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import orjson
-from pydantic import FailFast, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
-from worker.contract.faults import Fault
+from worker.contract.faults import Fault, sentence
 from worker.contract.wire import Wire
 from worker.core.family import ByKind
 from worker.core.hypergradient import Auto as AutoHypergradient
@@ -28,7 +28,6 @@ ALGORITHM = "1"  # raised whenever the same spec and data may give other numbers
 LARGEST = 1e150  # magnitudes beyond overflow when squared
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Values = Annotated[list[float], FailFast()]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(max_length=200)]
 
@@ -36,8 +35,8 @@ LabelValue = Annotated[str, StringConstraints(max_length=200)]
 class InlineData(Wire):
     """A table in the request itself: `x` row by row, `y` with one target a row."""
 
-    x: Annotated[list[Values], FailFast()] = Field(description="Rows of features, all of one length; finite numbers.")
-    y: Values = Field(description="The target of each row.")
+    x: list[list[float]] = Field(description="Rows of features, all of one length; finite numbers.")
+    y: list[float] = Field(description="The target of each row.")
     features: list[Name] | None = Field(
         default=None, description="Names of the columns of `x`, all different. Default: x0, x1, ..."
     )
@@ -49,7 +48,7 @@ class Limits(Wire):
     seconds: Annotated[float, Field(gt=0, le=604_800)] = Field(
         default=600.0, description="Running time over all attempts."
     )
-    evaluations: Annotated[int, Field(ge=1)] | None = Field(
+    evaluations: Annotated[int, Field(ge=1, lt=2**53)] | None = Field(
         default=None, description="Evaluations of the selection criterion, over all starts."
     )
     target_value: float | None = Field(default=None, description="Stop once the selection criterion is this low.")
@@ -153,21 +152,16 @@ def _plan_faults(spec: JobSpec) -> Iterator[Fault]:
     try:
         spec.training.hyperparameters(problem.features)
     except ValueError as error:
-        yield Fault("/training/penalty", "does_not_fit", _sentence(error))
+        yield Fault("/training/penalty", "does_not_fit", sentence(str(error)))
     try:
         rows, _ = split_rows(n, plan)
     except ValueError as error:
-        yield Fault("/test_fraction", "does_not_fit", _sentence(error))
+        yield Fault("/test_fraction", "does_not_fit", sentence(str(error)))
         return
     try:
         spec.selection.partition(rows, n)
     except ValueError as error:
-        yield Fault("/selection", "does_not_fit", _sentence(error))
-
-
-def _sentence(error: ValueError) -> str:
-    text = str(error)
-    return text[0].upper() + text[1:] + "."
+        yield Fault("/selection", "does_not_fit", sentence(str(error)))
 
 
 def encode_data(problem: Problem) -> bytes:

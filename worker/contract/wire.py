@@ -10,15 +10,38 @@ from pydantic_core import CoreSchema, core_schema
 from worker.core.family import ByKind, kind_of, members
 
 
+def _failing_fast(schema: CoreSchema, handler: GetCoreSchemaHandler) -> CoreSchema:
+    parts: list[Any] = [handler.resolve_ref_schema(schema)]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            if part.get("type") in {"list", "tuple"}:
+                part["fail_fast"] = True
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+    return schema
+
+
 class Wire(BaseModel):
-    """Strict: no string for a number, no boolean for an integer, no NaN, no unknown field."""
+    """Strict: no string for a number, no boolean for an integer, no NaN, no unknown field.
+
+    A sequence stops at its first bad item: a million errors take seconds, and only a few are reported.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The schema of the model, whose sequences fail fast."""
+        return _failing_fast(handler(source), handler)
 
 
 def _tagged_union(_mark: ByKind, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
     """A family as a union discriminated by `kind`, also when it has one member."""
     choices = {kind_of(member): handler.generate_schema(member) for member in members(source)}
+    for choice in choices.values():
+        _failing_fast(choice, handler)
     return core_schema.tagged_union_schema(choices, discriminator="kind")
 
 
