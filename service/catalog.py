@@ -6,9 +6,9 @@ import functools
 import inspect
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import create_model
 
-from worker.contract import wire  # noqa: F401 - gives the families their meaning on the wire
+from worker.contract.wire import Wire
 from worker.core.family import kind_of, members
 from worker.core.hypergradient import Hypergradient
 from worker.core.outer import Outer
@@ -32,6 +32,17 @@ def catalog() -> dict[str, list[dict[str, Any]]]:
 
 
 def _entry(member: type) -> dict[str, Any]:
-    schema = TypeAdapter(member).json_schema()
-    schema["required"] = sorted({"kind", *schema.get("required", ())})
+    # as a part of a spec, since a dataclass by itself does not refuse unknown fields
+    definitions = create_model("Part", __base__=Wire, part=(member, ...)).model_json_schema()["$defs"]
+    require_kinds(definitions)
+    schema = definitions.pop(member.__name__)
+    if definitions:
+        schema["$defs"] = definitions
     return {"kind": kind_of(member), "help": inspect.getdoc(member) or "", "json_schema": schema}
+
+
+def require_kinds(definitions: dict[str, Any]) -> None:
+    """Say in JSON schemas that `kind` is required: it has a default in Python, and tells members apart on the wire."""
+    for schema in definitions.values():
+        if "const" in schema.get("properties", {}).get("kind", {}):
+            schema["required"] = sorted({"kind", *schema.get("required", ())})

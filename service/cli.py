@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 from pydantic import ValidationError
@@ -62,6 +63,8 @@ def main() -> None:
 @_option("data_dir")
 @_option("redis_url")
 @_option("blas_threads")
+@_option("max_queued")
+@_option("retention_days")
 @_option("log_level")
 def serve(**flags: Any) -> None:
     """Run everything: API, workers and, without a Redis URL, an embedded server. Ctrl-C stops it all."""
@@ -119,6 +122,8 @@ def _ready(supervisor: Supervisor, client: Client) -> bool:
 @_option("host")
 @_option("port")
 @_option("redis_url")
+@_option("max_queued")
+@_option("retention_days")
 @_option("log_level")
 @click.option("--fd", type=int, hidden=True, help="A listening socket that this process was started with.")
 def api(fd: int | None, **flags: Any) -> None:
@@ -138,6 +143,7 @@ def api(fd: int | None, **flags: Any) -> None:
 @_option("workers")
 @_option("redis_url")
 @_option("blas_threads")
+@_option("retention_days")
 @_option("log_level")
 def worker(**flags: Any) -> None:
     """Run workers alone, against a Redis-compatible server."""
@@ -206,9 +212,9 @@ def submit(spec: Path, *, wait: bool, url: str, key: str | None, as_json: bool) 
 @_as_json
 def jobs(*, status: str | None, limit: int, url: str, key: str | None, as_json: bool) -> None:
     """List jobs, newest first."""
-    query = f"?limit={limit}" + (f"&status={status}" if status else "")
+    query = urlencode({"limit": limit} | ({"status": status} if status else {}))
     try:
-        page = Client(url, key).get("/v1/jobs" + query).json
+        page = Client(url, key).get(f"/v1/jobs?{query}").json
     except ClientError as error:
         raise click.ClickException(str(error)) from None
     if as_json:

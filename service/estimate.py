@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from worker.contract.spec import JobSpec
 from worker.core.tune import resolve, split_rows
 
@@ -37,7 +39,8 @@ def _cost(spec: JobSpec, k: int, outer: str) -> tuple[bool, dict[str, float]]:
     rows, _ = split_rows(n, spec.plan())
     partition = spec.selection.partition(rows, n)
     splits = len(partition.splits)
-    train = max(len(partition.rows(blocks)) for blocks, _ in partition.splits)
+    sizes = np.bincount(partition.block_of_row + 1)[1:]
+    train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits)
     dual = spec.training.prefers_dual(train, p)
     size = train if dual else p
     evaluation = splits * (size**3 / 3 + 8 * size * p + (train**2 * p if dual else 0))

@@ -11,7 +11,7 @@ Problem
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 from typing import Any, ClassVar
 
 import orjson
@@ -20,6 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from worker.contract.faults import Fault
 
@@ -170,7 +171,7 @@ def install(app: FastAPI) -> None:
         phrase = HTTPStatus(error.status_code).phrase
         detail = _DETAILS.get(error.status_code, f"{phrase}.")
         code = phrase.lower().replace(" ", "-")
-        headers = error.headers
+        headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
         return problem_response(error.status_code, code, phrase, detail, request.state.request_id, (), headers)
 
     async def parameters(request: Request, error: Exception) -> Response:
@@ -189,6 +190,13 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, parameters)
     app.add_exception_handler(RedisError, away)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes at this path; the framework names those of the first one alone."""
+    routes = request.app.routes
+    methods = (m for m in HTTPMethod if any(r.matches({**request.scope, "method": m})[0] is Match.FULL for r in routes))
+    return ", ".join(methods)
 
 
 _DETAILS = {

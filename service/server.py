@@ -22,7 +22,9 @@ class _Server(uvicorn.Server):
     """Lets long polls return when the server is told to exit, instead of waiting for them."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.config.loaded_app_state.doorbell.close()  # type: ignore[attr-defined]
+        doorbell = getattr(self.config.loaded_app_state, "doorbell", None)  # type: ignore[attr-defined]
+        if doorbell is not None:  # the signal may come before the application has started
+            doorbell.close()
         super().handle_exit(sig, frame)
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
+import redis.connection
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -19,7 +20,7 @@ def _default_data_dir() -> Path:
 class Settings(BaseSettings):
     """Read once at start; a wrong value is reported with its name and nothing is started."""
 
-    model_config = SettingsConfigDict(env_prefix="GRADTUNE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="GRADTUNE_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; any other than loopback needs API keys.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
@@ -48,10 +49,22 @@ class Settings(BaseSettings):
                 raise ValueError("each must be the 64 hexadecimal digits that `gradtune keys create` prints")
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            redis.connection.parse_url(value)  # type: ignore[no-untyped-call]
+        return value
+
     @property
     def key_hashes(self) -> frozenset[str]:
         """The accepted hashes; empty: no authentication."""
         return frozenset(digest.strip().lower() for digest in self.api_key_hashes.split(",") if digest.strip())
+
+    @property
+    def retention(self) -> float:
+        """Seconds for which ended jobs are kept."""
+        return self.retention_days * 86400
 
     @property
     def is_loopback(self) -> bool:

@@ -7,6 +7,7 @@ job to whoever holds it; everything unexpected is logged with an id and tried ag
 from __future__ import annotations
 
 import logging
+import os
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -34,10 +35,16 @@ ATTEMPTS: Final = 3
 log = logging.getLogger(__name__)
 
 
+def _retention() -> float:
+    """Seconds for which an ended job is kept."""
+    days = os.environ.get("GRADTUNE_RETENTION_DAYS")
+    return float(days) * 86400 if days else store.RETENTION
+
+
 def run_job(job_id: str) -> None:
     """Run a delivered job to its end, or until it is no longer ours. The one place where unexpected errors stop."""
     here = horse()
-    claim = store.run(here.client, store.claim(job_id, here.owner, lease=here.lease))
+    claim = store.run(here.client, store.claim(job_id, here.owner, lease=here.lease, retention=_retention()))
     if claim is None:
         return
     try:
@@ -57,7 +64,7 @@ def run_job(job_id: str) -> None:
 
 def _fail(client: redis.Redis, claim: Claim, code: str, title: str, detail: str) -> None:
     error = orjson.dumps({"code": code, "title": title, "detail": detail})
-    store.run(client, store.finish(claim.id, claim.attempt, Status.FAILED, error=error))
+    store.run(client, store.finish(claim.id, claim.attempt, Status.FAILED, error=error, retention=_retention()))
 
 
 def _run(client: redis.Redis, claim: Claim) -> None:
@@ -169,6 +176,7 @@ class _Loop:
             elapsed=self.elapsed,
             steps=self.pending,
             steps_before=self.stored,
+            retention=_retention(),
         )
         if not store.run(self.client, finished):
             log.warning("job %s: attempt %d had lost its lease when it finished", self.claim.id, self.claim.attempt)
@@ -202,5 +210,6 @@ def conclude_killed(
             stop_reason=outcome.code if outcome and document else None,
             result=document,
             error=orjson.dumps(error) if error else None,
+            retention=_retention(),
         ),
     )
