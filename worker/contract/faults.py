@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +30,16 @@ def schema_faults(error: ValidationError, body: bytes, model: type[BaseModel]) -
     """The faults behind a validation error of `model` on a JSON `body`, at most `MOST` of them."""
     document = _parsed(body)
     details = error.errors(include_input=False, include_url=False)
-    schema = model.model_json_schema()
+    schema = _schema(model)
+    inside = {detail["loc"][:-1] for detail in details}
+    # a sequence that ended at a bad item is not also too short
+    details = [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in inside]
     return [_fault(detail, document, schema) for detail in details[:MOST]]
+
+
+@functools.cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 def crowded(body: bytes) -> Fault | None:
@@ -82,7 +91,7 @@ def _path(location: tuple[int | str, ...], document: Any, schema: dict[str, Any]
         variant = _variant(node, here, schema)
         is_tag = "discriminator" in _resolved(node, schema) and variant is not _resolved(node, schema)
         node = variant
-        if (is_tag and part == here["kind"]) or (part == "[key]" and _member(here, part) is None):
+        if (is_tag and part == here["kind"]) or (part == "[key]" and not (isinstance(here, dict) and part in here)):
             continue
         path.append(part)
         node, here = node.get("properties", {}).get(part, {}), _member(here, part)

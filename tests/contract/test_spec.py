@@ -1,0 +1,165 @@
+"""A spec from the request to the worker: defaults, what is stored, what identifies it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from service.catalog import FAMILIES, catalog
+from tests.contract.specs import document, parsed
+from worker.contract.spec import JobSpec, describe, encode_data, fingerprint, hyperparameter_names, work
+from worker.core.family import kind_of, members
+from worker.core.penalties import PerGroup
+from worker.core.selection import GivenFolds
+
+EVERY_KIND = [(name, member) for name, family in FAMILIES.items() for member in members(family)]
+REQUIRED: dict[str, dict[str, Any]] = {
+    "per_group": {"groups": {"first": ["x0"], "rest": ["x1", "x2"]}},
+    "given_folds": {"fold_of_row": [0, 1, 2] * 4},
+}
+
+
+def stored(given: dict[str, Any]) -> dict[str, Any]:
+    spec = parsed(given)
+    return describe(spec, encode_data(spec.problem()))
+
+
+def print_of(**changes: Any) -> str:
+    return fingerprint(stored(document(**changes)))
+
+
+def test_every_default() -> None:
+    filled = stored(document())
+    digest = filled["data"].pop("sha256")
+    assert len(digest) == 64
+    assert filled == {
+        "data": {"rows": 12, "columns": 3, "features": ["x0", "x1", "x2"]},
+        "training": {
+            "kind": "ridge",
+            "intercept": True,
+            "standardize": True,
+            "penalty": {"kind": "shared", "initial": 1.0, "lower": 1e-6, "upper": 1e6},
+            "weights": None,
+        },
+        "selection": {"kind": "k_fold", "folds": 5, "seed": 0, "shuffle": True, "loss": "squared_error"},
+        "hypergradient": {"kind": "auto"},
+        "outer": {"kind": "auto", "max_iterations": 100, "tolerance": 1e-6, "starts": 1},
+        "test_fraction": 0.0,
+        "seed": 0,
+        "limits": {"seconds": 600.0, "evaluations": None, "target_value": None},
+        "warm_start": None,
+        "labels": {},
+        "webhook": None,
+    }
+
+
+def test_saying_every_default_changes_nothing() -> None:
+    filled = stored(document())
+    filled["data"] = document()["data"]
+    assert stored(filled) == stored(document())
+
+
+def test_the_worker_sees_the_same_plan_and_the_same_bits() -> None:
+    values = [[0.1, 1e-300, -0.0], [1 / 3, 5e-324, 1e150], [2.0, -1e-7, 123456789.123456789], [4, 5, 6]]
+    given = document(
+        data={"x": values, "y": [0.1, 0.2, 0.30000000000000004, 4], "features": ["größe", "b", 'c"\\/']},
+        training__penalty={"kind": "per_feature", "initial": 0.1, "lower": 1e-300, "upper": 1e300},
+        selection={"kind": "holdout", "validation_rows": [3, 1], "seed": 2**63 - 1},
+        hypergradient__kind="cholesky_backprop",
+        outer={"kind": "lbfgs", "starts": 3, "tolerance": 1e-9, "max_iterations": 7},
+        seed=2**63 - 1,
+        limits={"evaluations": 2**53 - 1, "target_value": -0.1, "seconds": 0.5},
+    )
+    spec = parsed(given)
+    data = encode_data(spec.problem())
+    description = orjson.dumps(describe(spec, data))
+    task = work(description, data)
+    assert task.plan == spec.plan()
+    assert task.problem.features == spec.features() == ("größe", "b", 'c"\\/')
+    assert task.problem.X.tobytes() == np.array(values, float).tobytes()
+    assert task.problem.y.tobytes() == np.array(given["data"]["y"], float).tobytes()
+    assert encode_data(task.problem) == data
+    assert hyperparameter_names(description) == ("penalty[größe]", "penalty[b]", 'penalty[c"\\/]')
+
+
+def test_the_fingerprint_is_that_of_the_numbers() -> None:
+    same = [
+        {"labels": {"team": "a"}},
+        {"limits__seconds": 5.0},
+        {"webhook": None},
+        {"training__intercept": True},
+        {"data__features": ["x0", "x1", "x2"]},
+    ]
+    changed_y = document()["data"]["y"]
+    changed_y[3] = np.nextafter(changed_y[3], np.inf)
+    other = [
+        {"data__y": changed_y},
+        {"data__features": ["a", "b", "c"]},
+        {"seed": 1},
+        {"test_fraction": 0.25},
+        {"training__intercept": False},
+        {"training__penalty": {"kind": "shared", "initial": 2.0}},
+        {"selection": {"kind": "k_fold", "seed": 1}},
+        {"hypergradient__kind": "implicit"},
+        {"outer__kind": "newton"},
+        {"outer": {"kind": "auto", "tolerance": 1e-7}},
+        {"limits__evaluations": 10},
+        {"limits__target_value": 0.0},
+    ]
+    base = print_of()
+    assert {print_of(**changes) for changes in same} == {base}
+    assert len({base, *(print_of(**changes) for changes in other)}) == 1 + len(other)
+
+
+def in_place(name: str, member: type) -> dict[str, Any]:
+    """A spec that names an algorithm and says no more about it than it must."""
+    kind = kind_of(member)
+    return document(**{
+        "training__penalty" if name == "penalty" else name: {"kind": kind, **REQUIRED.get(kind, {})}
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "member"), EVERY_KIND, ids=lambda value: str(getattr(value, "__name__", value)))
+def test_every_kind_of_every_family(name: str, member: type) -> None:
+    kind = kind_of(member)
+    spec = parsed(in_place(name, member))
+    chosen = spec.training.penalty if name == "penalty" else getattr(spec, name)
+    assert type(chosen) is member
+    assert chosen == member(**as_python(REQUIRED.get(kind, {})))
+    data = encode_data(spec.problem())
+    assert work(orjson.dumps(describe(spec, data)), data).plan == spec.plan()
+
+    (entry,) = [entry for entry in catalog()[name] if entry["kind"] == kind]
+    assert len(entry["help"]) > 40
+    assert set(entry["json_schema"]["properties"]) == {field.name for field in fields(member)}
+    assert entry["json_schema"]["additionalProperties"] is False
+    assert set(entry["json_schema"]["required"]) == {"kind", *REQUIRED.get(kind, {})}
+
+
+def as_python(given: dict[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples of the core's records."""
+    return {
+        name: {key: tuple(item) for key, item in value.items()} if isinstance(value, dict) else tuple(value)
+        for name, value in given.items()
+    }
+
+
+def test_every_required_setting_is_listed_above() -> None:
+    assert {kind_of(PerGroup), kind_of(GivenFolds)} == set(REQUIRED)
+
+
+def test_numbers_may_be_written_as_integers() -> None:
+    spec = parsed(document(training__penalty={"kind": "shared", "initial": 2, "lower": 1, "upper": 3}, test_fraction=0))
+    assert spec.training.penalty.initial == 2.0
+    assert json.loads(json.dumps(stored(document())))["seed"] == 0
+
+
+def test_the_spec_alone_is_a_complete_description() -> None:
+    """Nothing but data and training has to be said, and the schema says so, too."""
+    schema = JobSpec.model_json_schema()
+    assert schema["required"] == ["data", "training"]
