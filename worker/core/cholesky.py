@@ -6,8 +6,10 @@ is not defined.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.linalg import blas, lapack
 
 from worker.core.records import Array
@@ -37,8 +39,15 @@ def inverse(L: Float[Array, "p p"]) -> Float[Array, "p p"]:
     lower, info = lapack.dpotri(L, lower=1)
     if info != 0:
         raise ValueError(f"dpotri refused argument {-info}")
-    triangle = np.tril(lower)
-    return triangle + np.tril(lower, -1).T
+    np.copyto(lower.T, lower, where=_below_diagonal(len(L)))
+    return lower
+
+
+@functools.lru_cache(maxsize=4)
+def _below_diagonal(p: int) -> Bool[Array, "p p"]:
+    mask = np.tri(p, p, -1, dtype=bool)
+    mask.setflags(write=False)
+    return mask
 
 
 def pullback(L: Float[Array, "p p"], L_bar: Float[Array, "p p"]) -> Float[Array, "p p"]:

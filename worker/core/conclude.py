@@ -82,7 +82,7 @@ def certify(objective: Objective, best: Start, seed: int) -> Certificates:
     difference = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * h)
     inner, adjoint = 0.0, 0.0
     for system, fit in zip(objective.systems, objective.fits(at.rho) or (), strict=True):
-        theta_bar = system.loss.gradient(fit.theta)
+        _, theta_bar = system.loss.value_and_gradient(fit.theta)
         u = fit.solve(theta_bar)
         adjoint = max(adjoint, _relative(fit.apply(u) - theta_bar, theta_bar))
         inner = max(inner, _relative(fit.gradient(), fit.gradient() - fit.apply(fit.theta)))

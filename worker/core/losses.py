@@ -22,8 +22,8 @@ class ValidationLoss(Protocol):
     def value(self, theta: Float[Array, " p"]) -> float:
         """Sum of the losses."""
 
-    def gradient(self, theta: Float[Array, " p"]) -> Float[Array, " p"]:
-        """Derivative of the sum in theta."""
+    def value_and_gradient(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
+        """Sum of the losses and its derivative in theta, for little more than the price of the value."""
 
     def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
         """`D^T E'' D` with the second derivative `E''` of the sum in theta."""
@@ -41,12 +41,13 @@ class SquaredErrorOfMoments:
 
     def value(self, theta: Float[Array, " p"]) -> float:
         """`z^T M z`."""
-        z = np.append(theta, -1.0)
-        return float(max(z @ (self.M @ z), 0.0))
+        return self.value_and_gradient(theta)[0]
 
-    def gradient(self, theta: Float[Array, " p"]) -> Float[Array, " p"]:
-        """`2 (M z)` without its last entry."""
-        return 2.0 * (self.M[:-1] @ np.append(theta, -1.0))
+    def value_and_gradient(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
+        """`z^T M z`, and `2 M z` without its last entry."""
+        z = np.append(theta, -1.0)
+        Mz = self.M @ z
+        return float(max(z @ Mz, 0.0)), 2.0 * Mz[:-1]
 
     def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
         """`2 D^T M D` over the columns of X."""
@@ -71,9 +72,10 @@ class SquaredErrorOfRows:
         r = self.X @ theta - self.y
         return float(r @ r)
 
-    def gradient(self, theta: Float[Array, " p"]) -> Float[Array, " p"]:
-        """`2 X^T (X theta - y)`."""
-        return 2.0 * ((self.X @ theta - self.y) @ self.X)
+    def value_and_gradient(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
+        """`|r|^2` and `2 X^T r` with `r = X theta - y`."""
+        r = self.X @ theta - self.y
+        return float(r @ r), 2.0 * (r @ self.X)
 
     def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
         """`2 |X D|^2` as a Gram matrix."""

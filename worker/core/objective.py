@@ -61,8 +61,8 @@ class Objective:
         sums = np.empty(len(fits))
         gradient = np.zeros(len(rho))
         for i, (system, fit) in enumerate(zip(self.systems, fits, strict=True)):
-            sums[i] = system.loss.value(fit.theta)
-            gradient += self.hypergradient(fit, system.loss.gradient(fit.theta))
+            sums[i], theta_bar = system.loss.value_and_gradient(fit.theta)
+            gradient += self.hypergradient(fit, theta_bar)
         gradient /= self.rows
         value = float(sums.sum()) / self.rows
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
@@ -82,7 +82,7 @@ class Objective:
         chosen = np.arange(len(rho)) if chosen is None else chosen
         total = np.zeros((len(chosen), len(chosen)))
         for system, fit in zip(self.systems, fits, strict=True):
-            u = fit.solve(system.loss.gradient(fit.theta))
+            u = fit.solve(system.loss.value_and_gradient(fit.theta)[1])
             D = fit.sensitivity(chosen)
             cross = fit.contract_columns(u, D)[chosen]
             total += system.loss.hessian_form(D, fit.theta) - cross - cross.T

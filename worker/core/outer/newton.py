@@ -111,8 +111,7 @@ class _Model:
         slope = -np.abs(at.gradient[free])
         H = downhill[:, None] * objective.hessian(at.rho, free) * downhill
         H[np.diag_indices_from(H)] += slope
-        eigenvalues, vectors = eigh(H, driver="evd")
-        return cls(at, (box.lower, box.upper), free, downhill, slope, H, eigenvalues, vectors)
+        return cls(at, (box.lower, box.upper), free, downhill, slope, H, *eigh(H, driver="evd"))
 
     def minimizer(self, radius: float) -> tuple[Float[Array, " f"], float]:
         """Minimizer of the model in a ball, cut to the box and the longest step, and the radius of the ball.
