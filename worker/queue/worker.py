@@ -81,6 +81,8 @@ class TuneWorker(rq.Worker):
 
     def bootstrap(self, *_args: Any, **_kwargs: Any) -> None:
         """Register, and load the job's code once, for all horses."""
+        # RQ does it after this, when others can see the worker already.
+        self._install_signal_handlers()  # type: ignore[no-untyped-call]
         import_attribute(self.function)
         self.register_birth()  # type: ignore[no-untyped-call]
         self.heartbeat()
@@ -216,8 +218,8 @@ class TuneWorker(rq.Worker):
             return
         try:
             os.killpg(self._horse_pid, sig)
-        except ProcessLookupError:
-            with suppress(ProcessLookupError):
+        except (ProcessLookupError, PermissionError):  # no group yet, or (macOS) the horse is a zombie
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(self._horse_pid, sig)
 
     def _supervise(self, job_id: str, before: int) -> tuple[Ending, int]:

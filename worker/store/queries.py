@@ -1,8 +1,8 @@
 """Reading jobs: one, a page, the parts that have keys of their own; and the probes."""
 
 import base64
-import binascii
 import json
+import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
@@ -126,10 +126,12 @@ def _encode(name: str, created: int) -> str:
 def _decode(cursor: str) -> tuple[int, str]:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-        created, _, name = text.partition(":")
-        return int(created), name
-    except (ValueError, binascii.Error) as error:
-        raise ValueError("this cursor is not one of ours") from error
+    except ValueError:
+        text = ""
+    parts = re.fullmatch(r"([0-9]{1,16}):(.+)", text)
+    if parts is None:
+        raise ValueError("this cursor is not one of ours")
+    return int(parts[1]), parts[2]
 
 
 def _record(job_id: str, reply: Sequence[Any], position: int | None = None) -> JobRecord:
