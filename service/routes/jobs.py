@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Annotated, Any, TypeVar
 
@@ -32,7 +33,17 @@ from worker.queue.delivery import delivery
 from worker.store import Deletion, JobRecord, Operation, Status, Submission
 
 T = TypeVar("T")
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require_key)])
+JOB_ID = re.compile(r"job_[0-9a-f]{24}")
+
+
+async def _require_id(request: Request) -> None:
+    """Raise NotFound for what cannot be the id of a job: the store takes ids as parts of its keys."""
+    job_id = request.path_params.get("job_id")
+    if job_id is not None and not JOB_ID.fullmatch(job_id):
+        raise NotFound("There is no job with this id.")
+
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require_key), Depends(_require_id)])
 
 SPEC_BODY = {
     "requestBody": {

@@ -113,7 +113,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "row out of range": (held_out(validation_rows=[12]), "/selection", "does_not_fit", "last row is 11"),
     "huge row": (held_out(validation_rows=[10**25]), "/selection/validation_rows/0", "less_than", "less than"),
     "row twice": (held_out(validation_rows=[1, 1]), "/selection", "does_not_fit", "a row twice"),
-    "all rows held out": (held_out(validation_rows=list(range(12))), "/selection", "does_not_fit", "row is left to train"),
+    "all rows held out": (held_out(validation_rows=[*range(12)]), "/selection", "does_not_fit", "row is left to train"),
     "no rows held out": (held_out(validation_rows=[]), "/selection/validation_rows", "too_short", "at least 1"),
     "fraction too small": (held_out(fraction=0.01), "/selection", "does_not_fit", "holds out no row"),
     "fraction of one": (held_out(fraction=1.0), "/selection/fraction", "less_than", "less than 1"),
@@ -171,7 +171,8 @@ def test_only_finite_numbers(number: str, place: str) -> None:
     "body",
     [
         b"", b" ", b"{", b"\xff\xfe{}", b"not json", b"{'data': 1}", b'{"data": 01}', b'{"a": 1}{"b": 2}',
-        b"[1" + b"0" * 5_000 + b"]", b"[" * 100_000, b'{"data":' * 5_000, b'{"\\ud800": 1}', b'{"labels": {"a": "\\udfff"}}',
+        b"[1" + b"0" * 5_000 + b"]", b"[" * 100_000, b'{"data":' * 5_000,
+        b'{"\\ud800": 1}', b'{"labels": {"a": "\\udfff"}}',
         '{"a": 1}'.encode("utf-16"), b"\x00",
     ],
     ids=lambda body: repr(body[:12]),

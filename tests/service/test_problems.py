@@ -1,0 +1,187 @@
+"""Everything that goes wrong is a problem of one shape; the client of these tests checks the shape itself."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from service.requests import MAX_BODY, MAX_VALUES
+from service.settings import Settings
+from tests.contract.specs import document
+from tests.servers import server
+from tests.service.api import Api, eventually, faults, serving
+from worker import store
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/v1", "/v1/jobs/", "/v1/jobs/x/y", "/v2/jobs", "/v1/catalog/", "//", "/%00"]
+)
+def test_nothing_there(api: Api, path: str) -> None:
+    reply = api.get(path)
+    assert (reply.status_code, reply.json()["code"]) == (404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PUT", "/v1/jobs", "GET, POST"),
+        ("DELETE", "/v1/jobs", "GET, POST"),
+        ("PATCH", "/v1/jobs/job_1", "DELETE, GET"),
+        ("GET", "/v1/jobs/job_1/cancel", "POST"),
+        ("POST", "/v1/jobs/job_1/result", "GET"),
+        ("POST", "/v1/catalog", "GET"),
+        ("POST", "/healthz", "GET"),
+        ("HEAD", "/readyz", "GET"),
+    ],
+)
+def test_a_method_that_a_path_does_not_take(api: Api, method: str, path: str, allow: str) -> None:
+    reply = api.request(method, path)
+    assert reply.status_code == 405
+    assert reply.headers["allow"] == allow
+    for name in allow.split(", "):
+        assert api.request(name, path).status_code != 405
+
+
+def raw(api: Api, headers: dict[str, str], body: Iterator[bytes]) -> tuple[int, dict[str, object]]:
+    """Send a body piece by piece, and stop when the server does not want more of it."""
+    connection = http.client.HTTPConnection(str(api.base_url.host), api.base_url.port, timeout=60)
+    try:
+        connection.putrequest("POST", "/v1/jobs")
+        for name, value in {**JSON, **headers}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        try:
+            for piece in body:
+                connection.send(piece)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read())
+    finally:
+        connection.close()
+
+
+def test_a_body_that_is_declared_too_large_is_refused_unread(api: Api) -> None:
+    status, problem = raw(api, {"Content-Length": str(MAX_BODY + 1)}, iter(()))
+    assert (status, problem["code"]) == (413, "too-large")
+    assert str(MAX_BODY) in str(problem["detail"])
+
+
+def test_a_body_that_turns_out_too_large_is_refused(api: Api) -> None:
+    piece = b"%x\r\n" % 65536 + b" " * 65536 + b"\r\n"
+    status, problem = raw(api, {"Transfer-Encoding": "chunked"}, iter([piece] * (MAX_BODY // 65536 + 1)))
+    assert (status, problem["code"]) == (413, "too-large")
+    assert api.create(document()).status_code == 202
+
+
+def test_an_ordinary_client_sees_the_refusal_of_a_large_body(api: Api) -> None:
+    reply = api.post("/v1/jobs", content=b" " * (MAX_BODY + 1), headers=JSON)
+    assert (reply.status_code, reply.headers["connection"]) == (413, "close")
+
+
+def test_a_body_at_the_limit_is_read(api: Api) -> None:
+    assert faults(api.post("/v1/jobs", content=b" " * MAX_BODY, headers=JSON)) == [("", "invalid_json")]
+
+
+def test_a_table_with_too_many_numbers(api: Api) -> None:
+    rows = MAX_VALUES // 10
+    reply = api.create(document(data={"x": [[0] * 9] * rows + [[0] * 9], "y": [0] * (rows + 1)}))
+    assert (reply.status_code, reply.json()["code"]) == (413, "too-large")
+    assert str(MAX_VALUES) in reply.json()["detail"]
+    data = {"x": [[i % 7, i % 5, i % 3, i, 0, 1, 2, 3, 4] for i in range(rows)], "y": [i % 11 for i in range(rows)]}
+    assert api.create(document(data=data)).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "media_type", ["text/plain", "application/x-www-form-urlencoded", "", "application/jsonp", "json"]
+)
+def test_only_json_is_read(api: Api, media_type: str) -> None:
+    reply = api.post("/v1/jobs", content=json.dumps(document()), headers={"Content-Type": media_type})
+    assert (reply.status_code, reply.json()["code"]) == (415, "unsupported-media-type")
+
+
+def test_json_may_be_spelled_in_several_ways(api: Api) -> None:
+    for media_type in ("application/json; charset=utf-8", "Application/JSON", "application/json ;x=y"):
+        reply = api.post("/v1/jobs", content=json.dumps(document()), headers={"Content-Type": media_type})
+        assert reply.status_code == 202
+
+
+def test_a_compressed_body_is_not_read(api: Api) -> None:
+    reply = api.post("/v1/jobs", content=b"", headers={**JSON, "Content-Encoding": "gzip"})
+    assert reply.status_code == 415
+
+
+def test_a_bad_spec_over_http(api: Api) -> None:
+    reply = api.create(document(training__penalty={"kind": "per_group", "groups": {"a": ["x0"]}}, test_fraction=0.01))
+    assert faults(reply) == [("/training/penalty", "does_not_fit"), ("/test_fraction", "does_not_fit")]
+    reply = api.create({**document(), "data": {"x": [["secret"] * 1000] * 100, "y": ["secret"]}})
+    assert faults(reply) == [("/data/x/0/0", "float_type"), ("/data/y/0", "float_type")]
+    assert "secret" not in reply.text
+    assert api.get("/v1/jobs").json()["data"] == []
+
+
+def test_a_bug_is_an_internal_error_without_details(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    reply = api.get("/test/crash", headers={"X-Request-Id": "mine"})
+    assert (reply.status_code, reply.json()["code"], reply.json()["request_id"]) == (500, "internal-error", "mine")
+    assert "secret" not in reply.text
+    assert any("mine" in record.getMessage() and record.exc_info for record in caplog.records)
+    assert api.get("/healthz").status_code == 200
+
+
+def test_a_request_id_is_kept_or_made(api: Api) -> None:
+    for given in ("a", "A-z.0:9_", "x" * 100):
+        assert api.get("/healthz", headers={"X-Request-Id": given}).headers["x-request-id"] == given
+    made = set()
+    for wrong in ("", "a b", "x" * 101, "a;b", "<script>", "ä", None):
+        headers = {} if wrong is None else {"X-Request-Id": wrong.encode()}
+        made.add(api.get("/healthz", headers=headers).headers["x-request-id"])
+    assert len(made) == 7
+    assert all(re.fullmatch("[0-9a-f]{32}", name) for name in made)
+
+
+def test_without_the_store_everything_says_so_and_comes_back_with_it(tmp_path: Path) -> None:
+    with server(tmp_path) as embedded, serving(Settings(redis_url=embedded.url)) as api:
+        job_id = api.created(document())["id"]
+        assert embedded.pid is not None
+        os.kill(embedded.pid, signal.SIGKILL)
+        eventually(lambda: not embedded.alive)
+        path = f"/v1/jobs/{job_id}"
+        requests: list[Callable[[], httpx2.Response]] = [
+            lambda: api.create(document()),
+            lambda: api.get(path),
+            lambda: api.get(path, headers={"Prefer": "wait=60"}),
+            lambda: api.get("/v1/jobs"),
+            lambda: api.delete(path),
+            lambda: api.get("/readyz"),
+        ]
+        with ThreadPoolExecutor(len(requests)) as pool:
+            replies = list(pool.map(lambda send: send(), requests))
+        assert {reply.status_code for reply in replies} == {503}
+        assert all(int(reply.headers["retry-after"]) > 0 for reply in replies)
+        assert api.get("/healthz").status_code == 200
+        assert api.get("/v1/catalog").status_code == 200
+
+        embedded.restart()
+        assert api.get(path).json()["status"] == "queued"
+        other = api.created(document())["id"]
+        assert [job["id"] for job in api.get("/v1/jobs").json()["data"]] == [other, job_id]
+        # the subscription is made again, too: a change wakes those who wait
+        assert api.app is not None
+        eventually(lambda: embedded_subscribers(embedded.url) == 1)
+
+
+def embedded_subscribers(url: str) -> int:
+    with store.connect(url, patience=1.0) as client:
+        ((_, count),) = client.pubsub_numsub(store.CHANGED)
+        return int(count)
