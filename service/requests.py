@@ -10,30 +10,37 @@ from service.problems import InvalidRequest, TooLarge, UnsupportedMediaType
 from worker.contract.faults import Fault
 
 MAX_BODY = 4 * 1024 * 1024  # bytes of a JSON body
+DRAINED = 32 * 1024 * 1024  # bytes of a body that are read although it is refused: most clients send all, then listen
 MAX_VALUES = 100_000  # numbers in inline data
 MAX_WAIT = 60.0  # seconds of one long poll
 
 
 async def json_body(request: Request) -> bytes:
-    """The body, refused as soon as it is known to be too large or of another type."""
+    """The body, refused when it is too large or of another type."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType("Send the job spec as JSON with `Content-Type: application/json`.")
     if request.headers.get("content-encoding", "identity") != "identity":
         raise UnsupportedMediaType("Send the job spec without Content-Encoding.")
     declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > MAX_BODY:
+    if declared.isdigit() and int(declared) > DRAINED:
         raise _too_large()
-    body = bytearray()
+    body, size = bytearray(), 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
+        size += len(chunk)
+        if size <= MAX_BODY:
+            body += chunk
+        elif size > DRAINED:
             raise _too_large()
+        else:
+            body.clear()
+    if size > MAX_BODY:
+        raise _too_large()
     return bytes(body)
 
 
 def _too_large() -> TooLarge:
-    # the rest of the body is not read: the connection cannot be used again
+    # a part of the body may not have been read: the connection cannot be used again
     return TooLarge(f"A job spec may have {MAX_BODY} bytes; send a smaller table.", headers={"Connection": "close"})
 
 
