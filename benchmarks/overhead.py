@@ -32,7 +32,9 @@ rq.Worker(["bare"], connection=connection, serializer=JSONSerializer).work(loggi
 def spec() -> bytes:
     rows = [[float(i % 7), float(i % 5), float(i * i % 11)] for i in range(40)]
     target = [row[0] - 0.5 * row[1] + 0.1 * row[2] for row in rows]
-    return json.dumps({"data": {"x": rows, "y": target}, "training": {"kind": "ridge"}}).encode()
+    return json.dumps(
+        {"data": {"x": rows, "y": target}, "training": {"kind": "ridge"}, "selection": {"kind": "holdout"}}
+    ).encode()
 
 
 def through_the_service(url: str, jobs: int) -> tuple[list[float], float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import platform
 import time
 from dataclasses import asdict
@@ -31,6 +30,10 @@ from worker.core.records import Evaluation, Outcome, Problem, Start, Step
 from worker.core.tune import Prepared, resolve
 from worker.store import Claim, Status
 
+# read once, before work-horses are forked: reading package metadata takes 10 ms
+VERSIONS = {name: metadata.version(name) for name in ("gradtune", "numpy", "scipy")} | {
+    "python": platform.python_version()
+}
 STOPPED = {
     Status.CANCELLED: "The job was cancelled; these are the best hyperparameters until then.",
     Status.FAILED: "The job failed; these are the best hyperparameters until then.",
@@ -140,7 +143,7 @@ def _search(
             fit_s=elapsed,
             total_s=max(now - claim.created_at, 0.0),
         ),
-        "versions": versions(),
+        "versions": VERSIONS,
         "fingerprint": claim.fingerprint,
     }
 
@@ -192,10 +195,3 @@ def _test(prepared: Prepared, conclusion: Conclusion) -> TestScore | None:
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """What the numbers were computed with."""
-    packages = {name: metadata.version(name) for name in ("gradtune", "numpy", "scipy")}
-    return {**packages, "python": platform.python_version()}

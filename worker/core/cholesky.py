@@ -17,6 +17,11 @@ from worker.core.records import Array
 BLOCK = 128  # columns swept at a time by `pullback`; flat optimum between 64 and 256 for p from 500 to 4000
 
 
+def diagonal_of(A: Float[Array, "p p"]) -> Float[Array, " p"]:
+    """The diagonal as a view that can be written to."""
+    return np.einsum("ii->i", A)
+
+
 def factor_in_place(H: Float[Array, "p p"]) -> Float[Array, "p p"] | None:
     """Lower factor of `H`, overwriting it; None if `H` is not positive definite to working precision.
 
@@ -77,10 +82,10 @@ def pullback(L: Float[Array, "p p"], L_bar: Float[Array, "p p"]) -> Float[Array,
 def _pullback_block(L: Float[Array, "b b"], L_bar: Float[Array, "b b"]) -> Float[Array, "b b"]:
     """Lower triangle of the cotangent of one diagonal block, pairs counted once (Murray 2016, eq. 10)."""
     P = np.tril(L.T @ L_bar)
-    P[np.diag_indices_from(P)] /= 2
+    diagonal_of(P)[...] /= 2
     # L^-T (P + P^T) L^-1 / 2 is the symmetric cotangent
     half = blas.dtrsm(1.0, L, np.asfortranarray(P + P.T), lower=1, trans_a=1)
     S = blas.dtrsm(0.5, L, half, side=1, lower=1)
     triangle = np.tril(S + S.T)
-    triangle[np.diag_indices_from(triangle)] /= 2
+    diagonal_of(triangle)[...] /= 2
     return triangle

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int
 
+from worker.core import cholesky
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.records import Array, Evaluation, Outcome
@@ -86,7 +87,7 @@ class Objective:
             D = fit.sensitivity(chosen)
             cross = fit.contract_columns(u, D)[chosen]
             total += system.loss.hessian_form(D, fit.theta) - cross - cross.T
-            total[np.diag_indices_from(total)] -= fit.contract(u)[chosen]
+            cholesky.diagonal_of(total)[...] -= fit.contract(u)[chosen]
         return (total + total.T) / (2 * self.rows)
 
     def _failed(self, rho: Float[Array, " k"], failure: Outcome) -> Evaluation:

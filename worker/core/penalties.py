@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Gt, MinLen
 from jaxtyping import Float, Int
-from scipy.sparse import csr_array
 
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.records import Array
@@ -75,6 +74,8 @@ class PerGroup(_Box):
         position = {name: i for i, name in enumerate(features)}
         group_of: dict[str, str] = {}
         for group, members in self.groups.items():
+            if not members:
+                raise ValueError(f"group {group!r} has no features")
             for name in members:
                 if name not in position:
                     raise ValueError(f"group {group!r} names the feature {name!r}, which the data does not have")
@@ -103,6 +104,23 @@ class DiagonalPenalty:
     index: Int[Array, " p"]
     scale2: Float[Array, " p"]
     k: int
+    one_column_each: bool
+    by_hyperparameter: Int[Array, " p"]
+    first: Int[Array, " k"]
+
+    @classmethod
+    def build(cls, index: Int[Array, " p"], scale2: Float[Array, " p"], k: int) -> DiagonalPenalty:
+        """`index[c]` is the hyperparameter of column c; each of the `k` governs at least one column."""
+        one_column_each = k == len(index) and bool((index == np.arange(k)).all())
+        by_hyperparameter = np.argsort(index, kind="stable")
+        return cls(
+            index,
+            scale2,
+            k,
+            one_column_each,
+            by_hyperparameter,
+            np.searchsorted(index[by_hyperparameter], np.arange(k)),
+        )
 
     def diagonal(self, lam: Float[Array, " k"]) -> Float[Array, " p"]:
         """The diagonal of `sum_j lam_j S_j`."""
@@ -113,8 +131,11 @@ class DiagonalPenalty:
     ) -> Float[Array, "p f"]:
         """The columns `lam_j S_j v` for the chosen j, ascending."""
         columns = np.zeros((len(v), len(chosen)), order="F")
-        rows = np.flatnonzero(np.isin(self.index, chosen))
-        columns[rows, np.searchsorted(chosen, self.index[rows])] = (diagonal * v)[rows]
+        position = np.full(self.k, -1)
+        position[chosen] = np.arange(len(chosen))
+        place = position[self.index]
+        rows = np.flatnonzero(place >= 0)
+        columns[rows, place[rows]] = (diagonal * v)[rows]
         return columns
 
     def contract(self, diagonal: Float[Array, " p"], uv: Float[Array, " p"]) -> Float[Array, " k"]:
@@ -125,11 +146,7 @@ class DiagonalPenalty:
         self, diagonal: Float[Array, " p"], u: Float[Array, " p"], D: Float[Array, "p f"]
     ) -> Float[Array, "k f"]:
         """`lam_j u^T S_j D_l` for each j and each column of D."""
-        p = len(u)
-        weighted = csr_array((diagonal * u, (self.index, np.arange(p))), shape=(self.k, p))
-        return weighted @ D
-
-    @property
-    def one_column_each(self) -> bool:
-        """Whether hyperparameter j governs column j alone."""
-        return self.k == len(self.index) and bool((self.index == np.arange(self.k)).all())
+        weighted = (diagonal * u)[:, None] * D
+        if self.one_column_each:
+            return weighted
+        return np.add.reduceat(weighted[self.by_hyperparameter], self.first, axis=0)

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg import eigh
 
+from worker.core import cholesky
 from worker.core.objective import Objective
 from worker.core.outer.search import Search, SearchSettings
 from worker.core.records import Array, Evaluation, Outcome, Trial
@@ -110,7 +111,7 @@ class _Model:
         downhill = -np.sign(at.gradient[free])
         slope = -np.abs(at.gradient[free])
         H = downhill[:, None] * objective.hessian(at.rho, free) * downhill
-        H[np.diag_indices_from(H)] += slope
+        cholesky.diagonal_of(H)[...] += slope
         return cls(at, (box.lower, box.upper), free, downhill, slope, H, *eigh(H, driver="evd"))
 
     def minimizer(self, radius: float) -> tuple[Float[Array, " f"], float]:

@@ -88,7 +88,7 @@ class Ridge:
     def _penalty(self, problem: Problem, variance: Float[Array, " p"]) -> DiagonalPenalty:
         hyperparameters, index = self.penalty.columns(problem.features)
         scale2 = np.where(self.standardize & (variance > 0), variance, 1.0)
-        return DiagonalPenalty(index, scale2, len(hyperparameters.names))
+        return DiagonalPenalty.build(index, scale2, len(hyperparameters.names))
 
 
 def _loss_of_rows(problem: Problem, rows: Int[Array, " v"], centre: Float[Array, " p1"]) -> ValidationLoss:
@@ -135,7 +135,7 @@ class PrimalRidge(_RidgeSystem):
         """The minimizer, or None if H is not positive definite to working precision."""
         diagonal = self.penalty.diagonal(lam)
         H = self.H0.copy(order="F")
-        H[np.diag_indices_from(H)] += diagonal
+        cholesky.diagonal_of(H)[...] += diagonal
         L = cholesky.factor_in_place(H)
         return None if L is None else PrimalFit(self.penalty, diagonal, cholesky.solve(L, self.b), self, L)
 
@@ -186,7 +186,7 @@ class DualRidge(_RidgeSystem):
         """The minimizer, or None if K is not positive definite to working precision."""
         diagonal = self.penalty.diagonal(lam)
         K = blas.dsyrk(1.0, np.asfortranarray(self.X / np.sqrt(diagonal)), lower=1)
-        K[np.diag_indices_from(K)] += len(self.y)
+        cholesky.diagonal_of(K)[...] += len(self.y)
         L = cholesky.factor_in_place(K)
         if L is None:
             return None
