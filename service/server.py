@@ -7,6 +7,7 @@ import socket
 from types import FrameType
 
 import uvicorn
+from starlette.datastructures import State
 
 from service.app import create_app
 from service.settings import Settings
@@ -21,8 +22,12 @@ class ConfigurationError(Exception):
 class _Server(uvicorn.Server):
     """Lets long polls return when the server is told to exit, instead of waiting for them."""
 
+    def __init__(self, config: uvicorn.Config, state: State) -> None:
+        super().__init__(config)
+        self.state = state
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        doorbell = getattr(self.config.loaded_app_state, "doorbell", None)  # type: ignore[attr-defined]
+        doorbell = getattr(self.state, "doorbell", None)
         if doorbell is not None:  # the signal may come before the application has started
             doorbell.close()
         super().handle_exit(sig, frame)
@@ -58,7 +63,6 @@ def serve_api(settings: Settings, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app, log_level=settings.log_level, access_log=settings.log_level == "debug", timeout_graceful_shutdown=GRACE
     )
-    config.loaded_app_state = app.state  # type: ignore[attr-defined]
     if not settings.key_hashes:
         logging.getLogger("uvicorn.error").warning("no API keys are configured: everybody on this machine has access")
-    _Server(config).run(sockets=[listener])
+    _Server(config, app.state).run(sockets=[listener])
