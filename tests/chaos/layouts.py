@@ -1,0 +1,77 @@
+"""The two ways to run the service: its parts apart, as in production, or all of it under `gradtune serve`."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.auth import create_key
+from tests.chaos.calls import Api
+from tests.chaos.processes import Service, free_port, python
+from worker.embedded import server_binary
+
+COUNTING = Path(__file__).parent / "counting"
+SUPERVISORS, WORKERS = 2, 2  # supervisors, and workers of each
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    services: list[Service]
+    api: Api
+
+
+def binary(server: str) -> str:
+    """The Redis-compatible server. Raises: `RuntimeError` when it is not there."""
+    if server == "embedded":
+        return server_binary()
+    found = shutil.which("redis-server")
+    if found is None:
+        raise RuntimeError("there is no redis-server on PATH")
+    return found
+
+
+def apart(server: str, data: Path, count: Path, hosts: Mapping[str, tuple[str, str]] | None = None) -> Layout:
+    """A server with an append-only file, two APIs, two supervisors of two workers each.
+
+    `hosts` (server, api, worker 1, worker 2): name and address of the network namespace of each.
+    """
+    key, digest = create_key() if hosts else (None, "")
+    name_of = {role: host for role, (host, _) in hosts.items()} if hosts else {}
+    address_of = {role: address for role, (_, address) in hosts.items()} if hosts else {}
+    address = address_of.get("server", "127.0.0.1")
+    port = free_port()
+    environment = {
+        "GRADTUNE_REDIS_URL": f"redis://{address}:{port}/0",
+        "GRADTUNE_LOG_LEVEL": "warning",
+        "GRADTUNE_API_KEY_HASHES": digest,
+    }
+    command = [binary(server), "--port", str(port), "--bind", address, "--protected-mode", "no", "--dir", str(data)]
+    command += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"]
+    services = [Service("server", command, host=name_of.get("server"))]
+    addresses = []
+    for number in (1, 2):
+        where = (address_of.get("api", "127.0.0.1"), free_port())
+        addresses.append(where)
+        words = python("service.cli", "api", "--host", where[0], "--port", str(where[1]))
+        services.append(Service(f"api {number}", words, environment, name_of.get("api")))
+    for number in range(1, SUPERVISORS + 1):
+        words = python("service.cli", "worker", "--workers", str(WORKERS))
+        counted = {**environment, **_counting(count)}
+        services.append(Service(f"worker {number}", words, counted, name_of.get(f"worker {number}")))
+    return Layout(services, Api(addresses, key))
+
+
+def serve(server: str, data: Path, count: Path) -> Layout:
+    """Everything under one `gradtune serve`, with its embedded server."""
+    if server != "embedded":
+        raise RuntimeError("gradtune serve is run with the embedded server")
+    port = free_port()
+    words = python("service.cli", "serve", "--port", str(port), "--workers", str(SUPERVISORS * WORKERS))
+    environment = {"GRADTUNE_LOG_LEVEL": "warning", "GRADTUNE_DATA_DIR": str(data), **_counting(count)}
+    return Layout([Service("serve", words, environment)], Api([("127.0.0.1", port)]))
+
+
+def _counting(count: Path) -> dict[str, str]:
+    path = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([str(COUNTING), *([path] if path else [])]), "CHAOS_COUNT": str(count)}
