@@ -28,6 +28,7 @@ from worker.store.operations import (
 )
 from worker.store.queries import health, job, jobs, ping, result, steps
 from worker.store.records import (
+    CONTRACT,
     Admission,
     Claim,
     Deletion,
@@ -41,6 +42,7 @@ from worker.store.records import (
 
 __all__ = [
     "CHANGED",
+    "CONTRACT",
     "LEASE",
     "MAX_CLAIMS",
     "MOVES",

@@ -8,7 +8,7 @@ from typing import Final
 from worker.store import keys, scripts
 from worker.store.driver import Argument, Command, Operation
 from worker.store.lifecycle import Status
-from worker.store.records import Admission, Claim, Deletion, Hold, Submission, Verdict, Watch
+from worker.store.records import CONTRACT, Admission, Claim, Deletion, Hold, Submission, Verdict, Watch
 
 LEASE: Final = 8.0
 """Seconds after which a worker that gives no sign is taken for lost."""
@@ -45,6 +45,7 @@ def submit(
         *("seconds", submission.seconds),
         *("request_id", submission.request_id),
         *("traceparent", submission.traceparent),
+        *("contract", submission.contract),
         *("attempt", 0),
     )
     most = "" if max_queued is None else max_queued
@@ -69,13 +70,18 @@ def claim(
     max_claims: int = MAX_CLAIMS,
     lost: bytes = WORKER_LOST,
     retention: float = RETENTION,
+    contract: int = CONTRACT,
 ) -> Operation[Claim | None]:
     """Take a job for `owner`, a name used for one claim only. `None`: there is nothing to do, skip this delivery.
+
+    A job of a newer contract than `contract`, the newest that the worker knows, is left for a newer worker: it is
+    delivered again later, and nothing is counted against it. From the claim on the job is of the worker's contract,
+    in which its checkpoints are.
 
     After `max_claims` claims without progress the job fails with the error `lost` (JSON). A cancelled job without a
     checkpoint ends here; with one, the claim says `cancelled`.
     """
-    (reply,) = yield _script(scripts.CLAIM, job_id, owner, lease, max_claims, retention, lost)
+    (reply,) = yield _script(scripts.CLAIM, job_id, owner, lease, max_claims, retention, lost, contract)
     return None if reply is None else _claim(job_id, reply)
 
 

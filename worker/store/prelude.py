@@ -22,6 +22,9 @@ local function text(number) return string.format('%.6f', number) end
 local function fields(id, ...) return call('HMGET', JOB .. id, ...) end
 local function due(id, seconds) call('ZADD', ACTIVE, text(now + seconds), id) end
 
+-- Looks at jobs that wait are spread over time, 50 a second: a reconciler's pass stays short, and leases come first.
+local function look(id, seconds, waiting) due(id, math.max(seconds, waiting / 50)) end
+
 -- A visible change: a new version for ETags, and the doorbell for those who wait.
 local function change(id)
   call('HINCRBY', JOB .. id, 'version', 1)
@@ -63,12 +66,13 @@ local function execute(i)
   end
 end
 
--- Hand the job to the queue again, once: the commands of ARGV from i replace whatever RQ still has of it.
-local function deliver(id, i, check)
-  call('LREM', QUEUE, 0, id)
+-- Hand the job to the queue again, once: the commands of ARGV from i replace whatever RQ still has of it. `absent`: the
+-- queue need not be searched for it.
+local function deliver(id, i, check, absent)
+  if not absent then call('LREM', QUEUE, 0, id) end
   call('LREM', INTERMEDIATE, 0, id)
   execute(i)
-  due(id, check)
+  look(id, check, call('LLEN', QUEUE))
   change(id)
 end
 

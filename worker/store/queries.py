@@ -18,16 +18,18 @@ FIELDS: Final = (
 )
 SCAN: Final = 500
 """Most jobs looked at for one page."""
+DEPTH: Final = 10_000
+"""Where the search for a job's position in the queue ends: it takes time in proportion."""
 
 
 def job(job_id: str) -> Operation[JobRecord | None]:
-    """Read a job; `None` when there is none (any more). Only a queued one has a `queue_position`, from 0."""
+    """Read a job; `None` when there is none (any more). Only the first `DEPTH` of the queue have a `queue_position`."""
     (reply,) = yield (_read(job_id),)
     if reply[0] is None:
         return None
     position = None
     if reply[0] == b"queued":
-        (position,) = yield (("LPOS", keys.QUEUE_LIST, job_id),)
+        (position,) = yield (("LPOS", keys.QUEUE_LIST, job_id, "MAXLEN", DEPTH),)
     return _record(job_id, reply, position)
 
 

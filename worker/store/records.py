@@ -2,13 +2,23 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from worker.store.lifecycle import TERMINAL, Status
+
+CONTRACT: Final = 1
+"""Version of what is stored for a job, its description, data and checkpoint; of jobs stored without one, too.
+
+Raise it whenever a worker of the version before could not run what is stored now.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A new job. `seconds` is its limit of running time over all attempts; `spec` is JSON, `data` npy bytes."""
+    """A new job. `seconds` is its limit of running time over all attempts; `spec` is JSON, `data` npy bytes.
+
+    `contract` is the version of these; workers that know only older ones leave the job alone.
+    """
 
     id: str
     spec: bytes
@@ -18,6 +28,7 @@ class Submission:
     labels: dict[str, str] = field(default_factory=dict)
     request_id: str = ""
     traceparent: str = ""
+    contract: int = CONTRACT
 
 
 class Admission(StrEnum):

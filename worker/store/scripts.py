@@ -22,20 +22,20 @@ call('HSET', JOB .. id, 'status', 'queued', 'nonce', nonce, 'created_at', text(n
 call('SET', JOB .. id .. ':data', ARGV[5])
 call('ZADD', JOBS, string.format('%.0f', now * 1e6), id)
 execute(last + 1)
-due(id, tonumber(ARGV[4]))
+look(id, tonumber(ARGV[4]), call('LLEN', QUEUE))
 change(id)
 return 'created'
 """
 )
 
-# id, owner, lease, most claims without progress, retention, error of a lost job
+# id, owner, lease, most claims without progress, retention, error of a lost job, newest contract that the claimer knows
 CLAIM: Final = (
     PRELUDE
     + """
 local id, owner, lease, most, retention = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 call('LREM', INTERMEDIATE, 1, id)
-local job = fields(id, 'status', 'owner', 'claims', 'elapsed', 'started_at')
-local status, holder = job[1], job[2]
+local job = fields(id, 'status', 'owner', 'claims', 'elapsed', 'started_at', 'contract')
+local status, holder, known = job[1], job[2], tonumber(ARGV[7])
 if not status or TERMINAL[status] then
   call('DEL', RQ_JOB .. id)
   return false
@@ -47,6 +47,12 @@ if status == 'cancelling' and call('EXISTS', JOB .. id .. ':checkpoint') == 0 th
   return false
 end
 take_back(id, status)
+if tonumber(job[6] or 1) > known then
+  -- Left for a newer worker, at no cost to the job; looked at ever later, so that old workers do not spin.
+  local times = call('HINCRBY', JOB .. id, 'deferred', 1)
+  look(id, math.min(2 ^ times, 60), call('ZCARD', ACTIVE))
+  return false
+end
 if status ~= 'cancelling' then move(id, 'running') end
 if tonumber(job[3] or 0) >= most then
   if status == 'cancelling' then
@@ -60,7 +66,7 @@ end
 call('HINCRBY', JOB .. id, 'attempt', 1)
 call('HINCRBY', JOB .. id, 'claims', 1)
 call('HSET', JOB .. id, 'owner', owner, 'lease', ARGV[3], 'claimed_at', text(now), 'elapsed', job[4] or '0',
-  'elapsed_before', job[4] or '0', 'started_at', job[5] or text(now))
+  'elapsed_before', job[4] or '0', 'started_at', job[5] or text(now), 'contract', known, 'deferred', 0)
 if call('EXISTS', RQ_JOB .. id) == 1 then call('HSET', RQ_JOB .. id, 'status', 'started') end
 due(id, lease)
 change(id)
@@ -218,11 +224,16 @@ for _, id in ipairs(call('LRANGE', INTERMEDIATE, 0, -1)) do
   end
 end
 
-for _, id in ipairs(call('ZRANGE', JOBS, 0, 19)) do
-  if call('EXISTS', JOB .. id) == 0 then call('ZREM', JOBS, id) end
+-- Jobs past their retention leave the list: some at random, and more while many of these are gone.
+for _ = 1, 10 do
+  local gone = 0
+  for _, id in ipairs(call('ZRANDMEMBER', JOBS, 50)) do
+    if call('EXISTS', JOB .. id) == 0 then gone = gone + call('ZREM', JOBS, id) end
+  end
+  if gone < 10 then break end
 end
 
-local overdue, waiting = {}, nil
+local overdue, waiting, queued = {}, nil, call('LLEN', QUEUE)
 for _, id in ipairs(call('ZRANGEBYSCORE', ACTIVE, '-inf', text(now), 'LIMIT', 0, ARGV[1])) do
   local job = fields(id, 'status', 'owner')
   if not job[1] or TERMINAL[job[1]] then
@@ -234,7 +245,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', ACTIVE, '-inf', text(now), 'LIMIT', 0,
       waiting = {}
       for _, member in ipairs(call('LRANGE', QUEUE, 0, -1)) do waiting[member] = true end
     end
-    if waiting[id] then due(id, check) else overdue[#overdue + 1] = id end
+    if waiting[id] then look(id, check, queued) else overdue[#overdue + 1] = id end
   end
 end
 return overdue
@@ -250,7 +261,7 @@ local job = fields(id, 'status', 'owner')
 local score = call('ZSCORE', ACTIVE, id)
 if not job[1] or TERMINAL[job[1]] or not score or tonumber(score) > now then return 0 end
 take_back(id, job[1])
-deliver(id, 3, tonumber(ARGV[2]))
+deliver(id, 3, tonumber(ARGV[2]), not job[2])
 return 1
 """
 )
