@@ -183,3 +183,20 @@ def test_constant_and_duplicate_columns(dual):
     assert np.isfinite(at.value)
     assert abs(at.gradient[5]) < 1e-10 * at.value
     assert_allclose(at.gradient[0], at.gradient[4], rtol=1e-9)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-3])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_a_nearly_exact_fit_keeps_its_digits(noise, intercept):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 6)) + 2.0
+    y = X @ rng.normal(size=6) + noise * rng.normal(size=200) + (5.0 if intercept else 0.0)
+    problem = Problem(X, y, tuple("abcdef"))
+    training = Ridge(intercept, penalty=PerFeature())
+    partition, objective = build(problem, training, KFold(), Implicit(), dual=False)
+    rho = np.log(np.full(6, 3e-6)) + 0.1 * np.arange(6)
+    splits = [(partition.rows(train), partition.rows(val)) for train, val in partition.splits]
+    expected = pooled_error(X, y, np.exp(rho), splits, intercept=intercept, standardize=True)
+    at = objective.evaluate(rho)
+    assert_allclose(at.value, expected, rtol=1e-7)
+    assert_allclose(at.gradient, differences(objective.value, rho), atol=1e-6 * at.value)

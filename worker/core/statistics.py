@@ -10,11 +10,13 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg import blas
 
+from worker.core import cholesky
 from worker.core.records import Array, Partition, Problem
 
 CHUNK_VALUES = (
     1_000_000  # float64 values gathered at a time: 8 MB, inside the reach of the cache and of syrk's blocking
 )
+RIDGE = 1e-10  # relative, so that duplicate columns do not hide how well the rest explains y
 CONSTANT = 1e-12  # a variance below this share of the mean square about the shift is rounding
 
 
@@ -52,6 +54,15 @@ class Moments:
         cross = np.outer(sums, offset)
         moved = self.M[1:, 1:] + cross + cross.T + self.n * np.outer(offset, offset)
         return np.asfortranarray(moved)
+
+
+def unexplained(moments: Moments) -> float:
+    """Share of the sum of squares of y about its mean that least squares on all columns leaves; 0 for an exact fit."""
+    M = moments.about(moments.mean())
+    total = M[-1, -1]
+    cholesky.diagonal_of(M)[:-1] *= 1 + RIDGE
+    L = cholesky.factor_in_place(M)  # the square of the last pivot is what the columns before it leave
+    return 0.0 if L is None or total == 0 else float(L[-1, -1] ** 2 / total)
 
 
 def block_moments(problem: Problem, partition: Partition) -> list[Moments]:

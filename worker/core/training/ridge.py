@@ -11,7 +11,7 @@ carries the variance of the training rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -24,8 +24,10 @@ from worker.core.hyperparameters import Hyperparameters
 from worker.core.losses import SquaredErrorOfMoments, SquaredErrorOfRows, ValidationLoss
 from worker.core.penalties import DiagonalPenalty, Penalty, Shared
 from worker.core.records import Array, Partition, Problem
-from worker.core.statistics import Moments, block_moments, split_moments
+from worker.core.statistics import CHUNK_VALUES, Moments, block_moments, split_moments, unexplained
 from worker.core.systems import Fit, System
+
+NEARLY_EXACT = 1e-4  # share of the variance of y left unexplained, below which moments of y lose too many digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,9 @@ class Ridge:
         if dual:
             return [self._dual(problem, partition.rows(train), partition.rows(val)) for train, val in partition.splits]
         moments = split_moments(block_moments(problem, partition), partition)
+        nearly_exact = unexplained(moments[0][0]) < NEARLY_EXACT
         return [
-            self._primal(problem, train, validation, partition.rows(rows))
+            self._primal(problem, train, validation, partition.rows(rows), from_rows=nearly_exact)
             for (train, validation), (_, rows) in zip(moments, partition.splits, strict=True)
         ]
 
@@ -65,15 +68,23 @@ class Ridge:
         block_of_row[rows] = 0
         return self.systems(problem, Partition(block_of_row, (((0,), (0,)),)), dual=dual)[0]
 
-    def _primal(self, problem: Problem, train: Moments, validation: Moments, rows: Int[Array, " m"]) -> System:
+    def _primal(
+        self, problem: Problem, train: Moments, validation: Moments, rows: Int[Array, " m"], *, from_rows: bool
+    ) -> System:
         centre = self._centre(train.mean())
         M = train.about(centre)
-        few = len(rows) < problem.X.shape[1]
-        loss = (
-            _loss_of_rows(problem, rows, centre) if few else SquaredErrorOfMoments(len(rows), validation.about(centre))
-        )
         penalty = self._penalty(problem, train.variance()[:-1])
-        return PrimalRidge(loss, penalty, centre, np.asfortranarray(M[:-1, :-1] / train.n), M[:-1, -1] / train.n)
+        loss: ValidationLoss
+        if len(rows) < problem.X.shape[1]:
+            loss = _loss_of_rows(problem, rows, centre)
+        else:
+            loss = SquaredErrorOfMoments(len(rows), validation.about(centre), np.zeros(problem.X.shape[1]))
+        system = PrimalRidge(loss, penalty, centre, np.asfortranarray(M[:-1, :-1] / train.n), M[:-1, -1] / train.n)
+        if from_rows and isinstance(loss, SquaredErrorOfMoments):
+            lower = self.hyperparameters(problem.features).box[0]
+            fit = system.fit(lower)
+            return system if fit is None else replace(system, loss=_about(loss, problem, rows, centre, fit.theta))
+        return system
 
     def _dual(self, problem: Problem, train: Int[Array, " m"], validation: Int[Array, " v"]) -> System:
         X, y = problem.X[train], problem.y[train]
@@ -93,6 +104,25 @@ class Ridge:
 
 def _loss_of_rows(problem: Problem, rows: Int[Array, " v"], centre: Float[Array, " p1"]) -> ValidationLoss:
     return SquaredErrorOfRows(problem.X[rows] - centre[:-1], problem.y[rows] - centre[-1])
+
+
+def _about(
+    loss: SquaredErrorOfMoments,
+    problem: Problem,
+    rows: Int[Array, " v"],
+    centre: Float[Array, " p1"],
+    reference: Float[Array, " p"],
+) -> SquaredErrorOfMoments:
+    """The same loss about a reference near the minimizers, whose residuals are taken from the rows, in chunks."""
+    M = loss.M.copy(order="F")
+    M[:, -1] = M[-1, :] = 0.0
+    for some in np.array_split(rows, max(1, len(rows) * len(reference) // CHUNK_VALUES)):
+        X = problem.X[some] - centre[:-1]
+        residual = problem.y[some] - centre[-1] - X @ reference
+        M[:-1, -1] += residual @ X
+        M[-1, -1] += residual @ residual
+    M[-1, :-1] = M[:-1, -1]
+    return SquaredErrorOfMoments(loss.n, M, reference)
 
 
 @dataclass(frozen=True, slots=True)
