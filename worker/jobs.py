@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import traceback
 import uuid
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -17,11 +18,12 @@ import numpy as np
 import orjson
 import redis
 from redis.exceptions import RedisError
+from scipy.linalg import lapack
 
 from worker import checkpoint, store
-from worker.contract.spec import Work, work
+from worker.contract.spec import JobSpec, describe, encode_data, work
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.records import Outcome, State, Step
+from worker.core.records import Outcome, Problem, State, Step
 from worker.core.tune import Prepared, prepare, tune
 from worker.queue.horse import horse
 from worker.report import killed_result, progress, result, step_record
@@ -32,7 +34,30 @@ BEAT: Final = 0.15
 ATTEMPTS: Final = 3
 """Attempts after which an unexpected error fails the job."""
 
+NO_DATA: Final = encode_data(Problem(np.empty((0, 0)), np.empty(0), ()))
+OUT_OF_MEMORY: Final = (
+    "The job needs more memory than a job may take here. Send fewer columns or rows, or have the limit raised: "
+    "GRADTUNE_JOB_MEMORY_MB of the workers, and the memory of their machine."
+)
+
 log = logging.getLogger(__name__)
+
+
+def warm_up() -> None:
+    """Do once what a first job would do: load what is loaded late, and let BLAS get its buffers.
+
+    OpenBLAS ends the process when it gets no buffer, so it has to have them before memory is limited.
+    """
+    square = np.eye(256)  # large enough for all of its threads
+    lapack.dpotrf(square @ square)  # numpy's BLAS, and scipy's
+    rows, target = [[float(i), float(i * i)] for i in range(6)], [0.0, 1.0, 0.0, 2.0, 1.0, 3.0]
+    spec = JobSpec.model_validate_json(orjson.dumps({"data": {"x": rows, "y": target}, "training": {"kind": "ridge"}}))
+    data = encode_data(spec.problem())
+    task = work(orjson.dumps(describe(spec, data)), data)
+    prepared = prepare(task.problem, task.plan)
+    *_, last = tune(prepared)
+    claim = Claim("", 1, False, b"", b"", None, 0, 0.0, 0.0, "", 0.0, 0.0, "", "")
+    result(claim, prepared, last, Status.SUCCEEDED, last.ended, 0.0)
 
 
 def _retention() -> float:
@@ -51,15 +76,17 @@ def run_job(job_id: str) -> None:
         _run(here.client, claim)
     except RedisError:
         raise  # the parent and the reconciler see to it that the job is delivered again
-    except MemoryError:
-        _fail(here.client, claim, "out-of-memory", "Out of memory", "The job needs more memory than its worker has.")
+    except MemoryError as error:
+        traceback.clear_frames(error.__traceback__)  # free what the job held: the rest needs a little memory, too
+        _fail(here.client, claim, "out-of-memory", "Out of memory", OUT_OF_MEMORY)
+        raise  # a new work-horse for the next job
     except Exception:
         error_id = uuid.uuid4().hex
         log.exception("job %s, attempt %d: error %s", job_id, claim.attempt, error_id)
-        if claim.attempt < ATTEMPTS:
-            raise
-        detail = f"An unexpected error, logged by the worker as {error_id}, ended {claim.attempt} attempts."
-        _fail(here.client, claim, "internal-error", "Internal error", detail)
+        if claim.attempt >= ATTEMPTS:
+            detail = f"An unexpected error, logged by the worker as {error_id}, ended {claim.attempt} attempts."
+            _fail(here.client, claim, "internal-error", "Internal error", detail)
+        raise
 
 
 def _fail(client: redis.Redis, claim: Claim, code: str, title: str, detail: str) -> None:
@@ -187,7 +214,7 @@ def conclude_killed(
 ) -> None:
     """End a job whose work-horse had to be killed, with what its last checkpoint holds. Runs in the worker itself.
 
-    There is no time to refit: such a result has hyperparameters and no model.
+    There is no time to refit: such a result has hyperparameters and no model, and the data are not read.
     """
     claim = store.run(client, store.held(job_id, attempt))
     if claim is None:
@@ -196,7 +223,7 @@ def conclude_killed(
     status = Status.SUCCEEDED if outcome else Status.CANCELLED
     document, error = None, None
     if claim.checkpoint:
-        task: Work = work(claim.spec, claim.data)
+        task = work(claim.spec, NO_DATA)
         document = killed_result(claim, task, _stopped(checkpoint.unpack(claim.checkpoint)), status, outcome)
     elif outcome:
         detail = f"Not one iteration ended within the time limit of {claim.seconds:g} s; raise limits.seconds."

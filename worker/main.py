@@ -11,8 +11,10 @@ for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_name, os.environ.get("GRADTUNE_BLAS_THREADS", "1"))
 
 from worker import store  # noqa: E402
-from worker.jobs import conclude_killed  # noqa: E402
-from worker.queue import TuneWorker  # noqa: E402
+from worker.jobs import conclude_killed, warm_up  # noqa: E402
+from worker.queue import TuneWorker, memory  # noqa: E402
+
+SHARE = 0.8  # of the machine's memory (or the container's) that a job may take, unless the environment says otherwise
 
 
 def main() -> None:
@@ -21,7 +23,15 @@ def main() -> None:
         level=os.environ.get("GRADTUNE_LOG_LEVEL", "INFO").upper(), format="%(asctime)s %(name)s %(message)s"
     )
     client = store.connect(os.environ["GRADTUNE_REDIS_URL"])
-    TuneWorker(connection=client, conclude=conclude_killed).work(logging_level="WARNING")
+    TuneWorker(connection=client, conclude=conclude_killed, warm_up=warm_up, memory=job_memory()).work(
+        logging_level="WARNING"
+    )
+
+
+def job_memory() -> int:
+    """Bytes that a job may take, `GRADTUNE_JOB_MEMORY_MB`."""
+    megabytes = os.environ.get("GRADTUNE_JOB_MEMORY_MB")
+    return int(float(megabytes) * 2**20) if megabytes else int(SHARE * memory.total())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.servers import binaries, server  # noqa: E402
+from tests.store.crew import Workers  # noqa: E402
 from tests.store.toy import FUNCTION  # noqa: E402
 from worker import store  # noqa: E402
 from worker.embedded import EmbeddedServer  # noqa: E402
@@ -41,3 +42,13 @@ def submit(client: redis.Redis) -> Submit:
         return store.run(client, store.submit(job, delivery(job_id, function=FUNCTION)))
 
     return submit
+
+
+@pytest.fixture
+def workers(any_server: EmbeddedServer, client: redis.Redis, tmp_path: Path) -> Iterator[Workers]:
+    crew = Workers(any_server.url, tmp_path / "workers.log")
+    try:
+        yield crew
+    finally:
+        crew.stop()
+        print(crew.log.read_text() if crew.log.exists() else "no worker")

@@ -2,14 +2,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.store.conftest import ROOT
+from tests.store.crew import ROOT, eventually, gone
 from worker import store
 from worker.embedded import EmbeddedServer, ServerError, server_binary
 from worker.queue import delivery
@@ -21,20 +19,6 @@ server = EmbeddedServer(sys.argv[1]).start()
 print(server.pid, flush=True)
 time.sleep(600)
 """
-
-
-def eventually(true: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def test_acknowledged_jobs_survive_the_death_of_the_server(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A small resumable job, and a worker process for it.
 
 The spec says `steps` (how many), `pause` (seconds for each), `beats` (false: hang without a word), `die` (kill itself
-before the claim's first beat). Each step appends its number and the attempt that made it.
+before the claim's first beat), `leave` (what it leaves behind in its process: see `LEFT`). Each step appends its number
+and the attempt that made it. A job whose id begins with `stillborn` kills its process before the claim.
 """
 
 import json
@@ -9,7 +10,9 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import redis
@@ -19,10 +22,19 @@ from worker.queue import TuneWorker, horse
 from worker.store import Status, Verdict
 
 FUNCTION = "tests.store.toy.run"
+kept: list[bytes] = []
+LEFT: dict[str, Callable[[], object]] = {
+    "thread": lambda: threading.Thread(target=time.sleep, args=(600,), daemon=True).start(),
+    "memory": lambda: kept.append(os.urandom(300 * 2**20)),
+    "alarm": lambda: signal.setitimer(signal.ITIMER_REAL, 0.3),
+    "exception": lambda: 1 / 0,
+}
 
 
 def run(job_id: str) -> None:
     here = horse()
+    if job_id.startswith("stillborn"):
+        os.kill(os.getpid(), signal.SIGKILL)
     claim = store.run(here.client, store.claim(job_id, here.owner, lease=here.lease))
     if claim is None:
         return
@@ -55,6 +67,7 @@ def run(job_id: str) -> None:
             _end(here.client, job_id, claim.attempt, Status.CANCELLED, "cancelled", done)
             return
     _end(here.client, job_id, claim.attempt, Status.SUCCEEDED, "converged", done)
+    LEFT.get(spec.get("leave"), lambda: None)()
 
 
 def conclude(client: redis.Redis, job_id: str, attempt: int, reason: Literal["cancelled", "max_seconds"]) -> None:
@@ -69,11 +82,10 @@ def _end(client: redis.Redis, job_id: str, attempt: int, status: Status, reason:
     store.run(client, store.finish(job_id, attempt, status, stop_reason=reason, result=document))
 
 
-def main(url: str, lease: float, burst: bool) -> None:
+def main(url: str, lease: float, jobs: int) -> None:
     logging.basicConfig(level=logging.INFO)
-    worker = TuneWorker(connection=store.connect(url), conclude=conclude, lease=lease, function=FUNCTION)
-    worker.work(burst=burst)
+    TuneWorker(connection=store.connect(url), conclude=conclude, lease=lease, function=FUNCTION, jobs=jobs).work()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), burst=False)
+    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))

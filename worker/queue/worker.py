@@ -3,13 +3,10 @@
 import gc
 import logging
 import math
-import os
-import random
 import signal
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from types import FrameType
 from typing import Any, Final, Literal
 
@@ -22,30 +19,34 @@ from rq import worker_registration
 from rq.exceptions import DequeueTimeout, StopRequested
 from rq.job import Job
 from rq.serializers import JSONSerializer
-from rq.utils import import_attribute, now
+from rq.utils import as_text, import_attribute, now
 from rq.worker import WorkerStatus
 
 from worker import store
-from worker.embedded import die_with_parent
 from worker.queue.delivery import JOB, delivery
-from worker.queue.horse import Child, Horse, enter
-from worker.store import Hold
+from worker.queue.horse import Stable, Turn, WorkHorse
+from worker.store import Hold, Watch
 
 log = logging.getLogger(__name__)
 
-Conclude = Callable[[redis.Redis, str, int, Literal["cancelled", "max_seconds"]], None]
+Stop = Literal["cancelled", "max_seconds"]
+"""Why a horse is stopped for the sake of its job."""
+
+Conclude = Callable[[redis.Redis, str, int, Stop], None]
 """`conclude(client, job_id, attempt, reason)` finishes from its checkpoint a job whose horse was killed."""
 
-Ending = Literal["itself", "stopped", "fenced", "lingering", "cancelled", "max_seconds"]
-"""How a work-horse came to its end; `itself` says nothing about success."""
+Ending = Turn | Stop | Literal["stopped", "fenced", "lingering"]
+"""How a horse's turn at a job came to its end: by itself, or it was stopped. Says nothing about success."""
 
 
 class TuneWorker(rq.Worker):
-    """A worker with one work-horse, a fork of itself, for each job.
+    """A worker with a work-horse, a fork of itself that runs one job after the other and is replaced now and then.
 
-    The parent keeps the job's lease while the horse lives, ends the horse that overstays (cancelled, out of time,
+    The parent keeps the job's lease while the horse works, ends the horse that overstays (cancelled, out of time,
     fenced) and gives back what a dead horse left. SIGTERM or SIGINT hands the current job over and ends the worker.
     `function` is the only function it runs; without `conclude`, a job whose horse was killed is delivered again.
+    `warm_up` is called once here and once in each horse; `memory`: bytes that a job may take, on Linux; `jobs`: the
+    number of jobs after which a horse is replaced.
     """
 
     TICK: Final = 0.2
@@ -62,6 +63,9 @@ class TuneWorker(rq.Worker):
         conclude: Conclude | None = None,
         lease: float = store.LEASE,
         function: str = JOB,
+        warm_up: Callable[[], None] = lambda: None,
+        memory: int | None = None,
+        jobs: int = 200,
         **kwargs: Any,
     ) -> None:
         defaults = {"worker_ttl": 17, "maintenance_interval": 60, "serializer": JSONSerializer}
@@ -71,6 +75,8 @@ class TuneWorker(rq.Worker):
         self._lease = lease
         self._last_beat = -math.inf
         self._prompt = _impatient(self.connection)
+        self._horse: WorkHorse | None = None
+        self._stable = Stable(import_attribute(function), self.connection, lease, warm_up, memory, jobs)
 
     # What RQ's loop does around a job, without needless round trips, and surviving an absent server.
 
@@ -80,10 +86,10 @@ class TuneWorker(rq.Worker):
         return 1
 
     def bootstrap(self, *_args: Any, **_kwargs: Any) -> None:
-        """Register, and load the job's code once, for all horses."""
+        """Register, and warm up, once for all horses."""
         # RQ does it after this, when others can see the worker already.
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
-        import_attribute(self.function)
+        self._stable.warm_up()
         self.register_birth()  # type: ignore[no-untyped-call]
         self.heartbeat()
         gc.collect()
@@ -132,29 +138,29 @@ class TuneWorker(rq.Worker):
             if self.should_run_maintenance_tasks:
                 self.run_maintenance_tasks()
             try:
-                return self.queue_class.dequeue_any(
-                    self._ordered_queues,
-                    timeout,
-                    connection=self.connection,
-                    job_class=self.job_class,
-                    serializer=self.serializer,
-                    death_penalty_class=self.death_penalty_class,
-                )
+                return self._pop(timeout)
             except DequeueTimeout:
                 if max_idle_time is not None and time.monotonic() - began >= max_idle_time:
                     return None
             except Exception:
-                # The server is away for longer than the client is patient, or RQ's record of a job is broken.
+                # The server is away for longer than the client is patient, or what was in the queue is no id.
                 log.exception("cannot take a job out of the queue")
                 time.sleep(1.0)
         raise StopRequested
+
+    def _pop(self, timeout: int | None) -> tuple[Job, rq.Queue] | None:
+        """Take an id out of the queue. RQ's record of the job, which anybody could have written, is not read."""
+        queue = self.queues[0]
+        popped = self.queue_class.lmove(self.connection, queue.key, timeout)
+        return None if popped is None else (Job(as_text(popped[1]), self.connection, self.serializer), queue)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's signature
         """Note the signal: whatever runs now comes to its next look at the flag within a second."""
         self._stop_requested = True
 
     def teardown(self) -> None:
-        """Unregister, if there is a server."""
+        """End the horse and unregister, if there is a server."""
+        self._retire()
         try:
             super().teardown()  # type: ignore[no-untyped-call]
         except RedisError:
@@ -162,115 +168,85 @@ class TuneWorker(rq.Worker):
 
     # The job.
 
-    def execute_job(self, job: Job, queue: rq.Queue) -> None:
-        """Run a job in a new horse and see to it that the job does not depend on the horse's end."""
+    def execute_job(self, job: Job, queue: rq.Queue) -> None:  # noqa: ARG002 - RQ's signature
+        """Run a job in the work-horse and see to it that the job does not depend on the horse's end."""
         self.set_state(WorkerStatus.BUSY)
-        self._owner = f"{self.name}:{uuid.uuid4().hex}"
+        owner = f"{self.name}:{uuid.uuid4().hex}"
         try:
             before = store.run(self.connection, store.last_attempt(job.id))
-            self.fork_work_horse(job, queue)
-            try:
-                ending, attempt = self._supervise(job.id, before)
-            finally:
-                self._reap()
-            self._settle(job.id, ending, attempt)
+            horse = self._ready()
+            horse.hand(job.id, owner)
+            ending, attempt = self._supervise(horse, job.id, owner, before)
+            if ending != "done":
+                self._retire()
+            if ending not in {"done", "tired"}:
+                self._settle(job.id, owner, ending, attempt)
         except RedisError:
             log.exception("job %s is left to the reconciler", job.id)
         self.set_state(WorkerStatus.IDLE)
 
-    def fork_work_horse(self, job: Job, queue: rq.Queue) -> None:
-        """Fork the horse, in a process group of its own."""
-        arrange = die_with_parent(os.getpid(), signal.SIGKILL)
-        pid = os.fork()
-        if pid == 0:
-            os.setpgrp()
-            if arrange is not None:
-                arrange()
-            self.main_work_horse(job, queue)
-        with suppress(OSError):  # the child may have done it, and may be gone
-            os.setpgid(pid, pid)
-        self._horse_pid = pid
-
-    def main_work_horse(self, job: Job, queue: rq.Queue) -> None:  # noqa: ARG002 - RQ's signature
-        """Be the horse: run the job function and exit. Never returns."""
-        code = 1
-        try:
-            self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
-            self._is_horse = True
-            random.seed()
-            self._check(job)
-            enter(Horse(self.connection, job.id, self._owner, self._lease))
-            job.perform()
-            code = 0
-        except BaseException:
-            log.exception("the work-horse of job %s ends with an error", job.id)
-        finally:
-            os._exit(code)
-
-    def _check(self, job: Job) -> None:
-        # Whoever can write to the server could otherwise have any importable function called.
-        if job.func_name != self.function:
-            raise ValueError(f"job {job.id} names the function {job.func_name!r}, not {self.function!r}")
-
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """Kill the horse, with its children. Does nothing when there is none."""
-        if self._horse_pid <= 0 or self._is_horse:
-            return
-        try:
-            os.killpg(self._horse_pid, sig)
-        except (ProcessLookupError, PermissionError):  # no group yet, or (macOS) the horse is a zombie
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(self._horse_pid, sig)
+        if self._horse is not None:
+            self._horse.kill(sig)
 
-    def _supervise(self, job_id: str, before: int) -> tuple[Ending, int]:
-        """Look after the horse until its end is near; returns how it comes to it, and the attempt (0: no claim)."""
-        watch, seen, attempt, done = None, 0.0, 0, math.inf
-        with Child(self._horse_pid) as child:
-            while not child.wait(self.TICK):
-                if self._stop_requested:
-                    return "stopped", attempt
-                self.heartbeat()
-                try:
-                    watch = store.run(
-                        self._prompt, store.watch(job_id, self._owner, attempt_before=before, lease=self._lease)
-                    )
-                    seen = time.monotonic()
-                except RedisError:
-                    log.warning("cannot look after job %s", job_id, exc_info=True)
-                if watch is None or watch.hold is Hold.WAITING:
-                    continue
-                if watch.hold is Hold.FENCED:
-                    return "fenced", attempt
-                if watch.hold is Hold.DONE:
-                    done = min(done, time.monotonic())
-                    if time.monotonic() > done + self.LINGER:
-                        return "lingering", attempt
-                    continue
-                attempt = watch.attempt
-                late = time.monotonic() - seen  # the limits hold without the server, too
-                if watch.cancel_age is not None and watch.cancel_age + late > self.CANCEL_PATIENCE:
-                    return "cancelled", attempt
-                if watch.elapsed + late > watch.limit + self.LIMIT_GRACE:
-                    return "max_seconds", attempt
-        return "itself", attempt
+    def _ready(self) -> WorkHorse:
+        """A living horse: the one that there is, or a new one."""
+        if self._horse is not None and self._horse.wait(0.0) is not None:
+            self._retire()
+        if self._horse is None:
+            self._horse = WorkHorse(self._stable)
+        return self._horse
 
-    def _reap(self) -> None:
-        self.kill_horse()
-        with suppress(ChildProcessError):
-            os.waitpid(self._horse_pid, 0)
-        self._horse_pid = 0
+    def _retire(self) -> None:
+        horse, self._horse = self._horse, None
+        if horse is not None:
+            horse.end()
 
-    def _settle(self, job_id: str, ending: Ending, attempt: int) -> None:
-        if ending != "itself":
-            log.warning("the work-horse of job %s (attempt %d) was ended: %s", job_id, attempt, ending)
+    def _supervise(self, horse: WorkHorse, job_id: str, owner: str, before: int) -> tuple[Ending, int]:
+        """Look after the horse until its turn is over; returns how that came, and the attempt (0: no claim seen)."""
+        watch, seen, attempt, done, pause = None, 0.0, 0, math.inf, self.TICK
+        while (turn := horse.wait(pause)) is None:
+            if self._stop_requested:
+                return "stopped", attempt
+            self.heartbeat()
+            pause = self.TICK
+            try:
+                watch = store.run(self._prompt, store.watch(job_id, owner, attempt_before=before, lease=self._lease))
+                seen = time.monotonic()
+            except RedisError:
+                log.warning("cannot look after job %s", job_id, exc_info=True)
+            if watch is None or watch.hold is Hold.WAITING:
+                continue
+            if watch.hold is Hold.FENCED:
+                return "fenced", attempt
+            if watch.hold is Hold.DONE:
+                done = min(done, time.monotonic())
+                if time.monotonic() > done + self.LINGER:
+                    return "lingering", attempt
+                continue
+            attempt = watch.attempt
+            reason, left = self._left(watch, time.monotonic() - seen)
+            if left <= 0:
+                return reason, attempt
+            pause = min(pause, left)
+        return turn, attempt
+
+    def _left(self, watch: Watch, late: float) -> tuple[Stop, float]:
+        """Why this job will be stopped first, and in how many seconds; `late`: seconds since the store was asked."""
+        limit = watch.limit + self.LIMIT_GRACE - watch.elapsed - late
+        patience = math.inf if watch.cancel_age is None else self.CANCEL_PATIENCE - watch.cancel_age - late
+        return ("cancelled", patience) if patience <= limit else ("max_seconds", limit)
+
+    def _settle(self, job_id: str, owner: str, ending: Ending, attempt: int) -> None:
+        log.warning("the work-horse of job %s (attempt %d) has ended: %s", job_id, attempt, ending)
         if self._conclude is not None and ending in {"cancelled", "max_seconds"}:
             try:
                 self._conclude(self.connection, job_id, attempt, ending)
             except Exception:
                 log.exception("cannot conclude job %s", job_id)
         again = delivery(job_id, at_front=True, function=self.function)
-        release = store.release(job_id, self._owner, again, blameless=ending == "stopped")
-        if store.run(self.connection, release):
+        if store.run(self.connection, store.release(job_id, owner, again, blameless=ending == "stopped")):
             log.warning("job %s (attempt %d) was not finished and is delivered again", job_id, attempt)
 
 

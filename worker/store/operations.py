@@ -20,14 +20,22 @@ PATIENCE: Final = 5.0
 """Seconds that may pass between the pop of a job and its claim."""
 MAX_CLAIMS: Final = 3
 """Claims without a checkpoint in between after which a job is taken for the one that kills its workers."""
-WORKER_LOST: Final = json.dumps(
-    {
-        "code": "worker-lost",
-        "title": "The worker was lost repeatedly",
-        "detail": f"{MAX_CLAIMS} attempts in a row ended without any progress: the process was killed each time, "
-        "most often because it ran out of memory.",
-    }
-).encode()
+MAX_STRANDED: Final = 10
+"""Deliveries in a row that may be taken out of the queue and never claimed; many, since most have other causes."""
+_REMEDY: Final = (
+    "most often because the machine ran out of memory. Give the workers more memory, or make the job smaller; with "
+    "GRADTUNE_JOB_MEMORY_MB a job that asks for more fails at once and says so."
+)
+
+
+def _lost(what: str) -> bytes:
+    return json.dumps(
+        {"code": "worker-lost", "title": "The worker was lost repeatedly", "detail": f"{what}, {_REMEDY}"}
+    ).encode()
+
+
+WORKER_LOST: Final = _lost(f"{MAX_CLAIMS} attempts in a row ended without any progress: their process was killed")
+STRANDED: Final = _lost(f"{MAX_STRANDED} times in a row the job's process was killed before the job began")
 
 
 def submit(
@@ -86,7 +94,10 @@ def claim(
 
 
 def held(job_id: str, attempt: int) -> Operation[Claim | None]:
-    """Read again what the attempt was given, with the newest checkpoint; `None` when the job is no longer its own."""
+    """Read again what the attempt was given, with the newest checkpoint and without the data.
+
+    `None`: the job is no longer its own.
+    """
     (reply,) = yield _script(scripts.HELD, job_id, attempt)
     return None if reply is None else _claim(job_id, reply)
 
@@ -130,14 +141,22 @@ def watch(job_id: str, owner: str, *, attempt_before: int, lease: float = LEASE)
     )
 
 
-def release(job_id: str, owner: str, delivery: Sequence[Command] = (), *, blameless: bool = False) -> Operation[bool]:
-    """Give a job back that its owner did not finish; true if the owner held it.
+def release(
+    job_id: str,
+    owner: str,
+    delivery: Sequence[Command] = (),
+    *,
+    blameless: bool = False,
+    retention: float = RETENTION,
+) -> Operation[bool]:
+    """Give a job back that its owner did not finish; true if the owner held it, or nobody has claimed it since its pop.
 
     A running job is queued again, a cancelling one stays so; with a `delivery` it is in the queue at once, without it
-    it is overdue at once. `blameless`: the end had nothing to do with the job, do not count this claim against it. A
-    job that the owner's worker popped but that nobody has claimed is then delivered, too.
+    it is overdue at once. `blameless`: the end had nothing to do with the job, do not count this claim against it. An
+    unclaimed job that is given back `MAX_STRANDED` times in a row fails.
     """
-    (reply,) = yield _script(scripts.RELEASE, job_id, owner, int(blameless), CHECK, *_words(delivery))
+    arguments = (job_id, owner, int(blameless), CHECK, MAX_STRANDED, STRANDED, retention, *_words(delivery))
+    (reply,) = yield _script(scripts.RELEASE, *arguments)
     return bool(reply)
 
 
@@ -194,9 +213,12 @@ def overdue(*, lease: float = LEASE, limit: int = 1000, patience: float = PATIEN
     return [member.decode() for member in reply]
 
 
-def redeliver(job_id: str, delivery: Sequence[Command]) -> Operation[bool]:
-    """Deliver an overdue job again; false when somebody else was faster or it is no longer overdue."""
-    (reply,) = yield _script(scripts.REDELIVER, job_id, CHECK, *_words(delivery))
+def redeliver(job_id: str, delivery: Sequence[Command], *, retention: float = RETENTION) -> Operation[bool]:
+    """Deliver an overdue job again; false when somebody else was faster or it is no longer overdue.
+
+    A job that was popped `MAX_STRANDED` times in a row and never claimed fails instead.
+    """
+    (reply,) = yield _script(scripts.REDELIVER, job_id, CHECK, MAX_STRANDED, STRANDED, retention, *_words(delivery))
     return bool(reply)
 
 

@@ -50,6 +50,21 @@ local function close(id, status, retention)
   change(id)
 end
 
+-- End a job whose processes die; nobody holds it.
+local function give_up(id, status, lost, retention)
+  if status == 'cancelling' then return close(id, 'cancelled', retention) end
+  if status == 'queued' then move(id, 'running') end
+  call('HSET', JOB .. id, 'error', lost)
+  close(id, 'failed', retention)
+end
+
+-- Count a delivery that was taken out of the queue and never claimed. True: it was one too many.
+local function stranded(id, status, most, lost, retention)
+  if call('HINCRBY', JOB .. id, 'stranded', 1) < tonumber(most) then return false end
+  give_up(id, status, lost, tonumber(retention))
+  return true
+end
+
 -- Whether this attempt still holds the job.
 local function holds(status, attempt, owner, wanted)
   return (status == 'running' or status == 'cancelling') and owner and attempt == wanted
@@ -91,10 +106,10 @@ local function append(id, i)
   for n = math.max(0, stored - before) + 1, count do call('RPUSH', JOB .. id .. ':steps', ARGV[i + 1 + n]) end
 end
 
-local function handout(id)
+local function handout(id, without_data)
   local reply = fields(id, 'attempt', 'status', 'elapsed', 'seconds', 'created_at', 'started_at', 'fingerprint',
     'request_id', 'traceparent', 'spec')
-  reply[11] = call('GET', JOB .. id .. ':data')
+  reply[11] = without_data and '' or call('GET', JOB .. id .. ':data')
   reply[12] = call('GET', JOB .. id .. ':checkpoint')
   reply[13] = call('LLEN', JOB .. id .. ':steps')
   return reply

@@ -55,18 +55,13 @@ if tonumber(job[6] or 1) > known then
 end
 if status ~= 'cancelling' then move(id, 'running') end
 if tonumber(job[3] or 0) >= most then
-  if status == 'cancelling' then
-    close(id, 'cancelled', retention)
-  else
-    call('HSET', JOB .. id, 'error', ARGV[6])
-    close(id, 'failed', retention)
-  end
+  give_up(id, status == 'cancelling' and status or 'running', ARGV[6], retention)
   return false
 end
 call('HINCRBY', JOB .. id, 'attempt', 1)
 call('HINCRBY', JOB .. id, 'claims', 1)
 call('HSET', JOB .. id, 'owner', owner, 'lease', ARGV[3], 'claimed_at', text(now), 'elapsed', job[4] or '0',
-  'elapsed_before', job[4] or '0', 'started_at', job[5] or text(now), 'contract', known, 'deferred', 0)
+  'elapsed_before', job[4] or '0', 'started_at', job[5] or text(now), 'contract', known, 'deferred', 0, 'stranded', 0)
 if call('EXISTS', RQ_JOB .. id) == 1 then call('HSET', RQ_JOB .. id, 'status', 'started') end
 due(id, lease)
 change(id)
@@ -80,7 +75,7 @@ HELD: Final = (
     + """
 local job = fields(ARGV[1], 'status', 'attempt', 'owner')
 if not holds(job[1], job[2], job[3], ARGV[2]) then return false end
-return handout(ARGV[1])
+return handout(ARGV[1], true)
 """
 )
 
@@ -130,19 +125,21 @@ return {hold, attempt, cancel_age, text(before + now - claimed), text(math.max(b
 """
 )
 
-# id, owner, 1 if the attempt is not to be counted against the job, check period, delivery (may be empty)
+# id, owner, 1 if the attempt is not to be counted against the job, check period, most unclaimed deliveries, error of a
+# lost job, retention, delivery (may be empty)
 RELEASE: Final = (
     PRELUDE
     + """
-local id = ARGV[1]
+local id, blameless = ARGV[1], ARGV[3] == '1'
 local job = fields(id, 'status', 'owner', 'claims')
 if not job[1] or TERMINAL[job[1]] then return 0 end
-local unclaimed = not job[2] and ARGV[3] == '1' and call('LREM', INTERMEDIATE, 1, id) == 1
+local unclaimed = not job[2] and call('LREM', INTERMEDIATE, 1, id) == 1
 if job[2] ~= ARGV[2] and not unclaimed then return 0 end
+if unclaimed and not blameless and stranded(id, job[1], ARGV[5], ARGV[6], ARGV[7]) then return 1 end
 take_back(id, job[1])
-if ARGV[3] == '1' and not unclaimed and tonumber(job[3]) > 0 then call('HINCRBY', JOB .. id, 'claims', -1) end
-if tonumber(ARGV[5]) > 0 then
-  deliver(id, 5, tonumber(ARGV[4]))
+if blameless and not unclaimed and tonumber(job[3]) > 0 then call('HINCRBY', JOB .. id, 'claims', -1) end
+if tonumber(ARGV[8]) > 0 then
+  deliver(id, 8, tonumber(ARGV[4]))
 else
   due(id, 0)
   change(id)
@@ -252,7 +249,7 @@ return overdue
 """
 )
 
-# id, check period, delivery
+# id, check period, most unclaimed deliveries, error of a lost job, retention, delivery
 REDELIVER: Final = (
     PRELUDE
     + """
@@ -260,8 +257,10 @@ local id = ARGV[1]
 local job = fields(id, 'status', 'owner')
 local score = call('ZSCORE', ACTIVE, id)
 if not job[1] or TERMINAL[job[1]] or not score or tonumber(score) > now then return 0 end
+local unclaimed = not job[2] and call('LREM', INTERMEDIATE, 1, id) == 1
+if unclaimed and stranded(id, job[1], ARGV[3], ARGV[4], ARGV[5]) then return 0 end
 take_back(id, job[1])
-deliver(id, 3, tonumber(ARGV[2]), not job[2])
+deliver(id, 6, tonumber(ARGV[2]), not job[2])
 return 1
 """
 )
