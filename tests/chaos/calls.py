@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-TIMEOUT = 6.0  # seconds for a reply, on top of what the request asks to wait
+TIMEOUT = 3.0  # seconds for a reply, on top of what the request asks to wait
 
 
 class Unreachable(Exception):  # noqa: N818 - what it says

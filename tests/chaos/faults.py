@@ -32,27 +32,27 @@ class Kind:
 
 
 KINDS: Final = (
-    Kind("kill work-horse", 22, "horse"),
-    Kind("kill worker", 10, "worker"),
-    Kind("kill supervisor", 3, "supervisor"),
-    Kind("kill machine", 3, "supervisor", whole=True),
-    Kind("kill API", 10, "api"),
-    Kind("kill server", 4, "server"),
+    Kind("kill work-horse", 26, "horse"),
+    Kind("kill worker", 8, "worker"),
+    Kind("kill supervisor", 2, "supervisor"),
+    Kind("kill machine", 2, "supervisor", whole=True),
+    Kind("kill API", 5, "api"),
+    Kind("kill server", 2, "server"),
     Kind("freeze work-horse", 12, "horse", SHORT),
-    Kind("freeze work-horse, long", 3, "horse", LONG),
+    Kind("freeze work-horse, long", 2, "horse", LONG),
     Kind("freeze worker", 8, "worker", SHORT),
     Kind("freeze worker, long", 2, "worker", LONG),
-    Kind("freeze worker and horse", 4, "worker", SHORT, whole=True),
-    Kind("freeze worker and horse, long", 3, "worker", LONG, whole=True),
-    Kind("freeze supervisor", 3, "supervisor", SHORT),
-    Kind("freeze machine, long", 1, "supervisor", LONG, whole=True),
-    Kind("freeze API", 6, "api", SHORT),
-    Kind("freeze API, long", 1, "api", LONG),
-    Kind("freeze server", 3, "server", SHORT),
-    Kind("freeze server, long", 0.5, "server", LONG),
-    Kind("fill disk", 2, "disk", FULL),
-    Kind("cut link", 10, "link", SHORT),
-    Kind("cut link, long", 3, "link", LONG),
+    Kind("freeze worker and horse", 5, "worker", SHORT, whole=True),
+    Kind("freeze worker and horse, long", 2, "worker", LONG, whole=True),
+    Kind("freeze supervisor", 2, "supervisor", SHORT),
+    Kind("freeze machine, long", 0.5, "supervisor", LONG, whole=True),
+    Kind("freeze API", 4, "api", SHORT),
+    Kind("freeze API, long", 0.5, "api", LONG),
+    Kind("freeze server", 2, "server", SHORT),
+    Kind("freeze server, long", 0.3, "server", LONG),
+    Kind("fill disk", 1, "disk", FULL),
+    Kind("cut link", 8, "link", SHORT),
+    Kind("cut link, long", 2, "link", LONG),
 )
 
 
@@ -146,9 +146,11 @@ class Injector:
 
     def _jobs(self, target: Role, victims: list[psutil.Process], *, killed: bool) -> list[str]:
         """What the horses among the victims work at. A killed worker or supervisor takes its horses along."""
+        return self._at_work(tree(target.process) if killed else victims)
+
+    def _at_work(self, horses: list[psutil.Process]) -> list[str]:
         self.work.update()
-        below = tree(target.process) if killed else victims
-        return sorted({self.work.job_of[process.pid] for process in below if process.pid in self.work.job_of})
+        return sorted({self.work.job_of[horse.pid] for horse in horses if horse.pid in self.work.job_of})
 
     def _fill(self, planned: Planned) -> bool:
         if self.quota is None or self.quota.full:
@@ -167,8 +169,9 @@ class Injector:
             self.missed += 1
             return False
         link = links[int(planned.which * len(links))]
+        behind = [role.process for role in self.fleet.roles() if role.service.name == link and role.kind == "horse"]
+        self._note(planned, link, self._at_work(behind))
         self.network.cut(link)
-        self._note(planned, link, [])
         self._later(planned.seconds, lambda: self.network is not None and self.network.heal(link))
         return True
 

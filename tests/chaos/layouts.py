@@ -1,14 +1,15 @@
 """The two ways to run the service: its parts apart, as in production, or all of it under `gradtune serve`."""
 
+import json
 import os
 import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.auth import create_key
 from tests.chaos.calls import Api
-from tests.chaos.processes import Service, free_port, python
+from tests.chaos.processes import ROOT, Service, free_port, python
 from worker.embedded import server_binary
 
 COUNTING = Path(__file__).parent / "counting"
@@ -36,7 +37,7 @@ def apart(server: str, data: Path, count: Path, hosts: Mapping[str, tuple[str, s
 
     `hosts` (server, api, worker 1, worker 2): name and address of the network namespace of each.
     """
-    key, digest = create_key() if hosts else (None, "")
+    key, digest = _key() if hosts else (None, "")
     name_of = {role: host for role, (host, _) in hosts.items()} if hosts else {}
     address_of = {role: address for role, (_, address) in hosts.items()} if hosts else {}
     address = address_of.get("server", "127.0.0.1")
@@ -70,6 +71,13 @@ def serve(server: str, data: Path, count: Path) -> Layout:
     words = python("service.cli", "serve", "--port", str(port), "--workers", str(SUPERVISORS * WORKERS))
     environment = {"GRADTUNE_LOG_LEVEL": "warning", "GRADTUNE_DATA_DIR": str(data), **_counting(count)}
     return Layout([Service("serve", words, environment)], Api([("127.0.0.1", port)]))
+
+
+def _key() -> tuple[str, str]:
+    """An API key and its hash, made as an operator makes them."""
+    made = subprocess.run(python("service.cli", "keys", "create", "--json"), cwd=ROOT, check=True, capture_output=True)
+    document = json.loads(made.stdout)
+    return document["key"], document["hash"]
 
 
 def _counting(count: Path) -> dict[str, str]:

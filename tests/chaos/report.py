@@ -40,6 +40,7 @@ class Report:
     interruptions: int
     repeated_per_interruption: float
     recovery: dict[str, float]
+    recovery_seen: dict[str, float]
     recovery_by_kind: dict[str, dict[str, float]]
     drain_seconds: float
     replies: dict[str, int]
@@ -57,14 +58,11 @@ class Report:
         """The table."""
         yield f"seed {self.options['seed']}, {self.options['layout']}, {self.options['server']}; {self.machine}"
         yield ""
-        yield f"{'fault':32} {'times':>6}   {'recovery s: median':>18} {'p95':>6} {'max':>6}"
+        yield f"{'fault':32} {'times':>6}   {'recovery: jobs':>14} {'median':>8} {'p95':>8} {'max s':>8}"
         for kind, count in sorted(self.faults.items(), key=lambda item: -item[1]):
-            times = self.recovery_by_kind.get(kind)
-            shown = f"{times['median']:18.2f} {times['p95']:6.2f} {times['max']:6.2f}" if times else ""
-            yield f"{kind:32} {count:6}   {shown}"
-        total = self.recovery
-        shown = f"{total['median']:18.2f} {total['p95']:6.2f} {total['max']:6.2f}" if total else ""
-        yield f"{'all':32} {sum(self.faults.values()):6}   {shown}"
+            yield f"{kind:32} {count:6}   {_shown(self.recovery_by_kind.get(kind))}"
+        yield f"{'all':32} {sum(self.faults.values()):6}   {_shown(self.recovery)}"
+        yield f"{'  as callers saw it':32} {'':6}   {_shown(self.recovery_seen)}"
         yield ""
         yield f"{'POSTs':32} {self.posts:6}"
         yield f"{'jobs acknowledged':32} {self.acknowledged:6}"
@@ -95,12 +93,12 @@ def summarize(
     records = ledger.records()
     jobs = [record for record in records if record.job_id is not None]
     breaches = breaches + [Breach("noticed by a caller", sentence) for sentence in ledger.troubles]
-    recovered = recoveries(injector.journal, jobs)
+    recovered = recoveries(injector.journal, jobs, work)
     attempts = Counter(record.ended.attempt for record in jobs if record.ended)
     interruptions = sum(max(attempt - 1, 0) * count for attempt, count in attempts.items())
     by_kind: dict[str, list[float]] = defaultdict(list)
-    for kind, seconds in recovered:
-        by_kind[kind].append(seconds)
+    for recovery in recovered:
+        by_kind[recovery.kind].append(recovery.worked)
     chosen = asdict(options)
     chosen["logs"] = None
     return Report(
@@ -120,7 +118,8 @@ def summarize(
         repeated_percent=round(work.share, 3),
         interruptions=interruptions,
         repeated_per_interruption=round(work.repeated / interruptions, 2) if interruptions else 0.0,
-        recovery=_spread([seconds for _, seconds in recovered]),
+        recovery=_spread([recovery.worked for recovery in recovered]),
+        recovery_seen=_spread([recovery.seen for recovery in recovered]),
         recovery_by_kind={kind: _spread(values) for kind, values in sorted(by_kind.items())},
         drain_seconds=round(drained, 2),
         replies=dict(sorted(api.replies.items())),
@@ -128,29 +127,41 @@ def summarize(
     )
 
 
-def recoveries(journal: list[Fault], jobs: list[Record]) -> list[tuple[str, float]]:
-    """For each fault on a job's work-horse: seconds until a caller saw more progress than before it, or the end."""
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Of one job from one fault, in seconds: until somebody worked at it again, until a caller saw it advance."""
+
+    kind: str
+    worked: float
+    seen: float
+
+
+def recoveries(journal: list[Fault], jobs: list[Record], work: Work) -> list[Recovery]:
+    """For each fault that hit the work-horse of a job that had not ended."""
     by_id = {record.job_id: record for record in jobs}
-    found = []
-    for fault in journal:
-        for job in fault.jobs:
-            record = by_id.get(job)
-            seconds = _recovery(record, fault.at) if record else None
-            if seconds is not None:
-                found.append((fault.kind, seconds))
-    return found
+    pairs = [(fault, by_id[job]) for fault in journal for job in fault.jobs if job in by_id]
+    return [found for fault, record in pairs if (found := _recovery(fault, record, work)) is not None]
 
 
-def _recovery(record: Record, at: float) -> float | None:
+def _recovery(fault: Fault, record: Record, work: Work) -> Recovery | None:
     sightings = sorted(record.sightings, key=lambda sighting: sighting.received)
-    earlier = [sighting for sighting in sightings if sighting.received <= at]
+    earlier = [sighting for sighting in sightings if sighting.received <= fault.at]
     if not earlier or earlier[-1].done:
         return None
     best = max(sighting.evaluations for sighting in earlier)
-    for sighting in sightings:
-        if sighting.received > at and (sighting.done or sighting.evaluations > best):
-            return sighting.received - at
-    return None
+    advanced = (s for s in sightings if s.received > fault.at and (s.done or s.evaluations > best))
+    seen = next(advanced, None)
+    if seen is None:
+        return None
+    # Without another evaluation only the end was left to be written.
+    worked = work.next_after(record.job_id or "", fault.at) or seen.received
+    return Recovery(fault.kind, min(worked, seen.received) - fault.at, seen.received - fault.at)
+
+
+def _shown(spread: Mapping[str, float] | None) -> str:
+    if not spread:
+        return ""
+    return f"{spread['count']:14} {spread['median']:8.2f} {spread['p95']:8.2f} {spread['max']:8.2f}"
 
 
 def _spread(values: list[float]) -> dict[str, float]:

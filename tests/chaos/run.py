@@ -1,13 +1,14 @@
 """One run: start everything, note what undisturbed jobs come to, break, mend, drain, judge what was seen."""
 
 import itertools
+import json
 import shutil
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from subprocess import CalledProcessError
 
@@ -107,6 +108,23 @@ def _keep(directory: Path, logs: Path) -> None:
         shutil.copy(path, logs / path.name)
 
 
+def _write(path: Path, ledger: Ledger, injector: Injector, began: float) -> None:
+    """Faults and sightings on one clock, to find out what happened to a job."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    faults = [asdict(fault) for fault in injector.journal]
+    jobs = {
+        record.job_id or record.label: {
+            "template": record.template,
+            "sightings": [
+                (round(seen.received, 3), seen.observer, seen.status, seen.attempt, seen.evaluations)
+                for seen in record.sightings
+            ],
+        }
+        for record in ledger.records()
+    }
+    path.write_text(json.dumps({"began": began, "faults": faults, "jobs": jobs}, indent=1))
+
+
 @dataclass(slots=True)
 class _Run:
     options: Options
@@ -138,6 +156,8 @@ class _Run:
             crowd.leave()
         self.work.update()
         breaches = list(check(ledger.records(), listed, references))
+        if self.options.logs is not None:
+            _write(self.options.logs / "seen.json", ledger, self.injector, began)
         return summarize(self.options, ledger, breaches, self.injector, self.work, self.api, references, drained)
 
     def _come_up(self) -> None:

@@ -13,6 +13,7 @@ class Work:
     made: int = 0
     distinct: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     again: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    moments: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # of its evaluations
     job_of: dict[int, str] = field(default_factory=dict)  # process -> what it worked at last
     _offset: int = 0
 
@@ -26,9 +27,10 @@ class Work:
         whole = text.rfind(b"\n") + 1
         self._offset += whole
         for line in text[:whole].decode().splitlines():
-            _, pid, job, evaluations = line.split()
+            at, pid, job, evaluations = line.split()
             self.job_of[int(pid)] = job
             if evaluations != "0":
+                self.moments[job].append(float(at))
                 self._count(job, int(evaluations))
 
     def _count(self, job: str, evaluation: int) -> None:
@@ -37,6 +39,10 @@ class Work:
         if evaluation in known:
             self.again[job] += 1
         known.add(evaluation)
+
+    def next_after(self, job: str, at: float) -> float | None:
+        """When the first evaluation of a job after a moment ended."""
+        return min((moment for moment in self.moments.get(job, ()) if moment > at), default=None)
 
     @property
     def repeated(self) -> int:
