@@ -1,27 +1,13 @@
-"""API keys: random 256-bit strings of which only SHA-256 hashes are stored."""
+"""Who may use the service: whoever has one of the keys, or everybody when there are none."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import secrets
 
 from fastapi import Request
 
+from service.keys import digest
 from service.problems import Unauthorized
-
-PREFIX = "gt_"
-
-
-def create_key() -> tuple[str, str]:
-    """A new key and its hash. A fast hash is enough: the key itself cannot be guessed."""
-    key = PREFIX + secrets.token_urlsafe(32)
-    return key, digest(key)
-
-
-def digest(key: str) -> str:
-    """The hash under which a key is stored."""
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 async def require_key(request: Request) -> None:

@@ -17,9 +17,11 @@ import click
 from pydantic import ValidationError
 
 from service import server
-from service.auth import create_key
 from service.client import Client, ClientError
 from service.demo import run_demo, spec_document
+from service.preflight import require_store
+from service.keys import create_key
+from service.preflight import require_store
 from service.server import ConfigurationError
 from service.settings import Settings
 from service.show import result_table
@@ -77,6 +79,8 @@ def serve(**flags: Any) -> None:
             embedded = None
             if settings.redis_url is None:
                 embedded = stack.enter_context(EmbeddedServer(settings.data_dir))
+            else:
+                require_store(settings.redis_url)
             redis_url = settings.redis_url or (embedded.url if embedded else "")
             _supervise(settings.model_copy(update={"redis_url": redis_url}), listener, embedded)
     except (ConfigurationError, ServerError) as error:
@@ -131,8 +135,10 @@ def api(fd: int | None, **flags: Any) -> None:
     settings = _settings(**flags)
     _log(settings)
     try:
-        _require_redis(settings)
+        url = _require_redis(settings)
         server.check_exposure(settings)
+        if fd is None:  # else the starter has looked
+            require_store(url)
         with server.bind(settings) if fd is None else socket.socket(fileno=fd) as listener:
             server.serve_api(settings, listener)
     except ConfigurationError as error:
@@ -151,6 +157,7 @@ def worker(**flags: Any) -> None:
     _log(settings)
     try:
         url = _require_redis(settings)
+        require_store(url)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None
     Supervisor(_worker_parts(settings), {**os.environ, **settings.environment()}, url).run()
@@ -195,12 +202,14 @@ def submit(spec: Path, *, wait: bool, url: str, key: str | None, as_json: bool) 
         while wait and not job["done"]:
             reply = client.wait(job["links"]["self"], None, 30)
             job = reply.json
-        if not wait:
-            click.echo(json.dumps(job) if as_json else job["id"])
-            return
-        result = client.get(job["links"]["result"]).json
+        result = client.get(job["links"]["result"]).json if wait and not job["error"] else None
     except ClientError as error:
         raise click.ClickException(str(error)) from None
+    if job["error"]:
+        raise click.ClickException(f"The job {job['id']} failed: {job['error']['detail']}")
+    if result is None:
+        click.echo(json.dumps(job) if as_json else job["id"])
+        return
     click.echo(json.dumps(result) if as_json else result_table(result))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import socket
 from types import FrameType
 
 import uvicorn
 from starlette.datastructures import State
 
-from service.app import create_app
 from service.settings import Settings
 
 GRACE = 5  # seconds that requests under way get to end after SIGTERM
@@ -26,11 +27,13 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.state = state
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         doorbell = getattr(self.state, "doorbell", None)
         if doorbell is not None:  # the signal may come before the application has started
             doorbell.close()
-        super().handle_exit(sig, frame)
+        # not uvicorn's own, which raises the signal again after a clean end: the exit status would be that of a crash
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def check_exposure(settings: Settings) -> None:
@@ -48,7 +51,9 @@ def bind(settings: Settings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
-        raise ConfigurationError(f"Cannot listen on {where}: {error.strerror}. Choose another --port.") from None
+        # the text of an address that cannot be bound repeats the address
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise ConfigurationError(f"Cannot listen on {where}: {reason}. Choose another --port or --host.") from None
 
 
 def address(settings: Settings, listener: socket.socket) -> str:
@@ -59,6 +64,8 @@ def address(settings: Settings, listener: socket.socket) -> str:
 
 def serve_api(settings: Settings, listener: socket.socket) -> None:
     """Answer requests until SIGTERM or SIGINT."""
+    from service.app import create_app  # noqa: PLC0415 - a second to import, and only this process needs it
+
     app = create_app(settings)
     config = uvicorn.Config(
         app, log_level=settings.log_level, access_log=settings.log_level == "debug", timeout_graceful_shutdown=GRACE

@@ -8,21 +8,19 @@ import numpy as np
 
 from worker.core.records import Array, Evaluation, Outcome, Start, State
 
-_EVALUATION = ("rho", "gradient", "per_split")
+_EVALUATION = ("rho", "value", "gradient", "per_split")
 
 
 def pack(state: State) -> bytes:
-    """An npz archive of plain arrays."""
+    """An npz archive of plain arrays; those of the starts are stacked, since every entry of an archive costs time."""
+    starts = state.starts
     arrays: dict[str, Array] = {f"search.{name}": array for name, array in state.search.items()}
-    for i, start in enumerate(state.starts):
-        for role, at in (("initial", start.initial), ("best", start.best)):
-            for name in _EVALUATION:
-                arrays[f"start.{i}.{role}.{name}"] = getattr(at, name)
-            arrays[f"start.{i}.{role}.value"] = np.array(at.value)
-        arrays[f"start.{i}.gradient_norm"] = np.array(start.gradient_norm)
-        arrays[f"start.{i}.counts"] = np.array([start.iterations, start.evaluations])
-        arrays[f"start.{i}.outcome"] = np.array([start.outcome.code if start.outcome else ""])
-    arrays["starts"] = np.array(len(state.starts))
+    for role in ("initial", "best"):
+        for name in _EVALUATION:
+            arrays[f"{role}.{name}"] = np.array([getattr(getattr(start, role), name) for start in starts])
+    arrays["gradient_norm"] = np.array([start.gradient_norm for start in starts])
+    arrays["counts"] = np.array([(start.iterations, start.evaluations) for start in starts])
+    arrays["outcome"] = np.array([start.outcome.code if start.outcome else "" for start in starts])
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -33,24 +31,22 @@ def unpack(data: bytes) -> State:
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         arrays = dict(archive)
     search = {name.removeprefix("search."): array for name, array in arrays.items() if name.startswith("search.")}
-    starts = tuple(_start(arrays, i) for i in range(int(arrays["starts"])))
-    return State(search, starts)
+    return State(search, tuple(_start(arrays, i) for i in range(len(arrays["outcome"]))))
 
 
 def _start(arrays: dict[str, Array], i: int) -> Start:
-    iterations, evaluations = (int(count) for count in arrays[f"start.{i}.counts"])
-    outcome = str(arrays[f"start.{i}.outcome"][0])
+    iterations, evaluations = (int(count) for count in arrays["counts"][i])
+    outcome = str(arrays["outcome"][i])
     return Start(
-        _evaluation(arrays, f"start.{i}.initial"),
-        _evaluation(arrays, f"start.{i}.best"),
-        float(arrays[f"start.{i}.gradient_norm"]),
+        _evaluation(arrays, "initial", i),
+        _evaluation(arrays, "best", i),
+        float(arrays["gradient_norm"][i]),
         iterations,
         evaluations,
         Outcome[outcome.upper()] if outcome else None,
     )
 
 
-def _evaluation(arrays: dict[str, Array], prefix: str) -> Evaluation:
-    rho, gradient, per_split = (arrays[f"{prefix}.{name}"] for name in _EVALUATION)
-    value = float(arrays[f"{prefix}.value"])
-    return Evaluation(rho, value, gradient, per_split)
+def _evaluation(arrays: dict[str, Array], role: str, i: int) -> Evaluation:
+    rho, value, gradient, per_split = (arrays[f"{role}.{name}"][i] for name in _EVALUATION)
+    return Evaluation(rho, float(value), gradient, per_split)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
 
@@ -71,7 +71,7 @@ def result(
     claim: Claim, prepared: Prepared, step: Step, status: Status, outcome: Outcome | None, elapsed: float
 ) -> bytes:
     """The result document, with the refit and the certificates at the best point."""
-    conclusion = conclude(prepared, step.best)
+    conclusion, unrepresentable = _finite_parts(conclude(prepared, step.best))
     method = Method(
         hypergradient=prepared.hypergradient.kind,
         outer=prepared.outer.kind,
@@ -81,7 +81,7 @@ def result(
     document = Result(
         **_search(claim, prepared.objective.hyperparameters, step, status, outcome, elapsed),
         message=outcome.value if outcome else STOPPED[status],
-        messages=list(conclusion.messages),
+        messages=[*conclusion.messages, *unrepresentable],
         selection=_selection(step, conclusion.standard_error),
         test=_test(prepared, conclusion),
         model=_model(prepared.problem, conclusion),
@@ -91,6 +91,22 @@ def result(
         method=method,
     )
     return document.model_dump_json().encode()
+
+
+def _finite_parts(conclusion: Conclusion) -> tuple[Conclusion, list[str]]:
+    """The conclusion without what overflowed, and a sentence for each such part: documents hold finite numbers only."""
+    messages = []
+    model, error, score = conclusion.model, conclusion.standard_error, conclusion.test_value
+    if model is not None and not np.isfinite([model.intercept, *model.coefficients]).all():
+        model, score = None, None
+        messages.append("The coefficients of the refit on all rows overflowed, so there is no model; rescale the data.")
+    if error is not None and not np.isfinite(error):
+        error = None
+        messages.append("The standard error of the selection criterion overflowed; rescale the target.")
+    if score is not None and not np.isfinite(score):
+        score = None
+        messages.append("The score of the test rows overflowed; rescale the target.")
+    return replace(conclusion, model=model, standard_error=error, test_value=score), messages
 
 
 def killed_result(claim: Claim, task: Work, step: Step, status: Status, outcome: Outcome | None) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.auth import create_key
+from service.keys import create_key
 from service.server import ConfigurationError, address, bind, check_exposure
 from service.settings import Settings
 from tests.contract.specs import document
@@ -82,7 +82,9 @@ def test_an_address_that_is_taken_or_unknown_is_reported() -> None:
     with bind(Settings(port=0)) as listener:
         port = listener.getsockname()[1]
         assert address(Settings(), listener) == f"http://127.0.0.1:{port}"
-        with pytest.raises(ConfigurationError, match=f"Cannot listen on 127.0.0.1:{port}: .*Choose another --port"):
+        with pytest.raises(
+            ConfigurationError, match=f"Cannot listen on 127.0.0.1:{port}: .*Choose another --port or --host"
+        ):
             bind(Settings(port=port))
     with pytest.raises(ConfigurationError, match=r"Cannot listen on no\.such\.host\.invalid"):
         bind(Settings(host="no.such.host.invalid"))

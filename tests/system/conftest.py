@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.contract.specs import document, table
+from tests.service.api import Api
+from tests.system.processes import Service, service
+
+LONG = document(
+    data=table(120, 40),
+    training__penalty={"kind": "per_feature"},
+    outer={"kind": "lbfgs", "tolerance": 1e-14, "starts": 100, "max_iterations": 30},
+)  # a few seconds of work, in thousands of evaluations
+ENDLESS = document(**{**LONG, "outer": {**LONG["outer"], "starts": 1000, "max_iterations": 1000}})
+SHORT = document(training__penalty={"kind": "per_feature"})
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that most tests share; each leaves it running and idle."""
+    with service(tmp_path_factory.mktemp("shared")) as started:
+        yield started
+
+
+@pytest.fixture
+def api(shared: Service) -> Api:
+    return shared.api
+
+
+@pytest.fixture(scope="session")
+def undisturbed(shared: Service) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Result and trajectory of the long job when nothing goes wrong."""
+    job = shared.api.ended(shared.api.created(LONG)["id"])
+    assert (job["status"], job["attempt"]) == ("succeeded", 1)
+    return shared.api.result(job["id"]), shared.api.steps(job["id"])

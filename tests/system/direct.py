@@ -1,0 +1,32 @@
+"""Runs the core alone on a spec from standard input, without service, queue or checkpoint, and prints the numbers."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from worker.contract.spec import JobSpec
+from worker.core.conclude import conclude
+from worker.core.tune import prepare, tune
+
+
+def main() -> None:
+    spec = JobSpec.model_validate_json(sys.stdin.buffer.read())
+    prepared = prepare(spec.problem(), spec.plan())
+    *_, last = tune(prepared)
+    conclusion = conclude(prepared, last.best)
+    assert conclusion.model is not None
+    assert last.ended is not None
+    print(json.dumps({
+        "hyperparameters": prepared.objective.hyperparameters.natural(last.best.best.rho).tolist(),
+        "value": last.best.best.value,
+        "coefficients": conclusion.model.coefficients.tolist(),
+        "intercept": conclusion.model.intercept,
+        "stop_reason": last.ended.code,
+        "evaluations": last.evaluations,
+        "iterations": last.iterations,
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
