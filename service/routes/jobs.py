@@ -19,6 +19,7 @@ from service.problems import (
     QueueFull,
     ResultNotReady,
     TooLarge,
+    Unavailable,
     UnsupportedMediaType,
     documented,
 )
@@ -220,7 +221,11 @@ async def read_steps(
     """One record for each outer iteration, in order."""
     record = await _record(request, job_id)
     steps = await _run(request, store.steps(job_id, after))
-    return _json({"data": [orjson.Fragment(step) for step in steps], "names": hyperparameter_names(record.spec)})
+    try:
+        names = hyperparameter_names(record.spec)
+    except ValidationError:  # submitted by a newer version, while this process has not been replaced yet
+        raise Unavailable("A newer version of the service has to answer this.", headers={"Retry-After": "5"}) from None
+    return _json({"data": [orjson.Fragment(step) for step in steps], "names": names})
 
 
 @router.post(

@@ -6,10 +6,11 @@ from typing import Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from service.auth import require_key
 from service.catalog import catalog
+from service.preflight import examine
 from service.problems import Unavailable, documented
 from worker import store
 from worker.contract.job import Catalog
@@ -29,6 +30,7 @@ class Ready(BaseModel):
     status: Literal["ok"] = "ok"
     workers: int
     queued: int
+    warnings: list[str] = Field(description="What its operators should change about the job store; empty: nothing.")
 
 
 @router.get(
@@ -52,4 +54,5 @@ async def readyz(request: Request) -> Ready:
     health = await store.arun(request.app.state.redis, store.health())
     if health.workers == 0:
         raise Unavailable("No worker is alive; jobs are accepted and wait.", headers={"Retry-After": "1"})
-    return Ready(workers=health.workers, queued=health.queued)
+    findings = await examine(request.app.state.redis)
+    return Ready(workers=health.workers, queued=health.queued, warnings=findings.refusals + findings.warnings)

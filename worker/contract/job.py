@@ -21,7 +21,9 @@ class Progress(Wire):
     best_value: float | None = None
     gradient_norm: float | None = None
     elapsed_s: float = 0.0
-    queue_position: int | None = None
+    queue_position: int | None = Field(
+        default=None, description="Jobs before this one; null when it does not wait, or behind 10,000 others."
+    )
 
 
 class StepRecord(Wire):

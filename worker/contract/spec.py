@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import orjson
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from worker.contract.faults import Fault, sentence
 from worker.contract.wire import Wire
@@ -25,6 +25,7 @@ from worker.core.training import Training
 from worker.core.tune import Plan, split_rows
 
 ALGORITHM = "1"  # raised whenever the same spec and data may give other numbers
+# worker.store.CONTRACT: raised whenever a worker of the version before could not run what is described here
 LARGEST = 1e150  # magnitudes beyond overflow when squared
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -204,8 +205,17 @@ class Work:
     plan: Plan
 
 
+class _StoredLimits(Limits):
+    model_config = ConfigDict(extra="ignore")
+
+
 class _StoredSpec(JobSpec):
+    """A spec as any version before this one stored it: settings that are gone are ignored, new ones have defaults."""
+
+    model_config = ConfigDict(extra="ignore")
+
     data: dict[str, Any]  # type: ignore[assignment]
+    limits: _StoredLimits = _StoredLimits()
 
 
 def work(description: bytes, data: bytes) -> Work:

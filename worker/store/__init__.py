@@ -26,7 +26,7 @@ from worker.store.operations import (
     submit,
     watch,
 )
-from worker.store.queries import health, job, jobs, ping, result, steps
+from worker.store.queries import health, job, jobs, ping, result, server_info, snapshots, steps
 from worker.store.records import (
     CONTRACT,
     Admission,
@@ -82,6 +82,8 @@ __all__ = [
     "release",
     "result",
     "run",
+    "server_info",
+    "snapshots",
     "steps",
     "submit",
     "watch",

@@ -86,6 +86,18 @@ def ping() -> Operation[bool]:
     return bool(reply)
 
 
+def server_info() -> Operation[dict[str, Any]]:
+    """Read what the server says about itself. Raises: `ResponseError` where that is forbidden."""
+    (reply,) = yield (("INFO",),)
+    return dict(reply)
+
+
+def snapshots() -> Operation[str]:
+    """Read when the server saves snapshots; empty: never. Raises: `ResponseError` where that is forbidden."""
+    (reply,) = yield (("CONFIG GET", "save"),)
+    return str(reply.get("save", ""))
+
+
 def health() -> Operation[Health]:
     """Count live workers, waiting ids and jobs that have not ended."""
     (reply,) = yield (("EVAL", scripts.HEALTH, 0),)

@@ -207,8 +207,10 @@ return 'deleted'
 OVERDUE: Final = (
     PRELUDE
     + """
--- After a restart every lease looks old until the workers are back.
-if tonumber(string.match(call('INFO', 'server'), 'uptime_in_seconds:(%d+)')) < tonumber(ARGV[2]) then return {} end
+-- After a restart every lease looks old until the workers are back. (Not every server lets itself be asked.)
+local info = redis.pcall('INFO', 'server')
+local uptime = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or math.huge
+if uptime < tonumber(ARGV[2]) then return {} end
 local check, patience = tonumber(ARGV[3]), tonumber(ARGV[4])
 
 -- A popped id that nobody claims is lost with its worker: look after it soon.
