@@ -1,4 +1,4 @@
-"""POST to result of a tiny job through the whole service, beside a bare RQ no-op job on the same server."""
+"""What a job costs beside its computation: POST to result, and CPU of the worker, beside a bare RQ no-op job."""
 
 from __future__ import annotations
 
@@ -11,22 +11,92 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import orjson
+import psutil
 import redis
 import rq
 from rq.serializers import JSONSerializer
 
+from worker import store
+from worker.contract.spec import JobSpec, describe, encode_data
 from worker.embedded import EmbeddedServer
+from worker.queue import delivery, horse
+from worker.store import keys
 
+WARM = 10  # jobs before those that are measured
 BARE_WORKER = """
-import os, sys, redis, rq, numpy, scipy.linalg
+import sys, redis, rq, numpy, scipy.linalg
 from rq.serializers import JSONSerializer
-connection = redis.Redis.from_url(os.environ["BENCHMARK_REDIS_URL"])
+connection = redis.Redis.from_url(sys.argv[1])
 rq.Worker(["bare"], connection=connection, serializer=JSONSerializer).work(logging_level="ERROR")
 """
+OUR_WORKER = """
+import sys
+from worker import store
+from worker.jobs import run_job
+from worker.queue import TuneWorker
+url, function, jobs = sys.argv[1:]
+TuneWorker(connection=store.connect(url), function=function, jobs=int(jobs)).work(logging_level="ERROR")
+"""
+NOTHING = "benchmarks.overhead.nothing"
+
+
+def nothing(job_id: str) -> None:
+    """The job that does nothing: it is claimed and ends."""
+    here = horse()
+    claim = store.run(here.client, store.claim(job_id, here.owner, lease=here.lease))
+    if claim is not None:
+        store.run(here.client, store.finish(job_id, claim.attempt, store.Status.SUCCEEDED, result=b"{}"))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of each job: milliseconds until its result is there, and CPU milliseconds of the worker with its children."""
+
+    took: list[float]
+    cpu: float
+
+    def line(self, name: str) -> str:
+        """One line of the report."""
+        p50, p95 = statistics.median(self.took), statistics.quantiles(self.took, n=20)[18]
+        return f"{name:>46}: p50 {p50:6.1f} ms   p95 {p95:6.1f} ms   CPU of the worker {self.cpu:6.2f} ms"
+
+
+def measure(worker: psutil.Process, job: Callable[[int], None], jobs: int) -> Cost:
+    for i in range(WARM):
+        job(i)
+    before, took = spent(worker), []
+    for i in range(WARM, WARM + jobs):
+        began = time.perf_counter()
+        job(i)
+        took.append((time.perf_counter() - began) * 1e3)
+    time.sleep(0.1)  # what the worker does after the result is there
+    return Cost(took, (spent(worker) - before) * 1e3 / jobs)
+
+
+def spent(process: psutil.Process) -> float:
+    """CPU seconds of a process, its children that have ended and those that live."""
+    return sum(process.cpu_times()[:4]) + sum(sum(child.cpu_times()[:4]) for child in process.children(recursive=True))
+
+
+@contextmanager
+def started(command: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, *command], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def spec() -> bytes:
@@ -37,64 +107,77 @@ def spec() -> bytes:
     ).encode()
 
 
-def through_the_service(url: str, jobs: int) -> tuple[list[float], float]:
-    """Milliseconds of each job from POST to its result in hand, and what the worker itself says it computed."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
-    body, took, fit = spec(), [], []
-    for i in range(jobs + 10):
-        began = time.perf_counter()
-        headers = {"Content-Type": "application/json", "Prefer": "wait=30"}
-        connection.request("POST", "/v1/jobs", body, headers)
-        reply = connection.getresponse()
-        job = json.loads(reply.read())
-        if reply.status != 201:
-            raise RuntimeError(f"status {reply.status}: {job}")
-        connection.request("GET", job["links"]["result"])
-        result = json.loads(connection.getresponse().read())
-        if i >= 10:
-            took.append((time.perf_counter() - began) * 1e3)
-            fit.append(result["timing"]["fit_s"] * 1e3)
-    return took, statistics.median(fit)
+def through_the_service(redis_url: str, jobs: int) -> tuple[Cost, float]:
+    """From POST to the result in hand; and the median of what the worker itself says it computed."""
+    serve = ["-m", "service.cli", "serve", "--port", "0"]
+    with started(serve, GRADTUNE_REDIS_URL=redis_url, GRADTUNE_LOG_LEVEL="error") as service:
+        assert service.stdout is not None
+        url = service.stdout.readline().partition("ready at ")[2].split()[0]
+        (worker,) = (c for c in psutil.Process(service.pid).children() if "worker.main" in c.cmdline())
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+        body, fit = spec(), []
+
+        def job(_: int) -> None:
+            headers = {"Content-Type": "application/json", "Prefer": "wait=30"}
+            connection.request("POST", "/v1/jobs", body, headers)
+            reply = connection.getresponse()
+            job = json.loads(reply.read())
+            if reply.status != 201:
+                raise RuntimeError(f"status {reply.status}: {job}")
+            connection.request("GET", job["links"]["result"])
+            fit.append(json.loads(connection.getresponse().read())["timing"]["fit_s"] * 1e3)
+
+        return measure(worker, job, jobs), statistics.median(fit[WARM:])
 
 
-def bare_rq(url: str, jobs: int) -> list[float]:
-    """Milliseconds of each no-op job from enqueue to its result, with blocking reads of the result."""
-    connection = redis.Redis.from_url(url)
-    queue = rq.Queue("bare", connection=connection, serializer=JSONSerializer)
-    took = []
-    for i in range(jobs + 10):
-        began = time.perf_counter()
-        job = queue.enqueue("time.sleep", 0, result_ttl=60)
-        if job.latest_result(timeout=30) is None:
-            raise RuntimeError("the bare job did not end")
-        if i >= 10:
-            took.append((time.perf_counter() - began) * 1e3)
-    return took
+def through_the_queue(redis_url: str, function: str, jobs_per_horse: int, jobs: int) -> Cost:
+    """From the submission to the store until the job has ended, without HTTP."""
+    described = JobSpec.model_validate_json(spec())
+    data = encode_data(described.problem())
+    document = orjson.dumps(describe(described, data))
+    command = ["-c", OUR_WORKER, redis_url, function, str(jobs_per_horse)]
+    with started(command) as process, store.connect(redis_url) as client, client.pubsub() as changes:
+        changes.subscribe(store.CHANGED)
+        run = f"{function.rpartition('.')[2]}-{jobs_per_horse}"
+
+        def job(number: int) -> None:
+            job_id = f"{run}-{number}"
+            submission = store.Submission(job_id, document, data, "f", 60.0)
+            store.run(client, store.submit(submission, delivery(job_id, function=function)))
+            while client.hget(keys.JOB + job_id, "finished_at") is None:
+                changes.get_message(timeout=1.0)
+
+        return measure(psutil.Process(process.pid), job, jobs)
 
 
-def stop(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGTERM)
-    process.wait(30)
+def through_bare_rq(redis_url: str, jobs: int) -> Cost:
+    """A no-op job from enqueue to its result, with blocking reads of the result."""
+    with started(["-c", BARE_WORKER, redis_url]) as process, redis.Redis.from_url(redis_url) as connection:
+        queue = rq.Queue("bare", connection=connection, serializer=JSONSerializer)
+
+        def job(_: int) -> None:
+            if queue.enqueue("time.sleep", 0, result_ttl=60).latest_result(timeout=30) is None:
+                raise RuntimeError("the bare job did not end")
+
+        return measure(psutil.Process(process.pid), job, jobs)
 
 
 def main(*, short: bool) -> None:
     jobs = 20 if short else 200
+    print(f"{jobs} jobs of each kind, one after the other")
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        server = stack.enter_context(EmbeddedServer(directory))
-        environment = {**os.environ, "GRADTUNE_REDIS_URL": server.url, "BENCHMARK_REDIS_URL": server.url}
-        environment["GRADTUNE_LOG_LEVEL"] = "error"
-        serve = [sys.executable, "-m", "service.cli", "serve", "--port", "0"]
-        service = subprocess.Popen(serve, env=environment, stdout=subprocess.PIPE, text=True)
-        stack.callback(stop, service)
-        bare = subprocess.Popen([sys.executable, "-c", BARE_WORKER], env=environment, text=True)
-        stack.callback(stop, bare)
-        assert service.stdout is not None
-        url = service.stdout.readline().partition("ready at ")[2].split()[0]
-        ours, computed = through_the_service(url, jobs)
-        theirs = bare_rq(server.url, jobs)
-    for name, took in (("gradtune, POST to result", ours), ("bare RQ, enqueue to result", theirs)):
-        cuts = statistics.quantiles(took, n=20)
-        print(f"{name:>28}: p50 {statistics.median(took):6.1f} ms   p95 {cuts[18]:6.1f} ms   ({jobs} jobs)")
-    ratio = statistics.median(ours) / statistics.median(theirs)
-    print(f"computed by the worker: {computed:.1f} ms; ratio of medians {ratio:.2f}")
+        url = stack.enter_context(EmbeddedServer(directory)).url
+        bare = through_bare_rq(url, jobs)
+        print(bare.line("bare RQ, no-op, enqueue to result"), flush=True)
+        service, computed = through_the_service(url, jobs)
+        print(service.line("gradtune, tuning, POST to result"), flush=True)
+        costs = {}
+        for function, what in ((NOTHING, "no-op"), ("worker.jobs.run_job", "tuning")):
+            for jobs_per_horse, how in ((200, "warm work-horse"), (1, "a fork for each job")):
+                cost = costs[what, how] = through_the_queue(url, function, jobs_per_horse, jobs)
+                print(cost.line(f"our worker, {what}, {how}"), flush=True)
+    print(f"computed by the worker of the service: {computed:.1f} ms")
+    for what in ("no-op", "tuning"):
+        ratio = costs[what, "warm work-horse"].cpu / bare.cpu
+        print(f"CPU of our worker for a {what} job: {ratio:.2f} of that of bare RQ for a no-op job")
