@@ -19,7 +19,6 @@ from pydantic import ValidationError
 from service import server
 from service.client import Client, ClientError
 from service.demo import run_demo, spec_document
-from service.preflight import require_store
 from service.keys import create_key
 from service.preflight import require_store
 from service.server import ConfigurationError

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
 import signal
 import socket
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from service.cli import main
 from service.keys import digest
 from tests.servers import server
 from tests.service.api import Api, eventually
-from tests.system.conftest import LONG, SHORT
+from tests.system.conftest import ENDLESS, LONG, SHORT
 from tests.system.processes import PROGRAM, Service, environment, marked, numbers, running, service
 
 pytestmark = pytest.mark.timeout(300)  # of work that is a matter of seconds on an idle machine
@@ -53,18 +55,15 @@ def test_stopping_keeps_everything_and_the_next_start_goes_on(
 
 def test_a_stop_ends_long_polls_at_once(tmp_path: Path) -> None:
     with service(tmp_path, "--workers", "2") as started:
-        assert len(started.api.get("/readyz").json()) == 3
-        job_id = started.api.created({**LONG, "outer": {**LONG["outer"], "starts": 1000}})["id"]
-        etag = "never"
-        poll = subprocess.Popen(
-            ["curl", "-s", "-o", str(tmp_path / "reply"), "-w", "%{http_code}", "-H", "Prefer: wait=60",
-             f"{started.url}/v1/jobs/{job_id}?{etag}"],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        eventually(lambda: bool(started.api.steps(job_id)))
-        assert started.stop(signal.SIGTERM) == 0
-        assert poll.communicate(timeout=30)[0] == "200"
-        assert json.loads((tmp_path / "reply").read_text())["done"] is False
+        eventually(lambda: started.api.get("/readyz").json()["workers"] == 2)
+        job_id = started.api.created(ENDLESS)["id"]
+        poll = http.client.HTTPConnection(started.url.removeprefix("http://"), timeout=60)
+        with closing(poll):
+            poll.request("GET", f"/v1/jobs/{job_id}", headers={"Prefer": "wait=60"})
+            eventually(lambda: bool(started.api.steps(job_id)))
+            assert started.stop(signal.SIGTERM) == 0
+            reply = poll.getresponse()
+            assert (reply.status, json.loads(reply.read())["status"]) == (200, "running")
 
 
 def test_a_data_directory_and_a_port_have_one_service(shared: Service, tmp_path: Path) -> None:
