@@ -76,6 +76,8 @@ def check_documented(reply: httpx2.Response, operation: dict[str, Any]) -> None:
     ((media_type, content),) = documented["content"].items()
     assert reply.headers["content-type"] == media_type
     body = json.loads(reply.content, parse_constant=lambda name: f"{name} is no JSON")
+    if len(body.get("data", ())) > 20:  # slow on thousands of steps; the model below looks at all of them
+        body["data"] = body["data"][:10] + body["data"][-10:]
     Draft202012Validator({**content["schema"], "components": DOCUMENT["components"]}).validate(body)
     name = content["schema"].get("$ref", "").rpartition("/")[2]
     if name in MODELS:

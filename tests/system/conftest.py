@@ -12,7 +12,7 @@ from tests.system.processes import Service, service
 LONG = document(
     data=table(120, 40),
     training__penalty={"kind": "per_feature"},
-    outer={"kind": "lbfgs", "tolerance": 1e-14, "starts": 100, "max_iterations": 30},
+    outer={"kind": "lbfgs", "tolerance": 1e-14, "starts": 60, "max_iterations": 30},
 )  # a few seconds of work, in thousands of evaluations
 ENDLESS = document(**{**LONG, "outer": {**LONG["outer"], "starts": 1000, "max_iterations": 1000}})
 SHORT = document(training__penalty={"kind": "per_feature"})
