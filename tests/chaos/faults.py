@@ -150,7 +150,7 @@ class Injector:
 
     def _at_work(self, horses: list[psutil.Process]) -> list[str]:
         self.work.update()
-        return sorted({self.work.job_of[horse.pid] for horse in horses if horse.pid in self.work.job_of})
+        return sorted({job for horse in horses if (job := self.work.job_held_by(horse.pid)) is not None})
 
     def _fill(self, planned: Planned) -> bool:
         if self.quota is None or self.quota.full:

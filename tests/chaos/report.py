@@ -39,6 +39,7 @@ class Report:
     repeated_percent: float
     interruptions: int
     repeated_per_interruption: float
+    repeated_seconds_per_interruption: float
     recovery: dict[str, float]
     recovery_seen: dict[str, float]
     recovery_by_kind: dict[str, dict[str, float]]
@@ -72,8 +73,8 @@ class Report:
         yield f"{'attempts':32} {sum(int(n) * count for n, count in self.attempts.items()):6}"
         yield f"{'evaluations':32} {self.evaluations:6}"
         yield f"{'evaluations done again':32} {self.repeated:6}   {self.repeated_percent:.2f} %"
-        each = self.repeated_per_interruption
-        yield f"{'interruptions of a job':32} {self.interruptions:6}   {each:.1f} evaluations each"
+        each = f"{self.repeated_per_interruption:.1f} evaluations, {self.repeated_seconds_per_interruption:.2f} s"
+        yield f"{'interruptions of a job':32} {self.interruptions:6}   each {each}"
         yield f"{'drained in':32} {self.drain_seconds:6.1f} s"
         for kind in PROMISES:
             yield f"{kind:32} {self.breaches.get(kind, 0):6}"
@@ -117,6 +118,7 @@ def summarize(
         repeated=work.repeated,
         repeated_percent=round(work.share, 3),
         interruptions=interruptions,
+        repeated_seconds_per_interruption=round(work.again_seconds / interruptions, 3) if interruptions else 0.0,
         repeated_per_interruption=round(work.repeated / interruptions, 2) if interruptions else 0.0,
         recovery=_spread([recovery.worked for recovery in recovered]),
         recovery_seen=_spread([recovery.seen for recovery in recovered]),
@@ -144,18 +146,19 @@ def recoveries(journal: list[Fault], jobs: list[Record], work: Work) -> list[Rec
 
 
 def _recovery(fault: Fault, record: Record, work: Work) -> Recovery | None:
+    job = record.job_id or ""
     sightings = sorted(record.sightings, key=lambda sighting: sighting.received)
     earlier = [sighting for sighting in sightings if sighting.received <= fault.at]
     if not earlier or earlier[-1].done:
         return None
-    best = max(sighting.evaluations for sighting in earlier)
+    best = work.done_before(job, fault.at)
     advanced = (s for s in sightings if s.received > fault.at and (s.done or s.evaluations > best))
     seen = next(advanced, None)
     if seen is None:
         return None
     # Without another evaluation only the end was left to be written.
-    worked = work.next_after(record.job_id or "", fault.at) or seen.received
-    return Recovery(fault.kind, min(worked, seen.received) - fault.at, seen.received - fault.at)
+    worked = work.next_after(job, fault.at) or seen.received
+    return Recovery(fault.kind, worked - fault.at, seen.received - fault.at)
 
 
 def _shown(spread: Mapping[str, float] | None) -> str:

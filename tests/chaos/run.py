@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -49,7 +50,7 @@ class Options:
 def run(options: Options, say: Say) -> Report:
     """Nothing that is made here outlives it. Raises: `RuntimeError` when it cannot begin."""
     with ExitStack() as stack:
-        directory = Path(tempfile.mkdtemp(prefix="gradtune-chaos-"))
+        directory = Path(tempfile.mkdtemp(prefix=f"gradtune-chaos-{os.getpid()}-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         if options.logs is not None:
             stack.callback(_keep, directory, options.logs)
@@ -212,10 +213,10 @@ class _Run:
             self.fleet.look_after()
             injector.mend()
             if now >= at and len(injector.journal) < options.faults:
-                injector.inject(following)
-                # a pause that was too long is made up for, as far as possible
+                done = injector.inject(following)
                 following = next(faults)
-                at += following.after
+                if done:  # otherwise there was nothing to break in that way: another fault, soon
+                    at += following.after
             if now - said > 15:
                 said = now
                 ended = len(crowd.ledger.ended())

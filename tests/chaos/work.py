@@ -11,10 +11,14 @@ class Work:
 
     path: Path
     made: int = 0
+    again_seconds: float = 0.0  # spent on what had been done before
+    _seconds: dict[tuple[str, int], float] = field(default_factory=dict)  # the fastest time of each evaluation
+    _last: dict[int, float] = field(default_factory=dict)  # process -> when it wrote last
     distinct: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     again: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    moments: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # of its evaluations
-    job_of: dict[int, str] = field(default_factory=dict)  # process -> what it worked at last
+    moments: dict[str, list[tuple[float, int]]] = field(default_factory=lambda: defaultdict(list))  # of evaluations
+    _job_of: dict[int, str] = field(default_factory=dict)  # process -> what it worked at last
+    _process_of: dict[str, int] = field(default_factory=dict)  # job -> who worked at it last
     _offset: int = 0
 
     def update(self) -> None:
@@ -28,21 +32,36 @@ class Work:
         self._offset += whole
         for line in text[:whole].decode().splitlines():
             at, pid, job, evaluations = line.split()
-            self.job_of[int(pid)] = job
+            self._job_of[int(pid)] = job
+            self._process_of[job] = int(pid)
             if evaluations != "0":
-                self.moments[job].append(float(at))
-                self._count(job, int(evaluations))
+                self.moments[job].append((float(at), int(evaluations)))
+                self._count(job, int(evaluations), float(at) - self._last[int(pid)])
+            self._last[int(pid)] = float(at)
 
-    def _count(self, job: str, evaluation: int) -> None:
+    def _count(self, job: str, evaluation: int, seconds: float) -> None:
+        # A process may have been frozen meanwhile: of two times the shorter one counts.
+        fastest = min(seconds, self._seconds.get((job, evaluation), seconds))
+        self._seconds[job, evaluation] = fastest
         self.made += 1
         known = self.distinct[job]
         if evaluation in known:
             self.again[job] += 1
+            self.again_seconds += fastest
         known.add(evaluation)
+
+    def job_held_by(self, process: int) -> str | None:
+        """The job that a work-horse worked at last, unless another one has taken it over."""
+        job = self._job_of.get(process)
+        return job if job is not None and self._process_of[job] == process else None
 
     def next_after(self, job: str, at: float) -> float | None:
         """When the first evaluation of a job after a moment ended."""
-        return min((moment for moment in self.moments.get(job, ()) if moment > at), default=None)
+        return min((moment for moment, _ in self.moments.get(job, ()) if moment > at), default=None)
+
+    def done_before(self, job: str, at: float) -> int:
+        """How many evaluations of a job had been made by then."""
+        return max((number for moment, number in self.moments.get(job, ()) if moment <= at), default=0)
 
     @property
     def repeated(self) -> int:
