@@ -7,6 +7,7 @@ job to whoever holds it; everything unexpected is logged with an id and tried ag
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 import traceback
@@ -132,7 +133,7 @@ class _Loop:
     client: redis.Redis
     claim: Claim
     began: float  # on the monotonic clock, moved back by the time that earlier attempts took
-    beat_at: float = field(default_factory=time.monotonic)
+    beat_at: float = -math.inf  # the first point is told at once: the next step may be one that cannot be interrupted
     state: State | None = None
     pending: list[bytes] = field(default_factory=list)
     stored: int = -1

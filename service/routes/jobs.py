@@ -203,7 +203,8 @@ async def read_result(request: Request, job_id: str) -> Response:
         return Response(status_code=304, headers={"ETag": etag})
     document = await _run(request, store.result(job_id))
     if document is None:
-        raise NotFound(f"The job is {record.status} and found nothing that could be returned; see its `error`.")
+        seen = "see its `error`" if record.error else "it had not evaluated a single point"
+        raise NotFound(f"The job is {record.status} and has nothing to return: {seen}.")
     return Response(document, 200, {"ETag": etag}, "application/json")
 
 

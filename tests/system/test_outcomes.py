@@ -124,6 +124,28 @@ def test_cancelling_a_running_job_keeps_the_best_so_far(api: Api) -> None:
     assert api.delete(f"/v1/jobs/{job_id}").status_code == 204
 
 
+SLOW = document(data=table(39, 2500), training__penalty={"kind": "per_feature"}, outer__kind="newton")
+"""One iteration takes a dense eigendecomposition of 2500 x 2500, which nothing but a signal can interrupt."""
+
+
+@pytest.mark.parametrize("how", ["cancelled", "max_seconds"])
+def test_a_computation_that_cannot_be_interrupted_is_killed_and_the_best_so_far_kept(api: Api, how: str) -> None:
+    limits = {"seconds": 0.5} if how == "max_seconds" else {}
+    job_id = api.created({**SLOW, "limits": limits})["id"]
+    eventually(lambda: len(api.steps(job_id)) == 1)
+    if how == "cancelled":
+        api.post(f"/v1/jobs/{job_id}/cancel")
+    job = api.ended(job_id)
+    expected = ("cancelled", None) if how == "cancelled" else ("succeeded", "max_seconds")
+    assert (job["status"], job["stop_reason"], job["error"]) == (*expected, None)
+    result = api.result(job_id)
+    assert (result["partial"], result["stop_reason"]) == (how == "cancelled", expected[1])
+    assert (result["model"], result["test"]) == (None, None)
+    assert "no model was fitted" in result["messages"][0]
+    assert len(result["hyperparameters"]) == 2500
+    assert result["selection"]["value"] == api.steps(job_id)[0]["value"]
+
+
 def test_a_queued_job_is_cancelled_at_once_and_never_run(api: Api) -> None:
     running, queued, after = (api.created(spec)["id"] for spec in (ENDLESS, LONG, SHORT))
     assert api.post(f"/v1/jobs/{queued}/cancel").json()["status"] == "cancelled"
