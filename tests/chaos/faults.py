@@ -64,7 +64,7 @@ class Fault:
     kind: str
     target: str
     seconds: float
-    jobs: list[str]
+    jobs: dict[str, int]  # with the process of the work-horse
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +119,10 @@ class Injector:
         target = targets[int(planned.which * len(targets))]
         victims = tree(target.process) if kind.whole else [target.process]
         hit = self._jobs(target, victims, killed=kind.seconds is None)
-        self._note(planned, target.service.name, hit)
         number = signal.SIGKILL if kind.seconds is None else signal.SIGSTOP
         for victim in victims:
             signalled(victim, number)
+        self._note(planned, target.service.name, hit)
         if kind.seconds is not None:
             self._later(planned.seconds, lambda: [signalled(victim, signal.SIGCONT) for victim in victims])
         return True
@@ -144,13 +144,13 @@ class Injector:
             return True
         return role.kind != "server" and role.service.name != "serve"
 
-    def _jobs(self, target: Role, victims: list[psutil.Process], *, killed: bool) -> list[str]:
+    def _jobs(self, target: Role, victims: list[psutil.Process], *, killed: bool) -> dict[str, int]:
         """What the horses among the victims work at. A killed worker or supervisor takes its horses along."""
         return self._at_work(tree(target.process) if killed else victims)
 
-    def _at_work(self, horses: list[psutil.Process]) -> list[str]:
+    def _at_work(self, horses: list[psutil.Process]) -> dict[str, int]:
         self.work.update()
-        return sorted({job for horse in horses if (job := self.work.job_held_by(horse.pid)) is not None})
+        return {job: horse.pid for horse in horses if (job := self.work.job_held_by(horse.pid)) is not None}
 
     def _fill(self, planned: Planned) -> bool:
         if self.quota is None or self.quota.full:
@@ -158,7 +158,7 @@ class Injector:
             return False
         self.quota.fill()
         self._server_spared_until = time.monotonic() + planned.seconds + MARGIN
-        self._note(planned, "data directory", [])
+        self._note(planned, "data directory", {})
         self._later(planned.seconds, self.quota.free)
         return True
 
@@ -170,10 +170,11 @@ class Injector:
             return False
         link = links[int(planned.which * len(links))]
         behind = [role.process for role in self.fleet.roles() if role.service.name == link and role.kind == "horse"]
-        self._note(planned, link, self._at_work(behind))
+        hit = self._at_work(behind)
         self.network.cut(link)
+        self._note(planned, link, hit)
         self._later(planned.seconds, lambda: self.network is not None and self.network.heal(link))
         return True
 
-    def _note(self, planned: Planned, target: str, jobs: list[str]) -> None:
+    def _note(self, planned: Planned, target: str, jobs: dict[str, int]) -> None:
         self.journal.append(Fault(time.monotonic(), planned.kind.name, target, planned.seconds, jobs))

@@ -156,8 +156,11 @@ def _recovery(fault: Fault, record: Record, work: Work) -> Recovery | None:
     seen = next(advanced, None)
     if seen is None:
         return None
-    # Without another evaluation only the end was left to be written.
-    worked = work.next_after(job, fault.at) or seen.received
+    if fault.kind.startswith("cut"):  # those behind the link go on for a while, in vain
+        return Recovery(fault.kind, seen.received - fault.at, seen.received - fault.at)
+    # What is killed may live for some milliseconds. Without another evaluation only the end was left to be written.
+    dying = fault.jobs[job] if fault.kind.startswith("kill") else None
+    worked = work.next_after(job, fault.at, dying) or seen.received
     return Recovery(fault.kind, worked - fault.at, seen.received - fault.at)
 
 

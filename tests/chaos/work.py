@@ -16,7 +16,7 @@ class Work:
     _last: dict[int, float] = field(default_factory=dict)  # process -> when it wrote last
     distinct: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     again: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    moments: dict[str, list[tuple[float, int]]] = field(default_factory=lambda: defaultdict(list))  # of evaluations
+    moments: dict[str, list[tuple[float, int, int]]] = field(default_factory=lambda: defaultdict(list))
     _job_of: dict[int, str] = field(default_factory=dict)  # process -> what it worked at last
     _process_of: dict[str, int] = field(default_factory=dict)  # job -> who worked at it last
     _offset: int = 0
@@ -35,7 +35,7 @@ class Work:
             self._job_of[int(pid)] = job
             self._process_of[job] = int(pid)
             if evaluations != "0":
-                self.moments[job].append((float(at), int(evaluations)))
+                self.moments[job].append((float(at), int(evaluations), int(pid)))
                 self._count(job, int(evaluations), float(at) - self._last[int(pid)])
             self._last[int(pid)] = float(at)
 
@@ -55,13 +55,14 @@ class Work:
         job = self._job_of.get(process)
         return job if job is not None and self._process_of[job] == process else None
 
-    def next_after(self, job: str, at: float) -> float | None:
-        """When the first evaluation of a job after a moment ended."""
-        return min((moment for moment, _ in self.moments.get(job, ()) if moment > at), default=None)
+    def next_after(self, job: str, at: float, not_by: int | None) -> float | None:
+        """When the first evaluation of a job after a moment ended; those of one process do not count."""
+        moments = self.moments.get(job, ())
+        return min((moment for moment, _, process in moments if moment > at and process != not_by), default=None)
 
     def done_before(self, job: str, at: float) -> int:
         """How many evaluations of a job had been made by then."""
-        return max((number for moment, number in self.moments.get(job, ()) if moment <= at), default=0)
+        return max((number for moment, number, _ in self.moments.get(job, ()) if moment <= at), default=0)
 
     @property
     def repeated(self) -> int:
