@@ -102,15 +102,10 @@ def _refit(prepared: Prepared, rho: Float[Array, " k"]) -> Model | None:
 
 def _standard_error(prepared: Prepared, rho: Float[Array, " k"]) -> float | None:
     """Standard deviation of the validation losses of single rows over the square root of their number."""
-    losses = []
-    splits = prepared.partition.splits
-    fits = prepared.objective.fits(rho) or ()
-    for system, fit, (_, validation) in zip(prepared.objective.systems, fits, splits, strict=True):
-        rows = prepared.partition.rows(validation)
-        model = Model(*system.coefficients(fit.theta))
-        losses.append((prepared.problem.y[rows] - model.predict(prepared.problem.X[rows])) ** 2)
-    pooled = np.concatenate(losses)
-    return float(np.std(pooled, ddof=1) / np.sqrt(len(pooled))) if len(pooled) > 1 else None
+    losses = prepared.objective.row_losses(prepared.problem, prepared.partition, rho)
+    if losses is None or len(losses) < 2:
+        return None
+    return float(np.std(losses, ddof=1) / np.sqrt(len(losses)))
 
 
 def observations(problem: Problem, rows: Int[Array, " m"]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from worker.core import cholesky
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.records import Array, Evaluation, Outcome
+from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
 from worker.core.systems import Fit, System
 
 
@@ -89,6 +89,18 @@ class Objective:
             total += system.loss.hessian_form(D, fit.theta) - cross - cross.T
             cholesky.diagonal_of(total)[...] -= fit.contract(u)[chosen]
         return (total + total.T) / (2 * self.rows)
+
+    def row_losses(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Float[Array, " v"] | None:
+        """The losses of the single validation rows of all splits, whose mean J is."""
+        fits = self.fits(rho)
+        if fits is None:
+            return None
+        losses = []
+        for system, fit, (_, validation) in zip(self.systems, fits, partition.splits, strict=True):
+            rows = partition.rows(validation)
+            constant, slopes = system.coefficients(fit.theta)
+            losses.append((problem.y[rows] - constant - problem.X[rows] @ slopes) ** 2)
+        return np.concatenate(losses)
 
     def _failed(self, rho: Float[Array, " k"], failure: Outcome) -> Evaluation:
         return Evaluation(rho.copy(), np.inf, np.zeros(len(rho)), np.full(len(self.systems), np.inf), failure)

@@ -146,7 +146,10 @@ class DiagonalPenalty:
         self, diagonal: Float[Array, " p"], u: Float[Array, " p"], D: Float[Array, "p f"]
     ) -> Float[Array, "k f"]:
         """`lam_j u^T S_j D_l` for each j and each column of D."""
-        weighted = (diagonal * u)[:, None] * D
+        return self.sum_columns(((diagonal * u)[:, None] * D).T).T
+
+    def sum_columns(self, A: Float[Array, "n p"]) -> Float[Array, "n k"]:
+        """Sums over the columns that each hyperparameter governs."""
         if self.one_column_each:
-            return weighted
-        return np.add.reduceat(weighted[self.by_hyperparameter], self.first, axis=0)
+            return A
+        return np.add.reduceat(A[:, self.by_hyperparameter], self.first, axis=1)

@@ -36,8 +36,28 @@ class Fit(Protocol):
     def contract_columns(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "k f"]:
         """`u^T (dH/drho_j) D_l` for each hyperparameter j and each column of D."""
 
-    def sweep(self, theta_bar: Float[Array, " p"]) -> Float[Array, " k"]:
-        """`(dtheta/drho)^T theta_bar` by reverse-mode differentiation of the fit itself."""
+    def inverse(self) -> Float[Array, "p p"]:
+        """`H^-1`."""
+
+    def forms(self, W: Float[Array, "n p"]) -> Float[Array, "n k"]:
+        """`w_i^T (dH/drho_j) w_i` for each row of W and each hyperparameter."""
+
+    def contract_pairs(self, P: Float[Array, "p p"], S: Float[Array, "p p"]) -> Float[Array, "k k"]:
+        """`tr((dH/drho_j) P (dH/drho_l) S)` for each pair of hyperparameters; P and S symmetric."""
+
+    def contract_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, " k"]:
+        """`<H_bar, dH/drho_j>` for each hyperparameter."""
+
+    def sweep(
+        self,
+        theta_bar: Float[Array, " p"],
+        X: Float[Array, "n p"] | None = None,
+        leverage_bar: Float[Array, " n"] | None = None,
+    ) -> Float[Array, " k"]:
+        """`rho_bar` from the cotangents of theta and, if given, of `x_i^T H^-1 x_i` for the rows of X.
+
+        By reverse-mode differentiation of the fit itself.
+        """
 
 
 @runtime_checkable

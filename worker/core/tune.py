@@ -52,6 +52,8 @@ def split_rows(n: int, plan: Plan) -> tuple[Int[Array, " m"], Int[Array, " t"]]:
     count = round(plan.test_fraction * n)
     if plan.test_fraction > 0 and count == 0:
         raise ValueError(f"a test_fraction of {plan.test_fraction:g} of {n} rows holds out no row")
+    if plan.selection.ordered:  # the future of the series
+        return np.arange(n - count), np.arange(n - count, n)
     order = np.random.default_rng([plan.seed, 2]).permutation(n)
     return np.sort(order[count:]), np.sort(order[:count])
 
@@ -73,9 +75,8 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     n = len(problem.y)
     rows, test_rows = split_rows(n, plan)
     partition = plan.selection.partition(rows, n)
-    hyperparameters = plan.training.hyperparameters(problem.features)
-    hypergradient, outer = resolve(plan, len(hyperparameters.names))
-    objective = Objective(plan.training.systems(problem, partition), hyperparameters, hypergradient)
+    hypergradient, outer = resolve(plan, len(plan.training.hyperparameters(problem.features).names))
+    objective = plan.selection.objective(problem, partition, plan.training, hypergradient)
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective)
 
 

@@ -15,6 +15,15 @@ from worker.core.systems import Fit
 
 
 @dataclass(frozen=True, slots=True)
+class Leverage:
+    """Rows X with `XP = X H^-1` and the cotangents `bar` of their `x_i^T H^-1 x_i`."""
+
+    X: Float[Array, "n p"]
+    XP: Float[Array, "n p"]
+    bar: Float[Array, " n"]
+
+
+@dataclass(frozen=True, slots=True)
 class Implicit:
     """Implicit function theorem: one adjoint solve with the factor that training left behind.
 
@@ -24,9 +33,12 @@ class Implicit:
 
     kind: Literal["implicit"] = "implicit"
 
-    def __call__(self, fit: Fit, theta_bar: Float[Array, " p"]) -> Float[Array, " k"]:
-        """`dJ/drho` of one split from `theta_bar = dE/dtheta`."""
-        return -fit.contract(fit.solve(theta_bar))
+    def __call__(self, fit: Fit, theta_bar: Float[Array, " p"], leverage: Leverage | None = None) -> Float[Array, " k"]:
+        """`dJ/drho` of one split from `theta_bar = dE/dtheta` and the cotangents of leverages, if E depends on them."""
+        gradient = -fit.contract(fit.solve(theta_bar))
+        if leverage is None:
+            return gradient
+        return gradient - fit.contract_matrix((leverage.XP.T * leverage.bar) @ leverage.XP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +51,9 @@ class CholeskyBackprop:
 
     kind: Literal["cholesky_backprop"] = "cholesky_backprop"
 
-    def __call__(self, fit: Fit, theta_bar: Float[Array, " p"]) -> Float[Array, " k"]:
-        """`dJ/drho` of one split from `theta_bar = dE/dtheta`."""
-        return fit.sweep(theta_bar)
+    def __call__(self, fit: Fit, theta_bar: Float[Array, " p"], leverage: Leverage | None = None) -> Float[Array, " k"]:
+        """`dJ/drho` of one split from `theta_bar = dE/dtheta` and the cotangents of leverages, if E depends on them."""
+        return fit.sweep(theta_bar) if leverage is None else fit.sweep(theta_bar, leverage.X, leverage.bar)
 
 
 @dataclass(frozen=True, slots=True)

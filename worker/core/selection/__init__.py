@@ -4,8 +4,9 @@ A selection criterion gives a partition of the rows and, for one split, the valu
 its loss in theta. It never differentiates through training.
 """
 
-from worker.core.selection.resampled import GivenFolds, Holdout, KFold
+from worker.core.selection.closed_form import GeneralizedCV, LeaveOneOut
+from worker.core.selection.resampled import GivenFolds, GroupKFold, Holdout, KFold, WalkForward
 
-Selection = KFold | Holdout | GivenFolds
+Selection = KFold | Holdout | GivenFolds | GroupKFold | WalkForward | LeaveOneOut | GeneralizedCV
 
-__all__ = ["GivenFolds", "Holdout", "KFold", "Selection"]
+__all__ = ["GeneralizedCV", "GivenFolds", "GroupKFold", "Holdout", "KFold", "LeaveOneOut", "Selection", "WalkForward"]

@@ -48,17 +48,24 @@ class Ridge:
         """Whether factoring an n x n matrix costs less than a p x p one: `n^2 p + n^3 / 3` flops against `p^3 / 3`."""
         return 3 * train_rows**2 * p + train_rows**3 < p**3
 
-    def systems(self, problem: Problem, partition: Partition, *, dual: bool | None = None) -> list[System]:
-        """One training system with its validation loss for each split; `dual` None chooses by cost."""
+    def systems(
+        self, problem: Problem, partition: Partition, *, dual: bool | None = None, score_rows: bool = False
+    ) -> list[System]:
+        """One training system with its validation loss for each split; `dual` None chooses by cost.
+
+        With `score_rows` the losses keep the (centred) rows, for criteria that need more than their moments.
+        """
         p = problem.X.shape[1]
         if dual is None:
             dual = self.prefers_dual(max(len(partition.rows(train)) for train, _ in partition.splits), p)
         if dual:
             return [self._dual(problem, partition.rows(train), partition.rows(val)) for train, val in partition.splits]
         moments = split_moments(block_moments(problem, partition), partition)
-        nearly_exact = unexplained(moments[0][0]) < NEARLY_EXACT
+        nearly_exact = not score_rows and unexplained(moments[0][0]) < NEARLY_EXACT
         return [
-            self._primal(problem, train, validation, partition.rows(rows), from_rows=nearly_exact)
+            self._primal(
+                problem, train, validation, partition.rows(rows), from_rows=nearly_exact, score_rows=score_rows
+            )
             for (train, validation), (_, rows) in zip(moments, partition.splits, strict=True)
         ]
 
@@ -69,13 +76,20 @@ class Ridge:
         return self.systems(problem, Partition(block_of_row, (((0,), (0,)),)), dual=dual)[0]
 
     def _primal(
-        self, problem: Problem, train: Moments, validation: Moments, rows: Int[Array, " m"], *, from_rows: bool
+        self,
+        problem: Problem,
+        train: Moments,
+        validation: Moments,
+        rows: Int[Array, " m"],
+        *,
+        from_rows: bool,
+        score_rows: bool,
     ) -> System:
         centre = self._centre(train.mean())
         M = train.about(centre)
         penalty = self._penalty(problem, train.variance()[:-1])
         loss: ValidationLoss
-        if len(rows) < problem.X.shape[1]:
+        if score_rows or len(rows) < problem.X.shape[1]:
             loss = _loss_of_rows(problem, rows, centre)
         else:
             loss = SquaredErrorOfMoments(len(rows), validation.about(centre), np.zeros(problem.X.shape[1]))
@@ -148,6 +162,19 @@ class _RidgeFit:
         """`(d2C/dtheta drho)^T u`: entries `lam_j u^T S_j theta`."""
         return self.penalty.contract(self.diagonal, u * self.theta)
 
+    def contract_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, " k"]:
+        """`<H_bar, dH/drho_j>` for each hyperparameter."""
+        return self.penalty.contract(self.diagonal, np.diag(H_bar))
+
+    def forms(self, W: Float[Array, "n p"]) -> Float[Array, "n k"]:
+        """`w_i^T (dH/drho_j) w_i` for each row of W and each hyperparameter."""
+        return self.penalty.sum_columns(W**2 * self.diagonal)
+
+    def contract_pairs(self, P: Float[Array, "p p"], S: Float[Array, "p p"]) -> Float[Array, "k k"]:
+        """`tr((dH/drho_j) P (dH/drho_l) S)` for each pair of hyperparameters; P and S symmetric."""
+        scaled = self.diagonal[:, None] * (P * S) * self.diagonal
+        return self.penalty.sum_columns(self.penalty.sum_columns(scaled).T)
+
     def contract_columns(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "k f"]:
         """`u^T (dH/drho_j) D_l`: entries `lam_j u^T S_j D_l`."""
         return self.penalty.contract_columns(self.diagonal, u, D)
@@ -195,10 +222,26 @@ class PrimalFit(_RidgeFit):
         """`dC/dtheta`, zero up to round-off."""
         return self.apply(self.theta) - self.system.b
 
-    def sweep(self, theta_bar: Float[Array, " p"]) -> Float[Array, " k"]:
-        """`(dtheta/drho)^T theta_bar` by the reverse sweep through the factorization (Bengio 2000, section 3)."""
-        H_bar = _sweep_solve(self.L, self.system.b, self.theta, theta_bar)
-        return self.penalty.contract(self.diagonal, np.diag(H_bar))
+    def inverse(self) -> Float[Array, "p p"]:
+        """`H^-1`."""
+        return cholesky.inverse(self.L)
+
+    def sweep(
+        self,
+        theta_bar: Float[Array, " p"],
+        X: Float[Array, "n p"] | None = None,
+        leverage_bar: Float[Array, " n"] | None = None,
+    ) -> Float[Array, " k"]:
+        """`rho_bar` by the reverse sweep through the factorization (Bengio 2000, section 3).
+
+        The leverages are the squared norms of the columns of `V = L^-1 X^T`, so `V_bar = 2 V diag(leverage_bar)` adds
+        `-L^-T V_bar V^T` to `L_bar`.
+        """
+        L_bar = _solve_bar(self.L, self.system.b, self.theta, theta_bar)
+        if X is not None and leverage_bar is not None:
+            V = blas.dtrsm(1.0, self.L, np.asfortranarray(X.T), lower=1)
+            L_bar -= blas.dtrsm(1.0, self.L, np.asfortranarray(2.0 * V * leverage_bar), lower=1, trans_a=1) @ V.T
+        return self.contract_matrix(cholesky.pullback(self.L, L_bar))
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,25 +295,36 @@ class DualFit(_RidgeFit):
         """`dC/dtheta`, zero up to round-off."""
         return self.apply(self.theta) - self.system.y @ self.system.X / len(self.system.y)
 
-    def sweep(self, theta_bar: Float[Array, " p"]) -> Float[Array, " k"]:
-        """`(dtheta/drho)^T theta_bar` by the reverse sweep through the factorization of K.
+    def inverse(self) -> Float[Array, "p p"]:
+        """`H^-1`."""
+        return self.solve(np.eye(len(self.theta)))
+
+    def sweep(
+        self,
+        theta_bar: Float[Array, " p"],
+        X: Float[Array, "n p"] | None = None,  # noqa: ARG002 - see below
+        leverage_bar: Float[Array, " n"] | None = None,
+    ) -> Float[Array, " k"]:
+        """`rho_bar` by the reverse sweep through the factorization of K. Raises ValueError for leverages.
 
         `K_bar` reaches `P^-1` through `diag(X^T K_bar X)`, and `P^-1` reaches rho by `d(P^-1)/drho_j = -P^-1`.
         """
-        X, P = self.system.X, self.diagonal
-        K_bar = _sweep_solve(self.L, self.system.y, self.alpha, X @ (theta_bar / P))
-        inverse_bar = theta_bar * (self.alpha @ X) + np.einsum("ij,ij->j", X, K_bar @ X)
+        if leverage_bar is not None:
+            raise ValueError("leverages are differentiated through the factor of H; use the primal solver")
+        rows, P = self.system.X, self.diagonal
+        K_bar = cholesky.pullback(self.L, _solve_bar(self.L, self.system.y, self.alpha, rows @ (theta_bar / P)))
+        inverse_bar = theta_bar * (self.alpha @ rows) + np.einsum("ij,ij->j", rows, K_bar @ rows)
         return -self.penalty.contract(P, inverse_bar / P**2)
 
 
-def _sweep_solve(
+def _solve_bar(
     L: Float[Array, "m m"], b: Float[Array, " m"], x: Float[Array, " m"], x_bar: Float[Array, " m"]
 ) -> Float[Array, "m m"]:
-    """Cotangent of the matrix `A = L L^T` in `x = A^-1 b`, through both triangular solves and the factorization.
+    """Cotangent of the factor L in `x = (L L^T)^-1 b`, through both triangular solves.
 
     `L v = b` and `L^T x = v` give `v_bar = L^-1 x_bar`, `b_bar = L^-T v_bar`, `L_bar = -x v_bar^T - b_bar v^T`.
     """
     v = blas.dtrsv(L, b, lower=1)
     v_bar = blas.dtrsv(L, x_bar, lower=1)
     b_bar = blas.dtrsv(L, v_bar, lower=1, trans=1)
-    return cholesky.pullback(L, -np.outer(x, v_bar) - np.outer(b_bar, v))
+    return -np.outer(x, v_bar) - np.outer(b_bar, v)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from tests.core.conftest import grouped, regression
+from tests.oracles import differences, pooled_error, ridge
+from worker.core.hypergradient import CholeskyBackprop, Implicit
+from worker.core.outer import Newton
+from worker.core.penalties import PerFeature, Shared
+from worker.core.selection import GeneralizedCV, GroupKFold, KFold, LeaveOneOut, WalkForward
+from worker.core.training import Ridge
+from worker.core.tune import Plan, prepare, split_rows, tune
+
+flags = pytest.mark.parametrize(("intercept", "standardize"), [(a, b) for a in (True, False) for b in (True, False)])
+shapes = pytest.mark.parametrize(("n", "p"), [(30, 5), (20, 30)], ids=["n>p", "p>n"])
+
+
+def build(problem, selection, training, method):
+    n = len(problem.y)
+    return selection.objective(problem, selection.partition(np.arange(n), n), training, method)
+
+
+def decay_of(problem, training, rho):
+    """Penalty of each original column."""
+    scale2 = problem.X.var(axis=0) if training.standardize else 1.0
+    return np.exp(rho)[training.penalty.columns(problem.features)[1]] * scale2
+
+
+@pytest.mark.parametrize("selection", [LeaveOneOut(), GeneralizedCV()], ids=lambda s: s.kind)
+@flags
+@shapes
+def test_closed_forms_and_their_derivatives(penalty_of, selection, intercept, standardize, n, p):
+    problem = regression(n, p)
+    training = Ridge(intercept, standardize, penalty_of(problem))
+    objective = build(problem, selection, training, Implicit())
+    rho = np.random.default_rng(1).normal(size=len(objective.hyperparameters.names)) - 0.5
+    at = objective.evaluate(rho)
+    decay = decay_of(problem, training, rho)
+    X, y, everyone = problem.X, problem.y, np.arange(n)
+    if selection.kind == "leave_one_out":
+        errors = []
+        for i in everyone:
+            rest = everyone != i  # one row fewer: the total penalty n lam is kept
+            constant, theta = ridge(X[rest], y[rest], decay * n / (n - 1), intercept=intercept, standardize=False)
+            errors.append((y[i] - constant - X[i] @ theta) ** 2)
+        assert_allclose(at.value, np.mean(errors), rtol=1e-10)
+        assert_allclose(objective.row_losses(problem, selection.partition(everyone, n), rho), errors, rtol=1e-8)
+    else:
+        columns = []
+        for e in np.eye(n):
+            constant, theta = ridge(X, e, decay, intercept=intercept, standardize=False)
+            columns.append(constant + X @ theta)
+        A = np.array(columns).T
+        rss = np.sum((y - A @ y) ** 2)
+        assert_allclose(at.value, (rss / n) / (1 - np.trace(A) / n) ** 2, rtol=1e-10)
+    scale = np.abs(at.gradient).max()
+    assert_allclose(at.gradient, differences(objective.value, rho), atol=1e-7 * max(scale, 1e-3 * at.value))
+    other = build(problem, selection, training, CholeskyBackprop())
+    assert_allclose(other.evaluate(rho).gradient, at.gradient, atol=1e-12 * max(scale, 1e-2 * at.value))
+    hessian = objective.hessian(rho)
+    assert_allclose(
+        hessian, differences(lambda r: objective.evaluate(r).gradient, rho), atol=1e-6 * np.abs(hessian).max()
+    )
+    chosen = np.arange(0, len(rho), 2)
+    assert_allclose(objective.hessian(rho, chosen), hessian[np.ix_(chosen, chosen)], atol=1e-12 * np.abs(hessian).max())
+
+
+def test_leave_one_out_is_n_fold_cross_validation_up_to_the_total_penalty():
+    problem = regression(30, 4)
+    training = Ridge(standardize=False, penalty=PerFeature())
+    rho = np.full(4, -1.0)
+    closed = build(problem, LeaveOneOut(), training, Implicit()).value(rho)
+    folds = build(problem, KFold(folds=30), training, Implicit()).value(rho + np.log(30 / 29))
+    assert_allclose(closed, folds, rtol=1e-10)
+
+
+@pytest.mark.parametrize("selection", [LeaveOneOut(), GeneralizedCV()], ids=lambda s: s.kind)
+def test_closed_forms_are_tuned_to_a_stationary_point(selection):
+    problem = regression(60, 6)
+    prepared = prepare(problem, Plan(Ridge(penalty=grouped(problem)), selection, Implicit(), Newton(tolerance=1e-9)))
+    *_, last = tune(prepared)
+    assert last.best.gradient_norm <= 1e-9
+    assert last.best.best.value < last.starts[0].initial.value
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize(
+    "selection",
+    [
+        WalkForward(initial=12),
+        WalkForward(initial=10, horizon=4),
+        WalkForward(initial=10, horizon=5, step=2, gap=1),
+        WalkForward(initial=15, horizon=3, window=9),
+        WalkForward(initial=20, horizon=2, step=5, gap=3, window=8),
+    ],
+)
+def test_walk_forward_is_a_loop_of_refits(selection, standardize):
+    n = 40
+    problem = regression(n, 3)
+    rho = np.array([-1.0, 0.5, -2.0])
+    splits = []
+    for origin in range(selection.initial, n - selection.gap, selection.step or selection.horizon):
+        begin = 0 if selection.window is None else max(0, origin - selection.window)
+        first = origin + selection.gap
+        splits.append((np.arange(begin, origin), np.arange(first, min(first + selection.horizon, n))))
+    objective = build(problem, selection, Ridge(True, standardize, PerFeature()), Implicit())
+    expected = pooled_error(problem.X, problem.y, np.exp(rho), splits, intercept=True, standardize=standardize)
+    assert_allclose(objective.value(rho), expected, rtol=1e-10)
+    assert_allclose(objective.evaluate(rho).gradient, differences(objective.value, rho), atol=1e-8 * expected)
+
+
+def test_the_test_part_of_a_series_is_its_end():
+    plan = Plan(Ridge(), WalkForward(initial=5), Implicit(), Newton(), test_fraction=0.25)
+    rows, test = split_rows(20, plan)
+    assert (rows == np.arange(15)).all()
+    assert (test == np.arange(15, 20)).all()
+
+
+def test_groups_stay_together_and_folds_are_balanced():
+    groups = tuple(int(g) for g in np.repeat(np.arange(9), [30, 5, 5, 5, 5, 5, 5, 20, 10]))
+    rows = np.arange(len(groups))
+    partition = GroupKFold(group_of_row=groups, folds=3).partition(rows, len(groups))
+    for group in set(groups):
+        assert len(set(partition.block_of_row[np.array(groups) == group])) == 1
+    assert sorted(np.bincount(partition.block_of_row)) == [30, 30, 30]
+    with pytest.raises(ValueError, match="10 folds need at least 10 groups"):
+        GroupKFold(group_of_row=groups, folds=10).partition(rows, len(groups))
+    with pytest.raises(ValueError, match="entries"):
+        GroupKFold(group_of_row=(0, 1)).partition(rows, len(groups))
+
+
+def test_walk_forward_that_scores_nothing_is_refused():
+    with pytest.raises(ValueError, match="leave none of the 10 rows"):
+        WalkForward(initial=9, gap=1).partition(np.arange(10), 10)
+
+
+def test_one_penalty_by_each_criterion_is_near_the_others():
+    problem = regression(300, 5)
+    found = {}
+    for selection in (KFold(), LeaveOneOut(), GeneralizedCV()):
+        *_, last = tune(prepare(problem, Plan(Ridge(penalty=Shared()), selection, Implicit(), Newton())))
+        found[selection.kind] = last.best.best.value
+    assert_allclose(list(found.values()), found["leave_one_out"], rtol=0.05)
