@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from service.settings import Settings
 from tests.servers import server
 from tests.service.api import Api, eventually, serving
 from worker import store
-from worker.embedded import EmbeddedServer
+from worker.embedded import EmbeddedServer, die_with_parent
 
 RETENTION_DAYS = 2.0
 MAX_QUEUED = 8
@@ -67,7 +68,11 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSe
 def live(live_server: EmbeddedServer) -> Iterator[Api]:
     """An API with a real worker process."""
     settings = Settings(redis_url=live_server.url, retention_days=RETENTION_DAYS)
-    process = subprocess.Popen([sys.executable, "-m", "worker.main"], env={**os.environ, **settings.environment()})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "worker.main"],
+        env={**os.environ, **settings.environment()},
+        preexec_fn=die_with_parent(os.getpid(), signal.SIGTERM),  # noqa: PLW1509 - should the tests themselves be killed
+    )
     try:
         with serving(settings) as running:
             eventually(lambda: running.get("/readyz").status_code == 200)

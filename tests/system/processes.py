@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from tests.service.api import Api, eventually
+from worker.embedded import die_with_parent
 
 PROGRAM = str(Path(sys.executable).parent / "gradtune")
 MARK = "GRADTUNE_TEST_MARK"
@@ -59,7 +60,13 @@ class Running:
         self.log = log
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                [PROGRAM, *arguments], env=env, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+                [PROGRAM, *arguments],
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+                preexec_fn=die_with_parent(os.getpid(), signal.SIGTERM),  # noqa: PLW1509 - should the tests themselves be killed
             )
 
     def line(self) -> str:
