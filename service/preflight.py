@@ -55,11 +55,16 @@ async def examine(client: redis.asyncio.Redis) -> Findings:
         hidden = "The job store does not let its settings be read (INFO): see that it is persistent and evicts no keys."
         return Findings([], [hidden])
     findings = Findings([], [])
-    _judge_kind(info, findings)
-    _judge_memory(info, findings)
+    judge(info, findings)
     if not info.get("aof_enabled"):
         findings.warnings.append(await _without_log(client))
     return findings
+
+
+def judge(info: Mapping[str, Any], findings: Findings) -> None:
+    """Add what follows from what the server says about itself; what it does not say is taken to be well."""
+    _judge_kind(info, findings)
+    _judge_memory(info, findings)
 
 
 def _judge_kind(info: Mapping[str, Any], findings: Findings) -> None:

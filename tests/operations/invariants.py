@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import redis
 
@@ -20,17 +22,17 @@ def check(client: redis.Redis) -> None:
     ids = {name for name in names if ":" not in name}
     assert {name.partition(":")[0] for name in names} == ids, "a part without its job"
     assert ids <= listed, "a job that is in no list"
-    for job_id in ids:
-        job = {name.decode(): value.decode() for name, value in client.hgetall(keys.JOB + job_id).items()}
+    for job_id, (fields, ttl, delivery, *found) in _read(client, sorted(ids)):
+        job = {name.decode(): value.decode() for name, value in fields.items()}
         status = Status(job["status"])
-        parts = {part for part in PARTS if client.exists(f"{keys.JOB}{job_id}:{part}")}
+        parts = {part for part, there in zip(PARTS, found, strict=True) if there}
         assert (job_id in active) == (status not in TERMINAL), "a live job that nobody looks after, or a dead one"
-        assert (client.pttl(keys.JOB + job_id) > 0) == (status in TERMINAL)
+        assert (ttl > 0) == (status in TERMINAL)
         assert queue[job_id] <= 1, "a job twice in the queue"
         if status in TERMINAL:
             assert "owner" not in job
             assert not parts & {"data", "checkpoint"}, "parts of a job that has ended"
-            assert not client.exists(f"{keys.RQ_JOB}{job_id}"), "RQ's record of a job that has ended"
+            assert not delivery, "RQ's record of a job that has ended"
             continue
         assert "data" in parts
         assert "result" not in parts
@@ -38,4 +40,20 @@ def check(client: redis.Redis) -> None:
             assert ("owner" in job) == (status is Status.RUNNING)
         if queue[job_id]:
             assert "owner" not in job
-            assert client.exists(f"{keys.RQ_JOB}{job_id}"), "a delivery without a record"
+            assert delivery, "an id in the queue without RQ's record"
+
+
+def _read(client: redis.Redis, ids: list[str]) -> Iterator[tuple[str, list[Any]]]:
+    """The hash of each job, its time to live, whether RQ has a record, and which parts there are."""
+    each = 3 + len(PARTS)
+    for batch in (ids[begin : begin + 500] for begin in range(0, len(ids), 500)):
+        with client.pipeline(transaction=False) as pipeline:
+            for job_id in batch:
+                pipeline.hgetall(keys.JOB + job_id)
+                pipeline.pttl(keys.JOB + job_id)
+                pipeline.exists(f"{keys.RQ_JOB}{job_id}")
+                for part in PARTS:
+                    pipeline.exists(f"{keys.JOB}{job_id}:{part}")
+            replies = pipeline.execute()
+        for number, job_id in enumerate(batch):
+            yield job_id, replies[number * each : (number + 1) * each]
