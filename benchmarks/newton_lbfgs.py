@@ -39,9 +39,8 @@ def reached(run: Trace, target: float) -> tuple[float, int]:
 
 def main(*, short: bool) -> None:
     n, p, seeds = (400, 40, 1) if short else (2000, 200, 3)
-    print(
-        f"{n} x {p}, {p} penalties, 5 folds. CPU seconds, one BLAS thread. 'same value': within 1e-6 of the higher of the two final values"
-    )
+    print(f"{n} x {p}, {p} penalties, 5 folds; CPU seconds, one BLAS thread")
+    print("'same value': within 1e-6 of the higher of the two final values")
     ratios = []
     for relevant, correlation in ((1.0, 0.01), (0.25, 0.01), (0.25, 0.5)):
         for seed in range(seeds):

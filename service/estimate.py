@@ -41,10 +41,13 @@ def _cost(spec: JobSpec, k: int, outer: str) -> tuple[bool, dict[str, float]]:
     splits = len(partition.splits)
     sizes = np.bincount(partition.block_of_row + 1)[1:]
     train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits)
-    dual = spec.training.prefers_dual(train, p)
+    closed = spec.selection.closed_form
+    dual = not closed and spec.training.prefers_dual(train, p)
     size = train if dual else p
-    evaluation = splits * (size**3 / 3 + 8 * size * p + (train**2 * p if dual else 0))
-    hessian = splits * (4 * p * p * k + 2 * p * k * k) + 9 * k**3 if outer == "newton" else 0.0
+    evaluation = splits * (
+        size**3 / 3 + 8 * size * p + (train**2 * p if dual else 0) + (2 * n * p * p if closed else 0)
+    )
+    hessian = splits * (4 * size * p * k + 2 * size * k * k) + 9 * k**3 if outer == "newton" else 0.0
     evaluations = spec.outer.starts * min(EVALUATIONS[outer], spec.outer.max_iterations + 1)
     evaluations = min(evaluations, spec.limits.evaluations or evaluations)
     flops = n * p * p + evaluations * (evaluation + hessian)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,25 @@ from service.catalog import FAMILIES, catalog
 from tests.contract.specs import document, parsed
 from worker.contract.spec import JobSpec, describe, encode_data, fingerprint, hyperparameter_names, work
 from worker.core.family import kind_of, members
-from worker.core.penalties import PerGroup
-from worker.core.selection import GivenFolds
 
 EVERY_KIND = [(name, member) for name, family in FAMILIES.items() for member in members(family)]
 REQUIRED: dict[str, dict[str, Any]] = {
     "per_group": {"groups": {"first": ["x0"], "rest": ["x1", "x2"]}},
     "given_folds": {"fold_of_row": [0, 1, 2] * 4},
+    "group_k_fold": {"group_of_row": [7, 7, 8, 9, 10, 11] * 2},
+    "walk_forward": {"initial": 6},
 }
+
+
+def required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def as_tuples(value: Any) -> Any:
+    """JSON's lists as the tuples of the core's records."""
+    if isinstance(value, dict):
+        return {key: as_tuples(item) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def stored(given: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +141,7 @@ def test_every_kind_of_every_family(name: str, member: type) -> None:
     spec = parsed(in_place(name, member))
     chosen = spec.training.penalty if name == "penalty" else getattr(spec, name)
     assert type(chosen) is member
-    assert chosen == member(**as_python(REQUIRED.get(kind, {})))
+    assert chosen == member(**as_tuples(REQUIRED.get(kind, {})))
     data = encode_data(spec.problem())
     assert work(orjson.dumps(describe(spec, data)), data).plan == spec.plan()
 
@@ -141,16 +152,9 @@ def test_every_kind_of_every_family(name: str, member: type) -> None:
     assert set(entry["json_schema"]["required"]) == {"kind", *REQUIRED.get(kind, {})}
 
 
-def as_python(given: dict[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples of the core's records."""
-    return {
-        name: {key: tuple(item) for key, item in value.items()} if isinstance(value, dict) else tuple(value)
-        for name, value in given.items()
-    }
-
-
 def test_every_required_setting_is_listed_above() -> None:
-    assert {kind_of(PerGroup), kind_of(GivenFolds)} == set(REQUIRED)
+    needing = [member for _, member in EVERY_KIND if any(required(field) for field in fields(member))]
+    assert {kind_of(member) for member in needing} == set(REQUIRED)
 
 
 def test_numbers_may_be_written_as_integers() -> None:

@@ -23,6 +23,7 @@ from worker.core.training import Training
 @dataclass(frozen=True, slots=True)
 class _ClosedForm(ABC):
     ordered: ClassVar[bool] = False
+    closed_form: ClassVar[bool] = True
 
     def partition(self, rows: Int[Array, " m"], n: int) -> Partition:
         """One block: every usable row trains and is scored. Raises ValueError when there are fewer than two."""

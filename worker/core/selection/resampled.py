@@ -20,12 +20,14 @@ MOST_FOLDS = 1000  # the splits list their folds, so memory grows with the squar
 
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Row = Annotated[int, Ge(0), Lt(2**53)]
+Group = Annotated[int, Ge(-(2**62)), Lt(2**62)]
 Fold = Annotated[int, Ge(0), Lt(MOST_FOLDS)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Resampled:
     ordered: ClassVar[bool] = False  # whether the order of the rows means something
+    closed_form: ClassVar[bool] = False  # whether one fit on all rows is scored by its residuals and leverages
 
     def objective(
         self, problem: Problem, partition: Partition, training: Training, hypergradient: ExactHypergradient
@@ -128,7 +130,7 @@ class GroupKFold(_Resampled):
     Groups are dealt to the folds largest first, each to the fold with the fewest rows so far.
     """
 
-    group_of_row: Annotated[tuple[int, ...], MinLen(2)]
+    group_of_row: Annotated[tuple[Group, ...], MinLen(2)]
     folds: Annotated[int, Ge(2)] = 5
     seed: Seed = 0
     loss: Literal["squared_error"] = "squared_error"
@@ -176,6 +178,8 @@ class WalkForward(_Resampled):
         if self.initial + self.gap >= m:
             raise ValueError(f"initial {self.initial} and gap {self.gap} leave none of the {m} rows to score")
         origins = range(self.initial, m - self.gap, self.step or self.horizon)
+        if len(origins) > MOST_FOLDS:
+            raise ValueError(f"{len(origins)} origins are more than {MOST_FOLDS}; raise horizon or step")
         spans = [
             (
                 0 if self.window is None else max(0, o - self.window),
