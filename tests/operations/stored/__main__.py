@@ -1,0 +1,57 @@
+"""A half-finished job as this version stores it: `python -m tests.operations.stored > .../contract_N.json`.
+
+To be run once for each contract; what an older version has stored stays as it is, for the versions after it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from itertools import islice
+from typing import Any
+
+from tests.contract.specs import document, parsed, table
+from worker import checkpoint, store
+from worker.contract.spec import describe, encode_data, fingerprint, work
+from worker.core.conclude import conclude
+from worker.core.tune import prepare, tune
+from worker.report import step_record
+
+SPEC = document(
+    data={**table(10, 4), "features": ["a", "b", "c", "d"]},
+    training__penalty={"kind": "per_group", "groups": {"first": ["a", "b"], "second": ["c", "d"]}},
+    outer={"kind": "lbfgs", "starts": 2, "tolerance": 1e-9},
+    test_fraction=0.1,
+    limits={"evaluations": 500},
+    labels={"stored": "by an earlier version"},
+)
+
+
+def stored() -> dict[str, Any]:
+    """The job after a few steps, and what it comes to."""
+    spec = parsed(SPEC)
+    data = encode_data(spec.problem())
+    description = describe(spec, data)
+    task = work(json.dumps(description).encode(), data)
+    prepared = prepare(task.problem, task.plan)
+    steps = list(tune(prepared))
+    some = [step for step in islice(steps, 5) if step.state is not None]
+    conclusion = conclude(prepared, steps[-1].best)
+    assert conclusion.model is not None
+    assert some[-1].state is not None
+    names = prepared.objective.hyperparameters
+    return {
+        "contract": store.CONTRACT,
+        "description": description,
+        "data": base64.b64encode(data).decode(),
+        "fingerprint": fingerprint(description),
+        "steps": [step_record(names, step, sequence) for sequence, step in enumerate(some, start=1)],
+        "checkpoint": base64.b64encode(checkpoint.pack(some[-1].state)).decode(),
+        "value": steps[-1].best.best.value,
+        "hyperparameters": names.natural(steps[-1].best.best.rho).tolist(),
+        "coefficients": conclusion.model.coefficients.tolist(),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(stored(), indent=1))
