@@ -51,6 +51,7 @@ class Crowd:
         """End the readers, and the callers too if they have not ended."""
         self.closing.set()
         self.leaving.set()
+        self.api.closed.set()
         for thread in self._threads + self._rereading:
             thread.join(timeout=20.0)
 
@@ -58,7 +59,8 @@ class Crowd:
         try:
             life(number)  # type: ignore[operator]
         except Unreachable as error:
-            self.ledger.complain(f"no reply until the end of the run: {error}")
+            if not self.api.closed.is_set():
+                self.ledger.complain(f"no reply until the end of the run: {error}")
         except Exception as error:  # noqa: BLE001 - a bug here must not look like a quiet success
             self.ledger.complain(f"a caller of the harness failed: {error!r}")
 
@@ -97,7 +99,7 @@ class Crowd:
             if reply is not None and reply.status < 500 and reply.status != 429:
                 self.ledger.complain(f"a good job spec got {reply.status}: {reply.body[:300]!r}")
                 return None
-            if self.closing.is_set():
+            if self.closing.is_set() or self.api.closed.is_set():
                 return None
             time.sleep(min(0.1 * (attempt + 1), 1.0))
         self.ledger.complain(f"{TRIES} POSTs of one job, and none was accepted")

@@ -35,6 +35,7 @@ class Api:
 
     addresses: list[tuple[str, int]]
     key: str | None = None
+    closed: threading.Event = field(default_factory=threading.Event)  # set: nobody is to wait for anything any more
     replies: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -75,7 +76,7 @@ class Api:
                     return reply
             except Unreachable:
                 pass
-            if time.monotonic() > until:
+            if time.monotonic() > until or self.closed.is_set():
                 raise Unreachable(f"GET {path}: no usable reply in time")
             time.sleep(pause)
             pause = min(2 * pause, 0.5)

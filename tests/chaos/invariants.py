@@ -68,9 +68,10 @@ def _course(record: Record) -> Iterator[Breach]:
                 yield Breach("illegal move", f"job {record.job_id}: {before.status} -> {after.status}")
             if after.attempt < before.attempt:
                 yield Breach("illegal move", f"job {record.job_id}: attempt {before.attempt} -> {after.attempt}")
-            if after.evaluations < before.evaluations:
-                kind = f"job {record.job_id}: evaluations {before.evaluations} -> {after.evaluations}"
-                yield Breach("progress lost", kind)
+            # Evaluations may: those of a line search that has not ended are progress without a checkpoint.
+            if after.iteration < before.iteration:
+                sentence = f"job {record.job_id}: iteration {before.iteration} -> {after.iteration}"
+                yield Breach("progress lost", sentence)
     if record.ended is not None:
         yield from _after_end(record, record.ended)
 

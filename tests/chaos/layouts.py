@@ -20,6 +20,7 @@ SUPERVISORS, WORKERS = 2, 2  # supervisors, and workers of each
 class Layout:
     services: list[Service]
     api: Api
+    server_url: str
 
 
 def binary(server: str) -> str:
@@ -60,7 +61,7 @@ def apart(server: str, data: Path, count: Path, hosts: Mapping[str, tuple[str, s
         words = python("service.cli", "worker", "--workers", str(WORKERS))
         counted = {**environment, **_counting(count)}
         services.append(Service(f"worker {number}", words, counted, name_of.get(f"worker {number}")))
-    return Layout(services, Api(addresses, key))
+    return Layout(services, Api(addresses, key), environment["GRADTUNE_REDIS_URL"])
 
 
 def serve(server: str, data: Path, count: Path) -> Layout:
@@ -70,7 +71,8 @@ def serve(server: str, data: Path, count: Path) -> Layout:
     port = free_port()
     words = python("service.cli", "serve", "--port", str(port), "--workers", str(SUPERVISORS * WORKERS))
     environment = {"GRADTUNE_LOG_LEVEL": "warning", "GRADTUNE_DATA_DIR": str(data), **_counting(count)}
-    return Layout([Service("serve", words, environment)], Api([("127.0.0.1", port)]))
+    socket = data / "redis" / "server.sock"
+    return Layout([Service("serve", words, environment)], Api([("127.0.0.1", port)]), f"unix://{socket}")
 
 
 def _key() -> tuple[str, str]:

@@ -17,6 +17,7 @@ class Sighting:
     status: str
     done: bool
     attempt: int
+    iteration: int
     evaluations: int
     etag: str | None
     stop_reason: str | None
@@ -60,6 +61,7 @@ class Ledger:
             job["status"],
             job["done"],
             job["attempt"],
+            job["progress"]["iteration"],
             job["progress"]["evaluations"],
             reply.etag,
             job["stop_reason"],

@@ -22,6 +22,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.outcomes import Reference, canonical, numbers
 from tests.chaos.processes import Fleet
 from tests.chaos.report import Report, summarize
+from tests.chaos.runbook import Runbook
 from tests.chaos.specs import Template, templates
 from tests.chaos.work import Work
 
@@ -67,7 +68,9 @@ def run(options: Options, say: Say) -> Report:
         stack.callback(fleet.stop)
         for service in layout.services:
             fleet.start(service)
-        return _Run(options, say, fleet, layout.api, Injector(fleet, work, limited, linked), work).perform()
+        return _Run(
+            options, say, fleet, layout.api, Injector(fleet, work, limited, linked, Runbook(layout.server_url)), work
+        ).perform()
 
 
 def _quota(options: Options, data: Path, stack: ExitStack, say: Say) -> quota.Quota | None:

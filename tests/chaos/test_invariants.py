@@ -17,16 +17,16 @@ STEPS = [
 ]
 RESULT: dict[str, Any] = {"job_id": "job_1", "partial": False, "timing": {"fit_s": 1.0}, "selection": {"value": 0.1}}
 REFERENCE = Reference("succeeded", "converged", numbers(RESULT), [canonical(step) for step in STEPS], 9, 1.0)
-END = Sighting(3.0, 3.1, "caller 1", "succeeded", True, 2, 9, 'W/"9"', "converged")
+END = Sighting(3.0, 3.1, "caller 1", "succeeded", True, 2, 7, 9, 'W/"9"', "converged")
 
 
 def job() -> Record:
     """A job as it should be: interrupted once, resumed, ended, read again by another."""
     record = Record("label", "template", acknowledged=True, job_id="job_1")
     record.sightings = [
-        Sighting(0.0, 0.1, "caller 1", "queued", False, 0, 0, 'W/"1"', None),
-        Sighting(1.0, 1.1, "caller 1", "running", False, 1, 4, 'W/"3"', None),
-        Sighting(2.0, 2.1, "caller 1", "queued", False, 1, 4, 'W/"5"', None),
+        Sighting(0.0, 0.1, "caller 1", "queued", False, 0, 0, 0, 'W/"1"', None),
+        Sighting(1.0, 1.1, "caller 1", "running", False, 1, 3, 4, 'W/"3"', None),
+        Sighting(2.0, 2.1, "caller 1", "queued", False, 1, 3, 4, 'W/"5"', None),
         END,
         replace(END, sent=5.0, received=5.1, observer="reader 1"),
     ]
@@ -95,7 +95,7 @@ def test_two_results() -> None:
 
 @pytest.mark.parametrize(
     ("change", "kind"),
-    [({"attempt": 0}, "illegal move"), ({"evaluations": 3}, "progress lost"), ({"done": True}, "illegal move")],
+    [({"attempt": 0}, "illegal move"), ({"iteration": 2}, "progress lost"), ({"done": True}, "illegal move")],
 )
 def test_going_back(change: dict[str, Any], kind: str) -> None:
     record = job()
