@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from service.cli import main
 from service.preflight import Findings, judge
 from service.settings import Settings
+from tests.contract.specs import document
 from tests.operations.deployments import Deployed, deployed
 from tests.servers import binaries
 from tests.service.api import eventually, serving
@@ -126,3 +127,27 @@ def test_a_replica_is_no_address_for_jobs() -> None:
     replica, memory = findings.warnings
     assert replica.startswith("The job store is a replica, which takes no writes: ")
     assert "(maxmemory-policy unknown). Set `maxmemory-policy noeviction`" in memory
+
+
+@pytest.mark.slow
+def test_the_documented_rights_are_enough(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()
+    rights = re.search(r"Users of an ACL need `([^`]+)`", text)
+    assert rights is not None
+    with deployed(tmp_path, "--appendonly", "yes") as server:
+        access = ("~gradtune:*", "~rq:*", "&gradtune:changed")
+        server.client.execute_command("ACL", "SETUSER", "limited", "on", ">secret", *access, *rights[1].split())
+        url = f"redis://limited:secret@127.0.0.1:{server.port}"
+        with (
+            running("worker", log=tmp_path / "worker.log", GRADTUNE_REDIS_URL=url),
+            serving(Settings(redis_url=url)) as api,
+        ):
+            eventually(lambda: api.get("/readyz").status_code == 200)
+            assert api.get("/readyz").json()["warnings"] == []
+            job_id = api.created(document())["id"]
+            assert api.ended(job_id)["status"] == "succeeded"
+            assert api.result(job_id)["job_id"] == job_id
+            assert api.get("/v1/jobs").json()["data"][0]["id"] == job_id
+            assert api.delete(f"/v1/jobs/{job_id}").status_code == 204
+        assert "permission" not in (tmp_path / "worker.log").read_text().lower()
+        assert server.client.execute_command("ACL", "LOG") == []
