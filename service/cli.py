@@ -30,10 +30,16 @@ from worker.embedded import EmbeddedServer, ServerError
 START_TIMEOUT = 60.0  # seconds for the API to answer and a worker to come up
 
 
+_NUMBERS = {
+    **dict.fromkeys(("port", "workers", "blas_threads", "max_queued"), int),
+    **dict.fromkeys(("retention_days", "job_memory_mb"), float),
+}
+
+
 def _option(name: str) -> Callable[[Any], Any]:
     """The command-line option of a setting; without it the environment variable or the default holds."""
     field = Settings.model_fields[name]
-    kind: Any = {"port": int, "workers": int, "blas_threads": int, "max_queued": int, "retention_days": float}.get(name)
+    kind: Any = _NUMBERS.get(name)
     return click.option(
         f"--{name.replace('_', '-')}", name, type=kind, help=f"{field.description} [GRADTUNE_{name.upper()}]"
     )
@@ -64,6 +70,7 @@ def main() -> None:
 @_option("data_dir")
 @_option("redis_url")
 @_option("blas_threads")
+@_option("job_memory_mb")
 @_option("max_queued")
 @_option("retention_days")
 @_option("log_level")
@@ -148,6 +155,7 @@ def api(fd: int | None, **flags: Any) -> None:
 @_option("workers")
 @_option("redis_url")
 @_option("blas_threads")
+@_option("job_memory_mb")
 @_option("retention_days")
 @_option("log_level")
 def worker(**flags: Any) -> None:

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
         default="", description="SHA-256 hashes of accepted API keys, comma-separated; see `gradtune keys create`."
     )
     blas_threads: Annotated[int, Field(ge=1)] = Field(default=1, description="BLAS threads of each worker.")
+    job_memory_mb: Annotated[float, Field(ge=64)] | None = Field(
+        default=None, description="MiB that a job may take; default: 80 % of the machine's or the container's memory."
+    )
     retention_days: Annotated[float, Field(gt=0)] = Field(default=7.0, description="How long ended jobs are kept.")
     max_queued: Annotated[int, Field(ge=1)] = Field(default=10_000, description="Jobs that may wait; beyond, 429.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Of all processes.")
