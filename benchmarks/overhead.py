@@ -13,8 +13,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -55,20 +56,29 @@ def nothing(job_id: str) -> None:
         store.run(here.client, store.finish(job_id, claim.attempt, store.Status.SUCCEEDED, result=b"{}"))
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Cost:
-    """Of each job: milliseconds until its result is there, and CPU milliseconds of the worker with its children."""
+    """Of each job: milliseconds until its result is there, and CPU milliseconds of the worker with its children.
+
+    `rate`: jobs per second when they all wait in the queue.
+    """
 
     took: list[float]
     cpu: float
+    rate: float | None = None
 
     def line(self, name: str) -> str:
         """One line of the report."""
         p50, p95 = statistics.median(self.took), statistics.quantiles(self.took, n=20)[18]
-        return f"{name:>46}: p50 {p50:6.1f} ms   p95 {p95:6.1f} ms   CPU of the worker {self.cpu:6.2f} ms"
+        rate = f"{self.rate:6.0f} jobs/s" if self.rate else ""
+        return f"{name:>40}: p50 {p50:6.1f} ms  p95 {p95:6.1f} ms  CPU of the worker {self.cpu:6.2f} ms{rate}"
 
 
 def measure(worker: psutil.Process, job: Callable[[int], None], jobs: int) -> Cost:
+    """Jobs one after the other."""
     for i in range(WARM):
         job(i)
     before, took = spent(worker), []
@@ -78,6 +88,15 @@ def measure(worker: psutil.Process, job: Callable[[int], None], jobs: int) -> Co
         took.append((time.perf_counter() - began) * 1e3)
     time.sleep(0.1)  # what the worker does after the result is there
     return Cost(took, (spent(worker) - before) * 1e3 / jobs)
+
+
+def measure_queue(worker: psutil.Process, submit: Callable[[int], T], wait: Callable[[T], None], jobs: int) -> Cost:
+    """Jobs one after the other, and then many at once."""
+    cost = measure(worker, lambda i: wait(submit(i)), jobs)
+    began = time.perf_counter()
+    waiting = [submit(WARM + jobs + i) for i in range(jobs)]
+    wait(waiting[-1])
+    return replace(cost, rate=jobs / (time.perf_counter() - began))
 
 
 def spent(process: psutil.Process) -> float:
@@ -140,31 +159,38 @@ def through_the_queue(redis_url: str, function: str, jobs_per_horse: int, jobs: 
         changes.subscribe(store.CHANGED)
         run = f"{function.rpartition('.')[2]}-{jobs_per_horse}"
 
-        def job(number: int) -> None:
+        def submit(number: int) -> str:
             job_id = f"{run}-{number}"
             submission = store.Submission(job_id, document, data, "f", 60.0)
             store.run(client, store.submit(submission, delivery(job_id, function=function)))
+            return job_id
+
+        def wait(job_id: str) -> None:
             while client.hget(keys.JOB + job_id, "finished_at") is None:
                 changes.get_message(timeout=1.0)
 
-        return measure(psutil.Process(process.pid), job, jobs)
+        return measure_queue(psutil.Process(process.pid), submit, wait, jobs)
 
 
 def through_bare_rq(redis_url: str, jobs: int) -> Cost:
     """A no-op job from enqueue to its result, with blocking reads of the result."""
-    with started(["-c", BARE_WORKER, redis_url]) as process, redis.Redis.from_url(redis_url) as connection:
+    with (
+        started(["-c", BARE_WORKER, redis_url]) as process,
+        redis.Redis.from_url(redis_url, socket_timeout=120) as connection,
+    ):
         queue = rq.Queue("bare", connection=connection, serializer=JSONSerializer)
 
-        def job(_: int) -> None:
-            if queue.enqueue("time.sleep", 0, result_ttl=60).latest_result(timeout=30) is None:
+        def wait(job: rq.job.Job) -> None:
+            if job.latest_result(timeout=60) is None:
                 raise RuntimeError("the bare job did not end")
 
-        return measure(psutil.Process(process.pid), job, jobs)
+        worker = psutil.Process(process.pid)
+        return measure_queue(worker, lambda _: queue.enqueue("time.sleep", 0, result_ttl=60), wait, jobs)
 
 
 def main(*, short: bool) -> None:
     jobs = 20 if short else 200
-    print(f"{jobs} jobs of each kind, one after the other")
+    print(f"{jobs} jobs of each kind, one after the other; jobs/s: the same number at once")
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = stack.enter_context(EmbeddedServer(directory)).url

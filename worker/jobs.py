@@ -70,29 +70,41 @@ def _retention() -> float:
 def run_job(job_id: str) -> None:
     """Run a delivered job to its end, or until it is no longer ours. The one place where unexpected errors stop."""
     here = horse()
-    claim = store.run(here.client, store.claim(job_id, here.owner, lease=here.lease, retention=_retention()))
-    if claim is None:
-        return
+    claim = None
     try:
-        _run(here.client, claim)
-    except RedisError:
-        raise  # the parent and the reconciler see to it that the job is delivered again
-    except MemoryError as error:
-        traceback.clear_frames(error.__traceback__)  # free what the job held: the rest needs a little memory, too
-        _fail(here.client, claim, "out-of-memory", "Out of memory", OUT_OF_MEMORY)
-        raise  # a new work-horse for the next job
-    except Exception:
+        claim = store.run(here.client, store.claim(job_id, here.owner, lease=here.lease, retention=_retention()))
+        if claim is not None:
+            _run(here.client, claim)
+    except Exception as error:
+        _note(here.client, job_id, claim, error)
+        raise  # the parent and the reconciler see to a job that has not ended; and a new work-horse to the next one
+
+
+def _note(client: redis.Redis, job_id: str, claim: Claim | None, error: Exception) -> None:
+    """End the job if trying again would not help."""
+    if (no_memory := _memory_error(error)) is not None:
+        traceback.clear_frames(no_memory.__traceback__)  # free what the job held: the rest needs a little memory, too
+        # A claim whose reply was too large to be read has been made all the same.
+        attempt = claim.attempt if claim else store.run(client, store.last_attempt(job_id))
+        _fail(client, job_id, attempt, "out-of-memory", "Out of memory", OUT_OF_MEMORY)
+    elif claim is not None and not isinstance(error, RedisError):
         error_id = uuid.uuid4().hex
-        log.exception("job %s, attempt %d: error %s", job_id, claim.attempt, error_id)
+        log.error("job %s, attempt %d: error %s", job_id, claim.attempt, error_id, exc_info=error)
         if claim.attempt >= ATTEMPTS:
             detail = f"An unexpected error, logged by the worker as {error_id}, ended {claim.attempt} attempts."
-            _fail(here.client, claim, "internal-error", "Internal error", detail)
-        raise
+            _fail(client, job_id, claim.attempt, "internal-error", "Internal error", detail)
 
 
-def _fail(client: redis.Redis, claim: Claim, code: str, title: str, detail: str) -> None:
+def _memory_error(error: BaseException | None) -> MemoryError | None:
+    """Find what ran out of memory, which redis-py's clean-up can hide behind an error of its own."""
+    while error is not None and not isinstance(error, MemoryError):
+        error = error.__context__
+    return error
+
+
+def _fail(client: redis.Redis, job_id: str, attempt: int, code: str, title: str, detail: str) -> None:
     error = orjson.dumps({"code": code, "title": title, "detail": detail})
-    store.run(client, store.finish(claim.id, claim.attempt, Status.FAILED, error=error, retention=_retention()))
+    store.run(client, store.finish(job_id, attempt, Status.FAILED, error=error, retention=_retention()))
 
 
 def _run(client: redis.Redis, claim: Claim) -> None:

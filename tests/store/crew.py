@@ -1,6 +1,7 @@
 """Real workers in processes of their own, and what tests ask about their jobs."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -44,10 +45,19 @@ class Workers:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def start(self, jobs: int = 200) -> psutil.Process:
+        """A worker for toy jobs."""
+        return self._start(["tests.store.toy", self.url, str(LEASE), str(jobs)])
+
+    def start_real(self, **settings: str) -> psutil.Process:
+        """A worker as the service starts it."""
+        return self._start(["worker.main"], {"GRADTUNE_REDIS_URL": self.url, **settings})
+
+    def _start(self, command: list[str], settings: dict[str, str] | None = None) -> psutil.Process:
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.store.toy", self.url, str(LEASE), str(jobs)],
+                [sys.executable, "-m", *command],
                 cwd=ROOT,
+                env={**os.environ, **(settings or {})},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -90,9 +100,9 @@ def attempts_of_steps(client: redis.Redis, job_id: str) -> list[int]:
     return [step["attempt"] for step in steps]
 
 
-def running(client: redis.Redis, job_id: str, steps: int = 1) -> None:
+def running(client: redis.Redis, job_id: str, steps: int = 1, seconds: float = 30.0) -> None:
     """Wait until a job has stored some steps."""
-    eventually(lambda: len(store.run(client, store.steps(job_id))) >= steps)
+    eventually(lambda: len(store.run(client, store.steps(job_id))) >= steps, seconds)
 
 
 def ended(client: redis.Redis, job_id: str, status: Status = Status.SUCCEEDED, *, watched: bool = False) -> None:

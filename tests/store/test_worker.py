@@ -169,6 +169,9 @@ def test_a_job_that_kills_its_horse_fails_in_the_end(client: redis.Redis, worker
     submit("j", die=True)
     ended(client, "j", Status.FAILED)
     assert record(client, "j").attempt == store.MAX_CLAIMS
+    error = json.loads(record(client, "j").error or b"")
+    assert error["code"] == "worker-lost"
+    assert "ran out of memory" in error["detail"]
     assert clean(client)
 
 

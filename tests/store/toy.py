@@ -1,8 +1,9 @@
 """A small resumable job, and a worker process for it.
 
 The spec says `steps` (how many), `pause` (seconds for each), `beats` (false: hang without a word), `die` (kill itself
-before the claim's first beat), `leave` (what it leaves behind in its process: see `LEFT`). Each step appends its number
-and the attempt that made it. A job whose id begins with `stillborn` kills its process before the claim.
+before the claim's first beat), `lapack` (spend a minute or more in one call into LAPACK after this step), `leave` (what
+it leaves behind in its process: see `LEFT`). Each step appends its number and the attempt that made it. A job whose id
+begins with `stillborn` kills its process before the claim.
 """
 
 import json
@@ -13,9 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
+import numpy as np
 import redis
+from scipy.linalg import lapack
 
 from worker import store
 from worker.queue import TuneWorker, horse
@@ -47,6 +50,8 @@ def run(job_id: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     while not spec.get("beats", True):
         time.sleep(60)
+    if spec.get("lapack") == done:
+        lapack_for_long()
     while done < spec.get("steps", 1):
         time.sleep(spec.get("pause", 0.0))
         done += 1
@@ -66,8 +71,14 @@ def run(job_id: str) -> None:
         if verdict is Verdict.CANCEL and not spec.get("deaf"):
             _end(here.client, job_id, claim.attempt, Status.CANCELLED, "cancelled", done)
             return
+        if spec.get("lapack") == done:
+            lapack_for_long()
     _end(here.client, job_id, claim.attempt, Status.SUCCEEDED, "converged", done)
     LEFT.get(spec.get("leave"), lambda: None)()
+
+
+def lapack_for_long() -> None:
+    lapack.dgesdd(np.random.default_rng(0).normal(size=(4000, 4000)))
 
 
 def conclude(client: redis.Redis, job_id: str, attempt: int, reason: Literal["cancelled", "max_seconds"]) -> None:
@@ -82,9 +93,13 @@ def _end(client: redis.Redis, job_id: str, attempt: int, status: Status, reason:
     store.run(client, store.finish(job_id, attempt, status, stop_reason=reason, result=document))
 
 
+class Impatient(TuneWorker):
+    PATIENCE: ClassVar = {hold: (5.0, ending) for hold, (_, ending) in TuneWorker.PATIENCE.items()}
+
+
 def main(url: str, lease: float, jobs: int) -> None:
     logging.basicConfig(level=logging.INFO)
-    TuneWorker(connection=store.connect(url), conclude=conclude, lease=lease, function=FUNCTION, jobs=jobs).work()
+    Impatient(connection=store.connect(url), conclude=conclude, lease=lease, function=FUNCTION, jobs=jobs).work()
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import math
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import redis
 import rq
@@ -35,7 +35,7 @@ Stop = Literal["cancelled", "max_seconds"]
 Conclude = Callable[[redis.Redis, str, int, Stop], None]
 """`conclude(client, job_id, attempt, reason)` finishes from its checkpoint a job whose horse was killed."""
 
-Ending = Turn | Stop | Literal["stopped", "fenced", "lingering"]
+Ending = Turn | Stop | Literal["stopped", "fenced", "unclaimed", "lingering"]
 """How a horse's turn at a job came to its end: by itself, or it was stopped. Says nothing about success."""
 
 
@@ -52,9 +52,13 @@ class TuneWorker(rq.Worker):
     TICK: Final = 0.2
     HEARTBEAT: Final = 2.0
     HEARTBEAT_TTL: Final = 10
-    CANCEL_PATIENCE: Final = 0.7
+    CANCEL_PATIENCE: Final = 0.6
     LIMIT_GRACE: Final = 1.0
-    LINGER: Final = 5.0
+    # How long a horse may stay where it cannot go on (frozen, most likely), and how that end is called.
+    PATIENCE: ClassVar[Mapping[Hold, tuple[float, Ending]]] = {
+        Hold.WAITING: (30.0, "unclaimed"),
+        Hold.DONE: (5.0, "lingering"),
+    }
 
     def __init__(
         self,
@@ -177,10 +181,11 @@ class TuneWorker(rq.Worker):
             horse = self._ready()
             horse.hand(job.id, owner)
             ending, attempt = self._supervise(horse, job.id, owner, before)
+            if ending not in {"done", "tired"}:
+                horse.kill()  # it cannot do anything more; its memory may take a while to be freed
+                self._settle(job.id, owner, ending, attempt)
             if ending != "done":
                 self._retire()
-            if ending not in {"done", "tired"}:
-                self._settle(job.id, owner, ending, attempt)
         except RedisError:
             log.exception("job %s is left to the reconciler", job.id)
         self.set_state(WorkerStatus.IDLE)
@@ -205,7 +210,8 @@ class TuneWorker(rq.Worker):
 
     def _supervise(self, horse: WorkHorse, job_id: str, owner: str, before: int) -> tuple[Ending, int]:
         """Look after the horse until its turn is over; returns how that came, and the attempt (0: no claim seen)."""
-        watch, seen, attempt, done, pause = None, 0.0, 0, math.inf, self.TICK
+        watch, seen, attempt, pause = None, 0.0, 0, self.TICK
+        since: dict[Hold, float] = {}
         while (turn := horse.wait(pause)) is None:
             if self._stop_requested:
                 return "stopped", attempt
@@ -216,14 +222,14 @@ class TuneWorker(rq.Worker):
                 seen = time.monotonic()
             except RedisError:
                 log.warning("cannot look after job %s", job_id, exc_info=True)
-            if watch is None or watch.hold is Hold.WAITING:
+            if watch is None:
                 continue
             if watch.hold is Hold.FENCED:
                 return "fenced", attempt
-            if watch.hold is Hold.DONE:
-                done = min(done, time.monotonic())
-                if time.monotonic() > done + self.LINGER:
-                    return "lingering", attempt
+            if watch.hold in self.PATIENCE:
+                patience, ending = self.PATIENCE[watch.hold]
+                if seen > since.setdefault(watch.hold, seen) + patience:
+                    return ending, attempt
                 continue
             attempt = watch.attempt
             reason, left = self._left(watch, time.monotonic() - seen)

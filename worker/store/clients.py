@@ -32,7 +32,7 @@ def aconnect(url: str, *, patience: float = 2.0, connections: int = 50) -> redis
 
 
 _OPTIONS: Final[dict[str, Any]] = {
-    # No handshake: a work-horse connects anew for each job, and RESP2 without client information saves round trips.
+    # No handshake: RESP2 without client information saves round trips.
     "protocol": 2,
     "driver_info": None,
     "socket_timeout": _WAIT,
