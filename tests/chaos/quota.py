@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 ROOM = 2 * 1024**3  # bytes: an upper bound, memory is taken only for what is written
+TRIES = 10
 GRAIN = 64 * 1024  # bytes left when it is full
 
 
@@ -22,9 +23,16 @@ class Quota:
 
     def fill(self) -> None:
         """Take away the room that is left."""
-        usage = os.statvfs(self._directory)
-        used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
-        self._resize(used + GRAIN)
+        for attempt in range(1, TRIES + 1):
+            usage = os.statvfs(self._directory)
+            used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
+            try:
+                self._resize(used + GRAIN)
+            except subprocess.CalledProcessError:  # more was written meanwhile
+                if attempt == TRIES:
+                    raise
+            else:
+                break
         self.full = True
 
     def free(self) -> None:
