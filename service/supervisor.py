@@ -61,7 +61,7 @@ class Part:
                     self.deaths = 0
                 return
             self.process = None
-            self.restart_at = now + min(0.1 * 2**self.deaths, SLOWEST_RESTART)
+            self.restart_at = now + min(0.1 * 2 ** min(self.deaths, 10), SLOWEST_RESTART)
             self.deaths += 1
             log.error("%s ended with status %d; starting it again", self.name, status)
         if now >= self.restart_at:
