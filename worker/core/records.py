@@ -43,11 +43,23 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The table: `X` has one column for each name in `features`, in their order and original units."""
+    """The table: `X` has one column for each name in `features`, in their order and original units.
+
+    `X` is an array, a memory map, a `scipy.sparse.csr_array`, or a table that makes its rows when asked: `X.shape`, and
+    `X[rows]` for a slice or ascending indices, are all that is used of it. The rest holds one entry a row where the
+    caller gave the role: `time` in any unit, `weights` non-negative and fixed; `source`, `groups` and `fold` are codes
+    from 0 on, those of `source` counting through `source_names`.
+    """
 
     X: Float[Array, "n p"]
     y: Float[Array, " n"]
     features: tuple[str, ...]
+    time: Float[Array, " n"] | None = None
+    weights: Float[Array, " n"] | None = None
+    source: Int[Array, " n"] | None = None
+    source_names: tuple[str, ...] = ()
+    groups: Int[Array, " n"] | None = None
+    fold: Int[Array, " n"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
