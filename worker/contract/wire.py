@@ -15,7 +15,7 @@ def _failing_fast(schema: CoreSchema, handler: GetCoreSchemaHandler) -> CoreSche
     while parts:
         part = parts.pop()
         if isinstance(part, dict):
-            if part.get("type") in {"list", "tuple"}:
+            if part.get("type") in ("list", "tuple"):  # a field may have this name, too
                 part["fail_fast"] = True
             parts += part.values()
         elif isinstance(part, list):

@@ -1,0 +1,45 @@
+"""Datasets: bytes of any accepted format -> canonical form -> arrays that workers memory-map."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from worker.contract.dataset import Dataset, Format
+from worker.datasets.draft import CONTENT
+from worker.datasets.ingest import MANIFEST, READERS, assemble
+from worker.datasets.refusal import Limits, Reason, RefusedError
+from worker.datasets.source import Source
+from worker.datasets.storage import DatasetGoneError, LocalStorage
+from worker.datasets.table import Table, open_table
+
+__all__ = [
+    "MANIFEST",
+    "Dataset",
+    "DatasetGoneError",
+    "Limits",
+    "LocalStorage",
+    "Reason",
+    "RefusedError",
+    "Table",
+    "add_file",
+    "open_table",
+]
+
+
+def add_file(storage: LocalStorage, path: Path, kind: Format, limits: Limits | None = None) -> Dataset:
+    """Put a file into a storage, here and now, in this process. Raises RefusedError."""
+    directory = storage.workspace()
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        shutil.copyfile(path, directory / CONTENT)
+        source = Source(directory / CONTENT)
+        draft = READERS[kind](source, directory, limits or Limits())
+        dataset = assemble(directory, draft, kind, source.size(), digest, datetime.now(UTC))
+        storage.publish(directory, dataset)
+        return dataset
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

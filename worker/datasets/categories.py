@@ -1,0 +1,41 @@
+"""Texts as codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.datasets.refusal import too_large
+
+MOST = 1_000_000  # different texts of one column
+
+
+class Categories:
+    """The different texts of one column, numbered as they come; in the end by their sorted order."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._codes: dict[str, int] = {}
+
+    def codes(self, texts: Sequence[str], positions: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+        """Codes of `texts[positions]`, in order of first appearance; a negative position is a missing value."""
+        known = self._codes
+        table = np.array([known.setdefault(text, len(known)) for text in texts] + [np.nan])
+        if len(known) > MOST:
+            raise too_large(
+                f"Column {self.name!r} has more than {MOST} different texts; leave it out, or send it as numbers."
+            )
+        return table[np.where(positions < 0, len(texts), positions)]
+
+    def sorted(self) -> list[str]:
+        """The texts in the order of their final codes."""
+        return sorted(self._codes)
+
+    def ranks(self) -> npt.NDArray[np.float64] | None:
+        """The final code of each code; None when they are the same."""
+        ranks = np.empty(len(self._codes))
+        for rank, text in enumerate(self.sorted()):
+            ranks[self._codes[text]] = rank
+        return None if (ranks == np.arange(len(ranks))).all() else ranks

@@ -1,0 +1,73 @@
+"""What is wrong with an uploaded file: the caller's fault, with its place, or more than the limits allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from worker.contract.faults import Fault
+
+
+class Reason(StrEnum):
+    """Why a file is refused."""
+
+    INVALID = "invalid"
+    TOO_LARGE = "too_large"
+    WRONG_TYPE = "wrong_type"
+
+
+class RefusedError(Exception):
+    """A file that does not become a dataset; `detail` is a sentence with the remedy, `faults` name places."""
+
+    def __init__(self, reason: Reason, detail: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(detail)
+        self.reason, self.detail, self.faults = reason, detail, tuple(faults)
+
+
+def invalid(pointer: str, code: str, detail: str) -> RefusedError:
+    """The refusal of a file with a fault at a place: `/columns/2`, `/rows/17/columns/2`, both counted from 0."""
+    return RefusedError(Reason.INVALID, "The file cannot be read as a table.", [Fault(pointer, code, detail)])
+
+
+def too_large(detail: str) -> RefusedError:
+    """The refusal of a file that exceeds a limit."""
+    return RefusedError(Reason.TOO_LARGE, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Most that one dataset may take: values (rows x columns, or entries of a sparse part), dense columns, bytes.
+
+    `memory` bytes and `seconds` of processor time are for reading it, in a process of its own.
+    """
+
+    values: int = 2**31
+    columns: int = 20_000
+    bytes: int = 16 * 2**30
+    memory: int = 2**30
+    seconds: int = 1800
+
+    def check(self, rows: int, columns: int) -> None:
+        """Raise RefusedError for a table of too many columns or values."""
+        if columns > self.columns:
+            raise too_large(f"A table may have {self.columns} columns, and this one has {columns}; leave some out.")
+        if rows * columns > self.values:
+            raise too_large(
+                f"A table may have {self.values} values, and this one has at least {rows} rows of {columns} columns; "
+                "send fewer."
+            )
+
+
+def named(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of columns. Raises RefusedError for one that is empty, too long, or there twice."""
+    seen: dict[str, int] = {}
+    for j, name in enumerate(names):
+        pointer = f"/columns/{j}"
+        if not name.strip():
+            raise invalid(pointer, "empty_name", f"Column {j + 1} has no name; every column needs one.")
+        if len(name) > 200:
+            raise invalid(pointer, "long_name", f"The name of column {j + 1} has more than 200 characters.")
+        if seen.setdefault(name, j) != j:
+            raise invalid(pointer, "duplicate_name", f"Columns {seen[name] + 1} and {j + 1} have the same name.")
+    return tuple(names)
