@@ -31,7 +31,7 @@ from worker.contract.job import Job, JobPage, JobStatus, StepPage, Validation
 from worker.contract.result import Result
 from worker.contract.spec import JobSpec, describe, encode_data, faults, fingerprint, hyperparameter_names
 from worker.queue.delivery import delivery
-from worker.store import Deletion, JobRecord, Operation, Status, Submission
+from worker.store import Admission, Deletion, JobRecord, Operation, Status, Submission
 
 T = TypeVar("T")
 JOB_ID = re.compile(r"job_[0-9a-f]{24}")
@@ -121,7 +121,11 @@ async def create_job(
     )
     settings = request.app.state.settings
     admission = store.submit(submission, delivery(submission.id), max_queued=settings.max_queued)
-    if not await _run(request, admission):
+    admitted = await _run(request, admission)
+    if admitted is Admission.UNKNOWN_DATASET:
+        fault = Fault("/data/dataset_id", "unknown_dataset", "There is no dataset with this id; upload it first.")
+        raise InvalidRequest("The job spec does not fit its data.", errors=[fault])
+    if not admitted:
         detail = f"{settings.max_queued} jobs wait already; nothing was accepted, try again later."
         raise QueueFull(detail, headers={"Retry-After": "30"})
     record = await request.app.state.doorbell.wait(

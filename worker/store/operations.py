@@ -43,8 +43,9 @@ def submit(
 ) -> Operation[Admission]:
     """Create a job and put it into the queue, in one step.
 
-    `EXISTS` leaves the job that has this id as it is; `FULL` means that `max_queued` ids wait already. A resend of the
-    same operation answers `CREATED` again and creates nothing.
+    `EXISTS` leaves the job that has this id as it is; `FULL` means that `max_queued` ids wait already;
+    `UNKNOWN_DATASET` that the dataset it uses is not there. From here to its end the job keeps that dataset from being
+    removed. A resend of the same operation answers `CREATED` again and creates nothing.
     """
     fields: tuple[Argument, ...] = (
         *("spec", submission.spec),
@@ -59,7 +60,10 @@ def submit(
     most = "" if max_queued is None else max_queued
     nonce = uuid.uuid4().hex
     (reply,) = yield _script(
-        scripts.SUBMIT, submission.id, nonce, most, CHECK, submission.data, len(fields), *fields, *_words(delivery)
+        scripts.SUBMIT,
+        *(submission.id, nonce, most, CHECK, submission.data, submission.dataset, len(fields)),
+        *fields,
+        *_words(delivery),
     )
     return Admission(reply.decode())
 

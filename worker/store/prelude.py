@@ -11,6 +11,8 @@ PRELUDE: Final = (
 local JOB, JOBS, ACTIVE, CHANGED = '{keys.JOB}', '{keys.JOBS}', '{keys.ACTIVE}', '{keys.CHANGED}'
 local QUEUE, INTERMEDIATE, RQ_JOB = '{keys.QUEUE_LIST}', '{keys.INTERMEDIATE_LIST}', '{keys.RQ_JOB}'
 local RQ_WORKERS = '{keys.RQ_WORKERS}'
+local DATASET, DATASETS, DATASETS_USED = '{keys.DATASET}', '{keys.DATASETS}', '{keys.DATASETS_USED}'
+local DATASETS_BYTES, DATASETS_DOOMED = '{keys.DATASETS_BYTES}', '{keys.DATASETS_DOOMED}'
 local ILLEGAL = '{ILLEGAL_MOVE}'
 """
     """
@@ -39,8 +41,16 @@ local function move(id, to)
   call('HSET', JOB .. id, 'status', to)
 end
 
+local function let_go(id)
+  local dataset = call('HGET', JOB .. id, 'dataset')
+  if not dataset then return end
+  call('SREM', DATASET .. dataset .. ':jobs', id)
+  call('ZADD', DATASETS_USED, 'XX', text(now), dataset)
+end
+
 local function close(id, status, retention)
   move(id, status)
+  let_go(id)
   call('HSET', JOB .. id, 'finished_at', text(now))
   call('HDEL', JOB .. id, 'owner')
   call('DEL', JOB .. id .. ':data', JOB .. id .. ':checkpoint', RQ_JOB .. id)

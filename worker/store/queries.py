@@ -48,7 +48,7 @@ def jobs(
     wanted = labels or {}
     filtered = status is not None or bool(wanted)
     count = max(limit, SCAN) if filtered else limit
-    window = yield from _window(count, cursor)
+    window = yield from page(keys.JOBS, count, cursor)
     if not window:
         return [], None
     names = [name for name, _ in window]
@@ -65,7 +65,7 @@ def jobs(
         replies = yield tuple(_read(names[n]) for n in chosen)
         pairs = zip(chosen, replies, strict=True)
         records = [_record(names[n], reply) for n, reply in pairs if reply[0] is not None]
-    return records, _encode(*window[last]) if more else None
+    return records, encode_cursor(*window[last]) if more else None
 
 
 def result(job_id: str) -> Operation[bytes | None]:
@@ -104,8 +104,8 @@ def health() -> Operation[Health]:
     return Health(*(int(number) for number in reply))
 
 
-def _window(count: int, cursor: str | None) -> Operation[list[tuple[str, int]]]:
-    """Read up to `count` ids with creation times (microseconds) that come after the cursor."""
+def page(key: str, count: int, cursor: str | None) -> Operation[list[tuple[str, int]]]:
+    """Read up to `count` members with their creation times (microseconds), newest first, that come after the cursor."""
     if cursor is None:
         newest, after = "+inf", None
     else:
@@ -114,7 +114,7 @@ def _window(count: int, cursor: str | None) -> Operation[list[tuple[str, int]]]:
     # Ties of a microsecond are ordered by id, descending: read a few more and drop those at or before the cursor.
     spare = 0 if after is None else 8
     while True:
-        words = (keys.JOBS, newest, "-inf", "WITHSCORES", "LIMIT", 0, count + spare)
+        words = (key, newest, "-inf", "WITHSCORES", "LIMIT", 0, count + spare)
         (reply,) = yield (("EVAL", "return redis.call('ZREVRANGEBYSCORE', unpack(ARGV))", 0, *words),)
         members = [(name.decode(), int(score)) for name, score in zip(reply[::2], reply[1::2], strict=True)]
         rest = [m for m in members if after is None or (m[1], m[0]) < (int(newest), after)]
@@ -133,7 +133,8 @@ def _matches(head: Sequence[bytes], status: Status | None, labels: Mapping[str, 
     return bool(labels.items() <= json.loads(head[1]).items())
 
 
-def _encode(name: str, created: int) -> str:
+def encode_cursor(name: str, created: int) -> str:
+    """Make the cursor of the page after this member."""
     return base64.urlsafe_b64encode(f"{created}:{name}".encode()).decode().rstrip("=")
 
 

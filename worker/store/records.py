@@ -17,7 +17,8 @@ Raise it whenever a worker of the version before could not run what is stored no
 class Submission:
     """A new job. `seconds` is its limit of running time over all attempts; `spec` is JSON, `data` npy bytes.
 
-    `contract` is the version of these; workers that know only older ones leave the job alone.
+    `contract` is the version of these; workers that know only older ones leave the job alone. `dataset` is the id of
+    the dataset that the job uses, if any.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Submission:
     request_id: str = ""
     traceparent: str = ""
     contract: int = CONTRACT
+    dataset: str = ""
 
 
 class Admission(StrEnum):
@@ -37,6 +39,7 @@ class Admission(StrEnum):
     CREATED = "created"
     EXISTS = "exists"
     FULL = "full"
+    UNKNOWN_DATASET = "unknown_dataset"
 
     def __bool__(self) -> bool:
         return self is Admission.CREATED
@@ -135,6 +138,32 @@ class Deletion(StrEnum):
 
     DELETED = "deleted"
     LIVE = "live"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetEntry:
+    """A dataset in the store: its summary (JSON). Times are epoch seconds; `jobs` counts the live ones that use it."""
+
+    id: str
+    summary: bytes
+    used_at: float
+    jobs: int
+
+
+class Shelving(StrEnum):
+    """The answer to the addition of a dataset. `FULL`: it does not fit into the quota."""
+
+    CREATED = "created"
+    EXISTS = "exists"
+    FULL = "full"
+
+
+class Removal(StrEnum):
+    """The answer to the removal of a dataset. `USED`: live jobs need it."""
+
+    REMOVED = "removed"
+    USED = "used"
     UNKNOWN = "unknown"
 
 

@@ -9,7 +9,8 @@ from typing import Final
 
 from worker.store.prelude import PRELUDE
 
-# id, nonce, most queued ('' = no limit), check period, data, number of fields and values, these, delivery
+# id, nonce, most queued ('' = no limit), check period, data, dataset ('' = none), number of fields and values, these,
+# delivery
 SUBMIT: Final = (
     PRELUDE
     + """
@@ -17,8 +18,14 @@ local id, nonce, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local known = call('HGET', JOB .. id, 'nonce')
 if known then return known == nonce and 'created' or 'exists' end
 if most and call('LLEN', QUEUE) >= most then return 'full' end
-local last = 6 + tonumber(ARGV[6])
-call('HSET', JOB .. id, 'status', 'queued', 'nonce', nonce, 'created_at', text(now), unpack(ARGV, 7, last))
+local last, dataset = 7 + tonumber(ARGV[7]), ARGV[6]
+if dataset ~= '' then
+  if not call('ZSCORE', DATASETS, dataset) then return 'unknown_dataset' end
+  call('SADD', DATASET .. dataset .. ':jobs', id)
+  call('ZADD', DATASETS_USED, text(now), dataset)
+  call('HSET', JOB .. id, 'dataset', dataset)
+end
+call('HSET', JOB .. id, 'status', 'queued', 'nonce', nonce, 'created_at', text(now), unpack(ARGV, 8, last))
 call('SET', JOB .. id .. ':data', ARGV[5])
 call('ZADD', JOBS, string.format('%.0f', now * 1e6), id)
 execute(last + 1)

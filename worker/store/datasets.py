@@ -1,0 +1,175 @@
+"""The index of datasets: which there are, how much they take, which live jobs need them, what may be removed.
+
+The files lie in a storage. A dataset is there from its addition, which comes after its files, to its removal, which
+comes before theirs; in between the removed ones are listed as doomed, so that nobody forgets their files.
+"""
+
+import uuid
+from typing import Final
+
+from worker.store import keys
+from worker.store.driver import Command, Operation
+from worker.store.prelude import PRELUDE
+from worker.store.queries import encode_cursor, page
+from worker.store.records import DatasetEntry, Removal, Shelving
+
+_DATASETS: Final = (
+    PRELUDE
+    + """
+-- Whether a live job needs the dataset. (A worker of a version before datasets may have ended one without a word.)
+local function needed(id)
+  for _, job in ipairs(call('SMEMBERS', DATASET .. id .. ':jobs')) do
+    local status = call('HGET', JOB .. job, 'status')
+    if status and not TERMINAL[status] then return true end
+    call('SREM', DATASET .. id .. ':jobs', job)
+  end
+  return false
+end
+
+local function remove(id)
+  call('DECRBY', DATASETS_BYTES, call('HGET', DATASET .. id, 'bytes'))
+  call('DEL', DATASET .. id, DATASET .. id .. ':jobs')
+  call('ZREM', DATASETS, id)
+  call('ZREM', DATASETS_USED, id)
+  call('SADD', DATASETS_DOOMED, id)
+end
+
+-- Remove what nobody needs, the one longest unused first, until no more than `most` bytes are left.
+local function make_room(most)
+  for _, id in ipairs(call('ZRANGE', DATASETS_USED, 0, -1)) do
+    if tonumber(call('GET', DATASETS_BYTES) or 0) <= most then return end
+    if not needed(id) then remove(id) end
+  end
+end
+"""
+)
+
+# id, bytes, summary, quota ('' = none), 1 if others may be removed to make room, nonce
+_ADD: Final = (
+    _DATASETS
+    + """
+local id, bytes, quota = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
+if call('ZSCORE', DATASETS, id) then
+  call('ZADD', DATASETS_USED, text(now), id)
+  return call('HGET', DATASET .. id, 'nonce') == ARGV[6] and 'created' or 'exists'
+end
+if quota then
+  if ARGV[5] == '1' and bytes <= quota then make_room(quota - bytes) end
+  if tonumber(call('GET', DATASETS_BYTES) or 0) + bytes > quota then return 'full' end
+end
+call('HSET', DATASET .. id, 'bytes', ARGV[2], 'summary', ARGV[3], 'nonce', ARGV[6])
+call('INCRBY', DATASETS_BYTES, ARGV[2])
+call('ZADD', DATASETS, string.format('%.0f', now * 1e6), id)
+call('ZADD', DATASETS_USED, text(now), id)
+call('SREM', DATASETS_DOOMED, id)
+return 'created'
+"""
+)
+
+# id
+_REMOVE: Final = (
+    _DATASETS
+    + """
+if not call('ZSCORE', DATASETS, ARGV[1]) then return 'unknown' end
+if needed(ARGV[1]) then return 'used' end
+remove(ARGV[1])
+return 'removed'
+"""
+)
+
+# retention in seconds ('' = for ever), quota ('' = none)
+_SWEEP: Final = (
+    _DATASETS
+    + """
+if ARGV[1] ~= '' then
+  for _, id in ipairs(call('ZRANGEBYSCORE', DATASETS_USED, '-inf', text(now - tonumber(ARGV[1])))) do
+    if not needed(id) then remove(id) end
+  end
+end
+if ARGV[2] ~= '' then make_room(tonumber(ARGV[2])) end
+return call('SMEMBERS', DATASETS_DOOMED)
+"""
+)
+
+
+def add_dataset(
+    dataset_id: str, stored: int, summary: bytes, *, quota: int | None = None, evict: bool = False
+) -> Operation[Shelving]:
+    """Make a dataset known whose files are in the storage; one that is known counts as used now.
+
+    `stored`: bytes of its files; `quota`: bytes that all may take; `evict`: remove others, which no live job needs and
+    which were not used for the longest time, to make room.
+    """
+    limit = "" if quota is None else quota
+    (reply,) = yield _script(_ADD, dataset_id, stored, summary, limit, int(evict), uuid.uuid4().hex)
+    return Shelving(reply.decode())
+
+
+def remove_dataset(dataset_id: str) -> Operation[Removal]:
+    """Take a dataset away, unless a live job needs it. Remove its files after that, then `forget_doomed`."""
+    (reply,) = yield _script(_REMOVE, dataset_id)
+    return Removal(reply.decode())
+
+
+def sweep_datasets(retention: float | None = None, quota: int | None = None) -> Operation[list[str]]:
+    """Take away what was not used for `retention` seconds, or is over the quota, and no live job needs.
+
+    Returns all those whose files are to be removed, these and what others left.
+    """
+    (reply,) = yield _script(_SWEEP, "" if retention is None else retention, "" if quota is None else quota)
+    return [name.decode() for name in reply]
+
+
+def doomed(dataset_id: str) -> Operation[bool]:
+    """Ask whether the files of a dataset are to be removed: it may have been added again."""
+    (reply,) = yield (("SISMEMBER", keys.DATASETS_DOOMED, dataset_id),)
+    return bool(reply)
+
+
+def forget_doomed(dataset_id: str) -> Operation[None]:
+    """Note that the files of a removed dataset are gone."""
+    yield (("SREM", keys.DATASETS_DOOMED, dataset_id),)
+
+
+def dataset(dataset_id: str) -> Operation[DatasetEntry | None]:
+    """Read a dataset; `None` when there is none."""
+    (entry,) = yield from _entries([dataset_id])
+    return entry
+
+
+def datasets(*, limit: int = 50, cursor: str | None = None) -> Operation[tuple[list[DatasetEntry], str | None]]:
+    """List datasets, newest first, with the cursor of the next page. Raises: `ValueError` for a broken cursor."""
+    window = yield from page(keys.DATASETS, limit + 1, cursor)
+    shown = window[:limit]
+    if not shown:
+        return [], None
+    entries = yield from _entries([name for name, _ in shown])
+    return [entry for entry in entries if entry], encode_cursor(*shown[-1]) if len(window) > limit else None
+
+
+def stored_bytes() -> Operation[int]:
+    """Read how many bytes all datasets take."""
+    (reply,) = yield (("GET", keys.DATASETS_BYTES),)
+    return int(reply or 0)
+
+
+def _entries(ids: list[str]) -> Operation[list[DatasetEntry | None]]:
+    commands = [
+        command
+        for name in ids
+        for command in (
+            ("HGET", keys.DATASET + name, "summary"),
+            ("ZSCORE", keys.DATASETS_USED, name),
+            ("SCARD", f"{keys.DATASET}{name}:jobs"),
+        )
+    ]
+    replies = yield tuple(commands)
+    triples = zip(ids, replies[::3], replies[1::3], replies[2::3], strict=True)
+    return [
+        None if summary is None or used is None else DatasetEntry(name, summary, float(used), int(jobs))
+        for name, summary, used, jobs in triples
+    ]
+
+
+def _script(script: str, *arguments: bytes | str | float) -> tuple[Command]:
+    return (("EVAL", script, 0, *arguments),)
