@@ -168,7 +168,7 @@ def _plan_faults(spec: JobSpec) -> Iterator[Fault]:
 def encode_data(problem: Problem) -> bytes:
     """The table as npy bytes: one float64 matrix `[X, y]`."""
     buffer = io.BytesIO()
-    np.save(buffer, np.column_stack([problem.X, problem.y]), allow_pickle=False)
+    np.save(buffer, np.column_stack([np.asarray(problem.X), problem.y]), allow_pickle=False)
     return buffer.getvalue()
 
 

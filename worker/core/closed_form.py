@@ -14,6 +14,7 @@ from worker.core.losses import SquaredErrorOfRows
 from worker.core.objective import Objective
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
 from worker.core.systems import Fit
+from worker.core.tables import SparseRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class ClosedFormObjective(Objective):
     def _at(self, fit: Fit) -> tuple[Derivatives, Leverage]:
         loss = self.systems[0].loss
         assert isinstance(loss, SquaredErrorOfRows)
+        assert not isinstance(loss.X, SparseRows)  # the leverages need dense rows in any case
         X, n = loss.X, loss.n
         W = X @ fit.inverse()
         h = (np.einsum("ij,ij->i", W, X) + self.intercept) / n

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 
+from worker.core.imputation import filled_by
 from worker.core.objective import Objective
+from worker.core.observations import observations
 from worker.core.records import Array, Problem, Start
+from worker.core.statistics import CHUNK_VALUES
+from worker.core.tables import rows_at_a_time, take
 from worker.core.tune import Prepared
 
 DIFFERENCE_STEP = 1e-2  # on the scale of rho; 4th-order differences then err by about 1e-9 of J, from both sides
@@ -38,20 +43,24 @@ class Model:
     intercept: float
     coefficients: Float[Array, " p"]
 
-    def predict(self, X: Float[Array, "n p"]) -> Float[Array, " n"]:
+    def predict(self, X: Float[Array, "n p"] | csr_array) -> Float[Array, " n"]:
         """The linear predictor of each row."""
         return self.intercept + X @ self.coefficients
 
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """The refit at the best hyperparameters, with scores. `standard_error` is None for a single validation row."""
+    """The refit at the best hyperparameters, with scores. `standard_error` is None for a single validation row.
+
+    `fills` holds what the refit put for missing values, in the order of the problem's imputed columns.
+    """
 
     model: Model | None
     certificates: Certificates
     standard_error: float | None
     test_value: float | None
     messages: tuple[str, ...]
+    fills: Float[Array, " q"]
 
 
 def conclude(prepared: Prepared, best: Start) -> Conclusion:
@@ -59,17 +68,24 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     rho = best.best.rho
     certificates = certify(prepared.objective, best, prepared.plan.seed)
     standard_error = _standard_error(prepared, rho)
-    model = _refit(prepared, rho)
-    messages = observations(prepared.problem, prepared.rows)
+    problem, fills = filled_by(prepared.problem, prepared.rows)
+    model = _refit(prepared, problem, rho)
+    messages = observations(problem, prepared.rows)
     if model is None:
         messages += ("The refit on all rows is singular to working precision, so there is no model.",)
     if certificates.adjoint_residual > POOR_ADJOINT:
         messages += ("The training criterion is close to singular at the result: its gradient has few correct digits.",)
     test_value = None
     if model is not None and len(prepared.test_rows):
-        residual = prepared.problem.y[prepared.test_rows] - model.predict(prepared.problem.X[prepared.test_rows])
-        test_value = float(np.mean(residual**2))
-    return Conclusion(model, certificates, standard_error, test_value, messages)
+        test_value = _squared_error(model, problem, prepared.test_rows)
+    return Conclusion(model, certificates, standard_error, test_value, messages, fills)
+
+
+def _squared_error(model: Model, problem: Problem, rows: Int[Array, " t"]) -> float:
+    """The mean of `(y - eta)^2` over the rows."""
+    size = rows_at_a_time(problem.X, CHUNK_VALUES)
+    eta = [model.predict(take(problem.X, rows[begin : begin + size])) for begin in range(0, len(rows), size)]
+    return float(np.mean((problem.y[rows] - np.concatenate(eta)) ** 2))
 
 
 def certify(objective: Objective, best: Start, seed: int) -> Certificates:
@@ -94,8 +110,8 @@ def _relative(residual: Float[Array, " p"], scale: Float[Array, " p"]) -> float:
     return float(np.linalg.norm(residual) / (np.linalg.norm(scale) or 1.0))
 
 
-def _refit(prepared: Prepared, rho: Float[Array, " k"]) -> Model | None:
-    system = prepared.plan.training.refit(prepared.problem, prepared.rows)
+def _refit(prepared: Prepared, problem: Problem, rho: Float[Array, " k"]) -> Model | None:
+    system = prepared.plan.training.refit(problem, prepared.rows)
     fit = system.fit(prepared.objective.hyperparameters.natural(rho))
     return None if fit is None else Model(*system.coefficients(fit.theta))
 
@@ -106,20 +122,3 @@ def _standard_error(prepared: Prepared, rho: Float[Array, " k"]) -> float | None
     if losses is None or len(losses) < 2:
         return None
     return float(np.std(losses, ddof=1) / np.sqrt(len(losses)))
-
-
-def observations(problem: Problem, rows: Int[Array, " m"]) -> tuple[str, ...]:
-    """What the caller should know about the columns: constant ones and exact duplicates."""
-    X = problem.X[rows]
-    constant = np.flatnonzero(np.ptp(X, axis=0) == 0)
-    messages = [
-        f"Feature {problem.features[j]!r} is constant on the rows used; its penalty has no effect." for j in constant
-    ]
-    first: dict[bytes, int] = {}
-    for j in np.setdiff1d(np.arange(X.shape[1]), constant):
-        twin = first.setdefault(X[:, j].tobytes(), int(j))
-        if twin != j:
-            messages.append(
-                f"Feature {problem.features[j]!r} equals {problem.features[twin]!r}; they share a coefficient."
-            )
-    return tuple(messages)

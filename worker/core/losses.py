@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.records import Array
+from worker.core.tables import Rows
 
 
 @runtime_checkable
@@ -61,7 +62,7 @@ class SquaredErrorOfMoments:
 class SquaredErrorOfRows:
     """Sum of `(y - eta)^2` from the rows themselves: cheaper than moments where there are fewer rows than columns."""
 
-    X: Float[Array, "n p"]
+    X: Rows
     y: Float[Array, " n"]
 
     @property

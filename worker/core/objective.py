@@ -10,8 +10,11 @@ from jaxtyping import Float, Int
 from worker.core import cholesky
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.imputation import split_problems
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
+from worker.core.statistics import CHUNK_VALUES
 from worker.core.systems import Fit, System
+from worker.core.tables import rows_at_a_time, take
 
 
 @dataclass(slots=True)
@@ -95,11 +98,17 @@ class Objective:
         fits = self.fits(rho)
         if fits is None:
             return None
-        losses = []
-        for system, fit, (_, validation) in zip(self.systems, fits, partition.splits, strict=True):
-            rows = partition.rows(validation)
-            constant, slopes = system.coefficients(fit.theta)
-            losses.append((problem.y[rows] - constant - problem.X[rows] @ slopes) ** 2)
+        models = [system.coefficients(fit.theta) for system, fit in zip(self.systems, fits, strict=True)]
+        tables = [split.X for split in split_problems(problem, partition)]
+        validation = [partition.rows(blocks) for _, blocks in partition.splits]
+        losses = [np.empty(len(rows)) for rows in validation]
+        size = rows_at_a_time(problem.X, CHUNK_VALUES)
+        for begin in range(0, len(problem.y), size):  # all splits together, so that the table is read once
+            for rows, X, (constant, slopes), of_split in zip(validation, tables, models, losses, strict=True):
+                low, high = np.searchsorted(rows, (begin, begin + size))
+                if low < high:
+                    some = rows[low:high]
+                    of_split[low:high] = (problem.y[some] - constant - take(X, some) @ slopes) ** 2
         return np.concatenate(losses)
 
     def _failed(self, rho: Float[Array, " k"], failure: Outcome) -> Evaluation:

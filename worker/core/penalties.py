@@ -61,9 +61,12 @@ class PerFeature(_Box):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerGroup(_Box):
-    """One penalty for each named group of features; every feature belongs to exactly one group."""
+    """One penalty for each named group of features; every feature belongs to exactly one group.
 
-    groups: Annotated[dict[str, tuple[str, ...]], MinLen(1)]
+    Without `groups` each column of the data is one: the features made of a categorical column share its penalty.
+    """
+
+    groups: Annotated[dict[str, tuple[str, ...]], MinLen(1)] | None = None
     kind: Literal["per_group"] = "per_group"
 
     def columns(self, features: tuple[str, ...]) -> tuple[Hyperparameters, Int[Array, " p"]]:
@@ -71,9 +74,10 @@ class PerGroup(_Box):
 
         Raises ValueError when a group names an unknown feature, or a feature is in no group or in two.
         """
+        groups = {name: (name,) for name in features} if self.groups is None else self.groups
         position = {name: i for i, name in enumerate(features)}
         group_of: dict[str, str] = {}
-        for group, members in self.groups.items():
+        for group, members in groups.items():
             if not members:
                 raise ValueError(f"group {group!r} has no features")
             for name in members:
@@ -85,8 +89,8 @@ class PerGroup(_Box):
         if missing := [name for name in features if name not in group_of]:
             shown = ", ".join(repr(name) for name in missing[:5]) + (", ..." if len(missing) > 5 else "")
             raise ValueError(f"every feature needs a group; in none: {shown}")
-        order = {group: j for j, group in enumerate(self.groups)}
-        names = tuple(f"penalty[{group}]" for group in self.groups)
+        order = {group: j for j, group in enumerate(groups)}
+        names = tuple(f"penalty[{group}]" for group in groups)
         return self._hyperparameters(names), np.array([order[group_of[name]] for name in features])
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+
+from worker.core.tables import Table
 
 Array = np.ndarray
 
@@ -42,18 +46,31 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Imputation:
+    """How missing values (NaN) are filled in each of the `columns` of a table that have any; none is filled twice.
+
+    A mean or median is that of the values present in a split's training rows, zero where there are none.
+    """
+
+    columns: Int[Array, " q"]
+    rules: tuple[Literal["mean", "median", "constant"], ...]
+    constants: Float[Array, " q"]
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """The table: `X` has one column for each name in `features`, in their order and original units.
 
-    `X` is an array, a memory map, a `scipy.sparse.csr_array`, or a table that makes its rows when asked: `X.shape`, and
-    `X[rows]` for a slice or ascending indices, are all that is used of it. The rest holds one entry a row where the
-    caller gave the role: `time` in any unit, `weights` non-negative and fixed; `source`, `groups` and `fold` are codes
-    from 0 on, those of `source` counting through `source_names`.
+    `X` is an array, a memory map, a sparse array, or a table that makes its rows when asked; without an `imputation`
+    it has no missing values. The rest holds one entry a row where the caller gave the role: `time` in any unit,
+    `weights` non-negative and fixed; `source`, `groups` and `fold` are codes from 0 on, those of `source` counting
+    through `source_names`.
     """
 
-    X: Float[Array, "n p"]
+    X: Table | csr_array
     y: Float[Array, " n"]
     features: tuple[str, ...]
+    imputation: Imputation | None = None
     time: Float[Array, " n"] | None = None
     weights: Float[Array, " n"] | None = None
     source: Int[Array, " n"] | None = None

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import operator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.linalg import blas
+from scipy.sparse import csr_array
 
 from worker.core import cholesky
 from worker.core.records import Array, Partition, Problem
+from worker.core.tables import rows_at_a_time, take
 
 CHUNK_VALUES = (
     1_000_000  # float64 values gathered at a time: 8 MB, inside the reach of the cache and of syrk's blocking
@@ -69,24 +72,61 @@ def block_moments(problem: Problem, partition: Partition) -> list[Moments]:
     """Moments of each block of the partition, in one pass over the rows in their order."""
     X, y = problem.X, problem.y
     n, p = X.shape
-    rows = max(1, CHUNK_VALUES // (p + 2))
-    head = np.flatnonzero(partition.block_of_row >= 0)[:rows]
-    shift = np.append(X[head].mean(axis=0), y[head].mean())
+    rows = rows_at_a_time(X, CHUNK_VALUES)
+    shift = _shift(problem, _first_used(partition, rows))
     totals = [np.zeros((p + 2, p + 2), order="F") for _ in range(partition.blocks)]
     counts = [0] * partition.blocks
     for begin in range(0, n, rows):
         chunk_blocks = partition.block_of_row[begin : begin + rows]
-        for block in np.unique(chunk_blocks[chunk_blocks >= 0]):
-            chosen = begin + np.flatnonzero(chunk_blocks == block)
-            Z = np.empty((len(chosen), p + 2))
-            Z[:, 0] = 1.0
-            np.subtract(X[chosen], shift[:p], out=Z[:, 1:-1])
-            np.subtract(y[chosen], shift[p], out=Z[:, -1])
-            totals[block] = blas.dsyrk(1.0, Z.T, beta=1.0, c=totals[block], lower=1, overwrite_c=1)
+        used = np.unique(chunk_blocks[chunk_blocks >= 0])
+        chunk: Any = X[begin : begin + rows] if len(used) else None  # rows that no split uses are not read
+        for block in used:
+            chosen = np.flatnonzero(chunk_blocks == block)
+            part = chunk if len(chosen) == len(chunk_blocks) else chunk[chosen]
+            add = _add_sparse if isinstance(part, csr_array) else _add_dense
+            totals[block] = add(totals[block], part, y[begin + chosen], shift)
             counts[block] += len(chosen)
     for M in totals:
         _mirror(M)
     return [Moments(count, M, shift) for count, M in zip(counts, totals, strict=True)]
+
+
+def _first_used(partition: Partition, rows: int) -> Int[Array, " m"]:
+    """The first rows that a split uses."""
+    blocks = partition.block_of_row
+    first = int(np.argmax(blocks >= 0))
+    head = first + np.flatnonzero(blocks[first : first + rows] >= 0)
+    return head if len(head) == rows else np.flatnonzero(blocks >= 0)[:rows]
+
+
+def _shift(problem: Problem, head: Int[Array, " m"]) -> Float[Array, " p1"]:
+    """Means of the first rows; a sparse X is not shifted, so that it stays sparse."""
+    X = problem.X
+    mean = np.zeros(X.shape[1]) if isinstance(X, csr_array) else np.ascontiguousarray(take(X, head)).mean(axis=0)
+    return np.append(mean, problem.y[head].mean())
+
+
+def _add_dense(
+    M: Float[Array, "q q"], X: Float[Array, "m p"], y: Float[Array, " m"], shift: Float[Array, " p1"]
+) -> Float[Array, "q q"]:
+    """Add `Z^T Z` to the lower triangle."""
+    Z = np.empty((len(y), len(shift) + 1))
+    Z[:, 0] = 1.0
+    np.subtract(X, shift[:-1], out=Z[:, 1:-1])
+    np.subtract(y, shift[-1], out=Z[:, -1])
+    return blas.dsyrk(1.0, Z.T, beta=1.0, c=M, lower=1, overwrite_c=1)
+
+
+def _add_sparse(
+    M: Float[Array, "q q"], X: csr_array, y: Float[Array, " m"], shift: Float[Array, " p1"]
+) -> Float[Array, "q q"]:
+    """Add `Z^T Z` to the lower triangle; only y is shifted."""
+    moved = y - shift[-1]
+    M[1:-1, 1:-1] += (X.T @ X).toarray()
+    M[1:-1, 0] += X.sum(axis=0)
+    M[-1, 1:-1] += moved @ X
+    M[[0, -1, -1], [0, 0, -1]] += len(y), moved.sum(), moved @ moved
+    return M
 
 
 def _mirror(M: Float[Array, "q q"]) -> None:

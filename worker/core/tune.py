@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from worker.core.hypergradient import Auto as AutoHypergradient
 from worker.core.hypergradient import ExactHypergradient, Hypergradient
@@ -47,12 +47,18 @@ class Prepared:
     objective: Objective
 
 
-def split_rows(n: int, plan: Plan) -> tuple[Int[Array, " m"], Int[Array, " t"]]:
-    """Rows to tune on and rows of the untouched test part, both ascending. Raises ValueError if none would be left."""
+def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tuple[Int[Array, " m"], Int[Array, " t"]]:
+    """Rows to tune on and rows of the untouched test part, both ascending. Raises ValueError if none would be left.
+
+    The test part of an ordered selection criterion is the end of `time`, of the table without it.
+    """
     count = round(plan.test_fraction * n)
     if plan.test_fraction > 0 and count == 0:
         raise ValueError(f"a test_fraction of {plan.test_fraction:g} of {n} rows holds out no row")
-    if plan.selection.ordered:  # the future of the series
+    if plan.selection.ordered and time is not None:
+        order = np.argsort(time, kind="stable")
+        return np.sort(order[: n - count]), np.sort(order[n - count :])
+    if count == 0 or plan.selection.ordered:  # the future of the series
         return np.arange(n - count), np.arange(n - count, n)
     order = np.random.default_rng([plan.seed, 2]).permutation(n)
     return np.sort(order[count:]), np.sort(order[:count])
@@ -73,8 +79,8 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     Raises ValueError when the plan does not fit the data; the message names the place.
     """
     n = len(problem.y)
-    rows, test_rows = split_rows(n, plan)
-    partition = plan.selection.partition(rows, n)
+    rows, test_rows = split_rows(n, plan, problem.time)
+    partition = plan.selection.partition(rows, n, problem)
     hypergradient, outer = resolve(plan, len(plan.training.hyperparameters(problem.features).names))
     objective = plan.selection.objective(problem, partition, plan.training, hypergradient)
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective)

@@ -25,8 +25,9 @@ class _ClosedForm(ABC):
     ordered: ClassVar[bool] = False
     closed_form: ClassVar[bool] = True
 
-    def partition(self, rows: Int[Array, " m"], n: int) -> Partition:
+    def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:
         """One block: every usable row trains and is scored. Raises ValueError when there are fewer than two."""
+        del roles
         if len(rows) < 2:
             raise ValueError("at least two rows are needed")
         block_of_row = np.full(n, -1)

@@ -50,12 +50,13 @@ class KFold(_Resampled):
     loss: Literal["squared_error"] = "squared_error"
     kind: Literal["k_fold"] = "k_fold"
 
-    def partition(self, rows: Array, n: int) -> Partition:
+    def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
         """Folds of the usable `rows` of a table of `n` rows. Raises ValueError when there are more folds than rows."""
+        del roles
         if self.folds > len(rows):
             raise ValueError(f"{self.folds} folds need at least {self.folds} rows, and there are {len(rows)}")
         order = np.random.default_rng(self.seed).permutation(rows) if self.shuffle else rows
-        block_of_row = np.full(n, -1)
+        block_of_row = _unused(n)
         for fold, members in enumerate(np.array_split(order, self.folds)):
             block_of_row[members] = fold
         return Partition(block_of_row, _each_against_the_rest(self.folds))
@@ -71,9 +72,10 @@ class Holdout(_Resampled):
     loss: Literal["squared_error"] = "squared_error"
     kind: Literal["holdout"] = "holdout"
 
-    def partition(self, rows: Array, n: int) -> Partition:
+    def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
         """Training rows are block 0, validation rows block 1. Raises ValueError when either would be empty."""
-        block_of_row = np.full(n, -1)
+        del roles
+        block_of_row = _unused(n)
         block_of_row[rows] = 0
         block_of_row[self._validation(rows, n)] = 1
         if not (block_of_row == 0).any():
@@ -102,22 +104,23 @@ class Holdout(_Resampled):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenFolds(_Resampled):
-    """Cross-validation with folds that the caller assigns: `fold_of_row[i]` is the fold of row i, counted from 0."""
+    """Cross-validation with folds that the caller assigns: `fold_of_row[i]` is the fold of row i, counted from 0.
 
-    fold_of_row: Annotated[tuple[Fold, ...], MinLen(2)]
+    Without `fold_of_row` the folds are those of the `fold` column of the data.
+    """
+
+    fold_of_row: Annotated[tuple[Fold, ...], MinLen(2)] | None = None
     loss: Literal["squared_error"] = "squared_error"
     kind: Literal["given_folds"] = "given_folds"
 
-    def partition(self, rows: Array, n: int) -> Partition:
+    def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
         """The caller's folds, less rows that are not usable. Raises ValueError on a wrong length or an empty fold."""
-        if len(self.fold_of_row) != n:
-            raise ValueError(f"fold_of_row has {len(self.fold_of_row)} entries, and the data has {n} rows")
-        given = np.array(self.fold_of_row)
-        block_of_row = np.full(n, -1)
+        given = _by_row(self.fold_of_row, roles.fold if roles else None, n, ("fold_of_row", "fold"))
+        block_of_row = _unused(n)
         block_of_row[rows] = given[rows]
-        folds = int(given.max()) + 1
+        folds = int(given[rows].max()) + 1
         if folds < 2:
-            raise ValueError("fold_of_row puts every row into one fold; at least two folds are needed")
+            raise ValueError("every row is in one fold; at least two folds are needed")
         if len(empty := np.setdiff1d(np.arange(folds), block_of_row)):
             raise ValueError(f"fold {empty[0]} has no rows; number the folds 0, 1, 2, ... without gaps")
         return Partition(block_of_row, _each_against_the_rest(folds))
@@ -127,20 +130,20 @@ class GivenFolds(_Resampled):
 class GroupKFold(_Resampled):
     """K-fold cross-validation that keeps groups together: rows with the same `group_of_row` share a fold.
 
-    Groups are dealt to the folds largest first, each to the fold with the fewest rows so far.
+    Groups are dealt to the folds largest first, each to the fold with the fewest rows so far. Without `group_of_row`
+    the groups are those of the `groups` column of the data.
     """
 
-    group_of_row: Annotated[tuple[Group, ...], MinLen(2)]
+    group_of_row: Annotated[tuple[Group, ...], MinLen(2)] | None = None
     folds: Annotated[int, Ge(2)] = 5
     seed: Seed = 0
     loss: Literal["squared_error"] = "squared_error"
     kind: Literal["group_k_fold"] = "group_k_fold"
 
-    def partition(self, rows: Array, n: int) -> Partition:
+    def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
         """Folds of whole groups. Raises ValueError on a wrong length or more folds than groups."""
-        if len(self.group_of_row) != n:
-            raise ValueError(f"group_of_row has {len(self.group_of_row)} entries, and the data has {n} rows")
-        groups, index, sizes = np.unique(np.array(self.group_of_row)[rows], return_inverse=True, return_counts=True)
+        given = _by_row(self.group_of_row, roles.groups if roles else None, n, ("group_of_row", "groups"))
+        groups, index, sizes = np.unique(given[rows], return_inverse=True, return_counts=True)
         if self.folds > len(groups):
             raise ValueError(f"{self.folds} folds need at least {self.folds} groups, and there are {len(groups)}")
         order = np.random.default_rng(self.seed).permutation(len(groups))  # ties are broken at random
@@ -148,7 +151,7 @@ class GroupKFold(_Resampled):
         for group in order[np.argsort(-sizes[order], kind="stable")]:
             fold_of_group[group] = np.argmin(filled)
             filled[fold_of_group[group]] += sizes[group]
-        block_of_row = np.full(n, -1)
+        block_of_row = _unused(n)
         block_of_row[rows] = fold_of_group[index]
         return Partition(block_of_row, _each_against_the_rest(self.folds))
 
@@ -157,10 +160,11 @@ class GroupKFold(_Resampled):
 class WalkForward(_Resampled):
     """Sequential validation for time series: train on the past, score the next rows, move on (Bengio 2000, section 5).
 
-    Rows are in the order of time. The first origin comes after `initial` rows, the next ones every `step` rows; at
-    each, rows before the origin train (all of them, or the last `window`), `gap` rows are left out, and the next
-    `horizon` rows are scored. `step` defaults to `horizon`, so that every later row is scored once. An untouched test
-    part is the end of the series.
+    Rows are in the order of the data's `time` column, rows of one time in their order in the table; without such a
+    column the table is in the order of time. The first origin comes after `initial` rows, the next ones every `step`
+    rows; at each, rows before the origin train (all of them, or the last `window`), `gap` rows are left out, and the
+    next `horizon` rows are scored. `step` defaults to `horizon`, so that every later row is scored once. An untouched
+    test part is the end of the series.
     """
 
     initial: Annotated[int, Ge(2)]
@@ -172,8 +176,10 @@ class WalkForward(_Resampled):
     kind: Literal["walk_forward"] = "walk_forward"
     ordered: ClassVar[bool] = True
 
-    def partition(self, rows: Array, n: int) -> Partition:
+    def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
         """Blocks of consecutive rows, cut at every border. Raises ValueError when nothing is left to score."""
+        if roles is not None and roles.time is not None:
+            rows = rows[np.argsort(roles.time[rows], kind="stable")]
         m = len(rows)
         if self.initial + self.gap >= m:
             raise ValueError(f"initial {self.initial} and gap {self.gap} leave none of the {m} rows to score")
@@ -190,7 +196,7 @@ class WalkForward(_Resampled):
             for o in origins
         ]
         cuts = np.unique([border for span in spans for border in span])
-        block_of_row = np.full(n, -1)
+        block_of_row = _unused(n)
         block_of_row[rows] = np.searchsorted(cuts, np.arange(m), side="right") - 1
         block_of_row[rows[cuts[-1] :]] = -1
         place = {int(cut): block for block, cut in enumerate(cuts)}
@@ -204,3 +210,20 @@ class WalkForward(_Resampled):
 def _each_against_the_rest(folds: int) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
     everything = range(folds)
     return tuple((tuple(f for f in everything if f != fold), (fold,)) for fold in everything)
+
+
+def _unused(n: int) -> Array:
+    """A block for each row, none yet; two bytes a row, for tables of many rows."""
+    return np.full(n, -1, np.int16)
+
+
+def _by_row(listed: tuple[int, ...] | None, column: Array | None, n: int, names: tuple[str, str]) -> Array:
+    """What is listed for each row, or else the column with that role. Raises ValueError unless there is exactly one."""
+    field, role = names
+    if listed is None and column is None:
+        raise ValueError(f"give {field} here, or name a column in the field {role} of the data")
+    if listed is not None and column is not None:
+        raise ValueError(f"{field} is given here and {role} in the data; leave one of them out")
+    if listed is not None and len(listed) != n:
+        raise ValueError(f"{field} has {len(listed)} entries, and the data has {n} rows")
+    return np.array(listed) if listed is not None else np.asarray(column)

@@ -21,11 +21,13 @@ from scipy.linalg import blas
 from worker.core import cholesky
 from worker.core.family import ByKind
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.imputation import moments_of_splits, split_problems
 from worker.core.losses import SquaredErrorOfMoments, SquaredErrorOfRows, ValidationLoss
 from worker.core.penalties import DiagonalPenalty, Penalty, Shared
 from worker.core.records import Array, Partition, Problem
-from worker.core.statistics import CHUNK_VALUES, Moments, block_moments, split_moments, unexplained
+from worker.core.statistics import CHUNK_VALUES, Moments, unexplained
 from worker.core.systems import Fit, System
+from worker.core.tables import Rows, SparseRows, centred, column_forms, gram, mean_and_variance
 
 NEARLY_EXACT = 1e-4  # share of the variance of y left unexplained, below which moments of y lose too many digits
 
@@ -58,15 +60,17 @@ class Ridge:
         p = problem.X.shape[1]
         if dual is None:
             dual = self.prefers_dual(max(len(partition.rows(train)) for train, _ in partition.splits), p)
+        problems = split_problems(problem, partition)
         if dual:
-            return [self._dual(problem, partition.rows(train), partition.rows(val)) for train, val in partition.splits]
-        moments = split_moments(block_moments(problem, partition), partition)
+            return [
+                self._dual(split, partition.rows(train), partition.rows(val))
+                for split, (train, val) in zip(problems, partition.splits, strict=True)
+            ]
+        moments = moments_of_splits(problem, partition, problems)
         nearly_exact = not score_rows and unexplained(moments[0][0]) < NEARLY_EXACT
         return [
-            self._primal(
-                problem, train, validation, partition.rows(rows), from_rows=nearly_exact, score_rows=score_rows
-            )
-            for (train, validation), (_, rows) in zip(moments, partition.splits, strict=True)
+            self._primal(split, train, validation, partition.rows(rows), from_rows=nearly_exact, score_rows=score_rows)
+            for split, (train, validation), (_, rows) in zip(problems, moments, partition.splits, strict=True)
         ]
 
     def refit(self, problem: Problem, rows: Int[Array, " m"], *, dual: bool | None = None) -> System:
@@ -90,7 +94,7 @@ class Ridge:
         penalty = self._penalty(problem, train.variance()[:-1])
         loss: ValidationLoss
         if score_rows or len(rows) < problem.X.shape[1]:
-            loss = _loss_of_rows(problem, rows, centre)
+            loss = _loss_of_rows(problem, rows, centre, dense=score_rows)
         else:
             loss = SquaredErrorOfMoments(len(rows), validation.about(centre), np.zeros(problem.X.shape[1]))
         system = PrimalRidge(loss, penalty, centre, np.asfortranarray(M[:-1, :-1] / train.n), M[:-1, -1] / train.n)
@@ -101,11 +105,12 @@ class Ridge:
         return system
 
     def _dual(self, problem: Problem, train: Int[Array, " m"], validation: Int[Array, " v"]) -> System:
-        X, y = problem.X[train], problem.y[train]
-        centre = self._centre(np.append(X.mean(axis=0), y.mean()))
-        variance = np.where(np.ptp(X, axis=0) > 0, X.var(axis=0), 0.0)
+        y = problem.y[train]
+        mean, variance = mean_and_variance(problem.X, train)
+        centre = self._centre(np.append(mean, y.mean()))
         loss = _loss_of_rows(problem, validation, centre)
-        return DualRidge(loss, self._penalty(problem, variance), centre, X - centre[:-1], y - centre[-1])
+        X = centred(problem.X, train, centre[:-1])
+        return DualRidge(loss, self._penalty(problem, variance), centre, X, y - centre[-1])
 
     def _centre(self, mean: Float[Array, " p1"]) -> Float[Array, " p1"]:
         return mean if self.intercept else np.zeros_like(mean)
@@ -116,8 +121,11 @@ class Ridge:
         return DiagonalPenalty.build(index, scale2, len(hyperparameters.names))
 
 
-def _loss_of_rows(problem: Problem, rows: Int[Array, " v"], centre: Float[Array, " p1"]) -> ValidationLoss:
-    return SquaredErrorOfRows(problem.X[rows] - centre[:-1], problem.y[rows] - centre[-1])
+def _loss_of_rows(
+    problem: Problem, rows: Int[Array, " v"], centre: Float[Array, " p1"], *, dense: bool = False
+) -> ValidationLoss:
+    X = centred(problem.X, rows, centre[:-1])
+    return SquaredErrorOfRows(X.dense() if dense and isinstance(X, SparseRows) else X, problem.y[rows] - centre[-1])
 
 
 def _about(
@@ -131,7 +139,7 @@ def _about(
     M = loss.M.copy(order="F")
     M[:, -1] = M[-1, :] = 0.0
     for some in np.array_split(rows, max(1, len(rows) * len(reference) // CHUNK_VALUES)):
-        X = problem.X[some] - centre[:-1]
+        X = centred(problem.X, some, centre[:-1])
         residual = problem.y[some] - centre[-1] - X @ reference
         M[:-1, -1] += residual @ X
         M[-1, -1] += residual @ residual
@@ -251,14 +259,14 @@ class DualRidge(_RidgeSystem):
     `theta = P^-1 X^T K^-1 y`, and `H^-1 = P^-1 - P^-1 X^T K^-1 X P^-1` (Woodbury).
     """
 
-    X: Float[Array, "n p"]
+    X: Rows
     y: Float[Array, " n"]
     solver: Literal["dual"] = "dual"
 
     def fit(self, lam: Float[Array, " k"]) -> Fit | None:
         """The minimizer, or None if K is not positive definite to working precision."""
         diagonal = self.penalty.diagonal(lam)
-        K = blas.dsyrk(1.0, np.asfortranarray(self.X / np.sqrt(diagonal)), lower=1)
+        K = gram(self.X, diagonal, CHUNK_VALUES)
         cholesky.diagonal_of(K)[...] += len(self.y)
         L = cholesky.factor_in_place(K)
         if L is None:
@@ -313,7 +321,7 @@ class DualFit(_RidgeFit):
             raise ValueError("leverages are differentiated through the factor of H; use the primal solver")
         rows, P = self.system.X, self.diagonal
         K_bar = cholesky.pullback(self.L, _solve_bar(self.L, self.system.y, self.alpha, rows @ (theta_bar / P)))
-        inverse_bar = theta_bar * (self.alpha @ rows) + np.einsum("ij,ij->j", rows, K_bar @ rows)
+        inverse_bar = theta_bar * (self.alpha @ rows) + column_forms(rows, K_bar, CHUNK_VALUES)
         return -self.penalty.contract(P, inverse_bar / P**2)
 
 

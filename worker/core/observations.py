@@ -1,0 +1,69 @@
+"""What a caller should know about the columns of a table: constant ones and exact duplicates."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+
+from worker.core.records import Array, Problem
+from worker.core.statistics import CHUNK_VALUES
+from worker.core.tables import Table, rows_at_a_time, take
+
+MOST = 20  # features named in messages of one sort
+
+
+def observations(problem: Problem, rows: Int[Array, " m"]) -> tuple[str, ...]:
+    """What the caller should know about the columns: constant ones and exact duplicates, a few of them by name."""
+    constant, twins = _constant_and_twins(problem.X, rows)
+    names = problem.features
+    alone = [f"Feature {names[j]!r} is constant on the rows used; its penalty has no effect." for j in constant]
+    shared = [f"Feature {names[j]!r} equals {names[twin]!r}; they share a coefficient." for j, twin in twins]
+    return (*_few(alone, "are constant as well"), *_few(shared, "equal others as well"))
+
+
+def _few(messages: list[str], rest: str) -> list[str]:
+    more = len(messages) - MOST
+    return messages if more <= 0 else [*messages[:MOST], f"{more} more features {rest}."]
+
+
+def _constant_and_twins(X: Table | csr_array, rows: Int[Array, " m"]) -> tuple[Int[Array, " c"], list[tuple[int, int]]]:
+    """Columns that are constant, and pairs of another column with the first one that equals it."""
+    p = X.shape[1]
+    low, high = np.full(p, np.inf), np.full(p, -np.inf)
+    alike = np.zeros(p, int)  # the class of each column: those that are equal so far
+    size = rows_at_a_time(X, CHUNK_VALUES)
+    for begin in range(0, len(rows), size):
+        part = take(X, rows[begin : begin + size])
+        low, high = np.minimum(low, _column_wise(part, "min")), np.maximum(high, _column_wise(part, "max"))
+        alike = _refined(alike, part)
+    varies = low < high
+    first: dict[int, int] = {}
+    pairs = [(int(j), first.setdefault(int(alike[j]), int(j))) for j in np.flatnonzero(varies)]
+    return np.flatnonzero(~varies), [(j, twin) for j, twin in pairs if j != twin]
+
+
+def _column_wise(part: Any, statistic: Literal["min", "max"]) -> Float[Array, " p"]:
+    values = getattr(part, statistic)(axis=0)
+    return values.toarray().ravel() if isinstance(part, csr_array) else values
+
+
+def _refined(alike: Int[Array, " p"], part: Any) -> Int[Array, " p"]:
+    """Classes of columns that are equal in these rows too; a column alone in its class stays alone."""
+    members = np.bincount(alike)[alike]
+    classes: dict[tuple[int, bytes, bytes], int] = {}
+    refined = np.empty(len(alike), int)
+    sparse = isinstance(part, csr_array)
+    columns = part.tocsc() if sparse else part
+    for j, one in enumerate(alike):
+        if members[j] == 1:
+            key = (int(one), b"", b"")
+        elif sparse:
+            span = slice(columns.indptr[j], columns.indptr[j + 1])
+            key = (int(one), columns.indices[span].tobytes(), columns.data[span].tobytes())
+        else:
+            key = (int(one), b"", columns[:, j].tobytes())
+        refined[j] = classes.setdefault(key, len(classes))
+    return refined

@@ -1,0 +1,131 @@
+"""Tables of features and how their rows are read: a few at a time, and sparse rows never made dense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.linalg import blas
+from scipy.sparse import csr_array
+
+Array = np.ndarray
+
+
+@runtime_checkable
+class Table(Protocol):
+    """Rows of features that need not be in memory: an array, a memory map, or columns made when asked."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    def __getitem__(self, rows: slice | Int[Array, " m"], /) -> Float[Array, "m p"]:
+        """The rows of a slice, or those with the given ascending indices."""
+
+
+@dataclass(frozen=True, slots=True)
+class SparseRows:
+    """`S - 1 offset^T`, centred rows whose sparse part stays sparse. Knows the products that training needs."""
+
+    S: csr_array
+    offset: Float[Array, " p"]
+    __array_ufunc__: ClassVar[None] = None  # so that `array @ rows` arrives at `__rmatmul__`
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.S.shape
+
+    def __len__(self) -> int:
+        return int(self.S.shape[0])
+
+    def __matmul__(self, v: Float[Array, " p *m"]) -> Float[Array, " n *m"]:
+        return self.S @ v - self.offset @ v
+
+    def __rmatmul__(self, v: Float[Array, "*m n"]) -> Float[Array, "*m p"]:
+        sums = v.sum(axis=-1)
+        return (self.S.T @ v.T).T - (np.outer(sums, self.offset) if v.ndim == 2 else sums * self.offset)
+
+    @property
+    def T(self) -> _Transposed:  # noqa: N802 - the mathematics' name
+        """The transpose, for products from the right alone."""
+        return _Transposed(self)
+
+    def dense(self) -> Float[Array, "n p"]:
+        """The rows as an array."""
+        return self.S.toarray() - self.offset
+
+
+@dataclass(frozen=True, slots=True)
+class _Transposed:
+    rows: SparseRows
+
+    def __matmul__(self, v: Float[Array, " n *m"]) -> Float[Array, " p *m"]:
+        return (v.T @ self.rows).T
+
+
+Rows = Float[Array, "n p"] | SparseRows
+
+
+def gram(X: Rows, diagonal: Float[Array, " p"], values: int) -> Float[Array, "n n"]:
+    """`X P^-1 X^T` with `P = diag(diagonal)`, the lower triangle at least; sparse ones by pieces of about `values`."""
+    if not isinstance(X, SparseRows):
+        return blas.dsyrk(1.0, np.asfortranarray(X / np.sqrt(diagonal)), lower=1)
+    S, n = X.S * (1.0 / np.sqrt(diagonal)), len(X)
+    K = np.zeros((n, n), order="F")
+    begin = 0
+    while begin < n:
+        end = min(n, begin + max(1, values // (begin + 1)))
+        K[begin:end, :end] = (S[begin:end] @ S[:end].T).toarray()
+        begin = end
+    moved = X.S @ (X.offset / diagonal)
+    K -= moved[:, None]
+    K -= moved - X.offset @ (X.offset / diagonal)
+    return K
+
+
+def column_forms(X: Rows, K: Float[Array, "n n"], values: int) -> Float[Array, " p"]:
+    """`x_j^T K x_j` for each column of X."""
+    if not isinstance(X, SparseRows):
+        return np.einsum("ij,ij->j", X, K @ X)
+    columns, (n, p) = X.S.tocsc(), X.shape
+    forms = np.empty(p)
+    width = max(1, values // n)
+    for begin in range(0, p, width):
+        some = slice(begin, begin + width)
+        dense = columns[:, some].toarray() - X.offset[some]
+        forms[some] = np.einsum("ij,ij->j", dense, K @ dense)
+    return forms
+
+
+def take(X: Table | csr_array, rows: Int[Array, " m"]) -> Any:
+    """The rows with the given ascending indices, sparse ones of a sparse table; consecutive ones as one slice."""
+    consecutive = len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1
+    return X[int(rows[0]) : int(rows[-1]) + 1] if consecutive else X[rows]
+
+
+def centred(X: Table | csr_array, rows: Int[Array, " m"], offset: Float[Array, " p"]) -> Rows:
+    """The rows with the given ascending indices less the offset; those of a sparse table stay sparse."""
+    part = take(X, rows)
+    return SparseRows(part, offset) if isinstance(part, csr_array) else part - offset
+
+
+def rows_at_a_time(X: Table | csr_array, values: int) -> int:
+    """How many rows hold about `values` stored values."""
+    n, p = X.shape
+    stored = X.nnz // max(n, 1) if isinstance(X, csr_array) else p
+    return max(1, values // (stored + 2))
+
+
+def mean_and_variance(X: Table | csr_array, rows: Int[Array, " m"]) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
+    """Means and variances (divisor m) of the columns over the given rows; exactly zero where a column is constant."""
+    part, m = take(X, rows), len(rows)
+    if not isinstance(part, csr_array):
+        return part.mean(axis=0), np.where(np.ptp(part, axis=0) > 0, part.var(axis=0), 0.0)
+    mean, stored = part.mean(axis=0), np.bincount(part.indices, minlength=X.shape[1])
+    deviation = (part.data - mean[part.indices]) ** 2
+    squares = np.bincount(part.indices, weights=deviation, minlength=X.shape[1])
+    spread = (part.max(axis=0) - part.min(axis=0)).toarray().ravel()
+    return mean, np.where(spread > 0, (squares + (m - stored) * mean**2) / m, 0.0)
