@@ -17,6 +17,8 @@ CHUNK = 2**16  # values looked at together: they stay in the cache
 NARROW = 16  # columns up to which a chunk is transposed: reductions along short rows are slow
 PROBE = 2000  # values that show most columns to have more than `DISTINCT` different ones
 DISTINCT = 1000  # different numbers that are counted
+LISTED = 100  # and listed, so that a job can take the column for a category; in tables of so many columns:
+WIDE = 2000
 
 
 class Summaries:
@@ -101,10 +103,12 @@ class Summaries:
             stated = [self.low[j], self.high[j], self.mean[j], std[j]]
             low, high, mean, deviation = (_stated(value, exists=count > 0 and not text) for value in stated)
             distinct = len(texts) if texts is not None else None if known is None else len(known)
+            listed = known is not None and len(known) <= LISTED and types[j] == "number" and len(self.names) <= WIDE
             columns.append(
                 Column(
                     name=name, type=types[j], missing=self.rows - count, min=low, max=high, mean=mean, std=deviation,
-                    distinct=distinct, categories=texts if texts is not None and len(texts) <= 10_000 else None,
+                    distinct=distinct, values=known.tolist() if listed and known is not None else None,
+                    categories=texts if texts is not None and len(texts) <= 10_000 else None,
                 )
             )  # fmt: skip
         return columns
