@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import socket
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,7 +26,7 @@ from service.show import result_table
 from service.supervisor import Part, Supervisor
 from worker.embedded import EmbeddedServer, ServerError
 
-START_TIMEOUT = 60.0  # seconds for the API to answer and a worker to come up
+ANSWER = 1.0  # seconds for the API to say that it is ready; meanwhile nobody looks after it
 
 
 _NUMBERS = {
@@ -98,34 +97,27 @@ def _supervise(settings: Settings, listener: socket.socket, embedded: EmbeddedSe
     api = Part("api", ("service.cli", "api", "--fd", str(listener.fileno())), (listener.fileno(),))
     url = server.address(settings, listener)
     assert settings.redis_url is not None
+    environment = {**os.environ, **settings.environment()}
     supervisor = Supervisor(
-        [api, *_worker_parts(settings)], {**os.environ, **settings.environment()}, settings.redis_url, embedded
+        [api, *_worker_parts(settings)], environment, settings.redis_url, embedded, settings.retention
     )
+    client = Client(url, timeout=ANSWER)
 
-    def announce() -> None:
-        if _ready(supervisor, Client(url)):
-            where = f"data in {settings.data_dir}" if embedded else "data in the given Redis"
-            workers = f"{settings.workers} worker{'s' if settings.workers > 1 else ''}"
-            click.echo(f"gradtune is ready at {url} ({workers}, {where})")
+    def announce() -> bool:
+        try:
+            client.get("/readyz")
+        except ClientError:
+            return False
+        where = f"data in {settings.data_dir}" if embedded else "data in the given Redis"
+        workers = f"{settings.workers} worker{'s' if settings.workers > 1 else ''}"
+        click.echo(f"gradtune is ready at {url} ({workers}, {where})")
+        return True
 
     supervisor.run(announce)
 
 
 def _worker_parts(settings: Settings) -> list[Part]:
     return [Part(f"worker {number}", ("worker.main",)) for number in range(1, settings.workers + 1)]
-
-
-def _ready(supervisor: Supervisor, client: Client) -> bool:
-    """Wait for the API and a worker; false when told to stop meanwhile. Liveness is left to the supervisor."""
-    deadline = time.monotonic() + START_TIMEOUT
-    while not supervisor.stopping and time.monotonic() < deadline:
-        try:
-            client.get("/readyz")
-        except ClientError:
-            time.sleep(0.05)
-        else:
-            return True
-    return False
 
 
 @main.command()
@@ -167,7 +159,8 @@ def worker(**flags: Any) -> None:
         require_store(url)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None
-    Supervisor(_worker_parts(settings), {**os.environ, **settings.environment()}, url).run()
+    environment = {**os.environ, **settings.environment()}
+    Supervisor(_worker_parts(settings), environment, url, retention=settings.retention).run()
 
 
 def _require_redis(settings: Settings) -> str:

@@ -28,10 +28,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Talks to the service at `url`; `key` is sent as a bearer token."""
+    """Talks to the service at `url`; `key` is sent as a bearer token; `timeout` is in seconds."""
 
     url: str
     key: str | None = None
+    timeout: float = 90.0
 
     def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> Reply:
         """GET a path. Raises ClientError on any status from 400 up."""
@@ -52,7 +53,7 @@ class Client:
             request = urllib.request.Request(url, body, dict(headers or {}), method=method)  # noqa: S310 - the user's
             if self.key:
                 request.add_header("Authorization", f"Bearer {self.key}")
-            with self._opener().open(request, timeout=90) as reply:
+            with self._opener().open(request, timeout=self.timeout) as reply:
                 text = reply.read()
                 return Reply(reply.status, json.loads(text) if text else None, reply.headers.get("ETag"))
         except urllib.error.HTTPError as error:

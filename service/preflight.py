@@ -56,7 +56,7 @@ async def examine(client: redis.asyncio.Redis) -> Findings:
         return Findings([], [hidden])
     findings = Findings([], [])
     judge(info, findings)
-    if not info.get("aof_enabled"):
+    if not info.get("aof_enabled") and not info.get("loading"):  # it is not while the file is read
         findings.warnings.append(await _without_log(client))
     return findings
 

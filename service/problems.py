@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from worker import store
 from worker.contract.faults import Fault
 
 MEDIA_TYPE = "application/problem+json"
@@ -182,8 +183,10 @@ def install(app: FastAPI) -> None:
         ]
         return InvalidRequest("A parameter is wrong.", errors=faults).response(request.state.request_id)
 
-    async def away(request: Request, error: Exception) -> Response:  # noqa: ARG001
-        detail = "The job store does not answer at the moment; nothing was lost, try again shortly."
+    async def away(request: Request, error: Exception) -> Response:
+        detail = f"{_AWAY} {_REMEDIES.get(request.method, 'Try again shortly.')}"
+        if isinstance(error, store.RefusedError):
+            detail = "The job store takes no writes at the moment; nothing was changed. Try again shortly."
         return Unavailable(detail, headers={"Retry-After": "2"}).response(request.state.request_id)
 
     app.add_exception_handler(Problem, problem)
@@ -199,6 +202,14 @@ def _allowed(request: Request) -> str:
     return ", ".join(methods)
 
 
+_AWAY = "The job store does not answer at the moment."
+_REMEDIES = {
+    "POST": (
+        "The request may have had its effect all the same: before you send it again, look whether what it creates is "
+        "there (`GET /v1/jobs?label.KEY=VALUE` finds a job by a label of its own). Cancelling twice does no harm."
+    ),
+    "DELETE": "Try again shortly; deleting twice does no harm.",
+}
 _DETAILS = {
     404: "There is nothing at this path; /openapi.json lists what there is.",
     405: "This path does not take this method; the Allow header lists those that it takes.",

@@ -20,6 +20,7 @@ from worker.embedded import EmbeddedServer, die_with_parent
 from worker.queue.delivery import reconcile
 
 TICK: Final = 0.2  # seconds between looks at the children
+STARTING: Final = 0.05  # seconds between them until the service is announced
 RECONCILE: Final = 2.0  # seconds between passes of the reconciler
 PATIENCE: Final = 10.0  # seconds that children get to end after SIGTERM
 SLOWEST_RESTART: Final = 10.0  # seconds; restarts of a child that keeps dying are delayed up to this
@@ -57,9 +58,9 @@ class Part:
         if self.process is not None:
             status = self.process.poll()
             if status is None:
-                if now - self.started_at > 60:
-                    self.deaths = 0
                 return
+            if now - self.started_at > SLOWEST_RESTART:  # it worked, so this is not how it begins
+                self.deaths = 0
             self.process = None
             self.restart_at = now + min(0.1 * 2 ** min(self.deaths, 10), SLOWEST_RESTART)
             self.deaths += 1
@@ -76,17 +77,19 @@ class Supervisor:
     environment: Mapping[str, str]
     redis_url: str
     server: EmbeddedServer | None = None
+    retention: float = store.RETENTION
     stopping: bool = field(default=False, init=False)
 
-    def run(self, once_started: Callable[[], None] | None = None) -> None:
-        """Start everything, call `once_started`, and look after the children. Returns when all of them are gone."""
+    def run(self, announce: Callable[[], bool] = lambda: True) -> None:
+        """Start everything and look after the children. Returns when all of them are gone.
+
+        `announce` is called again and again until it returns true; it must not take long.
+        """
         previous = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             for part in self.parts:
                 part.start(self.environment)
-            if once_started is not None and not self.stopping:
-                once_started()
-            self._watch()
+            self._watch(announce)
         finally:
             self._end()
             for number, handler in previous.items():
@@ -95,9 +98,9 @@ class Supervisor:
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self.stopping = True
 
-    def _watch(self) -> None:
+    def _watch(self, announce: Callable[[], bool]) -> None:
         client = store.connect(self.redis_url, patience=0.5)
-        reconcile_at = 0.0
+        reconcile_at, announced = 0.0, False
         while not self.stopping:
             if self.server is not None and not self.server.alive:
                 log.error("the embedded server has died; starting it again on the same data")
@@ -106,11 +109,12 @@ class Supervisor:
                 part.look_after(self.environment)
             if time.monotonic() >= reconcile_at:
                 try:
-                    reconcile(client)
+                    reconcile(client, retention=self.retention)
                 except RedisError:
                     log.warning("the job store does not answer", exc_info=log.isEnabledFor(logging.DEBUG))
                 reconcile_at = time.monotonic() + RECONCILE
-            time.sleep(TICK)
+            announced = announced or announce()
+            time.sleep(TICK if announced else STARTING)
 
     def _end(self) -> None:
         running = [part for part in self.parts if part.process is not None and part.process.poll() is None]

@@ -30,8 +30,16 @@ from worker.queue.horse import horse
 from worker.report import killed_result, progress, result, step_record
 from worker.store import Claim, Status, Verdict
 
-BEAT: Final = 0.15
-"""Seconds between beats, at least: a beat tells progress, saves the checkpoint and learns of a cancellation."""
+BEAT: Final = 0.03
+"""Seconds between beats, at least: a beat saves the checkpoint and learns of a cancellation."""
+SHARE: Final = 0.25
+"""A beat may take at most this share of the pause that follows it: to a slow server, they are further apart."""
+RATE: Final = 4e6
+"""Bytes per second of checkpoints that go into the server's append-only file, at most: large ones are further apart."""
+SLOWEST: Final = 0.3
+"""Longest of these pauses, in seconds: the worker kills a work-horse that does not notice a cancellation soon."""
+TELL: Final = 0.15
+"""Seconds between beats that tell progress, at least: each wakes the callers who wait for a change."""
 ATTEMPTS: Final = 3
 """Attempts after which an unexpected error fails the job."""
 
@@ -61,8 +69,8 @@ def warm_up() -> None:
     result(claim, prepared, last, Status.SUCCEEDED, last.ended, 0.0)
 
 
-def _retention() -> float:
-    """Seconds for which an ended job is kept."""
+def retention() -> float:
+    """Seconds for which an ended job is kept, `GRADTUNE_RETENTION_DAYS`."""
     days = os.environ.get("GRADTUNE_RETENTION_DAYS")
     return float(days) * 86400 if days else store.RETENTION
 
@@ -72,7 +80,7 @@ def run_job(job_id: str) -> None:
     here = horse()
     claim = None
     try:
-        claim = store.run(here.client, store.claim(job_id, here.owner, lease=here.lease, retention=_retention()))
+        claim = store.run(here.client, store.claim(job_id, here.owner, lease=here.lease, retention=retention()))
         if claim is not None:
             _run(here.client, claim)
     except Exception as error:
@@ -104,7 +112,7 @@ def _memory_error(error: BaseException | None) -> MemoryError | None:
 
 def _fail(client: redis.Redis, job_id: str, attempt: int, code: str, title: str, detail: str) -> None:
     error = orjson.dumps({"code": code, "title": title, "detail": detail})
-    store.run(client, store.finish(job_id, attempt, Status.FAILED, error=error, retention=_retention()))
+    store.run(client, store.finish(job_id, attempt, Status.FAILED, error=error, retention=retention()))
 
 
 def _run(client: redis.Redis, claim: Claim) -> None:
@@ -140,13 +148,17 @@ def _stopped(state: State) -> Step:
 
 @dataclass(slots=True)
 class _Loop:
-    """What the loop tells the store: the state and the steps since the last beat, all in one move."""
+    """What the loop tells the store: the state and the steps since the last beat, all in one move.
+
+    Progress is that of the last state, so that an attempt which goes on from there never shows less than was seen.
+    """
 
     client: redis.Redis
     claim: Claim
     began: float  # on the monotonic clock, moved back by the time that earlier attempts took
     beat_at: float = -math.inf  # the first point is told at once: the next step may be one that cannot be interrupted
-    state: State | None = None
+    tell_at: float = -math.inf
+    safe: Step | None = None  # the last step with a state, until it is stored
     pending: list[bytes] = field(default_factory=list)
     stored: int = -1
 
@@ -161,28 +173,34 @@ class _Loop:
     def report(self, hyperparameters: Hyperparameters, step: Step) -> Verdict:
         """Note the step, and tell the store if the last beat is long enough ago."""
         if step.state is not None:
-            self.state = step.state
+            self.safe = step
             sequence = self.stored + len(self.pending) + 1
             self.pending.append(orjson.dumps(step_record(hyperparameters, step, sequence)))
         now = time.monotonic()
-        if now - self.beat_at < BEAT:
+        if now < self.beat_at:
             return Verdict.OK
-        self.beat_at = now
-        steps, before = self.pending, self.stored
-        verdict = store.run(
-            self.client,
-            store.beat(
-                self.claim.id,
-                self.claim.attempt,
-                progress=orjson.dumps(progress(step, self.elapsed)),
-                elapsed=self.elapsed,
-                checkpoint=None if self.state is None else checkpoint.pack(self.state),
-                steps=steps,
-                steps_before=before,
-            ),
-        )
-        self.pending, self.stored, self.state = [], before + len(steps), None
+        state = None if self.safe is None or self.safe.state is None else checkpoint.pack(self.safe.state)
+        verdict = store.run(self.client, self._beat(state, tell=now >= self.tell_at))
+        self.safe, self.pending, self.stored = None, [], self.stored + len(self.pending)
+        after = time.monotonic()
+        self.beat_at = after + min(max(BEAT, (after - now) / SHARE, len(state or b"") / RATE), SLOWEST)
         return verdict
+
+    def _beat(self, state: bytes | None, *, tell: bool) -> store.Operation[Verdict]:
+        """Store what is safe; between two states, only extend the lease and ask."""
+        told = None
+        if self.safe is not None and tell:
+            told = orjson.dumps(progress(self.safe, self.elapsed))
+            self.tell_at = time.monotonic() + TELL
+        return store.beat(
+            self.claim.id,
+            self.claim.attempt,
+            progress=told,
+            elapsed=self.elapsed,
+            checkpoint=state,
+            steps=self.pending,
+            steps_before=self.stored,
+        )
 
     def finish(self, prepared: Prepared, step: Step, status: Status, outcome: Outcome | None) -> None:
         """End the job at this step, with the refit at the best point so far."""
@@ -216,7 +234,7 @@ class _Loop:
             elapsed=self.elapsed,
             steps=self.pending,
             steps_before=self.stored,
-            retention=_retention(),
+            retention=retention(),
         )
         if not store.run(self.client, finished):
             log.warning("job %s: attempt %d had lost its lease when it finished", self.claim.id, self.claim.attempt)
@@ -234,10 +252,11 @@ def conclude_killed(
         return
     outcome = Outcome.MAX_SECONDS if reason == "max_seconds" else None
     status = Status.SUCCEEDED if outcome else Status.CANCELLED
-    document, error = None, None
+    document, last, error = None, None, None
     if claim.checkpoint:
-        task = work(claim.spec, NO_DATA)
-        document = killed_result(claim, task, _stopped(checkpoint.unpack(claim.checkpoint)), status, outcome)
+        step = _stopped(checkpoint.unpack(claim.checkpoint))
+        document = killed_result(claim, work(claim.spec, NO_DATA), step, status, outcome)
+        last = orjson.dumps(progress(step, claim.elapsed))
     elif outcome:
         detail = f"Not one iteration ended within the time limit of {claim.seconds:g} s; raise limits.seconds."
         status, error = Status.FAILED, {"code": "max_seconds", "title": "Time limit", "detail": detail}
@@ -250,6 +269,7 @@ def conclude_killed(
             stop_reason=outcome.code if outcome and document else None,
             result=document,
             error=orjson.dumps(error) if error else None,
-            retention=_retention(),
+            progress=last,
+            retention=retention(),
         ),
     )

@@ -11,7 +11,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_name, os.environ.get("GRADTUNE_BLAS_THREADS", "1"))
 
 from worker import store  # noqa: E402
-from worker.jobs import conclude_killed, warm_up  # noqa: E402
+from worker.jobs import conclude_killed, retention, warm_up  # noqa: E402
 from worker.queue import TuneWorker, memory  # noqa: E402
 
 SHARE = 0.8  # of the machine's memory (or the container's) that a job may take, unless the environment says otherwise
@@ -23,9 +23,10 @@ def main() -> None:
         level=os.environ.get("GRADTUNE_LOG_LEVEL", "INFO").upper(), format="%(asctime)s %(name)s %(message)s"
     )
     client = store.connect(os.environ["GRADTUNE_REDIS_URL"])
-    TuneWorker(connection=client, conclude=conclude_killed, warm_up=warm_up, memory=job_memory()).work(
-        logging_level="WARNING"
+    worker = TuneWorker(
+        connection=client, conclude=conclude_killed, warm_up=warm_up, memory=job_memory(), retention=retention()
     )
+    worker.work(logging_level="WARNING")
 
 
 def job_memory() -> int:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ValidationError
+from redis.exceptions import RedisError
 
 from service.auth import require_key
 from service.estimate import validation_view
@@ -128,10 +129,15 @@ async def create_job(
     if not admitted:
         detail = f"{settings.max_queued} jobs wait already; nothing was accepted, try again later."
         raise QueueFull(detail, headers={"Retry-After": "30"})
-    record = await request.app.state.doorbell.wait(
-        submission.id, lambda: _record(request, submission.id), lambda job: job.done, wait
-    )
-    headers = {"Location": f"/v1/jobs/{record.id}", "ETag": job_etag(record)}
+    path = f"/v1/jobs/{submission.id}"
+    try:
+        record = await request.app.state.doorbell.wait(
+            submission.id, lambda: _record(request, submission.id), lambda job: job.done, wait
+        )
+    except RedisError:
+        detail = f"The job was created, and the job store does not answer any more; read {path} shortly."
+        raise Unavailable(detail, headers={"Location": path, "Retry-After": "2"}) from None
+    headers = {"Location": path, "ETag": job_etag(record)}
     if record.done:
         return _json(job_view(record), 201, headers)
     return _json(job_view(record), 202, {**headers, "Retry-After": "1"})

@@ -9,10 +9,10 @@ from typing import Final
 
 import psutil
 
+from tests.chaos.mending import Mending
 from tests.chaos.network import Network
 from tests.chaos.processes import Fleet, Role, signalled, tree
 from tests.chaos.quota import Quota
-from tests.chaos.runbook import Runbook
 from tests.chaos.work import Work
 
 SHORT: Final = (0.2, 3.0)  # seconds
@@ -96,7 +96,7 @@ class Injector:
     work: Work
     quota: Quota | None
     network: Network | None
-    runbook: Runbook
+    mending: Mending
     journal: list[Fault] = field(default_factory=list)
     missed: int = 0  # planned faults without a target
     _mending: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
@@ -142,7 +142,7 @@ class Injector:
 
     def _allowed(self, kind: Kind, role: Role) -> bool:
         """A server whose disk is full holds acknowledged writes in its memory alone: not to be killed then."""
-        spared = time.monotonic() <= self._server_spared_until or self.runbook.busy
+        spared = time.monotonic() <= self._server_spared_until or self.mending.busy
         if kind.seconds is not None or not spared:
             return True
         return role.kind != "server" and role.service.name != "serve"
@@ -168,7 +168,7 @@ class Injector:
     def _free(self) -> None:
         assert self.quota is not None
         self.quota.free()
-        self.runbook.after_full_disk()
+        self.mending.after_full_disk()
 
     def _cut(self, planned: Planned) -> bool:
         assert self.network is not None

@@ -68,10 +68,10 @@ def _course(record: Record) -> Iterator[Breach]:
                 yield Breach("illegal move", f"job {record.job_id}: {before.status} -> {after.status}")
             if after.attempt < before.attempt:
                 yield Breach("illegal move", f"job {record.job_id}: attempt {before.attempt} -> {after.attempt}")
-            # Evaluations may: those of a line search that has not ended are progress without a checkpoint.
-            if after.iteration < before.iteration:
-                sentence = f"job {record.job_id}: iteration {before.iteration} -> {after.iteration}"
-                yield Breach("progress lost", sentence)
+            for what in ("iteration", "evaluations"):
+                if getattr(after, what) < getattr(before, what):
+                    sentence = f"job {record.job_id}: {what} {getattr(before, what)} -> {getattr(after, what)}"
+                    yield Breach("progress lost", sentence)
     if record.ended is not None:
         yield from _after_end(record, record.ended)
 

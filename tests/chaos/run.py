@@ -19,10 +19,10 @@ from tests.chaos.calls import Api, Unreachable
 from tests.chaos.faults import Injector, plan
 from tests.chaos.invariants import check
 from tests.chaos.ledger import Ledger
+from tests.chaos.mending import Mending
 from tests.chaos.outcomes import Reference, canonical, numbers
 from tests.chaos.processes import Fleet
 from tests.chaos.report import Report, summarize
-from tests.chaos.runbook import Runbook
 from tests.chaos.specs import Template, templates
 from tests.chaos.work import Work
 
@@ -69,7 +69,7 @@ def run(options: Options, say: Say) -> Report:
         for service in layout.services:
             fleet.start(service)
         return _Run(
-            options, say, fleet, layout.api, Injector(fleet, work, limited, linked, Runbook(layout.server_url)), work
+            options, say, fleet, layout.api, Injector(fleet, work, limited, linked, Mending(layout.server_url)), work
         ).perform()
 
 
@@ -158,6 +158,10 @@ class _Run:
             self._last_look(ledger, until)
         finally:
             crowd.leave()
+        injector = self.injector
+        injector.mending.wait()
+        for sentence in injector.mending.troubles:
+            ledger.complain(sentence)
         self.work.update()
         breaches = list(check(ledger.records(), listed, references))
         if self.options.logs is not None:

@@ -16,12 +16,12 @@ from tests.chaos import network
 from tests.chaos.processes import ROOT
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
-SECONDS = "20"
+needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="there is no redis-server on PATH")
 
 
-def broken(*words: str) -> dict[str, Any]:
+def broken(*words: str, seconds: int = 20) -> dict[str, Any]:
     """The report of a run in a process of its own, and nothing else left of it."""
-    command = [sys.executable, "-m", "tests.chaos", "--json", "--seconds", SECONDS, *words]
+    command = [sys.executable, "-m", "tests.chaos", "--json", "--seconds", str(seconds), *words]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         output, errors = process.communicate(timeout=360)
@@ -42,19 +42,14 @@ def judge(report: dict[str, Any]) -> None:
     assert report["recovery"].get("max", 0) < 60
 
 
-def test_apart() -> None:
-    judge(broken("--seed", "1", "--faults", "25"))
+@pytest.mark.parametrize("server", ["embedded", pytest.param("redis", marks=needs_redis)])
+def test_apart(server: str) -> None:
+    judge(broken("--seed", "1", "--faults", "25", "--server", server, seconds=12))
 
 
 @pytest.mark.slow
 def test_serve() -> None:
     judge(broken("--seed", "2", "--faults", "25", "--layout", "serve"))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="there is no redis-server on PATH")
-def test_redis() -> None:
-    judge(broken("--seed", "3", "--faults", "25", "--server", "redis"))
 
 
 @pytest.mark.slow

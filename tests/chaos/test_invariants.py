@@ -95,7 +95,12 @@ def test_two_results() -> None:
 
 @pytest.mark.parametrize(
     ("change", "kind"),
-    [({"attempt": 0}, "illegal move"), ({"iteration": 2}, "progress lost"), ({"done": True}, "illegal move")],
+    [
+        ({"attempt": 0}, "illegal move"),
+        ({"iteration": 2}, "progress lost"),
+        ({"evaluations": 3}, "progress lost"),
+        ({"done": True}, "illegal move"),
+    ],
 )
 def test_going_back(change: dict[str, Any], kind: str) -> None:
     record = job()

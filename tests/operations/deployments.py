@@ -38,11 +38,11 @@ class Deployed:
 
 
 @contextmanager
-def deployed(directory: Path, *options: str, binary: str | None = None) -> Iterator[Deployed]:
-    """A server with these options: `"--maxmemory", "100mb"`."""
+def deployed(directory: Path, *options: str, binary: str | None = None, loading: bool = False) -> Iterator[Deployed]:
+    """A server with these options: `"--maxmemory", "100mb"`; `loading`: it may still be reading its file."""
     directory.mkdir(parents=True, exist_ok=True)
     for _ in range(5):  # somebody else may take the port first
-        server = _launched(directory, options, binary or server_binary())
+        server = _launched(directory, options, binary or server_binary(), loading=loading)
         if server.process.poll() is None:
             break
     try:
@@ -54,7 +54,7 @@ def deployed(directory: Path, *options: str, binary: str | None = None) -> Itera
         server.kill()
 
 
-def _launched(directory: Path, options: tuple[str, ...], binary: str) -> Deployed:
+def _launched(directory: Path, options: tuple[str, ...], binary: str, *, loading: bool) -> Deployed:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     words = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), *options]
@@ -62,15 +62,15 @@ def _launched(directory: Path, options: tuple[str, ...], binary: str) -> Deploye
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     server = Deployed(port, process)
     deadline = time.monotonic() + 30
-    while process.poll() is None and not answers(server.client):
+    while process.poll() is None and not answers(server.client, loading=loading):
         assert time.monotonic() < deadline, (directory / "server.log").read_text()
         time.sleep(0.02)
     return server
 
 
-def answers(client: redis.Redis) -> bool:
+def answers(client: redis.Redis, *, loading: bool = False) -> bool:
     try:
-        return bool(client.ping())
+        return bool(client.info("server") if loading else client.ping())
     except redis.RedisError:
         return False
 

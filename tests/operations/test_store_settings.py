@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from pathlib import Path
@@ -10,13 +11,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from service.cli import main
-from service.preflight import Findings, judge
+from service.preflight import Findings, _examined, judge
 from service.settings import Settings
 from tests.contract.specs import document
 from tests.operations.deployments import Deployed, deployed
 from tests.servers import binaries
 from tests.service.api import eventually, serving
 from tests.system.processes import running
+from worker import store
 
 LIMITED = ("--maxmemory", "100mb", "--maxmemory-policy")
 NOTHING_KEPT = "The job store keeps nothing on disk: every job is lost with its process. Set `appendonly yes`."
@@ -120,6 +122,20 @@ def test_servers_that_are_not_at_hand(info: dict[str, object], refused: str) -> 
     assert findings.warnings == []
 
 
+@pytest.mark.parametrize("name", binaries())
+def test_a_server_that_is_still_loading_keeps_a_log(tmp_path: Path, name: str) -> None:
+    options = ("--appendonly", "yes", "--save", "", "--enable-debug-command", "local")
+    with deployed(tmp_path, *options, binary=binaries()[name]) as server:
+        server.client.execute_command("DEBUG", "POPULATE", 5000)
+        server.client.bgrewriteaof()
+        eventually(lambda: server.client.info()["aof_rewrites"] == 1)
+    slow = ("--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024")
+    with deployed(tmp_path, *options, *slow, binary=binaries()[name], loading=True) as server:
+        found = asyncio.run(_examined(server.url))
+        assert server.client.info()["loading"] == 1
+        assert found == Findings([], [])
+
+
 def test_a_replica_is_no_address_for_jobs() -> None:
     findings = Findings([], [])
     judge({"role": "slave", "maxmemory": 100}, findings)
@@ -145,6 +161,8 @@ def test_the_documented_rights_are_enough(tmp_path: Path) -> None:
             eventually(lambda: api.get("/readyz").status_code == 200)
             assert api.get("/readyz").json()["warnings"] == []
             job_id = api.created(document())["id"]
+            with store.connect(url, patience=1.0) as limited:
+                limited.bgrewriteaof()  # after a full disk
             assert api.ended(job_id)["status"] == "succeeded"
             assert api.result(job_id)["job_id"] == job_id
             assert api.get("/v1/jobs").json()["data"][0]["id"] == job_id

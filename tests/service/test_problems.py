@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import redis
 
 from service.client import Client, ClientError
 from service.requests import DRAINED, MAX_BODY, MAX_VALUES
@@ -176,6 +177,7 @@ def test_without_the_store_everything_says_so_and_comes_back_with_it(tmp_path: P
             replies = list(pool.map(lambda send: send(), requests))
         assert {reply.status_code for reply in replies} == {503}
         assert all(int(reply.headers["retry-after"]) > 0 for reply in replies)
+        assert "before you send it again" in replies[0].json()["detail"]
         assert api.get("/healthz").status_code == 200
         assert api.get("/v1/catalog").status_code == 200
 
@@ -186,6 +188,34 @@ def test_without_the_store_everything_says_so_and_comes_back_with_it(tmp_path: P
         # the subscription is made again, too: a change wakes those who wait
         assert api.app is not None
         eventually(lambda: embedded_subscribers(embedded.url) == 1)
+
+
+def test_a_store_that_takes_no_writes_says_that_nothing_was_changed(api: Api, client: redis.Redis) -> None:
+    client.config_set("min-replicas-to-write", 1)
+    try:
+        reply = api.create(document())
+        assert (reply.status_code, reply.headers["retry-after"]) == (503, "2")
+        assert "nothing was changed" in reply.json()["detail"]
+        assert api.get("/v1/jobs").json()["data"] == []
+    finally:
+        client.config_set("min-replicas-to-write", 0)
+    api.created(document())
+
+
+def test_a_created_job_is_named_although_it_cannot_be_read(tmp_path: Path) -> None:
+    with server(tmp_path) as embedded, serving(Settings(redis_url=embedded.url)) as api:
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(api.create, document(), Prefer="wait=60")
+            eventually(lambda: len(api.get("/v1/jobs").json()["data"]) == 1)
+            (job,) = api.get("/v1/jobs").json()["data"]
+            assert embedded.pid is not None
+            os.kill(embedded.pid, signal.SIGKILL)
+            reply = waiting.result()
+        assert reply.status_code == 503
+        assert reply.headers["location"] == job["links"]["self"]
+        assert "was created" in reply.json()["detail"]
+        embedded.restart()
+        assert api.get(reply.headers["location"]).json()["status"] == "queued"
 
 
 def embedded_subscribers(url: str) -> int:

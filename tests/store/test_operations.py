@@ -172,6 +172,7 @@ def test_each_visible_change_has_a_version_and_rings_the_bell(client: redis.Redi
         submit("j")
         claimed(client, "j")
         beat(client, "j", 1)
+        store.run(client, store.beat("j", 1, elapsed=2.0, checkpoint=b"saved, and nothing told"))
         store.run(client, store.watch("j", "a", attempt_before=0, lease=LONG))
         finish(client, "j", 1)
         rung = [bell.get_message(timeout=5.0) for _ in range(4)]

@@ -7,10 +7,11 @@ import pytest
 import redis
 
 from worker import store
-from worker.queue import delivery
+from worker.queue import TuneWorker, delivery, reconcile
 from worker.store import Admission, Status, keys
 from worker.store.operations import MAX_STRANDED
 
+RETENTION = 3600.0
 Submit = Callable[..., Admission]
 
 
@@ -28,16 +29,18 @@ def record(client: redis.Redis) -> store.JobRecord:
 @pytest.mark.parametrize("noticed", ["by the worker", "by the reconciler"])
 def test_such_a_job_fails_in_the_end(client: redis.Redis, submit: Submit, noticed: str) -> None:
     submit("j")
+    worker = TuneWorker(connection=client, retention=RETENTION)
     for n in range(1, MAX_STRANDED + 1):
         pop(client)
         if noticed == "by the worker":
-            assert store.run(client, store.release("j", f"o{n}", delivery("j", at_front=True)))
+            worker._settle("j", f"o{n}", "gone", 0)
         else:
             client.zadd(keys.ACTIVE, {"j": 0})
-            assert store.run(client, store.redeliver("j", delivery("j"))) == (n < MAX_STRANDED)
+            assert reconcile(client, 0.0, retention=RETENTION) == (n < MAX_STRANDED)
         assert record(client).status is (Status.QUEUED if n < MAX_STRANDED else Status.FAILED)
     assert json.loads(record(client).error or b"")["code"] == "worker-lost"
     assert client.exists(keys.QUEUE_LIST, keys.INTERMEDIATE_LIST, keys.ACTIVE, f"{keys.RQ_JOB}j") == 0
+    assert RETENTION - 60 < client.ttl(f"{keys.JOB}j") <= RETENTION
 
 
 def test_a_claim_ends_the_count_and_a_stop_does_not_count(client: redis.Redis, submit: Submit) -> None:

@@ -5,6 +5,7 @@ from typing import Final
 
 import redis
 import rq
+from redis.exceptions import NoPermissionError, ResponseError
 from rq.serializers import JSONSerializer
 
 from worker import store
@@ -47,15 +48,31 @@ def delivery(job_id: str, *, at_front: bool = False, function: str = JOB) -> tup
         return tuple(words for words, _ in pipeline.command_stack)
 
 
-def reconcile(client: redis.Redis, lease: float = store.LEASE, *, function: str = JOB) -> int:
+def reconcile(
+    client: redis.Redis, lease: float = store.LEASE, *, retention: float = store.RETENTION, function: str = JOB
+) -> int:
     """Deliver again what was lost; returns the number of jobs delivered. To be called every 2 s or so, by anybody.
 
-    Raises: `RedisError`.
+    Also has the server's append-only file written anew after its disk was full. `retention`: seconds for which a job
+    that is given up is kept. Raises: `RedisError`.
     """
+    _rewrite_log(client)
     lost = store.run(client, store.overdue(lease=lease))
     made = 0
     for job_id in lost:
-        made += store.run(client, store.redeliver(job_id, delivery(job_id, at_front=True, function=function)))
+        again = delivery(job_id, at_front=True, function=function)
+        made += store.run(client, store.redeliver(job_id, again, retention=retention))
     if made:
         log.warning("delivered %d lost jobs again", made)
     return made
+
+
+def _rewrite_log(client: redis.Redis) -> None:
+    try:
+        if store.run(client, store.rewrite_log()):
+            log.warning("the job store's disk was full; its append-only file is written anew")
+    except NoPermissionError as error:  # whether INFO may be read is said elsewhere
+        log.debug("nobody can tell whether the append-only file has to be written anew: %s", error)
+    except ResponseError as error:  # most often somebody else's rewrite is in progress: the next pass looks again
+        level = logging.DEBUG if "in progress" in str(error) else logging.WARNING
+        log.log(level, "the job store's append-only file has to be written anew, and cannot be: %s", error)

@@ -46,7 +46,7 @@ class TuneWorker(rq.Worker):
     fenced) and gives back what a dead horse left. SIGTERM or SIGINT hands the current job over and ends the worker.
     `function` is the only function it runs; without `conclude`, a job whose horse was killed is delivered again.
     `warm_up` is called once here and once in each horse; `memory`: bytes that a job may take, on Linux; `jobs`: the
-    number of jobs after which a horse is replaced.
+    number of jobs after which a horse is replaced; `retention`: seconds for which a job that is given up is kept.
     """
 
     TICK: Final = 0.2
@@ -70,6 +70,7 @@ class TuneWorker(rq.Worker):
         warm_up: Callable[[], None] = lambda: None,
         memory: int | None = None,
         jobs: int = 200,
+        retention: float = store.RETENTION,
         **kwargs: Any,
     ) -> None:
         defaults = {"worker_ttl": 17, "maintenance_interval": 60, "serializer": JSONSerializer}
@@ -77,6 +78,7 @@ class TuneWorker(rq.Worker):
         self.function = function
         self._conclude = conclude
         self._lease = lease
+        self._retention = retention
         self._last_beat = -math.inf
         self._prompt = _impatient(self.connection)
         self._horse: WorkHorse | None = None
@@ -252,7 +254,8 @@ class TuneWorker(rq.Worker):
             except Exception:
                 log.exception("cannot conclude job %s", job_id)
         again = delivery(job_id, at_front=True, function=self.function)
-        if store.run(self.connection, store.release(job_id, owner, again, blameless=ending == "stopped")):
+        given_back = store.release(job_id, owner, again, blameless=ending == "stopped", retention=self._retention)
+        if store.run(self.connection, given_back):
             log.warning("job %s (attempt %d) was not finished and is delivered again", job_id, attempt)
 
 

@@ -15,7 +15,7 @@ from worker.store.datasets import (
     stored_bytes,
     sweep_datasets,
 )
-from worker.store.driver import Command, Operation, arun, run
+from worker.store.driver import Command, Operation, RefusedError, arun, run
 from worker.store.keys import CHANGED, QUEUE
 from worker.store.lifecycle import MOVES, TERMINAL, IllegalMoveError, Status
 from worker.store.operations import (
@@ -52,6 +52,7 @@ from worker.store.records import (
     Verdict,
     Watch,
 )
+from worker.store.upkeep import rewrite_log
 
 __all__ = [
     "CHANGED",
@@ -73,6 +74,7 @@ __all__ = [
     "IllegalMoveError",
     "JobRecord",
     "Operation",
+    "RefusedError",
     "Removal",
     "Shelving",
     "Status",
@@ -103,6 +105,7 @@ __all__ = [
     "release",
     "remove_dataset",
     "result",
+    "rewrite_log",
     "run",
     "server_info",
     "snapshots",

@@ -2,15 +2,20 @@
 
 An operation is a generator: it yields batches of commands and is sent their replies, so it knows no client. A batch of
 one command is sent alone, a longer one as one MULTI/EXEC. A driver may send a batch again when the reply was lost:
-every operation of the store is safe under that.
+every operation of the store is safe under that. It does so, as long as the client is patient, when the server answers
+that it takes no writes at the moment.
 """
 
+import re
 from collections.abc import Generator
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
+from redis.retry import Retry
 
 from worker.store.lifecycle import ILLEGAL_MOVE, IllegalMoveError
 
@@ -22,10 +27,22 @@ T = TypeVar("T")
 Operation = Generator[Batch, list[Any], T]
 
 
+class RefusedError(redis.ConnectionError):
+    """The server takes no writes at the moment (its disk or its memory is full, it is a replica, it lacks one).
+
+    It checks that before the first write of a script, so nothing was changed. Ends as the server's absence does.
+    """
+
+
+_CODES: Final = re.compile(r"\b(MISCONF|READONLY|NOREPLICAS|MASTERDOWN|OOM)\b")
+# For some of them redis-py has a class, and removes the code from the message.
+_CLASSES: Final = (redis.ReadOnlyError, redis.OutOfMemoryError, redis.exceptions.MasterDownError)
+
+
 def run(client: redis.Redis, operation: Operation[T]) -> T:
     """Run an operation to its end.
 
-    Raises: `RedisError` when the server cannot be reached or refuses, `IllegalMoveError`.
+    Raises: `RedisError` when the server cannot be reached, `RefusedError` when it takes no writes, `IllegalMoveError`.
     """
     try:
         batch = next(operation)
@@ -53,8 +70,48 @@ async def arun(client: redis.asyncio.Redis, operation: Operation[T]) -> T:
         raise
 
 
-# `execute_command` of redis-py has no annotations: hence Any.
+def _refused(error: Exception) -> bool:
+    """Whether an answer says that the server takes no writes; before Redis 7, a script's error only quotes the code."""
+    if not isinstance(error, ResponseError):
+        return False
+    return isinstance(error, _CLASSES) or _CODES.search(str(error)) is not None
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, RefusedError)
+
+
+# `execute_command` and `get_retry` of redis-py have no annotations: hence Any.
 def _execute(client: Any, batch: Batch) -> list[Any]:
+    def send() -> list[Any]:
+        try:
+            return _send(client, batch)
+        except ResponseError as error:
+            if _refused(error):
+                raise RefusedError(str(error)) from error
+            raise
+
+    retry: Retry = client.get_retry() or Retry(NoBackoff(), 0)
+    return retry.call_with_retry(send, lambda _: None, is_retryable=_is_refusal)
+
+
+async def _aexecute(client: Any, batch: Batch) -> list[Any]:
+    async def send() -> list[Any]:
+        try:
+            return await _asend(client, batch)
+        except ResponseError as error:
+            if _refused(error):
+                raise RefusedError(str(error)) from error
+            raise
+
+    async def ignore(_: Exception) -> None:
+        """Nothing is to be done before the next try."""
+
+    retry: AsyncRetry = client.get_retry() or AsyncRetry(NoBackoff(), 0)
+    return await retry.call_with_retry(send, ignore, is_retryable=_is_refusal)
+
+
+def _send(client: Any, batch: Batch) -> list[Any]:
     if len(batch) == 1:
         return [client.execute_command(*batch[0])]
     with client.pipeline(transaction=True) as pipeline:
@@ -63,7 +120,7 @@ def _execute(client: Any, batch: Batch) -> list[Any]:
         return list(pipeline.execute())
 
 
-async def _aexecute(client: Any, batch: Batch) -> list[Any]:
+async def _asend(client: Any, batch: Batch) -> list[Any]:
     if len(batch) == 1:
         return [await client.execute_command(*batch[0])]
     async with client.pipeline(transaction=True) as pipeline:

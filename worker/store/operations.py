@@ -110,21 +110,23 @@ def beat(
     job_id: str,
     attempt: int,
     *,
-    progress: bytes,
     elapsed: float,
+    progress: bytes | None = None,
     checkpoint: bytes | None = None,
     steps: Sequence[bytes] = (),
     steps_before: int = 0,
 ) -> Operation[Verdict]:
-    """Save progress and extend the lease. `elapsed`: seconds of running time over all attempts.
+    """Extend the lease and save what is given. `elapsed`: seconds of running time over all attempts.
 
+    Progress is what users see of a running job: a beat without it wakes nobody who waits for a change.
     `steps` are the JSON records of the steps since the last checkpoint, `steps_before` the number stored before them.
     Raises: `ValueError` for steps without a checkpoint, since a resumed attempt would store them again.
     """
     if steps and checkpoint is None:
         raise ValueError("steps are stored with the checkpoint that follows them")
     state = (1, checkpoint) if checkpoint is not None else (0, b"")
-    (reply,) = yield _script(scripts.BEAT, job_id, attempt, elapsed, progress, *state, steps_before, len(steps), *steps)
+    told = b"" if progress is None else progress
+    (reply,) = yield _script(scripts.BEAT, job_id, attempt, elapsed, told, *state, steps_before, len(steps), *steps)
     return Verdict(reply.decode())
 
 

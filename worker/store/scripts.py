@@ -86,7 +86,8 @@ return handout(ARGV[1], true)
 """
 )
 
-# id, attempt, elapsed, progress, 1 if there is a checkpoint, checkpoint, steps before, number of steps, steps
+# id, attempt, elapsed, progress ('' = as it was), 1 if there is a checkpoint, checkpoint, steps before, number of
+# steps, steps
 BEAT: Final = (
     PRELUDE
     + """
@@ -94,13 +95,16 @@ local id = ARGV[1]
 local job = fields(id, 'status', 'attempt', 'owner', 'lease')
 if not holds(job[1], job[2], job[3], ARGV[2]) then return 'fenced' end
 append(id, 7)
-call('HSET', JOB .. id, 'elapsed', ARGV[3], 'progress', ARGV[4])
+call('HSET', JOB .. id, 'elapsed', ARGV[3])
+if ARGV[4] ~= '' then
+  call('HSET', JOB .. id, 'progress', ARGV[4])
+  change(id)
+end
 if ARGV[5] == '1' then
   call('SET', JOB .. id .. ':checkpoint', ARGV[6])
   call('HSET', JOB .. id, 'claims', 0)
 end
 due(id, tonumber(job[4]))
-change(id)
 return job[1] == 'cancelling' and 'cancel' or 'ok'
 """
 )

@@ -1,0 +1,43 @@
+"""What the server's own files need after its disk was full."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from worker.store import keys
+from worker.store.driver import Operation
+
+PAUSE: Final = 60
+"""Seconds before a rewrite that failed is asked for again."""
+
+
+def rewrite_log() -> Operation[bool]:
+    """Have the append-only file written anew once, if the server has refused writes for want of room and has room now.
+
+    A file that was in use while the disk was full may be one from which the server cannot start again: Redis 7 and
+    Valkey 9 cut off what they had written in part and go on behind the cut, which leaves a hole of zeros. Says whether
+    it was asked for. Raises: `ResponseError` where INFO or BGREWRITEAOF is forbidden.
+    """
+    (info,) = yield (("INFO",),)
+    refused = info.get("errorstat_MISCONF", {}).get("count", 0)
+    failed = info.get("aof_last_bgrewrite_status") == "err"
+    if not (refused or failed) or not _has_room(info):
+        return False
+    mark = f"{info['run_id']} {refused}".encode()
+    known, asked = yield (("GET", keys.REWRITTEN), ("EXISTS", keys.REWRITE_ASKED))
+    if known == mark and not (failed and not asked):
+        return False
+    # Asked before it is noted: twice does no harm.
+    yield (("BGREWRITEAOF",),)
+    yield (("SET", keys.REWRITTEN, mark), ("SET", keys.REWRITE_ASKED, 1, "EX", PAUSE))
+    return True
+
+
+def _has_room(info: Mapping[str, Any]) -> bool:
+    """Whether a rewrite can be begun and would begin after the disk was full."""
+    return (
+        bool(info.get("aof_enabled"))
+        and info.get("aof_last_write_status") == "ok"
+        and not info.get("aof_rewrite_in_progress")
+        and not info.get("aof_rewrite_scheduled")
+        and not info.get("loading")
+    )
