@@ -156,7 +156,7 @@ class Injector:
         return {job: horse.pid for horse in horses if (job := self.work.job_held_by(horse.pid)) is not None}
 
     def _fill(self, planned: Planned) -> bool:
-        if self.quota is None or self.quota.full:
+        if self.quota is None or self.quota.full or self.mending.busy:
             self.missed += 1
             return False
         self.quota.fill()

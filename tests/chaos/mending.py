@@ -33,7 +33,7 @@ class Mending:
         return self._thread is not None and self._thread.is_alive()
 
     def after_full_disk(self) -> None:
-        self.wait()
+        """Begin to look; whoever breaks things must not wait for it, since it may need something mended first."""
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
 

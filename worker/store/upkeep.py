@@ -6,7 +6,7 @@ from typing import Any, Final
 from worker.store import keys
 from worker.store.driver import Operation
 
-PAUSE: Final = 60
+PAUSE: Final = 20
 """Seconds before a rewrite that failed is asked for again."""
 
 
