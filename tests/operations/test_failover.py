@@ -150,7 +150,7 @@ def test_a_primary_without_its_replica_refuses_if_told_so(tmp_path: Path) -> Non
             if operation.__name__ == "submit":
                 assert store.run(client, operation) is store.Admission.EXISTS  # nothing to write
                 continue
-            with pytest.raises(redis.ResponseError, match="NOREPLICAS"):
+            with pytest.raises(store.RefusedError, match="NOREPLICAS"):
                 store.run(client, operation)
         client.config_set("min-replicas-to-write", 0)
         assert store.run(client, store.claim("j", "o")) is not None

@@ -128,7 +128,7 @@ def test_a_server_that_is_still_loading_keeps_a_log(tmp_path: Path, name: str) -
     with deployed(tmp_path, *options, binary=binaries()[name]) as server:
         server.client.execute_command("DEBUG", "POPULATE", 5000)
         server.client.bgrewriteaof()
-        eventually(lambda: server.client.info()["aof_rewrites"] == 1)
+        eventually(lambda: server.client.info()["aof_base_size"] > 0)
     slow = ("--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024")
     with deployed(tmp_path, *options, *slow, binary=binaries()[name], loading=True) as server:
         found = asyncio.run(_examined(server.url))
