@@ -9,7 +9,7 @@ from pathlib import Path
 
 from worker.contract.dataset import Dataset, Format
 from worker.datasets.draft import CONTENT
-from worker.datasets.ingest import MANIFEST, READERS, assemble
+from worker.datasets.ingest import MANIFEST, assemble, read
 from worker.datasets.refusal import Limits, Reason, RefusedError
 from worker.datasets.source import Source
 from worker.datasets.storage import DatasetGoneError, LocalStorage
@@ -23,9 +23,11 @@ __all__ = [
     "LocalStorage",
     "Reason",
     "RefusedError",
+    "Source",
     "Table",
     "add_file",
     "open_table",
+    "read",
 ]
 
 
@@ -37,7 +39,7 @@ def add_file(storage: LocalStorage, path: Path, kind: Format, limits: Limits | N
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         shutil.copyfile(path, directory / CONTENT)
         source = Source(directory / CONTENT)
-        draft = READERS[kind](source, directory, limits or Limits())
+        draft = read(source, directory, kind, limits or Limits())
         dataset = assemble(directory, draft, kind, source.size(), digest, datetime.now(UTC))
         storage.publish(directory, dataset)
         return dataset

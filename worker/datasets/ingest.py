@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from worker.contract.dataset import Dataset, Format, StoredFile
 from worker.datasets.draft import CONTENT, PREVIEW, Draft
 from worker.datasets.formats.npy import read_npy
-from worker.datasets.refusal import Limits
+from worker.datasets.refusal import Limits, too_large
 from worker.datasets.source import Source
 
 MANIFEST: Final = "manifest.json"
 
 
-def _read_csv(source: Source, directory: Path, limits: Limits) -> Draft:
-    from worker.datasets.formats.csv import read_csv  # noqa: PLC0415 - pyarrow takes longer to load than NPY to read
+def read(source: Source, directory: Path, kind: Format, limits: Limits, *, header: bool | None = None) -> Draft:
+    """Make the canonical form of a file in `directory`. Raises RefusedError.
 
-    return read_csv(source, directory, limits)
+    `header`: whether the first row of a CSV file holds names; None: unless all of it is numbers.
+    """
+    try:
+        return _read(source, directory, kind, limits, header)
+    except MemoryError:
+        raise too_large(
+            f"Reading the file takes more than {limits.memory >> 20} MiB of memory; write it in smaller blocks (row "
+            "groups, record batches), or send it as NPY or CSV."
+        ) from None
 
 
-READERS: Final[Mapping[Format, Callable[[Source, Path, Limits], Draft]]] = MappingProxyType(
-    {"npy": read_npy, "csv": _read_csv}
-)
+def _read(source: Source, directory: Path, kind: Format, limits: Limits, header: bool | None) -> Draft:
+    # pyarrow takes longer to load than most NPY files to read
+    if kind == "csv":
+        from worker.datasets.formats.csv import read_csv  # noqa: PLC0415
+
+        return read_csv(source, directory, limits, header)
+    if kind in {"parquet", "arrow"}:
+        from worker.datasets.formats import arrow  # noqa: PLC0415
+
+        reader = arrow.read_parquet if kind == "parquet" else arrow.read_arrow
+        return reader(source, directory, limits)
+    if kind == "libsvm":
+        from worker.datasets.formats.libsvm import read_libsvm  # noqa: PLC0415
+
+        return read_libsvm(source, directory, limits)
+    if kind == "npz":
+        from worker.datasets.formats.npz import read_npz  # noqa: PLC0415
+
+        return read_npz(source, directory, limits)
+    return read_npy(source, directory, limits)
 
 
 def assemble(directory: Path, draft: Draft, kind: Format, size: int, sha256: str, created_at: datetime) -> Dataset:

@@ -37,14 +37,8 @@ class Dialect:
     @contextmanager
     def reading(self, source: Source, types: dict[str, pa.DataType]) -> Iterator[Any]:
         """A streaming reader. Raises RefusedError for what the parser does not take, and _RetypeError."""
-        wrong: list[pa_csv.InvalidRow] = []
-
-        def note(row: pa_csv.InvalidRow) -> str:
-            wrong.append(row)
-            return "error"
-
         names = None if self.header else list(self.names)
-        parsing = pa_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=note)
+        parsing = pa_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
         try:
             with source.open() as stream:
                 quotes = Quotes(stream)
@@ -58,7 +52,7 @@ class Dialect:
         except pa.ArrowInvalid as error:
             if "conversion error to" in str(error) and "UTF8" not in str(error):
                 raise _RetypeError from None
-            raise _explained(error, wrong, self, source) from None
+            raise _explained(error, self, source) from None
         if types:
             quotes.check()
 
@@ -196,16 +190,15 @@ def _castable(values: pa.Array, kind: pa.DataType) -> bool:
     return True
 
 
-def _explained(error: Exception, wrong: list[pa_csv.InvalidRow], dialect: Dialect, source: Source) -> RefusedError:
+def _explained(error: Exception, dialect: Dialect, source: Source) -> RefusedError:
     """The problem behind an error of the parser, without a word of the file's content."""
     message = str(error)
-    if wrong:
-        row = wrong[0]
-        if row.number is None:
-            return invalid("/rows", "ragged", f"A row has {row.actual_columns} values, not {row.expected_columns}.")
-        number = row.number - dialect.header
+    ragged = re.match(r"CSV parse error: (?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", message)
+    if ragged:
+        number, expected, found = (int(text or 0) for text in ragged.groups())
+        number -= dialect.header
         hint = " A decimal comma looks like this, too." if dialect.delimiter == "," else ""
-        detail = f"Row {number} has {row.actual_columns} values, and the first has {row.expected_columns}.{hint}"
+        detail = f"Row {number} has {found} values, and the first has {expected}.{hint}"
         return invalid(f"/rows/{number - 1}", "ragged", detail)
     if "UTF8" in message:
         return _encoding(source)

@@ -45,7 +45,7 @@ def read_header(stream: BinaryIO, what: str = "The file") -> Header:
         shape, fortran, dtype = read(stream)
         if min(shape, default=0) < 0:
             raise ValueError("a length below zero")  # noqa: TRY301 - numpy's own complaints are of this kind
-    except (ValueError, EOFError, SyntaxError, TypeError, MemoryError, RecursionError, UnicodeDecodeError):
+    except Exception:  # noqa: BLE001 - parsers of Python, which say all kinds of things about a broken header
         raise invalid("/header", "npy_header", f"{what} does not begin with the header of an NPY array.") from None
     if dtype.hasobject:
         raise invalid("/header", "pickled", f"{what} holds Python objects, which are never unpickled; send numbers.")
@@ -171,7 +171,7 @@ def _transpose(stream: BinaryIO, header: Header, names: tuple[str, ...], directo
 def _read_records(stream: BinaryIO, header: Header, directory: Path, limits: Limits) -> Draft:
     fields = header.dtype.names or ()
     names = named(fields)
-    kinds = [_field_kind(header.dtype[field], j) for j, field in enumerate(fields)]
+    kinds = [field_kind(header.dtype[field], j) for j, field in enumerate(fields)]
     categories = {j: Categories(names[j]) for j, kind in enumerate(kinds) if kind == "category"}
     with DenseWriter(directory, names, limits) as writer:
         for piece in pieces(stream, header, header.shape[0], max(BLOCK // len(names), LEAST)):
@@ -182,7 +182,8 @@ def _read_records(stream: BinaryIO, header: Header, directory: Path, limits: Lim
         return writer.finish(kinds, categories)
 
 
-def _field_kind(dtype: np.dtype[Any], j: int) -> ColumnType:
+def field_kind(dtype: np.dtype[Any], j: int) -> ColumnType:
+    """What a numpy type becomes. Raises RefusedError for others than real numbers, texts and dates."""
     if _is_number(dtype):
         return "number"
     if dtype.kind in "US" and dtype.subdtype is None:
@@ -203,10 +204,19 @@ def field_values(
         return np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 86_400e6)
     assert categories is not None
     try:
-        texts, positions = np.unique(values.astype(np.str_), return_inverse=True)
-    except UnicodeDecodeError:
-        detail = f"Column {j + 1} holds bytes that are no ASCII text, near row {row + 1}; send it as Unicode."
+        texts, positions = np.unique(_sound_text(values), return_inverse=True)
+    except UnicodeError:
+        detail = f"Column {j + 1} holds what is no text (or, as bytes, no ASCII), near row {row + 1}; send Unicode."
         raise invalid(f"/columns/{j}", "encoding", detail) from None
     if len(texts) and texts[0] == "":
         return categories.codes(texts[1:].tolist(), positions - 1)
     return categories.codes(texts.tolist(), positions)
+
+
+def _sound_text(values: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
+    """Texts as Unicode. Raises UnicodeError for code points that there are not, on which numpy fails later."""
+    texts = np.ascontiguousarray(values.astype(np.str_))
+    points = texts.view(np.uint32) if texts.itemsize else np.empty(0, np.uint32)
+    if ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any():
+        raise UnicodeError
+    return texts

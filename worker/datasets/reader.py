@@ -1,0 +1,177 @@
+"""The process that reads uploaded files: started once by the API, it forks a child with limits for each file.
+
+What comes from outside is parsed in such a child only. `python -m worker.datasets.reader FD`: each byte that arrives on
+the socket FD brings another socket, over which a child gets its task (a line of JSON), then lines that tell how far the
+file has grown, and replies with a line: a draft, a refusal, or the reason why there is neither. When FD is closed,
+everything ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from worker.contract.dataset import Format
+from worker.contract.wire import Wire
+from worker.datasets.draft import CONTENT
+from worker.datasets.ingest import read
+from worker.datasets.refusal import Limits, RefusedError, too_large
+from worker.datasets.source import GrowingSource
+from worker.embedded import die_with_parent
+
+ENVIRONMENT: Final = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others reserve address space, which is what is limited
+    "ARROW_IO_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+_VICTIM: Final = "500"
+
+
+class Task(Wire):
+    """A file to read: `content` in `directory`, where its canonical form is made, too."""
+
+    directory: str
+    format: Format
+    header: bool | None
+    values: int
+    columns: int
+    bytes: int
+    memory: int
+    seconds: int
+
+    @property
+    def limits(self) -> Limits:
+        """Most that the dataset may take."""
+        return Limits(self.values, self.columns, self.bytes, self.memory, self.seconds)
+
+
+def main() -> None:
+    """Fork children until the control socket is closed."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the service
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    arrange = die_with_parent(os.getpid(), signal.SIGKILL)
+    _load()
+    gc.freeze()
+    children: dict[int, socket.socket] = {}
+    while True:
+        ready, _, _ = select.select([control.fileno(), woken], [], [])
+        if woken in ready:
+            os.read(woken, 1024)
+            _bury(children)
+        if control.fileno() in ready:
+            byte, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+            if not byte:
+                return
+            for descriptor in descriptors:
+                channel = socket.socket(fileno=descriptor)
+                pid = os.fork()
+                if pid == 0:
+                    signal.set_wakeup_fd(-1)
+                    if arrange is not None:
+                        arrange()
+                    control.close()
+                    for other in children.values():
+                        other.close()
+                    _child(channel)
+                children[pid] = channel
+
+
+def _load() -> None:
+    """Load what children need, so that each need not."""
+    import worker.datasets.formats.arrow  # noqa: PLC0415
+    import worker.datasets.formats.csv  # noqa: F401, PLC0415
+
+
+def _bury(children: dict[int, socket.socket]) -> None:
+    """Tell how children have ended, after whatever they had to say themselves."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        with suppress(OSError), children.pop(pid) as channel:
+            channel.sendall(json.dumps({"exit": os.waitstatus_to_exitcode(status)}).encode() + b"\n")
+
+
+def _child(channel: socket.socket) -> None:
+    """Do one task and end the process."""
+    status = 1
+    try:
+        lines = channel.makefile("rb")
+        task = Task.model_validate_json(lines.readline())
+        confine(task.limits)
+        source = GrowingSource(Path(task.directory) / CONTENT)
+        threading.Thread(target=_follow, args=(lines, source), daemon=True).start()
+        channel.sendall(json.dumps(_outcome(source, task)).encode() + b"\n")
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _follow(lines: Any, source: GrowingSource) -> None:
+    """Pass on how the file grows; when nobody is there any more who wants the result, end."""
+    for line in lines:
+        news = json.loads(line)
+        source.grown(news["size"], complete=news["complete"])
+    os._exit(1)
+
+
+def _outcome(source: GrowingSource, task: Task) -> dict[str, Any]:
+    try:
+        draft = read(source, Path(task.directory), task.format, task.limits, header=task.header)
+        return {"draft": draft.model_dump_json()}
+    except RefusedError as refusal:
+        return _refused(refusal)
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            return _refused(too_large(f"The table takes more than {task.bytes} bytes; send fewer rows or columns."))
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        return {"full": True} if full else {"failed": traceback.format_exc()}
+    except Exception:  # noqa: BLE001 - told to the API, which logs it
+        return {"failed": traceback.format_exc()}
+
+
+def _refused(refusal: RefusedError) -> dict[str, Any]:
+    faults = [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in refusal.faults]
+    return {"refused": refusal.reason, "detail": refusal.detail, "faults": faults}
+
+
+def confine(limits: Limits) -> None:
+    """Limit this process: address space above what it has, processor time, size of each file; no core dump."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_VICTIM, encoding="ascii")
+    with suppress(OSError):
+        pages = int(Path("/proc/self/statm").read_bytes().split()[0])
+        _lower(resource.RLIMIT_AS, pages * os.sysconf("SC_PAGE_SIZE") + limits.memory)
+    _lower(resource.RLIMIT_CPU, limits.seconds)
+    _lower(resource.RLIMIT_FSIZE, limits.bytes)
+    _lower(resource.RLIMIT_CORE, 0)
+
+
+def _lower(which: int, value: int) -> None:
+    _, hard = resource.getrlimit(which)
+    resource.setrlimit(which, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
+if __name__ == "__main__":
+    main()
