@@ -18,9 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
 from service.catalog import require_kinds
+from service.datasets import Datasets
 from service.events import Doorbell
+from service.janitor import Janitor
 from service.problems import InternalError, ProblemDocument
-from service.routes import jobs, operations
+from service.routes import datasets, jobs, operations
 from service.settings import Settings
 from worker import store
 from worker.contract.spec import JobSpec
@@ -36,14 +38,18 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         client = store.aconnect(settings.redis_url or "")
         app.state.redis, app.state.doorbell = client, Doorbell(client)
-        listening = asyncio.create_task(app.state.doorbell.run())
+        app.state.datasets = Datasets(settings, client)
+        app.state.janitor = Janitor(settings, client, app.state.datasets.storage)
+        tasks = [asyncio.create_task(app.state.doorbell.run()), asyncio.create_task(app.state.janitor.run())]
         try:
             yield
         finally:
             app.state.doorbell.close()
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
+            for task in tasks:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            app.state.datasets.close()
             await client.aclose()
 
     app = FastAPI(
@@ -59,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     problems.install(app)
     app.include_router(jobs.router)
+    app.include_router(datasets.router)
     app.include_router(operations.router)
     app.add_middleware(Envelope)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]

@@ -3,9 +3,12 @@
 Problem
 |- Unauthorized 401          |- UnsupportedMediaType 415
 |- NotFound 404              |- InvalidRequest 422
-|- NotTerminal 409           |- QueueFull 429
-|- ResultNotReady 409        |- InternalError 500
-|- TooLarge 413              |- Unavailable 503
+|- NotTerminal 409           |- InvalidDataset 422
+|- ResultNotReady 409        |- QueueFull 429
+|- DatasetInUse 409          |- InternalError 500
+|- DatasetExists 409         |- Unavailable 503
+|- TooLarge 413              |- StorageFull 507
+|- DatasetTooLarge 413
 """
 
 from __future__ import annotations
@@ -91,6 +94,24 @@ class ResultNotReady(Problem):
     status, code, title = 409, "result-not-ready", "The result is not ready"
 
 
+class DatasetInUse(Problem):
+    """A job that has not ended needs the dataset."""
+
+    status, code, title = 409, "dataset-in-use", "The dataset is in use"
+
+
+class DatasetExists(Problem):
+    """The same bytes are there already, read in another way."""
+
+    status, code, title = 409, "dataset-exists", "The content is there already, read in another way"
+
+
+class DatasetTooLarge(Problem):
+    """More than one dataset may take here."""
+
+    status, code, title = 413, "dataset-too-large", "The dataset is too large"
+
+
 class TooLarge(Problem):
     """More than can be taken inline."""
 
@@ -109,6 +130,12 @@ class InvalidRequest(Problem):
     status, code, title = 422, "invalid-request", "Invalid request"
 
 
+class InvalidDataset(Problem):
+    """The file cannot be read as a table; `errors` says where."""
+
+    status, code, title = 422, "invalid-dataset", "The file cannot be read"
+
+
 class QueueFull(Problem):
     """Too many jobs wait."""
 
@@ -125,6 +152,12 @@ class Unavailable(Problem):
     """A part of the service is away."""
 
     status, code, title = 503, "unavailable", "Unavailable"
+
+
+class StorageFull(Problem):
+    """There is no room for the dataset."""
+
+    status, code, title = 507, "storage-full", "The storage is full"
 
 
 def problem_response(

@@ -11,6 +11,8 @@ import redis.connection
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.datasets.refusal import Limits
+
 
 def _default_data_dir() -> Path:
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -29,7 +31,9 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         default=1, description="Worker processes, one job each at a time."
     )
-    data_dir: Path = Field(default_factory=_default_data_dir, description="Where the embedded server keeps its data.")
+    data_dir: Path = Field(
+        default_factory=_default_data_dir, description="Where embedded server and datasets are kept."
+    )
     redis_url: str | None = Field(
         default=None, description="A Redis-compatible server, redis://, rediss:// or unix://; default: an embedded one."
     )
@@ -42,6 +46,37 @@ class Settings(BaseSettings):
     )
     retention_days: Annotated[float, Field(gt=0)] = Field(default=7.0, description="How long ended jobs are kept.")
     max_queued: Annotated[int, Field(ge=1)] = Field(default=10_000, description="Jobs that may wait; beyond, 429.")
+    storage_url: str | None = Field(
+        default=None, description="Where datasets are kept: s3://, gs:// or az://BUCKET/PREFIX; default: the data dir."
+    )
+    cache_mb: Annotated[float, Field(gt=0)] = Field(
+        default=20_480.0, description="MiB of datasets that a machine keeps copies of, where the storage is remote."
+    )
+    dataset_max_mb: Annotated[float, Field(gt=0)] = Field(
+        default=16_384.0, description="MiB of an uploaded file, decompressed, and of each file made of it."
+    )
+    dataset_max_values: Annotated[int, Field(ge=1)] = Field(
+        default=2**31, description="Rows times columns of a dataset; entries, where it is sparse."
+    )
+    dataset_max_columns: Annotated[int, Field(ge=1)] = Field(default=20_000, description="Dense columns of a dataset.")
+    dataset_memory_mb: Annotated[float, Field(ge=64)] = Field(
+        default=1024.0, description="MiB of memory that reading an uploaded file may take."
+    )
+    dataset_seconds: Annotated[int, Field(ge=1)] = Field(
+        default=1800, description="Processor time that reading an uploaded file may take."
+    )
+    dataset_readers: Annotated[int, Field(ge=1)] = Field(
+        default=2, description="Uploaded files that are read at the same time, by each API process."
+    )
+    dataset_quota_mb: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="MiB that all datasets may take; default: no limit."
+    )
+    dataset_eviction: bool = Field(
+        default=False, description="Whether a full quota removes the longest unused datasets instead of refusing."
+    )
+    dataset_retention_days: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="How long datasets are kept after their last use; default: until they are deleted."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Of all processes.")
 
     @field_validator("api_key_hashes")
@@ -68,6 +103,22 @@ class Settings(BaseSettings):
     def retention(self) -> float:
         """Seconds for which ended jobs are kept."""
         return self.retention_days * 86400
+
+    @property
+    def dataset_limits(self) -> Limits:
+        """Most that one dataset may take."""
+        return Limits(
+            values=self.dataset_max_values,
+            columns=self.dataset_max_columns,
+            bytes=int(self.dataset_max_mb * 2**20),
+            memory=int(self.dataset_memory_mb * 2**20),
+            seconds=self.dataset_seconds,
+        )
+
+    @property
+    def dataset_quota(self) -> int | None:
+        """Bytes that all datasets may take; None: no limit."""
+        return None if self.dataset_quota_mb is None else int(self.dataset_quota_mb * 2**20)
 
     @property
     def is_loopback(self) -> bool:

@@ -41,7 +41,7 @@ class Shelf:
         try:
             return open_table(self.storage, add_file(self.storage, file, kind, limits).id)
         finally:
-            assert list(self.storage.tmp.iterdir()) == []
+            assert self.storage.workshop.unfinished() == []
 
     def refusal(self, content: bytes, kind: Format, limits: Limits | None = None) -> RefusedError:
         """Why a file is refused."""

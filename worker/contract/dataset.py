@@ -109,6 +109,42 @@ class DatasetBody(DatasetBase):
     sparse: SparseColumns | None
 
 
+class DatasetLinks(Wire):
+    """Where to go from here."""
+
+    self: str
+    preview: str
+
+
+class DatasetView(DatasetBody):
+    """A dataset as callers see it."""
+
+    links: DatasetLinks
+
+
+class DatasetSummary(DatasetBase):
+    """A dataset in a list: its columns by their number, dense and sparse."""
+
+    columns: int
+    used_at: datetime = Field(description="Last upload, or start or end of a job.")
+    jobs: int = Field(description="Jobs that have not ended and need it.")
+    links: DatasetLinks
+
+
+class DatasetPage(Wire):
+    """Datasets, newest first."""
+
+    data: list[DatasetSummary]
+    next_cursor: str | None
+
+
+class Preview(Wire):
+    """The first rows and columns, at most 100 of each, as a person reads them; null where a value is missing."""
+
+    columns: list[str]
+    rows: list[list[float | str | None]]
+
+
 class Dataset(DatasetBody):
     """The record that lies beside the arrays as `manifest.json`."""
 

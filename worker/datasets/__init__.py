@@ -12,7 +12,14 @@ from worker.datasets.draft import CONTENT
 from worker.datasets.ingest import MANIFEST, assemble, read
 from worker.datasets.refusal import Limits, Reason, RefusedError
 from worker.datasets.source import Source
-from worker.datasets.storage import DatasetGoneError, LocalStorage
+from worker.datasets.storage import (
+    DatasetGoneError,
+    LocalStorage,
+    Storage,
+    StorageError,
+    open_storage,
+    storage_from_environment,
+)
 from worker.datasets.table import Table, open_table
 
 __all__ = [
@@ -24,16 +31,21 @@ __all__ = [
     "Reason",
     "RefusedError",
     "Source",
+    "Storage",
+    "StorageError",
     "Table",
     "add_file",
+    "assemble",
+    "open_storage",
     "open_table",
     "read",
+    "storage_from_environment",
 ]
 
 
-def add_file(storage: LocalStorage, path: Path, kind: Format, limits: Limits | None = None) -> Dataset:
+def add_file(storage: Storage, path: Path, kind: Format, limits: Limits | None = None) -> Dataset:
     """Put a file into a storage, here and now, in this process. Raises RefusedError."""
-    directory = storage.workspace()
+    directory = storage.workshop.make()
     try:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

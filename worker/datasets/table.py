@@ -11,7 +11,7 @@ from scipy import sparse
 
 from worker.contract.dataset import Dataset
 from worker.datasets.ingest import MANIFEST
-from worker.datasets.storage import DatasetGoneError, LocalStorage
+from worker.datasets.storage import DatasetGoneError, Storage, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,24 @@ class Table:
     sparse: sparse.csr_array | None
 
 
-def open_table(storage: LocalStorage, dataset_id: str) -> Table:
-    """Map a dataset into memory. Raises DatasetGoneError; ValueError when a file is not as long as it was made."""
-    path = storage.fetch(dataset_id)
+def open_table(storage: Storage, dataset_id: str) -> Table:
+    """Map a dataset into memory, after a copy has been made where the storage is not of this machine.
+
+    Raises DatasetGoneError; StorageError when the storage does not answer, or a file is not what was stored.
+    """
+    for _ in range(3):
+        try:
+            return _mapped(storage.fetch(dataset_id), dataset_id)
+        except FileNotFoundError:  # the copy was removed from the cache just now
+            continue
+    raise StorageError(f"The files of dataset {dataset_id} disappear while they are opened; is the cache too small?")
+
+
+def _mapped(path: Path, dataset_id: str) -> Table:
     dataset = Dataset.model_validate_json((path / MANIFEST).read_bytes())
     for name, stored in dataset.layout.files.items():
         if (path / name).stat().st_size != stored.bytes:
-            raise ValueError(f"{name} of dataset {dataset_id} is not as long as it was made")
+            raise StorageError(f"{name} of dataset {dataset_id} is not as long as it was made.")
     return Table(dataset, _dense(path, dataset), _sparse(path, dataset))
 
 

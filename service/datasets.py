@@ -1,0 +1,291 @@
+"""Datasets in the service: an upload, from its first byte to its entry in the index."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import shutil
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import redis.asyncio
+from fastapi import Request
+
+from service.bodies import Form, Sink, header_fault, pour, stated_digest
+from service.problems import DatasetExists, DatasetTooLarge, NotFound, StorageFull, Unavailable, UnsupportedMediaType
+from service.readers import Readers, Reading
+from service.settings import Settings
+from worker import store
+from worker.contract.dataset import Dataset, Format
+from worker.datasets import MANIFEST, RefusedError, Storage, StorageError, assemble, open_storage
+from worker.datasets.draft import CONTENT, Draft
+from worker.datasets.sniff import recognize
+from worker.store import Shelving
+
+EARLY = 2**20  # bytes of a file after which it is read while it still comes
+PUBLISHED = 3  # times that a dataset is published, should it be removed at that moment
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Arrival:
+    """An upload on its way: where it is made, what it is, and its reader, if that has begun."""
+
+    directory: Path
+    header: bool | None
+    media_type: str
+    sink: Sink
+    kind: Format | None = None
+    reading: Reading | None = None
+
+
+class Datasets:
+    """The datasets of one API process."""
+
+    def __init__(self, settings: Settings, client: redis.asyncio.Redis) -> None:
+        self._settings, self._client = settings, client
+        self.storage: Storage = open_storage(settings.storage_url, settings.data_dir, settings.cache_mb)
+        self._readers = Readers(settings.dataset_limits, settings.dataset_readers)
+        self._gates: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def close(self) -> None:
+        """End the reader process."""
+        self._readers.close()
+
+    # Uploads.
+
+    async def upload(self, request: Request) -> tuple[dict[str, Any], bool]:
+        """Take in the body of a request; the dataset's document, and whether it is new. Raises a Problem."""
+        stated = stated_digest(request)
+        await self._check_length(request)
+        directory = await asyncio.to_thread(self._room)
+        try:
+            async with self._arriving(request, directory, wire=stated is not None) as (arrival, body):
+                await pour(body, arrival.sink, lambda: self._advance(arrival))
+                await asyncio.to_thread(arrival.sink.finish)
+                if stated is not None and stated != arrival.sink.wire_digest:
+                    raise header_fault("content-digest", "mismatch", "The body that arrived has another SHA-256.")
+                return await self._settle(arrival)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise _disk_full() from None
+            raise
+        except StorageError:
+            log.exception("the storage of datasets fails")
+            raise Unavailable("The storage of datasets does not answer; try again.") from None
+        finally:
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+    def _room(self) -> Path:
+        try:
+            return self.storage.workshop.make()
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise _disk_full() from None
+            raise
+
+    async def _check_length(self, request: Request) -> None:
+        """Refuse early what would be refused later."""
+        text = request.headers.get("content-length", "0")
+        length = int(text) if text.isdigit() else 0
+        limit = self._settings.dataset_limits.bytes
+        close = {"Connection": "close"}
+        if length > limit + EARLY:  # a form has a little more than its file
+            raise DatasetTooLarge(f"A dataset may have {limit} bytes, and this one has {length}.", headers=close)
+        quota = self._settings.dataset_quota
+        if quota is not None and not self._settings.dataset_eviction:
+            taken = await store.arun(self._client, store.stored_bytes())
+            if taken + length > quota + EARLY and request.headers.get("content-encoding", "identity") == "identity":
+                raise _quota_full(quota, close)
+
+    @asynccontextmanager
+    async def _arriving(
+        self, request: Request, directory: Path, *, wire: bool
+    ) -> AsyncIterator[tuple[Arrival, AsyncIterator[bytes]]]:
+        media_type, _, parameters = request.headers.get("content-type", "").partition(";")
+        media_type = media_type.strip().lower()
+        body: AsyncIterator[bytes] = request.stream()
+        form = None
+        if media_type == "multipart/form-data":
+            if request.headers.get("content-encoding", "identity") != "identity":
+                raise UnsupportedMediaType("A form is sent without Content-Encoding.")
+            if wire:
+                raise header_fault("content-digest", "form", "Send the file itself as the body, to have it verified.")
+            form = Form(request)
+            body = form.content(body)
+        elif not media_type:
+            raise UnsupportedMediaType("Name the format by a Content-Type, or send application/octet-stream.")
+        encoding = request.headers.get("content-encoding", "identity")
+        header, limit = header_parameter(parameters), self._settings.dataset_limits.bytes
+        sink = Sink(directory / CONTENT, encoding, limit, wire=wire)
+        arrival = Arrival(directory, header, media_type, sink)
+        if form is not None:
+            arrival.media_type = ""
+            body = _typed(body, form, arrival)
+        try:
+            yield arrival, body
+        finally:
+            sink.close()
+            if arrival.reading is not None:
+                await self._readers.end_early(arrival.reading)
+
+    async def _advance(self, arrival: Arrival) -> None:
+        """After each piece that is on the disk: recognize the format, start the reader, tell it what there is."""
+        sink = arrival.sink
+        if arrival.kind is None and sink.head:
+            try:
+                arrival.kind = recognize(arrival.media_type, sink.head)
+            except RefusedError as refusal:
+                raise UnsupportedMediaType(refusal.detail) from None
+            if sink.size >= EARLY:
+                arrival.reading = await self._readers.begin_early(arrival.directory, arrival.kind, arrival.header)
+        if arrival.reading is not None:
+            if arrival.reading.over:
+                await arrival.reading.draft()  # a refusal need not wait for the rest of the body
+            arrival.reading.grown(sink.size)
+
+    async def _settle(self, arrival: Arrival) -> tuple[dict[str, Any], bool]:
+        """All bytes are there: find the dataset that they are, or make it."""
+        sink = arrival.sink
+        name = f"ds_{sink.sha256}"
+        kind = arrival.kind or recognize_empty(arrival.media_type)
+        gate = self._gates[name]
+        try:
+            async with gate:
+                if (known := await self._known(name)) is not None:
+                    _compare(known, kind, arrival.header)
+                    return known, False
+                return await self._make(arrival, name, kind)
+        finally:
+            if not gate.locked():
+                self._gates.pop(name, None)
+
+    async def _known(self, name: str) -> dict[str, Any] | None:
+        """A dataset that is there already, which counts as used now."""
+        if await store.arun(self._client, store.dataset(name)) is None:
+            return None
+        manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
+        if manifest is None:
+            return None
+        document: dict[str, Any] = orjson.loads(manifest)
+        added = await self._add(Dataset.model_validate_json(manifest))
+        return document if added is Shelving.EXISTS else None
+
+    async def _make(self, arrival: Arrival, name: str, kind: Format) -> tuple[dict[str, Any], bool]:
+        sink = arrival.sink
+        draft: Draft
+        if arrival.reading is not None:
+            arrival.reading.grown(sink.size, complete=True)
+            draft = await arrival.reading.draft()
+        else:
+            draft = await self._readers.read(arrival.directory, kind, arrival.header, sink.size)
+        arguments = (arrival.directory, draft, kind, sink.size, sink.sha256, datetime.now(UTC))
+        dataset = await asyncio.to_thread(assemble, *arguments)
+        created = await self._publish(arrival.directory, dataset)
+        manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
+        if manifest is None:
+            raise Unavailable("The dataset was removed while it was made; try again.", headers={"Retry-After": "1"})
+        return orjson.loads(manifest), created
+
+    async def _publish(self, directory: Path, dataset: Dataset) -> bool:
+        """Files first, the index after them; again, if somebody removes the files of an earlier one in between."""
+        created = False
+        for _ in range(PUBLISHED):
+            await asyncio.to_thread(self.storage.publish, directory, dataset)
+            added = await self._add(dataset)
+            if added is Shelving.FULL:
+                await asyncio.to_thread(self.storage.delete, dataset.id)
+                raise _quota_full(self._settings.dataset_quota or 0, {})
+            created = created or added is Shelving.CREATED
+            if await asyncio.to_thread(self.storage.read, dataset.id, MANIFEST) is not None:
+                break
+        return created
+
+    async def _add(self, dataset: Dataset) -> Shelving:
+        return await store.arun(
+            self._client,
+            store.add_dataset(
+                dataset.id,
+                dataset.stored_bytes,
+                summary(dataset),
+                quota=self._settings.dataset_quota,
+                evict=self._settings.dataset_eviction,
+            ),
+        )
+
+    # What is there.
+
+    async def read(self, name: str, file: str) -> bytes:
+        """A small file of a dataset. Raises NotFound, Unavailable."""
+        content = None
+        if await store.arun(self._client, store.dataset(name)) is not None:
+            try:
+                content = await asyncio.to_thread(self.storage.read, name, file)
+            except StorageError:
+                log.exception("the storage of datasets fails")
+                raise Unavailable("The storage of datasets does not answer; try again.") from None
+        if content is None:
+            raise NotFound("There is no dataset with this id.")
+        return content
+
+
+async def _typed(body: AsyncIterator[bytes], form: Form, arrival: Arrival) -> AsyncIterator[bytes]:
+    """The content of a form's file; its type is known once its first bytes are."""
+    async for part in body:
+        if not arrival.media_type:
+            media_type, _, parameters = (form.media_type or "").partition(";")
+            arrival.media_type, arrival.header = media_type.strip().lower(), header_parameter(parameters)
+        yield part
+
+
+def header_parameter(parameters: str) -> bool | None:
+    """The `header` parameter of text/csv (RFC 4180): `present` or `absent`."""
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.strip().partition("=")
+        if name.strip().lower() == "header":
+            known = {"present": True, "absent": False}
+            if value.strip(' "').lower() not in known:
+                raise header_fault("content-type", "invalid_parameter", "header is `present` or `absent`.")
+            return known[value.strip(' "').lower()]
+    return None
+
+
+def recognize_empty(media_type: str) -> Format:
+    """The format of a body without a byte, which is none that is not text."""
+    try:
+        return recognize(media_type, b"")
+    except RefusedError as refusal:
+        raise UnsupportedMediaType(refusal.detail) from None
+
+
+def _compare(known: dict[str, Any], kind: Format, header: bool | None) -> None:
+    """Raise DatasetExists where the same bytes were read in another way than is asked for now."""
+    if known["format"] == kind and header in {None, known["header"]}:
+        return
+    read = known["format"] + {True: ", first row as names", False: ", first row as data"}.get(known["header"], "")
+    raise DatasetExists(f"These bytes are the dataset {known['id']}, read as {read}; delete it first.")
+
+
+def summary(dataset: Dataset) -> bytes:
+    """What the index tells in a list."""
+    fields = dataset.model_dump(
+        mode="json", include={"id", "format", "bytes", "stored_bytes", "sha256", "rows", "created_at"}
+    )
+    return orjson.dumps({**fields, "columns": dataset.width})
+
+
+def _quota_full(quota: int, headers: dict[str, str]) -> StorageFull:
+    detail = f"All datasets together may take {quota} bytes; delete some that are not needed any more."
+    return StorageFull(detail, headers=headers)
+
+
+def _disk_full() -> StorageFull:
+    return StorageFull("The disk of the service is full; delete datasets, or tell its operators.")

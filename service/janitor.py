@@ -1,0 +1,78 @@
+"""The janitor of the datasets: removes what has to go, never what a job needs that has not ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from service.datasets import summary
+from service.settings import Settings
+from worker import store
+from worker.contract.dataset import Dataset
+from worker.datasets import MANIFEST, Storage, StorageError
+
+SWEEP = 60.0  # seconds between sweeps
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Janitor:
+    """Looks after the storage and its index. Every API process has one; what they do is safe to be done twice."""
+
+    settings: Settings
+    client: redis.asyncio.Redis
+    storage: Storage
+
+    async def remove_files(self, name: str) -> None:
+        """Remove the files of a removed dataset; should that fail, a sweep does it later."""
+        if not await store.arun(self.client, store.doomed(name)):
+            return  # it was added again
+        try:
+            await asyncio.to_thread(self.storage.delete, name)
+            await store.arun(self.client, store.forget_doomed(name))
+        except (StorageError, OSError):
+            log.exception("the files of dataset %s are still there", name)
+
+    async def adopt(self) -> None:
+        """Enter datasets into the index that are in the storage alone: the index was lost, or an API was killed."""
+        for name in await asyncio.to_thread(lambda: list(self.storage.ids())):
+            known = await store.arun(self.client, store.dataset(name))
+            if known is not None or await store.arun(self.client, store.doomed(name)):
+                continue
+            manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
+            if manifest is None:
+                continue
+            try:
+                dataset = Dataset.model_validate_json(manifest)
+            except ValueError:
+                log.warning("the manifest of dataset %s cannot be read; it is left alone", name)
+                continue
+            entry = store.add_dataset(name, dataset.stored_bytes, summary(dataset))
+            await store.arun(self.client, entry)
+
+    async def sweep(self) -> None:
+        """Remove what is kept too long, what is over the quota, and what processes that are gone have left."""
+        settings = self.settings
+        retention = None if settings.dataset_retention_days is None else settings.dataset_retention_days * 86_400
+        quota = settings.dataset_quota if settings.dataset_eviction else None
+        for name in await store.arun(self.client, store.sweep_datasets(retention, quota)):
+            await self.remove_files(name)
+        await asyncio.to_thread(self.storage.sweep)
+
+    async def run(self) -> None:
+        """Adopt once, then sweep, until cancelled."""
+        adopted = False
+        while True:
+            try:
+                if not adopted:
+                    await self.adopt()
+                    adopted = True
+                await self.sweep()
+            except (RedisError, StorageError, OSError):
+                log.warning("datasets cannot be looked after now", exc_info=True)
+            await asyncio.sleep(SWEEP if adopted else 2.0)

@@ -1,0 +1,161 @@
+"""Reading uploaded files in processes of their own: see worker/datasets/reader.py for the other side."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from service.problems import DatasetTooLarge, InvalidDataset, Problem, StorageFull
+from worker.contract.dataset import Format
+from worker.contract.faults import Fault
+from worker.datasets.draft import Draft
+from worker.datasets.reader import ENVIRONMENT, Task
+from worker.datasets.refusal import Limits, Reason
+
+LONGEST = 2**28  # bytes of a draft
+log = logging.getLogger(__name__)
+
+
+class ReaderError(Exception):
+    """The reader failed for a reason of its own; it has been logged."""
+
+
+class Reading:
+    """A file that is being read. Tell how it grows, then wait for the draft; `cancel` ends it at any time."""
+
+    def __init__(self, task: Task, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> None:
+        self._task, self._writer, self._reader = task, writer, reader
+        self._outcome = asyncio.create_task(self._listen())
+
+    @property
+    def over(self) -> bool:
+        """Whether there is an outcome already."""
+        return self._outcome.done()
+
+    def grown(self, size: int, *, complete: bool = False) -> None:
+        """Tell that the file has this many bytes, and whether this is all."""
+        if not self.over:
+            self._writer.write(json.dumps({"size": size, "complete": complete}).encode() + b"\n")
+
+    async def draft(self) -> Draft:
+        """The draft of the dataset. Raises a Problem, or ReaderError."""
+        outcome = await asyncio.shield(self._outcome)
+        if "draft" in outcome:
+            return Draft.model_validate_json(outcome["draft"])
+        raise _problem(outcome, self._task)
+
+    async def cancel(self) -> None:
+        """End the process, if it has not ended, and wait until it is gone: its directory can be removed then."""
+        if self._writer.can_write_eof() and not self._writer.is_closing():
+            with suppress(OSError):
+                self._writer.write_eof()
+        with suppress(Exception):
+            await asyncio.wait_for(asyncio.shield(self._outcome), 10)
+        self._writer.close()
+
+    async def _listen(self) -> dict[str, Any]:
+        """What the child says, and how it ended; an exit without a word comes alone."""
+        outcome: dict[str, Any] = {}
+        while line := await self._reader.readline():
+            outcome |= json.loads(line)
+        return outcome
+
+
+def _problem(outcome: dict[str, Any], task: Task) -> Exception:
+    if outcome.get("full"):
+        return StorageFull("The disk of the service is full; delete datasets, or tell its operators.")
+    if "refused" in outcome:
+        faults = [Fault(**fault) for fault in outcome["faults"]]
+        kind: type[Problem] = DatasetTooLarge if outcome["refused"] == Reason.TOO_LARGE else InvalidDataset
+        return kind(outcome["detail"], errors=faults)
+    status = outcome.get("exit", 1)
+    if status == -signal.SIGXCPU:
+        return DatasetTooLarge(f"Reading the file takes more than {task.seconds} s; send a smaller one, or NPY.")
+    if status == -signal.SIGKILL:
+        return DatasetTooLarge("Reading the file takes more memory than there is; send it as NPY or CSV.")
+    if "failed" not in outcome and status in {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE}:
+        log.error("the reader of a file of format %s crashed: %s", task.format, signal.Signals(-status).name)
+        return InvalidDataset(
+            f"The file cannot be read as {task.format}: it is damaged in a way that breaks the reader."
+        )
+    log.error("reading a file of format %s failed, status %s: %s", task.format, status, outcome.get("failed", ""))
+    return ReaderError("the reader failed")
+
+
+class Readers:
+    """The reader process of this API process, started when the first file comes."""
+
+    def __init__(self, limits: Limits, most: int) -> None:
+        self._limits = limits
+        self._late, self._early = asyncio.Semaphore(most), most
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    async def begin(self, directory: Path, kind: Format, header: bool | None) -> Reading:
+        """Start to read the file `content` of a directory, which need not be there yet."""
+        values = asdict(self._limits)
+        task = Task(directory=str(directory), format=kind, header=header, **values)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._running(), [b"+"], [theirs.fileno()])
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LONGEST)
+        writer.write(task.model_dump_json().encode() + b"\n")
+        return Reading(task, writer, reader)
+
+    async def read(self, directory: Path, kind: Format, header: bool | None, size: int) -> Draft:
+        """Read a complete file, when its turn comes. Raises as `Reading.draft`."""
+        async with self._late:
+            reading = await self.begin(directory, kind, header)
+            try:
+                reading.grown(size, complete=True)
+                return await reading.draft()
+            finally:
+                await reading.cancel()
+
+    async def begin_early(self, directory: Path, kind: Format, header: bool | None) -> Reading | None:
+        """As `begin`, for a file that is still coming; None when enough are being read. Give it to `end_early`."""
+        if self._early == 0:
+            return None
+        self._early -= 1
+        return await self.begin(directory, kind, header)
+
+    async def end_early(self, reading: Reading) -> None:
+        """End a reading that began early, whatever became of it."""
+        self._early += 1
+        await reading.cancel()
+
+    def _running(self) -> socket.socket:
+        if self._process is None or self._process.poll() is not None or self._control is None:
+            self.close()
+            ours, theirs = socket.socketpair()
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603 - our own module
+                    [sys.executable, "-m", "worker.datasets.reader", str(theirs.fileno())],
+                    env={**os.environ, **ENVIRONMENT},
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                )
+            self._control = ours
+        return self._control
+
+    def close(self) -> None:
+        """End the process and its children."""
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._control = self._process = None
