@@ -117,6 +117,8 @@ async def upload_dataset(request: Request) -> Response:
         raise
     except ClientDisconnect:
         return Response(status_code=499)  # nobody reads it
+    if created and request.app.state.settings.dataset_eviction:
+        await request.app.state.janitor.sweep()  # the files of those that made room
     return _json(_view(document), 201 if created else 200, {"Location": _links(document["id"])["self"]})
 
 
@@ -126,7 +128,7 @@ async def _drain(request: Request, problem: Problem) -> None:
     if not declared.isdigit() or int(declared) > DRAINED or "transfer-encoding" in request.headers:
         problem.headers["Connection"] = "close"
         return
-    more = not request._stream_consumed  # noqa: SLF001 - nobody else knows whether the last part has been read
+    more = not request._stream_consumed  # nobody else knows whether the last part was read
     while more:
         message = await request.receive()
         more = message["type"] == "http.request" and message.get("more_body", False)
