@@ -41,7 +41,7 @@ def main(*, short: bool) -> None:
         for penalty in penalties(table.features):
             training = Ridge(penalty=penalty)
             systems = training.systems(table, partition)
-            box = training.hyperparameters(table.features)
+            box = training.hyperparameters(table)
             k = len(box.names)
             methods: tuple[ExactHypergradient, ...] = (Implicit(), CholeskyBackprop())
             rounds = 3 if p < 2000 else 2

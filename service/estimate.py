@@ -16,7 +16,7 @@ EVALUATIONS = {"newton": 25, "lbfgs": 120}  # typical of one start
 
 def validation_view(spec: JobSpec, description: dict[str, Any], fingerprint: str) -> dict[str, Any]:
     """The spec with every default, the hyperparameters, the methods that `auto` picks, and the cost."""
-    names = spec.training.hyperparameters(spec.features()).names
+    names = spec.plan().hyperparameters(spec.problem()).names
     hypergradient, outer = resolve(spec.plan(), len(names))
     dual, cost = _cost(spec, len(names), outer.kind)
     return {
@@ -42,7 +42,8 @@ def _cost(spec: JobSpec, k: int, outer: str) -> tuple[bool, dict[str, float]]:
     sizes = np.bincount(partition.block_of_row + 1)[1:]
     train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits)
     closed = spec.selection.closed_form
-    dual = not closed and spec.training.prefers_dual(train, p)
+    forms = spec.training.penalty.matrices(spec.features())[1]
+    dual = not closed and spec.training.prefers_dual(train, forms)
     size = train if dual else p
     evaluation = splits * (
         size**3 / 3 + 8 * size * p + (train**2 * p if dual else 0) + (2 * n * p * p if closed else 0)

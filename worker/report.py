@@ -111,7 +111,7 @@ def _finite_parts(conclusion: Conclusion) -> tuple[Conclusion, list[str]]:
 
 def killed_result(claim: Claim, task: Work, step: Step, status: Status, outcome: Outcome | None) -> bytes:
     """The result document of a job whose work-horse was killed: what the checkpoint holds, without a refit."""
-    hyperparameters = task.plan.training.hyperparameters(task.problem.features)
+    hyperparameters = task.plan.hyperparameters(task.problem)
     hypergradient, outer = resolve(task.plan, len(hyperparameters.names))
     document = Result(
         **_search(claim, hyperparameters, step, status, outcome, claim.elapsed),

@@ -72,7 +72,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "unknown penalty": (boxed(kind="per_feat"), "/training/penalty/kind", "unknown_kind", "known: shared, per_feature"),
     "unknown outer": ({"outer__kind": "newtn"}, "/outer/kind", "unknown_kind", "did you mean 'newton'"),
     "missing kind": ({"training": {}}, "/training/kind", "missing", "required; known: ridge"),
-    "missing kind of selection": ({"selection": {"folds": 3}}, "/selection/kind", "missing", "known: generalized_cv"),
+    "missing kind of selection": ({"selection": {"folds": 3}}, "/selection/kind", "missing", "known: evidence"),
     "empty kind": ({"outer__kind": ""}, "/outer/kind", "missing", "required"),
     "list for a kind": ({"training": {"kind": ["ridge"]}}, "/training/kind", "unknown_kind", "known: ridge"),
     "object for a kind": ({"training": {"kind": {"a": 1}}}, "/training/kind", "unknown_kind", "known: ridge"),

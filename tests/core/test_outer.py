@@ -24,7 +24,7 @@ outers = pytest.mark.parametrize("outer", members(ConcreteOuter), ids=lambda out
 def objective_of(problem: Problem, penalty=None) -> Objective:
     training = Ridge(penalty=penalty or PerFeature())
     partition = KFold().partition(np.arange(len(problem.y)), len(problem.y))
-    return Objective(training.systems(problem, partition), training.hyperparameters(problem.features), Implicit())
+    return Objective(training.systems(problem, partition), training.hyperparameters(problem), Implicit())
 
 
 def run(search):

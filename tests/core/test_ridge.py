@@ -26,7 +26,7 @@ def build(problem, training, selection, method, *, dual):
     n = len(problem.y)
     partition = selection.partition(np.arange(n), n)
     systems = training.systems(problem, partition, dual=dual)
-    return partition, Objective(systems, training.hyperparameters(problem.features), method)
+    return partition, Objective(systems, training.hyperparameters(problem), method)
 
 
 @pytest.mark.parametrize("selection", SELECTIONS, ids=lambda s: s.kind)
@@ -40,7 +40,7 @@ def test_value_and_derivatives(penalty_of, selection, intercept, standardize, p,
     rho = np.random.default_rng(1).normal(size=len(objective.hyperparameters.names)) - 1.0
     at = objective.evaluate(rho)
 
-    decay = np.exp(rho)[training.penalty.columns(problem.features)[1]]
+    decay = training.penalty.matrices(problem.features)[1].at(np.exp(rho)).diagonal
     splits = [(partition.rows(train), partition.rows(val)) for train, val in partition.splits]
     expected = pooled_error(problem.X, problem.y, decay, splits, intercept=intercept, standardize=standardize)
     assert_allclose(at.value, expected, rtol=1e-11)
@@ -72,8 +72,9 @@ def test_primal_and_dual_are_the_same_numbers(penalty_of, intercept, standardize
 
 
 def test_auto_takes_the_cheaper_matrix():
-    assert not Ridge().prefers_dual(1000, 500)
-    assert Ridge().prefers_dual(50, 500)
+    forms = Shared().matrices(tuple(f"x{j}" for j in range(500)))[1]
+    assert not Ridge().prefers_dual(1000, forms)
+    assert Ridge().prefers_dual(50, forms)
     wide = regression(20, 100)
     system = Ridge().systems(wide, KFold().partition(np.arange(20), 20))[0]
     assert system.solver == "dual"

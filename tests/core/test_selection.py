@@ -25,7 +25,7 @@ def build(problem, selection, training, method):
 def decay_of(problem, training, rho):
     """Penalty of each original column."""
     scale2 = problem.X.var(axis=0) if training.standardize else 1.0
-    return np.exp(rho)[training.penalty.columns(problem.features)[1]] * scale2
+    return training.penalty.matrices(problem.features)[1].at(np.exp(rho)).diagonal * scale2
 
 
 @pytest.mark.parametrize("selection", [LeaveOneOut(), GeneralizedCV()], ids=lambda s: s.kind)
@@ -46,7 +46,7 @@ def test_closed_forms_and_their_derivatives(penalty_of, selection, intercept, st
             constant, theta = ridge(X[rest], y[rest], decay * n / (n - 1), intercept=intercept, standardize=False)
             errors.append((y[i] - constant - X[i] @ theta) ** 2)
         assert_allclose(at.value, np.mean(errors), rtol=1e-10)
-        assert_allclose(objective.row_losses(problem, selection.partition(everyone, n), rho), errors, rtol=1e-8)
+        assert_allclose(objective.row_scores(problem, selection.partition(everyone, n), rho).losses, errors, rtol=1e-8)
     else:
         columns = []
         for e in np.eye(n):

@@ -26,7 +26,7 @@ def test_split_moments_equal_those_of_the_rows(selection, values, monkeypatch):
     for (train, validation), (train_blocks, validation_blocks) in zip(moments, partition.splits, strict=True):
         for part, blocks in ((train, train_blocks), (validation, validation_blocks)):
             rows = partition.rows(blocks)
-            assert part.n == len(rows)
+            assert part.weight == len(rows)
             assert_allclose(part.mean(), np.append(problem.X[rows].mean(0), problem.y[rows].mean()), rtol=1e-12)
             for centre in (part.mean(), np.zeros(5)):
                 assert_allclose(part.about(centre), naive(problem, rows, centre), rtol=1e-10, atol=1e-10)

@@ -151,7 +151,7 @@ def _plan_faults(spec: JobSpec) -> Iterator[Fault]:
     problem, plan = spec.problem(), spec.plan()
     n = len(problem.y)
     try:
-        spec.training.hyperparameters(problem.features)
+        spec.training.hyperparameters(problem)
     except ValueError as error:
         yield Fault("/training/penalty", "does_not_fit", sentence(str(error)))
     try:
@@ -227,4 +227,5 @@ def work(description: bytes, data: bytes) -> Work:
 def hyperparameter_names(description: bytes) -> tuple[str, ...]:
     """Names of the hyperparameters of a stored description, in the order of their values."""
     spec = _StoredSpec.model_validate_json(description)
-    return spec.training.hyperparameters(tuple(spec.data["features"])).names
+    columns = Problem(np.empty((0, 0)), np.empty(0), tuple(spec.data["features"]))
+    return spec.plan().hyperparameters(columns).names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
@@ -37,12 +38,41 @@ class Wire(BaseModel):
         return _failing_fast(handler(source), handler)
 
 
-def _tagged_union(_mark: ByKind, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+def _tagged_union(mark: ByKind, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
     """A family as a union discriminated by `kind`, also when it has one member."""
-    choices = {kind_of(member): handler.generate_schema(member) for member in members(source)}
+    choices: dict[str, CoreSchema] = {kind_of(member): handler.generate_schema(member) for member in members(source)}
     for choice in choices.values():
         _failing_fast(choice, handler)
-    return core_schema.tagged_union_schema(choices, discriminator="kind")
+    if not mark.named:
+        return core_schema.tagged_union_schema(choices, discriminator="kind")
+    names = {f"'{kind_of(member)}'": _by_name(member) for member in members(source)}
+    return core_schema.tagged_union_schema(
+        choices | names,
+        discriminator=_kind_or_name,
+        serialization=core_schema.plain_serializer_function_ser_schema(_name_or_settings),
+    )
+
+
+def _by_name(member: Any) -> CoreSchema:
+    """The bare name of a member, read as the member with the defaults of its settings."""
+
+    def build(_: str) -> Any:
+        return member()
+
+    return core_schema.no_info_after_validator_function(build, core_schema.literal_schema([kind_of(member)]))
+
+
+def _kind_or_name(value: Any) -> str | None:
+    """Which schema reads the value: that of the object with this `kind`, or that of the bare name."""
+    if isinstance(value, str):
+        return f"'{value}'"
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return kind if isinstance(kind, str) else None
+
+
+def _name_or_settings(member: Any) -> Any:
+    """The bare name of a member with the defaults of its settings, else all of them."""
+    return member.kind if member == type(member)() else asdict(member)
 
 
 # The core marks its families and knows no pydantic; here the mark learns what it means on the wire.

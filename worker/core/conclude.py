@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.imputation import filled_by
+from worker.core.losses import ScoreLoss
 from worker.core.objective import Objective
 from worker.core.observations import observations
 from worker.core.records import Array, Problem, Start
@@ -67,7 +68,8 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     """Refit on all rows less the test rows at the best point, score the test rows once, and certify."""
     rho = best.best.rho
     certificates = certify(prepared.objective, best, prepared.plan.seed)
-    standard_error = _standard_error(prepared, rho)
+    scores = prepared.objective.row_scores(prepared.problem, prepared.partition, rho)
+    standard_error = None if scores is None else scores.standard_error()
     problem, fills = filled_by(prepared.problem, prepared.rows)
     model = _refit(prepared, problem, rho)
     messages = observations(problem, prepared.rows)
@@ -77,15 +79,16 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
         messages += ("The training criterion is close to singular at the result: its gradient has few correct digits.",)
     test_value = None
     if model is not None and len(prepared.test_rows):
-        test_value = _squared_error(model, problem, prepared.test_rows)
+        test_value = _score(prepared.objective.loss, model, problem, prepared.test_rows)
     return Conclusion(model, certificates, standard_error, test_value, messages, fills)
 
 
-def _squared_error(model: Model, problem: Problem, rows: Int[Array, " t"]) -> float:
-    """The mean of `(y - eta)^2` over the rows."""
+def _score(loss: ScoreLoss, model: Model, problem: Problem, rows: Int[Array, " t"]) -> float:
+    """The weighted mean of the loss over the rows."""
     size = rows_at_a_time(problem.X, CHUNK_VALUES)
     eta = [model.predict(take(problem.X, rows[begin : begin + size])) for begin in range(0, len(rows), size)]
-    return float(np.mean((problem.y[rows] - np.concatenate(eta)) ** 2))
+    losses, weights = loss.of(problem.y[rows] - np.concatenate(eta))[0], problem.score_weights(rows)
+    return float(weights @ losses / weights.sum())
 
 
 def certify(objective: Objective, best: Start, seed: int) -> Certificates:
@@ -102,7 +105,7 @@ def certify(objective: Objective, best: Start, seed: int) -> Certificates:
         u = fit.solve(theta_bar)
         adjoint = max(adjoint, _relative(fit.apply(u) - theta_bar, theta_bar))
         inner = max(inner, _relative(fit.gradient(), fit.gradient() - fit.apply(fit.theta)))
-    error = abs(difference - float(at.gradient @ direction)) / (abs(at.value) or 1.0)
+    error = abs(difference - float(at.gradient @ direction)) / objective.unit(at.value)
     return Certificates(best.gradient_norm, inner, adjoint, float(error))
 
 
@@ -112,13 +115,5 @@ def _relative(residual: Float[Array, " p"], scale: Float[Array, " p"]) -> float:
 
 def _refit(prepared: Prepared, problem: Problem, rho: Float[Array, " k"]) -> Model | None:
     system = prepared.plan.training.refit(problem, prepared.rows)
-    fit = system.fit(prepared.objective.hyperparameters.natural(rho))
+    fit = system.fit(prepared.objective.natural(rho))
     return None if fit is None else Model(*system.coefficients(fit.theta))
-
-
-def _standard_error(prepared: Prepared, rho: Float[Array, " k"]) -> float | None:
-    """Standard deviation of the validation losses of single rows over the square root of their number."""
-    losses = prepared.objective.row_losses(prepared.problem, prepared.partition, rho)
-    if losses is None or len(losses) < 2:
-        return None
-    return float(np.std(losses, ddof=1) / np.sqrt(len(losses)))

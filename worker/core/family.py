@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, get_args
 
 
+@dataclass(frozen=True, slots=True)
 class ByKind:
     """Marks, as in `Annotated[Penalty, ByKind()]`, a family whose members are told apart by `kind`.
 
-    A plain mark: the contract gives it its meaning on the wire.
+    A plain mark: the contract gives it its meaning on the wire. With `named` a member can be called by its name alone,
+    with the defaults of its settings.
     """
+
+    named: bool = False
 
 
 def members(family: Any) -> tuple[type, ...]:

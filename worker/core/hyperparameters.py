@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from worker.core.records import Array
 
@@ -15,8 +15,9 @@ START_DECADES = 3.0  # further starts are drawn at most this many decades from t
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """`k` positive hyperparameters, tuned as `rho = log(lam)` (natural logarithm) inside the box `[lower, upper]`.
+    """`k` hyperparameters, tuned on the scale `rho` inside the box `[lower, upper]`.
 
+    Positive ones have `rho = log(lam)` (natural logarithm) and are marked in `log`; for the others `rho = lam`.
     `initial`, `lower` and `upper` are on the scale of `rho`, `box` holds the bounds in natural units.
     """
 
@@ -25,16 +26,32 @@ class Hyperparameters:
     lower: Float[Array, " k"]
     upper: Float[Array, " k"]
     box: tuple[Float[Array, " k"], Float[Array, " k"]]
+    log: Bool[Array, " k"]
 
     @classmethod
     def positive(cls, names: tuple[str, ...], initial: float, lower: float, upper: float) -> Hyperparameters:
         """Hyperparameters that share one initial value and one box, given in natural units."""
         initials, lowers, uppers = (np.full(len(names), value) for value in (initial, lower, upper))
-        return cls(names, np.log(initials), np.log(lowers), np.log(uppers), (lowers, uppers))
+        log = np.ones(len(names), dtype=bool)
+        return cls(names, np.log(initials), np.log(lowers), np.log(uppers), (lowers, uppers), log)
+
+    @classmethod
+    def real(cls, name: str, initial: float, lower: float, upper: float) -> Hyperparameters:
+        """One hyperparameter that is tuned as it is, of any sign."""
+        box = (np.array([lower]), np.array([upper]))
+        return cls((name,), np.array([initial]), *box, box, np.zeros(1, dtype=bool))
+
+    def __add__(self, other: Hyperparameters) -> Hyperparameters:
+        parts = zip(self._arrays(), other._arrays(), strict=True)
+        initial, lower, upper, low, high, log = (np.concatenate(pair) for pair in parts)
+        return Hyperparameters(self.names + other.names, initial, lower, upper, (low, high), log)
+
+    def _arrays(self) -> tuple[Array, ...]:
+        return self.initial, self.lower, self.upper, *self.box, self.log
 
     def natural(self, rho: Float[Array, " k"]) -> Float[Array, " k"]:
-        """`lam = exp(rho)`; at a bound exactly that bound, without the rounding of log and exp."""
-        lam = np.exp(rho)
+        """`lam`; at a bound exactly that bound, without the rounding of log and exp."""
+        lam = np.where(self.log, np.exp(rho), rho)
         return np.where(rho == self.lower, self.box[0], np.where(rho == self.upper, self.box[1], lam))
 
     def at_bound(self, rho: Float[Array, " k"]) -> tuple[Literal["lower", "upper"] | None, ...]:

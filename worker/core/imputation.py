@@ -129,17 +129,26 @@ def moments_of_splits(problem: Problem, partition: Partition, splits: list[Probl
     """Training and validation moments of each split, filled as `splits` says, in one pass over the rows."""
     imputation = problem.imputation
     if imputation is None:
-        return split_moments(block_moments(problem, partition), partition)
+        return _weighted_moments(problem, partition)
     fills = [split.X.values for split in splits if isinstance(split.X, Filled)]
     assert not isinstance(problem.X, csr_array)
     columns, reference = imputation.columns, fills[0]
     extended = replace(problem, X=_Extended(problem.X, columns, reference), imputation=None)
-    moments = split_moments(block_moments(extended, partition), partition)
+    moments = _weighted_moments(extended, partition)
     p = problem.X.shape[1]
     return [
         (_moved(train, p, columns, fill - reference), _moved(validation, p, columns, fill - reference))
         for (train, validation), fill in zip(moments, fills, strict=True)
     ]
+
+
+def _weighted_moments(problem: Problem, partition: Partition) -> list[tuple[Moments, Moments]]:
+    """Training and validation moments of each split, each with the weights of their rows."""
+    train = split_moments(block_moments(problem, partition, problem.weights), partition)
+    if problem.scoring is None:
+        return train
+    score = split_moments(block_moments(problem, partition, problem.scoring), partition)
+    return [(pair[0], other[1]) for pair, other in zip(train, score, strict=True)]
 
 
 def _moved(moments: Moments, p: int, columns: Int[Array, " q"], change: Float[Array, " q"]) -> Moments:
@@ -150,4 +159,4 @@ def _moved(moments: Moments, p: int, columns: Int[Array, " q"], change: Float[Ar
     M[1 + columns] += change[:, None] * M[1 + indicators]
     shift[columns] += change * shift[indicators]
     kept = np.delete(np.arange(len(M)), 1 + indicators)
-    return Moments(moments.n, np.asfortranarray(M[np.ix_(kept, kept)]), np.delete(shift, indicators))
+    return Moments(moments.weight, np.asfortranarray(M[np.ix_(kept, kept)]), np.delete(shift, indicators))

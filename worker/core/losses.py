@@ -1,24 +1,86 @@
-"""Validation losses as functions of theta: sums over the validation rows of one split."""
+"""Validation losses: how a residual is scored, and sums of scores over validation rows as functions of theta."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from annotated_types import Gt, Lt
 from jaxtyping import Float
+from scipy.special import expit
 
 from worker.core.records import Array
 from worker.core.tables import Rows
 
+Positive = Annotated[float, Gt(0)]
+
+
+@dataclass(frozen=True, slots=True)
+class SquaredError:
+    """`r^2` with the residual `r = y - eta`."""
+
+    kind: Literal["squared_error"] = "squared_error"
+
+    def of(self, r: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
+        """The loss of each residual with its first and second derivative in r."""
+        return r**2, 2.0 * r, np.full_like(r, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Huber:
+    """`r^2` up to `|r| = delta`, `2 delta |r| - delta^2` beyond (Huber 1964, times 2); `delta` in units of the target.
+
+    It is the squared error for small residuals, and less impressed by outliers.
+    """
+
+    delta: Positive = 1.0
+    kind: Literal["huber"] = "huber"
+
+    def of(self, r: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
+        """The loss of each residual with its first and second derivative in r."""
+        inside = np.clip(r, -self.delta, self.delta)
+        return inside * (2.0 * r - inside), 2.0 * inside, np.where(np.abs(r) <= self.delta, 2.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class AbsoluteError:
+    """`sqrt(r^2 + s^2) - s`: the absolute error, rounded off within about `s = smoothing` (units of the target)."""
+
+    smoothing: Positive = 0.01
+    kind: Literal["absolute_error"] = "absolute_error"
+
+    def of(self, r: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
+        """The loss of each residual with its first and second derivative in r."""
+        length = np.hypot(r, self.smoothing)
+        return r**2 / (length + self.smoothing), r / length, (self.smoothing / length) ** 2 / length
+
+
+@dataclass(frozen=True, slots=True)
+class QuantileError:
+    """`q r + s log(1 + exp(-r / s))`: the pinball loss of the quantile q, rounded off within `s = smoothing`."""
+
+    quantile: Annotated[float, Gt(0), Lt(1)] = 0.5
+    smoothing: Positive = 0.01
+    kind: Literal["quantile_error"] = "quantile_error"
+
+    def of(self, r: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
+        """The loss of each residual with its first and second derivative in r."""
+        z = r / self.smoothing
+        value = self.quantile * r + self.smoothing * np.logaddexp(0.0, -z)
+        return value, self.quantile - expit(-z), expit(z) * expit(-z) / self.smoothing
+
+
+ScoreLoss = SquaredError | Huber | AbsoluteError | QuantileError
+
 
 @runtime_checkable
 class ValidationLoss(Protocol):
-    """A summed loss over the validation rows of one split. `theta` is what the split's training system fits."""
+    """A weighted sum of losses over the validation rows of one split. `theta` is what the split's system fits."""
 
     @property
-    def n(self) -> int:
-        """Number of validation rows."""
+    def weight(self) -> float:
+        """Sum of the scoring weights: the number of validation rows where they have none."""
 
     def value(self, theta: Float[Array, " p"]) -> float:
         """Sum of the losses."""
@@ -38,7 +100,7 @@ class SquaredErrorOfMoments:
     of that last column) / value: a reference near theta saves the digits of a nearly perfect fit; else zero will do.
     """
 
-    n: int
+    weight: float
     M: Float[Array, "p1 p1"]
     reference: Float[Array, " p"]
 
@@ -59,29 +121,33 @@ class SquaredErrorOfMoments:
 
 
 @dataclass(frozen=True, slots=True)
-class SquaredErrorOfRows:
-    """Sum of `(y - eta)^2` from the rows themselves: cheaper than moments where there are fewer rows than columns."""
+class LossOfRows:
+    """Sum of `w_i loss(y_i - x_i^T theta)` from the rows themselves, for any loss."""
 
     X: Rows
     y: Float[Array, " n"]
+    loss: ScoreLoss
+    w: Float[Array, " n"] | None = None
 
     @property
-    def n(self) -> int:
-        """Number of validation rows."""
-        return len(self.y)
+    def weight(self) -> float:
+        """Sum of the scoring weights."""
+        return float(len(self.y)) if self.w is None else float(self.w.sum())
 
     def value(self, theta: Float[Array, " p"]) -> float:
-        """`|X theta - y|^2`."""
-        r = self.X @ theta - self.y
-        return float(r @ r)
+        """Sum of the losses."""
+        return float(self._weighted(self.loss.of(self.y - self.X @ theta)[0]).sum())
 
     def value_and_gradient(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
-        """`|r|^2` and `2 X^T r` with `r = X theta - y`."""
-        r = self.X @ theta - self.y
-        return float(r @ r), 2.0 * (r @ self.X)
+        """Sum of the losses, and `-X^T (w loss')`."""
+        losses, slopes, _ = self.loss.of(self.y - self.X @ theta)
+        return float(self._weighted(losses).sum()), -(self._weighted(slopes) @ self.X)
 
     def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
-        """`2 |X D|^2` as a Gram matrix."""
-        del theta
+        """`(X D)^T diag(w loss'') X D`."""
+        curvatures = self._weighted(self.loss.of(self.y - self.X @ theta)[2])
         eta_dot = self.X @ D
-        return 2.0 * (eta_dot.T @ eta_dot)
+        return (eta_dot.T * curvatures) @ eta_dot
+
+    def _weighted(self, a: Float[Array, " n"]) -> Float[Array, " n"]:
+        return a if self.w is None else self.w * a

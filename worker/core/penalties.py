@@ -1,6 +1,6 @@
 """Penalties `1/2 sum_j lam_j theta^T S_j theta` with one positive hyperparameter `lam_j` each.
 
-Every member of `Penalty` says which columns a hyperparameter governs; `DiagonalPenalty` is the arithmetic that
+Every member of `Penalty` names its hyperparameters and gives the matrices S_j as `PenaltyForms`, the arithmetic that
 training criteria use.
 """
 
@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Gt, MinLen
-from jaxtyping import Float, Int
+from annotated_types import Ge, Gt, Le, MinLen
+from jaxtyping import Float
 
+from worker.core.family import ByKind
+from worker.core.forms import Block, PenaltyForms
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.records import Array
+
+ASYMMETRY = 1e-10  # relative to the largest entry: what rounding on its way here may have done to a matrix
 
 Positive = Annotated[float, Gt(0)]
 
@@ -43,9 +47,11 @@ class Shared(_Box):
 
     kind: Literal["shared"] = "shared"
 
-    def columns(self, features: tuple[str, ...]) -> tuple[Hyperparameters, Int[Array, " p"]]:
-        """The hyperparameters, and for each feature the index of the one that governs it."""
-        return self._hyperparameters(("penalty",)), np.zeros(len(features), int)
+    def matrices(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
+        """The hyperparameters and their matrices."""
+        p = len(features)
+        entries = np.zeros(p, int), np.arange(p)
+        return self._hyperparameters(("penalty",)), PenaltyForms.build(1, p, entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +60,17 @@ class PerFeature(_Box):
 
     kind: Literal["per_feature"] = "per_feature"
 
-    def columns(self, features: tuple[str, ...]) -> tuple[Hyperparameters, Int[Array, " p"]]:
-        """The hyperparameters, and for each feature the index of the one that governs it."""
-        return self._hyperparameters(tuple(f"penalty[{name}]" for name in features)), np.arange(len(features))
+    def matrices(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
+        """The hyperparameters and their matrices."""
+        p = len(features)
+        entries = np.arange(p), np.arange(p)
+        names = tuple(f"penalty[{name}]" for name in features)
+        return self._hyperparameters(names), PenaltyForms.build(p, p, entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerGroup(_Box):
-    """One penalty for each named group of features; every feature belongs to exactly one group.
+    """One penalty for each named group of features. Groups may overlap: their penalties then add up.
 
     Without `groups` each column of the data is one: the features made of a categorical column share its penalty.
     """
@@ -69,91 +78,159 @@ class PerGroup(_Box):
     groups: Annotated[dict[str, tuple[str, ...]], MinLen(1)] | None = None
     kind: Literal["per_group"] = "per_group"
 
-    def columns(self, features: tuple[str, ...]) -> tuple[Hyperparameters, Int[Array, " p"]]:
-        """The hyperparameters, and for each feature the index of the one that governs it.
+    def matrices(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
+        """The hyperparameters and their matrices.
 
-        Raises ValueError when a group names an unknown feature, or a feature is in no group or in two.
+        Raises ValueError when a group is empty or names an unknown feature or one twice, or a feature is in no group.
         """
         groups = {name: (name,) for name in features} if self.groups is None else self.groups
         position = {name: i for i, name in enumerate(features)}
-        group_of: dict[str, str] = {}
-        for group, members in groups.items():
-            if not members:
-                raise ValueError(f"group {group!r} has no features")
-            for name in members:
-                if name not in position:
-                    raise ValueError(f"group {group!r} names the feature {name!r}, which the data does not have")
-                if name in group_of:
-                    raise ValueError(f"feature {name!r} is in the groups {group_of[name]!r} and {group!r}")
-                group_of[name] = group
-        if missing := [name for name in features if name not in group_of]:
+        rows, columns = [], []
+        for j, (group, members) in enumerate(groups.items()):
+            chosen = _positions(f"group {group!r}", members, position)
+            rows += [j] * len(chosen)
+            columns += chosen
+        covered = set(columns)
+        if missing := [name for i, name in enumerate(features) if i not in covered]:
             shown = ", ".join(repr(name) for name in missing[:5]) + (", ..." if len(missing) > 5 else "")
             raise ValueError(f"every feature needs a group; in none: {shown}")
-        order = {group: j for j, group in enumerate(groups)}
         names = tuple(f"penalty[{group}]" for group in groups)
-        return self._hyperparameters(names), np.array([order[group_of[name]] for name in features])
+        entries = np.array(rows), np.array(columns)
+        return self._hyperparameters(names), PenaltyForms.build(len(names), len(features), entries)
 
 
-Penalty = Shared | PerFeature | PerGroup
+def _positions(owner: str, members: tuple[str, ...], position: dict[str, int]) -> list[int]:
+    """Columns of the named features."""
+    if not members:
+        raise ValueError(f"{owner} has no features")
+    if len(set(members)) < len(members):
+        twice = next(name for i, name in enumerate(members) if name in members[:i])
+        raise ValueError(f"{owner} names the feature {twice!r} twice")
+    for name in members:
+        if name not in position:
+            raise ValueError(f"{owner} names the feature {name!r}, which the data does not have")
+    return [position[name] for name in members]
 
 
-@dataclass(frozen=True, slots=True)
-class DiagonalPenalty:
-    """`S_j = diag(scale2)` on the columns that hyperparameter j governs, zero elsewhere.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Form:
+    name: str
+    features: tuple[str, ...] | None = None
 
-    `scale2` is the squared unit of each column: the variance of the training rows when columns are standardized (so
-    that the penalty applies to the scaled column), else 1. Methods take `diagonal`, the diagonal of `sum_j lam_j S_j`.
+    def columns(self, features: tuple[str, ...]) -> list[int]:
+        """The columns that the form is about: all of them when `features` is null."""
+        position = {name: i for i, name in enumerate(features)}
+        return _positions(f"form {self.name!r}", features if self.features is None else self.features, position)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity(_Form):
+    """The sum of squares of the coefficients of the named features: an ordinary ridge penalty on them."""
+
+    kind: Literal["identity"] = "identity"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference(_Form):
+    """The sum of squared differences of coefficients of neighbours in the given order (Eilers and Marx 1996).
+
+    Order 1 pulls neighbours together, 2 towards a line, 3 towards a parabola. `cyclic`: the last is next to the first.
     """
 
-    index: Int[Array, " p"]
-    scale2: Float[Array, " p"]
-    k: int
-    one_column_each: bool
-    by_hyperparameter: Int[Array, " p"]
-    first: Int[Array, " k"]
+    order: Annotated[int, Ge(1), Le(3)] = 1
+    cyclic: bool = False
+    kind: Literal["difference"] = "difference"
 
-    @classmethod
-    def build(cls, index: Int[Array, " p"], scale2: Float[Array, " p"], k: int) -> DiagonalPenalty:
-        """`index[c]` is the hyperparameter of column c; each of the `k` governs at least one column."""
-        one_column_each = k == len(index) and bool((index == np.arange(k)).all())
-        by_hyperparameter = np.argsort(index, kind="stable")
-        return cls(
-            index,
-            scale2,
-            k,
-            one_column_each,
-            by_hyperparameter,
-            np.searchsorted(index[by_hyperparameter], np.arange(k)),
-        )
+    def matrix_of(self, m: int) -> Float[Array, "m m"]:
+        """`D^T D` of m coefficients. Raises ValueError when there are too few."""
+        if m <= self.order:
+            raise ValueError(f"form {self.name!r} takes differences of order {self.order} of {m} features; too few")
+        return difference_penalty(m, self.order, cyclic=self.cyclic)
 
-    def diagonal(self, lam: Float[Array, " k"]) -> Float[Array, " p"]:
-        """The diagonal of `sum_j lam_j S_j`."""
-        return lam[self.index] * self.scale2
 
-    def products(
-        self, diagonal: Float[Array, " p"], v: Float[Array, " p"], chosen: Int[Array, " f"]
-    ) -> Float[Array, "p f"]:
-        """The columns `lam_j S_j v` for the chosen j, ascending."""
-        columns = np.zeros((len(v), len(chosen)), order="F")
-        position = np.full(self.k, -1)
-        position[chosen] = np.arange(len(chosen))
-        place = position[self.index]
-        rows = np.flatnonzero(place >= 0)
-        columns[rows, place[rows]] = (diagonal * v)[rows]
-        return columns
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix(_Form):
+    """Any symmetric positive semidefinite matrix, dense, one row for each of the named features."""
 
-    def contract(self, diagonal: Float[Array, " p"], uv: Float[Array, " p"]) -> Float[Array, " k"]:
-        """`lam_j u^T S_j v` for each j, from the elementwise product `u * v`."""
-        return np.bincount(self.index, weights=diagonal * uv, minlength=self.k)
+    matrix: tuple[tuple[float, ...], ...]
+    kind: Literal["matrix"] = "matrix"
 
-    def contract_columns(
-        self, diagonal: Float[Array, " p"], u: Float[Array, " p"], D: Float[Array, "p f"]
-    ) -> Float[Array, "k f"]:
-        """`lam_j u^T S_j D_l` for each j and each column of D."""
-        return self.sum_columns(((diagonal * u)[:, None] * D).T).T
+    def matrix_of(self, m: int) -> Float[Array, "m m"]:
+        """The matrix. Raises ValueError when its shape is wrong or it is not symmetric or not semidefinite."""
+        if len(self.matrix) != m or any(len(row) != m for row in self.matrix):
+            raise ValueError(f"the matrix of form {self.name!r} must be {m} x {m}, one row for each of its features")
+        return semidefinite(f"the matrix of form {self.name!r}", np.array(self.matrix))
 
-    def sum_columns(self, A: Float[Array, "n p"]) -> Float[Array, "n k"]:
-        """Sums over the columns that each hyperparameter governs."""
-        if self.one_column_each:
-            return A
-        return np.add.reduceat(A[:, self.by_hyperparameter], self.first, axis=1)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Banded(_Form):
+    """A symmetric positive semidefinite band matrix: `bands[0]` is its diagonal, `bands[d]` the d-th below it."""
+
+    bands: Annotated[tuple[tuple[float, ...], ...], MinLen(1)]
+    kind: Literal["banded"] = "banded"
+
+    def matrix_of(self, m: int) -> Float[Array, "m m"]:
+        """The matrix. Raises ValueError when a band has the wrong length or the matrix is not semidefinite."""
+        S = np.zeros((m, m))
+        for d, band in enumerate(self.bands):
+            if len(band) != m - d:
+                raise ValueError(f"band {d} of form {self.name!r} needs {max(m - d, 0)} values, and has {len(band)}")
+            S += np.diag(band, -d) + (np.diag(band, d) if d else 0.0)
+        return semidefinite(f"the matrix of form {self.name!r}", S)
+
+
+Form = Identity | Difference | Matrix | Banded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuadraticForms(_Box):
+    """One penalty for each of any quadratic forms of the coefficients; forms may overlap and need not cover all."""
+
+    forms: Annotated[tuple[Annotated[Form, ByKind()], ...], MinLen(1)]
+    kind: Literal["quadratic_forms"] = "quadratic_forms"
+
+    def matrices(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
+        """The hyperparameters and their matrices.
+
+        Raises ValueError when a form does not fit its features, is not semidefinite, or has the name of another.
+        """
+        entries: tuple[list[int], list[int]] = ([], [])
+        blocks = []
+        for j, form in enumerate(self.forms):
+            if form.name in {other.name for other in self.forms[:j]}:
+                raise ValueError(f"two forms have the name {form.name!r}")
+            columns = form.columns(features)
+            if isinstance(form, Identity):
+                entries[0].extend([j] * len(columns))
+                entries[1].extend(columns)
+            else:
+                blocks.append(Block(j, np.array(columns), form.matrix_of(len(columns))))
+        names = tuple(f"penalty[{form.name}]" for form in self.forms)
+        pairs = np.array(entries[0], int), np.array(entries[1], int)
+        return self._hyperparameters(names), PenaltyForms.build(len(names), len(features), pairs, blocks)
+
+
+def difference_penalty(m: int, order: int, *, cyclic: bool) -> Float[Array, "m m"]:
+    """`D^T D` with the differences D of the given order of m neighbours."""
+    D = np.eye(m)
+    for _ in range(order):
+        D = np.roll(D, -1, axis=0) - D if cyclic else np.diff(D, axis=0)
+    return D.T @ D
+
+
+def semidefinite(what: str, S: Float[Array, "m m"]) -> Float[Array, "m m"]:
+    """The symmetric part of S. Raises ValueError if S is not symmetric or has a negative eigenvalue."""
+    size = np.abs(S).max()
+    if size == 0:
+        raise ValueError(f"{what} is zero")
+    if np.abs(S - S.T).max() > ASYMMETRY * size:
+        i, j = np.unravel_index(np.argmax(np.abs(S - S.T)), S.shape)
+        raise ValueError(f"{what} is not symmetric: entries ({i}, {j}) and ({j}, {i}) differ")
+    S = (S + S.T) / 2
+    smallest = float(np.linalg.eigvalsh(S)[0])
+    if smallest < -ASYMMETRY * size * len(S):
+        raise ValueError(f"{what} is not positive semidefinite: its smallest eigenvalue is {smallest:g}")
+    return S
+
+
+Penalty = Shared | PerFeature | PerGroup | QuadraticForms

@@ -63,8 +63,8 @@ class Problem:
 
     `X` is an array, a memory map, a sparse array, or a table that makes its rows when asked; without an `imputation`
     it has no missing values. The rest holds one entry a row where the caller gave the role: `time` in any unit,
-    `weights` non-negative and fixed; `source`, `groups` and `fold` are codes from 0 on, those of `source` counting
-    through `source_names`.
+    `weights` non-negative and fixed, `scoring` the same for validation rows where it differs; `source`, `groups` and
+    `fold` are codes from 0 on, those of `source` counting through `source_names`.
     """
 
     X: Table | csr_array
@@ -77,6 +77,15 @@ class Problem:
     source_names: tuple[str, ...] = ()
     groups: Int[Array, " n"] | None = None
     fold: Int[Array, " n"] | None = None
+    scoring: Float[Array, " n"] | None = None
+
+    def base_weights(self, rows: Int[Array, " m"]) -> Float[Array, " m"]:
+        """The fixed weights of the rows in the training criterion: one each where there are none."""
+        return np.ones(len(rows)) if self.weights is None else self.weights[rows]
+
+    def score_weights(self, rows: Int[Array, " m"]) -> Float[Array, " m"]:
+        """The weights of the rows where they are scored: those of training unless the data has others."""
+        return self.base_weights(rows) if self.scoring is None else self.scoring[rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,37 +25,39 @@ CONSTANT = 1e-12  # a variance below this share of the mean square about the shi
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """`M = Z^T Z` of `n` rows of `Z = [1, X - shift_x, y - shift_y]`, both triangles filled, `q = p + 2`.
+    """`M = Z^T W Z` of rows of `Z = [1, X - shift_x, y - shift_y]`, both triangles filled, `q = p + 2`.
+
+    `weight` is the sum of the weights W of the rows: their number where they have none.
 
     The shift is common to all blocks of a problem and near the mean, so that variances do not cancel; it changes
     nothing else. Moments of disjoint rows add up.
     """
 
-    n: int
+    weight: float
     M: Float[Array, "q q"]
     shift: Float[Array, " p1"]
 
     def __add__(self, other: Moments) -> Moments:
-        return Moments(self.n + other.n, self.M + other.M, self.shift)
+        return Moments(self.weight + other.weight, self.M + other.M, self.shift)
 
     def __sub__(self, other: Moments) -> Moments:
-        return Moments(self.n - other.n, self.M - other.M, self.shift)
+        return Moments(self.weight - other.weight, self.M - other.M, self.shift)
 
     def mean(self) -> Float[Array, " p1"]:
         """Means of the columns of `[X, y]` in original units."""
-        return self.M[0, 1:] / self.n + self.shift
+        return self.M[0, 1:] / self.weight + self.shift
 
     def variance(self) -> Float[Array, " p1"]:
-        """Variances (divisor n) of the columns of `[X, y]`; exactly zero where a column is constant."""
-        square = np.diag(self.M)[1:] / self.n
-        centred = square - (self.M[0, 1:] / self.n) ** 2
+        """Variances (divisor the weight) of the columns of `[X, y]`; exactly zero where a column is constant."""
+        square = np.diag(self.M)[1:] / self.weight
+        centred = square - (self.M[0, 1:] / self.weight) ** 2
         return np.where(centred > CONSTANT * square, centred, 0.0)
 
     def about(self, centre: Float[Array, " p1"]) -> Float[Array, "p1 p1"]:
         """Second moments of `[X, y] - centre`, the centre in original units: centred rows, or raw ones about zero."""
         sums, offset = self.M[0, 1:], self.shift - centre
         cross = np.outer(sums, offset)
-        moved = self.M[1:, 1:] + cross + cross.T + self.n * np.outer(offset, offset)
+        moved = self.M[1:, 1:] + cross + cross.T + self.weight * np.outer(offset, offset)
         return np.asfortranarray(moved)
 
 
@@ -68,14 +70,14 @@ def unexplained(moments: Moments) -> float:
     return 0.0 if L is None or total == 0 else float(L[-1, -1] ** 2 / total)
 
 
-def block_moments(problem: Problem, partition: Partition) -> list[Moments]:
-    """Moments of each block of the partition, in one pass over the rows in their order."""
+def block_moments(problem: Problem, partition: Partition, weights: Float[Array, " n"] | None = None) -> list[Moments]:
+    """Moments of each block of the partition, in one pass over the rows in their order; rows count by `weights`."""
     X, y = problem.X, problem.y
     n, p = X.shape
     rows = rows_at_a_time(X, CHUNK_VALUES)
     shift = _shift(problem, _first_used(partition, rows))
     totals = [np.zeros((p + 2, p + 2), order="F") for _ in range(partition.blocks)]
-    counts = [0] * partition.blocks
+    sums = [0.0] * partition.blocks
     for begin in range(0, n, rows):
         chunk_blocks = partition.block_of_row[begin : begin + rows]
         used = np.unique(chunk_blocks[chunk_blocks >= 0])
@@ -84,11 +86,12 @@ def block_moments(problem: Problem, partition: Partition) -> list[Moments]:
             chosen = np.flatnonzero(chunk_blocks == block)
             part = chunk if len(chosen) == len(chunk_blocks) else chunk[chosen]
             add = _add_sparse if isinstance(part, csr_array) else _add_dense
-            totals[block] = add(totals[block], part, y[begin + chosen], shift)
-            counts[block] += len(chosen)
+            w = None if weights is None else weights[begin + chosen]
+            totals[block] = add(totals[block], part, y[begin + chosen], w, shift)
+            sums[block] += len(chosen) if w is None else float(w.sum())
     for M in totals:
         _mirror(M)
-    return [Moments(count, M, shift) for count, M in zip(counts, totals, strict=True)]
+    return [Moments(total, M, shift) for total, M in zip(sums, totals, strict=True)]
 
 
 def _first_used(partition: Partition, rows: int) -> Int[Array, " m"]:
@@ -107,25 +110,36 @@ def _shift(problem: Problem, head: Int[Array, " m"]) -> Float[Array, " p1"]:
 
 
 def _add_dense(
-    M: Float[Array, "q q"], X: Float[Array, "m p"], y: Float[Array, " m"], shift: Float[Array, " p1"]
+    M: Float[Array, "q q"],
+    X: Float[Array, "m p"],
+    y: Float[Array, " m"],
+    w: Float[Array, " m"] | None,
+    shift: Float[Array, " p1"],
 ) -> Float[Array, "q q"]:
-    """Add `Z^T Z` to the lower triangle."""
+    """Add `Z^T W Z` to the lower triangle."""
     Z = np.empty((len(y), len(shift) + 1))
     Z[:, 0] = 1.0
     np.subtract(X, shift[:-1], out=Z[:, 1:-1])
     np.subtract(y, shift[-1], out=Z[:, -1])
+    if w is not None:
+        Z *= np.sqrt(w)[:, None]
     return blas.dsyrk(1.0, Z.T, beta=1.0, c=M, lower=1, overwrite_c=1)
 
 
 def _add_sparse(
-    M: Float[Array, "q q"], X: csr_array, y: Float[Array, " m"], shift: Float[Array, " p1"]
+    M: Float[Array, "q q"],
+    X: csr_array,
+    y: Float[Array, " m"],
+    w: Float[Array, " m"] | None,
+    shift: Float[Array, " p1"],
 ) -> Float[Array, "q q"]:
-    """Add `Z^T Z` to the lower triangle; only y is shifted."""
-    moved = y - shift[-1]
+    """Add `Z^T W Z` to the lower triangle; only y is shifted."""
+    root = np.ones(len(y)) if w is None else np.sqrt(w)
+    X, moved = X if w is None else csr_array(X.multiply(root[:, None])), root * (y - shift[-1])
     M[1:-1, 1:-1] += (X.T @ X).toarray()
-    M[1:-1, 0] += X.sum(axis=0)
+    M[1:-1, 0] += root @ X
     M[-1, 1:-1] += moved @ X
-    M[[0, -1, -1], [0, 0, -1]] += len(y), moved.sum(), moved @ moved
+    M[[0, -1, -1], [0, 0, -1]] += root @ root, root @ moved, moved @ moved
     return M
 
 

@@ -2,62 +2,91 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 
+from worker.core.forms import Penalized
 from worker.core.losses import ValidationLoss
 from worker.core.records import Array
+from worker.core.weights import Weighting
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """The training criterion C at its minimum, and its explicit first and second derivatives in rho, theta fixed."""
+
+    value: float
+    rho_bar: Float[Array, " k"]
+    second: Float[Array, "k k"]
 
 
 @runtime_checkable
 class Fit(Protocol):
-    """A minimizer theta of the training criterion C at one rho, with what its derivatives need."""
+    """A minimizer theta of a quadratic `C = theta^T H theta / 2 - b^T theta + ...` at one rho, and its derivatives.
+
+    `H_j`, `b_j`, `H_jl`, `b_jl` are the derivatives of H and b in rho.
+    """
 
     @property
     def theta(self) -> Float[Array, " p"]:
         """The minimizer."""
 
-    def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
-        """`H^-1 b` with the Hessian H of C in theta."""
+    @property
+    def penalty(self) -> Penalized:
+        """The total penalty at this rho."""
 
-    def apply(self, v: Float[Array, " p"]) -> Float[Array, " p"]:
+    def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
+        """`H^-1 b`."""
+
+    def apply(self, v: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
         """`H v`."""
 
     def gradient(self) -> Float[Array, " p"]:
         """`dC/dtheta` at theta."""
 
     def contract(self, u: Float[Array, " p"]) -> Float[Array, " k"]:
-        """`(d2C/dtheta drho)^T u`."""
+        """`(d2C/dtheta drho)^T u`: `u^T (H_j theta - b_j)`."""
+
+    def curvature(self, u: Float[Array, " p"]) -> Float[Array, "k k"]:
+        """`u^T (H_jl theta - b_jl)`."""
 
     def sensitivity(self, chosen: Int[Array, " f"]) -> Float[Array, "p f"]:
         """`dtheta/drho_j` for the chosen hyperparameters, ascending indices."""
 
     def contract_columns(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "k f"]:
-        """`u^T (dH/drho_j) D_l` for each hyperparameter j and each column of D."""
+        """`u^T H_j D_l` for each hyperparameter j and each column of D."""
 
     def inverse(self) -> Float[Array, "p p"]:
         """`H^-1`."""
 
-    def forms(self, W: Float[Array, "n p"]) -> Float[Array, "n k"]:
-        """`w_i^T (dH/drho_j) w_i` for each row of W and each hyperparameter."""
+    def log_determinant(self) -> float:
+        """`log |H|`."""
 
-    def contract_pairs(self, P: Float[Array, "p p"], S: Float[Array, "p p"]) -> Float[Array, "k k"]:
-        """`tr((dH/drho_j) P (dH/drho_l) S)` for each pair of hyperparameters; P and S symmetric."""
+    def criterion(self) -> Criterion:
+        """C at theta with its explicit derivatives."""
+
+    def forms(self, W: Float[Array, "n p"]) -> Float[Array, "n k"]:
+        """`w_i^T H_j w_i` for each row of W and each hyperparameter."""
+
+    def pairs(self, P: Float[Array, "p p"], S: Float[Array, "p p"]) -> Float[Array, "k k"]:
+        """The symmetric part of `tr(H_j P H_l S)`; P and S symmetric."""
 
     def contract_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, " k"]:
-        """`<H_bar, dH/drho_j>` for each hyperparameter."""
+        """`<H_bar, H_j>` for each hyperparameter; H_bar symmetric."""
 
-    def sweep(
-        self,
-        theta_bar: Float[Array, " p"],
-        X: Float[Array, "n p"] | None = None,
-        leverage_bar: Float[Array, " n"] | None = None,
-    ) -> Float[Array, " k"]:
-        """`rho_bar` from the cotangents of theta and, if given, of `x_i^T H^-1 x_i` for the rows of X.
+    def curvature_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, "k k"]:
+        """`<H_bar, H_jl>` for each pair; H_bar symmetric."""
 
-        By reverse-mode differentiation of the fit itself.
-        """
+    def contract_rows(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, " k"]:
+        """`sum_i bar_i w_i^T H_j w_i` for each hyperparameter."""
+
+    def shares_of(self, base: Float[Array, " n"]) -> Weighting:
+        """The share of each training row in C, with its derivatives; `base` are the fixed weights."""
+
+    def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "m m"] | None = None) -> Float[Array, " k"]:
+        """`rho_bar` by reverse-mode differentiation of the fit, from the cotangents of theta and of its factor."""
 
 
 @runtime_checkable

@@ -49,7 +49,7 @@ class SparseRows:
         return (self.S.T @ v.T).T - (np.outer(sums, self.offset) if v.ndim == 2 else sums * self.offset)
 
     @property
-    def T(self) -> _Transposed:  # noqa: N802 - the mathematics' name
+    def T(self) -> _Transposed:
         """The transpose, for products from the right alone."""
         return _Transposed(self)
 
@@ -119,13 +119,18 @@ def rows_at_a_time(X: Table | csr_array, values: int) -> int:
     return max(1, values // (stored + 2))
 
 
-def mean_and_variance(X: Table | csr_array, rows: Int[Array, " m"]) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
-    """Means and variances (divisor m) of the columns over the given rows; exactly zero where a column is constant."""
-    part, m = take(X, rows), len(rows)
+def mean_and_variance(
+    X: Table | csr_array, rows: Int[Array, " m"], weights: Float[Array, " m"]
+) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
+    """Weighted means and variances of the columns over the given rows; exactly zero where a column is constant."""
+    part, share = take(X, rows), weights / weights.sum()
+    mean = share @ part
     if not isinstance(part, csr_array):
-        return part.mean(axis=0), np.where(np.ptp(part, axis=0) > 0, part.var(axis=0), 0.0)
-    mean, stored = part.mean(axis=0), np.bincount(part.indices, minlength=X.shape[1])
-    deviation = (part.data - mean[part.indices]) ** 2
-    squares = np.bincount(part.indices, weights=deviation, minlength=X.shape[1])
-    spread = (part.max(axis=0) - part.min(axis=0)).toarray().ravel()
-    return mean, np.where(spread > 0, (squares + (m - stored) * mean**2) / m, 0.0)
+        return mean, np.where(np.ptp(part[weights > 0], axis=0) > 0, share @ (part - mean) ** 2, 0.0)
+    by_entry, p = np.repeat(share, np.diff(part.indptr)), X.shape[1]
+    deviation = by_entry * (part.data - mean[part.indices]) ** 2
+    squares = np.bincount(part.indices, weights=deviation, minlength=p)
+    stored = np.bincount(part.indices, weights=by_entry, minlength=p)
+    used = part[weights > 0]
+    spread = (used.max(axis=0) - used.min(axis=0)).toarray().ravel()
+    return mean, np.where(spread > 0, squares + np.maximum(1.0 - stored, 0.0) * mean**2, 0.0)

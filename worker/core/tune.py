@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from worker.core.hypergradient import Auto as AutoHypergradient
 from worker.core.hypergradient import ExactHypergradient, Hypergradient
+from worker.core.hyperparameters import Hyperparameters
 from worker.core.objective import Objective
 from worker.core.outer import Auto as AutoOuter
 from worker.core.outer import ConcreteOuter, Outer
@@ -31,6 +32,14 @@ class Plan:
     test_fraction: float = 0.0
     max_evaluations: int | None = None
     target_value: float | None = None
+
+    def hyperparameters(self, problem: Problem) -> Hyperparameters:
+        """All hyperparameters: those of training, then those of the selection criterion. Needs no rows.
+
+        Raises ValueError when the training criterion does not fit the columns.
+        """
+        of_training, of_selection = self.training.hyperparameters(problem), self.selection.hyperparameters()
+        return of_training if of_selection is None else of_training + of_selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +90,7 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     n = len(problem.y)
     rows, test_rows = split_rows(n, plan, problem.time)
     partition = plan.selection.partition(rows, n, problem)
-    hypergradient, outer = resolve(plan, len(plan.training.hyperparameters(problem.features).names))
+    hypergradient, outer = resolve(plan, len(plan.hyperparameters(problem).names))
     objective = plan.selection.objective(problem, partition, plan.training, hypergradient)
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective)
 

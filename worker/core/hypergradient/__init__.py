@@ -5,6 +5,7 @@ Both routes are exact and agree to round-off; they differ in what they can diffe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,12 +16,14 @@ from worker.core.systems import Fit
 
 
 @dataclass(frozen=True, slots=True)
-class Leverage:
-    """Rows X with `XP = X H^-1` and the cotangents `bar` of their `x_i^T H^-1 x_i`."""
+class OfMatrix:
+    """How a selection criterion depends on the Hessian H of training beyond theta, in two ways to say it.
 
-    X: Float[Array, "n p"]
-    XP: Float[Array, "n p"]
-    bar: Float[Array, " n"]
+    `to_rho(fit)` is `sum_j <H_bar, H_j>` for its cotangent `H_bar`; `L_bar()` is the cotangent of the factor instead.
+    """
+
+    to_rho: Callable[[], Float[Array, " k"]]
+    L_bar: Callable[[], Float[Array, "p p"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,32 +36,29 @@ class Implicit:
 
     kind: Literal["implicit"] = "implicit"
 
-    def __call__(self, fit: Fit, theta_bar: Float[Array, " p"], leverage: Leverage | None = None) -> Float[Array, " k"]:
-        """`dJ/drho` of one split from `theta_bar = dE/dtheta` and the cotangents of leverages, if E depends on them."""
+    def __call__(self, fit: Fit, theta_bar: Float[Array, " p"], matrix: OfMatrix | None = None) -> Float[Array, " k"]:
+        """`dJ/drho` of one split from `theta_bar = dE/dtheta`, and what E takes from the Hessian of training."""
         gradient = -fit.contract(fit.solve(theta_bar))
-        if leverage is None:
-            return gradient
-        return gradient - fit.contract_matrix((leverage.XP.T * leverage.bar) @ leverage.XP)
+        return gradient if matrix is None else gradient + matrix.to_rho()
 
 
 @dataclass(frozen=True, slots=True)
 class CholeskyBackprop:
     """Back-propagation through the Cholesky factorization of the training criterion (Bengio 2000, section 3).
 
-    Costs two to three factorizations more than `implicit` and gives the same numbers when the selection criterion
-    depends on the hyperparameters through theta alone.
+    Costs two to three factorizations more than `implicit` and gives the same numbers.
     """
 
     kind: Literal["cholesky_backprop"] = "cholesky_backprop"
 
-    def __call__(self, fit: Fit, theta_bar: Float[Array, " p"], leverage: Leverage | None = None) -> Float[Array, " k"]:
-        """`dJ/drho` of one split from `theta_bar = dE/dtheta` and the cotangents of leverages, if E depends on them."""
-        return fit.sweep(theta_bar) if leverage is None else fit.sweep(theta_bar, leverage.X, leverage.bar)
+    def __call__(self, fit: Fit, theta_bar: Float[Array, " p"], matrix: OfMatrix | None = None) -> Float[Array, " k"]:
+        """`dJ/drho` of one split from `theta_bar = dE/dtheta`, and what E takes from the factor of training."""
+        return fit.sweep(theta_bar) if matrix is None else fit.sweep(theta_bar, matrix.L_bar())
 
 
 @dataclass(frozen=True, slots=True)
 class Auto:
-    """The cheapest exact method for the job: `implicit` whenever the selection criterion depends on theta alone."""
+    """The cheapest exact method for the job: `implicit`."""
 
     kind: Literal["auto"] = "auto"
 
@@ -70,4 +70,4 @@ class Auto:
 ExactHypergradient = Implicit | CholeskyBackprop
 Hypergradient = Auto | Implicit | CholeskyBackprop
 
-__all__ = ["Auto", "CholeskyBackprop", "ExactHypergradient", "Hypergradient", "Implicit"]
+__all__ = ["Auto", "CholeskyBackprop", "ExactHypergradient", "Hypergradient", "Implicit", "OfMatrix"]

@@ -54,7 +54,7 @@ class Newton(SearchSettings):
             while ratio < ACCEPT:
                 x, radius = model.minimizer(radius)
                 predicted = -model.change(x)
-                if predicted <= ROUND_OFF * abs(at.value):
+                if predicted <= ROUND_OFF * objective.unit(at.value):
                     return Outcome.STALLED
                 new = objective.evaluate(model.point(x))
                 ratio = (at.value - new.value) / predicted

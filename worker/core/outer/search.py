@@ -29,9 +29,9 @@ class SearchSettings:
     starts: Annotated[int, Ge(1), Le(1000)] = 1
 
     def relative_gradient(self, objective: Objective, at: Evaluation) -> float:
-        """Largest component of the projected gradient over |J| (over 1 where J is 0); zero at a stationary point."""
+        """Largest component of the projected gradient over the unit of J; zero at a stationary point."""
         projected: Float[Array, " k"] = objective.hyperparameters.projected(at.rho, at.gradient)
-        return float(np.abs(projected).max(initial=0.0) / (abs(at.value) or 1.0))
+        return float(np.abs(projected).max(initial=0.0) / objective.unit(at.value))
 
     def settled(self, objective: Objective, at: Evaluation) -> Outcome | None:
         """CONVERGED or AT_BOUNDS at a stationary point, else None."""

@@ -4,9 +4,32 @@ A selection criterion gives a partition of the rows and, for one split, the valu
 its loss in theta. It never differentiates through training.
 """
 
-from worker.core.selection.closed_form import GeneralizedCV, LeaveOneOut
+from worker.core.selection.closed_form import Evidence, GeneralizedCV, LeaveOneOut, MarginalLikelihood, Reml
 from worker.core.selection.resampled import GivenFolds, GroupKFold, Holdout, KFold, WalkForward
 
-Selection = KFold | Holdout | GivenFolds | GroupKFold | WalkForward | LeaveOneOut | GeneralizedCV
+Selection = (
+    KFold
+    | Holdout
+    | GivenFolds
+    | GroupKFold
+    | WalkForward
+    | LeaveOneOut
+    | GeneralizedCV
+    | Evidence
+    | MarginalLikelihood
+    | Reml
+)
 
-__all__ = ["GeneralizedCV", "GivenFolds", "GroupKFold", "Holdout", "KFold", "LeaveOneOut", "Selection", "WalkForward"]
+__all__ = [
+    "Evidence",
+    "GeneralizedCV",
+    "GivenFolds",
+    "GroupKFold",
+    "Holdout",
+    "KFold",
+    "LeaveOneOut",
+    "MarginalLikelihood",
+    "Reml",
+    "Selection",
+    "WalkForward",
+]

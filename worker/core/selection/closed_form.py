@@ -1,32 +1,36 @@
-"""Selection criteria in closed form: functions of the residuals r and the leverages h of one fit on all rows.
+"""Selection criteria from one fit on all rows, without refitting.
 
-`h_i = x_i^T H^-1 x_i / n` (plus `1/n` with an intercept) is the diagonal of the matrix that maps y to its fit. Both
-criteria keep the total penalty `n lam` of the full data, and the full data's scales where columns are standardized.
+All keep the total penalty `n lam` of the full data, and the full data's scales where columns are standardized.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from annotated_types import Gt
+from jaxtyping import Int
 
-from worker.core.closed_form import ClosedFormObjective, Derivatives
-from worker.core.hypergradient import ExactHypergradient
+from worker.core.closed_form import LeaveOneOutObjective
+from worker.core.family import ByKind
+from worker.core.hypergradient import CholeskyBackprop, ExactHypergradient
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.losses import ScoreLoss, SquaredError
+from worker.core.matrix_criteria import EvidenceObjective, GeneralizedCVObjective
 from worker.core.objective import Objective
 from worker.core.records import Array, Partition, Problem
 from worker.core.training import Training
 
 
 @dataclass(frozen=True, slots=True)
-class _ClosedForm(ABC):
+class _ClosedForm:
     ordered: ClassVar[bool] = False
     closed_form: ClassVar[bool] = True
 
     def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:
         """One block: every usable row trains and is scored. Raises ValueError when there are fewer than two."""
+        del roles
         del roles
         if len(rows) < 2:
             raise ValueError("at least two rows are needed")
@@ -34,37 +38,32 @@ class _ClosedForm(ABC):
         block_of_row[rows] = 0
         return Partition(block_of_row, (((0,), (0,)),))
 
-    def objective(
-        self, problem: Problem, partition: Partition, training: Training, hypergradient: ExactHypergradient
-    ) -> Objective:
-        """The outer objective. Factors the p x p matrix whatever the number of rows."""
-        systems = training.systems(problem, partition, dual=False, score_rows=True)
-        box = training.hyperparameters(problem.features)
-        return ClosedFormObjective(systems, box, hypergradient, self.derivatives, training.intercept)
-
-    @abstractmethod
-    def derivatives(self, r: Float[Array, " n"], h: Float[Array, " n"]) -> Derivatives:
-        """Value and derivatives of the criterion in residuals and leverages."""
+    def hyperparameters(self) -> Hyperparameters | None:
+        """Those of the criterion itself."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class LeaveOneOut(_ClosedForm):
-    """Leave-one-out cross-validation without refitting: the mean of `(r_i / (1 - h_i))^2` (PRESS, Allen 1974)."""
+    """Leave-one-out cross-validation without refitting: the mean loss of `r_i / (1 - h_i)` (PRESS, Allen 1974).
 
-    loss: Literal["squared_error"] = "squared_error"
+    `h_i` is the leverage of row i, the derivative of its fitted value in its target.
+    """
+
+    loss: Annotated[ScoreLoss, ByKind(named=True)] = SquaredError()  # noqa: RUF009 - frozen
     kind: Literal["leave_one_out"] = "leave_one_out"
 
-    def derivatives(self, r: Float[Array, " n"], h: Float[Array, " n"]) -> Derivatives:
-        """Value and derivatives of the criterion in residuals and leverages."""
-        n, m = len(r), 1.0 - h
-        e = r / m
-        rr, rh, hh = 2.0 / (n * m**2), 4.0 * e / (n * m**2), 6.0 * e**2 / (n * m**2)
-
-        def second(r_dot: Float[Array, "n f"], h_dot: Float[Array, "n f"]) -> Float[Array, "f f"]:
-            mixed = (r_dot.T * rh) @ h_dot
-            return (r_dot.T * rr) @ r_dot + mixed + mixed.T + (h_dot.T * hh) @ h_dot
-
-        return Derivatives(float(np.mean(e**2)), 2.0 * e / (n * m), 2.0 * e**2 / (n * m), second, e**2)
+    def objective(
+        self, problem: Problem, partition: Partition, training: Training, hypergradient: ExactHypergradient
+    ) -> Objective:
+        """The outer objective."""
+        dual = False if isinstance(hypergradient, CholeskyBackprop) else None
+        systems = training.systems(problem, partition, loss=self.loss, dual=dual, score_rows=True)
+        base = problem.base_weights(partition.rows((0,)))
+        box = training.hyperparameters(problem)
+        return LeaveOneOutObjective(
+            systems, box, hypergradient, self.loss, base=base, eliminated=training.eliminates_intercept
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +73,83 @@ class GeneralizedCV(_ClosedForm):
     loss: Literal["squared_error"] = "squared_error"
     kind: Literal["generalized_cv"] = "generalized_cv"
 
-    def derivatives(self, r: Float[Array, " n"], h: Float[Array, " n"]) -> Derivatives:
-        """Value and derivatives of the criterion in residuals and leverages."""
-        n, rss = len(r), float(r @ r)
-        q = 1.0 - float(h.sum()) / n
+    def objective(
+        self, problem: Problem, partition: Partition, training: Training, hypergradient: ExactHypergradient
+    ) -> Objective:
+        """The outer objective. Factors the p x p matrix whatever the number of rows."""
+        systems = training.systems(problem, partition, dual=False)
+        box = training.hyperparameters(problem)
+        return GeneralizedCVObjective(systems, box, hypergradient, **_counts(problem, partition, training))
 
-        def second(r_dot: Float[Array, "n f"], h_dot: Float[Array, "n f"]) -> Float[Array, "f f"]:
-            trace_dot = h_dot.sum(axis=0)
-            mixed = np.outer(r @ r_dot, trace_dot) * (4.0 / (n**2 * q**3))
-            of_trace = np.outer(trace_dot, trace_dot) * (6.0 * rss / (n**3 * q**4))
-            return (2.0 / (n * q**2)) * (r_dot.T @ r_dot) + mixed + mixed.T + of_trace
 
-        h_bar = np.full(n, 2.0 * rss / (n**2 * q**3))
-        return Derivatives(rss / (n * q**2), 2.0 * r / (n * q**2), h_bar, second, None)
+@dataclass(frozen=True, slots=True)
+class NoiseVariance:
+    """The box and the initial value of a noise variance that is tuned like a penalty."""
+
+    initial: Annotated[float, Gt(0)] = 1.0
+    lower: Annotated[float, Gt(0)] = 1e-6
+    upper: Annotated[float, Gt(0)] = 1e6
+
+    def __post_init__(self) -> None:
+        if not self.lower <= self.initial <= self.upper:
+            raise ValueError("initial must lie between lower and upper")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence(_ClosedForm):
+    """Marginal likelihood (MacKay 1992): minus its logarithm, in nats, is minimized; an intercept is left out of it.
+
+    The model is `y ~ N(eta, s2)` with the prior `theta ~ N(0, s2 / n P^-1)`, P the matrix of the penalty. The noise
+    variance s2 is the best one for the penalties, or with `noise_variance` a hyperparameter of its own.
+    """
+
+    noise_variance: NoiseVariance | None = None
+    kind: Literal["evidence"] = "evidence"
+
+    integrate_intercept: ClassVar[bool] = False
+
+    def hyperparameters(self) -> Hyperparameters | None:
+        """The noise variance, if it is tuned."""
+        noise = self.noise_variance
+        if noise is None:
+            return None
+        return Hyperparameters.positive(("noise_variance",), noise.initial, noise.lower, noise.upper)
+
+    def objective(
+        self, problem: Problem, partition: Partition, training: Training, hypergradient: ExactHypergradient
+    ) -> Objective:
+        """The outer objective. Factors the p x p matrix whatever the number of rows."""
+        systems = training.systems(problem, partition, dual=False)
+        noise, box = self.hyperparameters(), training.hyperparameters(problem)
+        return EvidenceObjective(
+            systems, box if noise is None else box + noise, hypergradient,
+            **_counts(problem, partition, training),
+            base=problem.base_weights(partition.rows((0,))),
+            noise=noise is not None,
+            integrate_intercept=self.integrate_intercept,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MarginalLikelihood(Evidence):
+    """Another name of `evidence`."""
+
+    kind: Literal["marginal_likelihood"] = "marginal_likelihood"  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class Reml(Evidence):
+    """Restricted marginal likelihood: the intercept is integrated out with a flat prior, too (Wood 2011)."""
+
+    kind: Literal["reml"] = "reml"  # type: ignore[assignment]
+
+    integrate_intercept: ClassVar[bool] = True
+
+
+def _counts(problem: Problem, partition: Partition, training: Training) -> dict[str, Any]:
+    return {
+        "rows": int(np.count_nonzero(problem.base_weights(partition.rows((0,))))),
+        "penalties": len(training.penalty.matrices(problem.features)[0].names),
+        "has_intercept": training.intercept,
+        "eliminated": training.eliminates_intercept,
+    }

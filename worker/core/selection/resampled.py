@@ -11,7 +11,10 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.losses import ScoreLoss, SquaredError
 from worker.core.objective import Objective
 from worker.core.records import Array, Partition, Problem
 from worker.core.training import Training
@@ -21,11 +24,16 @@ MOST_FOLDS = 1000  # the splits list their folds, so memory grows with the squar
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Row = Annotated[int, Ge(0), Lt(2**53)]
 Group = Annotated[int, Ge(-(2**62)), Lt(2**62)]
+Splits = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 Fold = Annotated[int, Ge(0), Lt(MOST_FOLDS)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Resampled:
+    """`loss` scores a validation row; `split_weights` weigh the splits against each other, in their order."""
+
+    loss: Annotated[ScoreLoss, ByKind(named=True)] = SquaredError()  # noqa: RUF009 - frozen
+    split_weights: Annotated[tuple[Annotated[float, Ge(0)], ...], MinLen(1)] | None = None
     ordered: ClassVar[bool] = False  # whether the order of the rows means something
     closed_form: ClassVar[bool] = False  # whether one fit on all rows is scored by its residuals and leverages
 
@@ -33,8 +41,22 @@ class _Resampled:
         self, problem: Problem, partition: Partition, training: Training, hypergradient: ExactHypergradient
     ) -> Objective:
         """The outer objective: the mean loss over all validation rows, pooled over the splits."""
-        systems = training.systems(problem, partition)
-        return Objective(systems, training.hyperparameters(problem.features), hypergradient)
+        systems = training.systems(problem, partition, loss=self.loss)
+        weights = None if self.split_weights is None else np.array(self.split_weights)
+        return Objective(systems, training.hyperparameters(problem), hypergradient, self.loss, weights)
+
+    def hyperparameters(self) -> Hyperparameters | None:
+        """Those of the criterion itself: none."""
+        return None
+
+    def _partition(self, block_of_row: Array, splits: Splits) -> Partition:
+        """The partition. Raises ValueError when there is not one weight for each split, or all are zero."""
+        weights = self.split_weights
+        if weights is not None and len(weights) != len(splits):
+            raise ValueError(f"split_weights has {len(weights)} entries, and there are {len(splits)} splits")
+        if weights is not None and not any(weights):
+            raise ValueError("split_weights are all zero, so that nothing would be scored")
+        return Partition(block_of_row, splits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +69,6 @@ class KFold(_Resampled):
     folds: Annotated[int, Ge(2), Le(MOST_FOLDS)] = 5
     seed: Seed = 0
     shuffle: bool = True
-    loss: Literal["squared_error"] = "squared_error"
     kind: Literal["k_fold"] = "k_fold"
 
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
@@ -59,7 +80,7 @@ class KFold(_Resampled):
         block_of_row = _unused(n)
         for fold, members in enumerate(np.array_split(order, self.folds)):
             block_of_row[members] = fold
-        return Partition(block_of_row, _each_against_the_rest(self.folds))
+        return self._partition(block_of_row, _each_against_the_rest(self.folds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +90,6 @@ class Holdout(_Resampled):
     fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
     validation_rows: Annotated[tuple[Row, ...], MinLen(1)] | None = None
     seed: Seed = 0
-    loss: Literal["squared_error"] = "squared_error"
     kind: Literal["holdout"] = "holdout"
 
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
@@ -80,7 +100,7 @@ class Holdout(_Resampled):
         block_of_row[self._validation(rows, n)] = 1
         if not (block_of_row == 0).any():
             raise ValueError("no row is left to train on; hold out fewer rows")
-        return Partition(block_of_row, (((0,), (1,)),))
+        return self._partition(block_of_row, (((0,), (1,)),))
 
     def _validation(self, rows: Array, n: int) -> Array:
         if self.validation_rows is None:
@@ -110,7 +130,6 @@ class GivenFolds(_Resampled):
     """
 
     fold_of_row: Annotated[tuple[Fold, ...], MinLen(2)] | None = None
-    loss: Literal["squared_error"] = "squared_error"
     kind: Literal["given_folds"] = "given_folds"
 
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
@@ -123,7 +142,7 @@ class GivenFolds(_Resampled):
             raise ValueError("every row is in one fold; at least two folds are needed")
         if len(empty := np.setdiff1d(np.arange(folds), block_of_row)):
             raise ValueError(f"fold {empty[0]} has no rows; number the folds 0, 1, 2, ... without gaps")
-        return Partition(block_of_row, _each_against_the_rest(folds))
+        return self._partition(block_of_row, _each_against_the_rest(folds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +156,6 @@ class GroupKFold(_Resampled):
     group_of_row: Annotated[tuple[Group, ...], MinLen(2)] | None = None
     folds: Annotated[int, Ge(2)] = 5
     seed: Seed = 0
-    loss: Literal["squared_error"] = "squared_error"
     kind: Literal["group_k_fold"] = "group_k_fold"
 
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
@@ -153,7 +171,7 @@ class GroupKFold(_Resampled):
             filled[fold_of_group[group]] += sizes[group]
         block_of_row = _unused(n)
         block_of_row[rows] = fold_of_group[index]
-        return Partition(block_of_row, _each_against_the_rest(self.folds))
+        return self._partition(block_of_row, _each_against_the_rest(self.folds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +190,6 @@ class WalkForward(_Resampled):
     step: Annotated[int, Ge(1)] | None = None
     gap: Annotated[int, Ge(0)] = 0
     window: Annotated[int, Ge(2)] | None = None
-    loss: Literal["squared_error"] = "squared_error"
     kind: Literal["walk_forward"] = "walk_forward"
     ordered: ClassVar[bool] = True
 
@@ -204,10 +221,10 @@ class WalkForward(_Resampled):
             (tuple(range(place[begin], place[origin])), tuple(range(place[first], place[last])))
             for begin, origin, first, last in spans
         )
-        return Partition(block_of_row, splits)
+        return self._partition(block_of_row, splits)
 
 
-def _each_against_the_rest(folds: int) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+def _each_against_the_rest(folds: int) -> Splits:
     everything = range(folds)
     return tuple((tuple(f for f in everything if f != fold), (fold,)) for fold in everything)
 

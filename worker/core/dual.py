@@ -1,0 +1,102 @@
+"""Penalized least squares through the Cholesky factor of an n x n matrix, for more columns than rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from worker.core import cholesky
+from worker.core.primal import CentredSystem, PenalizedFit, solve_bar
+from worker.core.records import Array
+from worker.core.statistics import CHUNK_VALUES
+from worker.core.systems import Fit
+from worker.core.tables import Rows, column_forms, gram
+
+
+@dataclass(frozen=True, slots=True)
+class DualRidge(CentredSystem):
+    """The same minimizer through `K = I + X P^-1 X^T / n`, P the diagonal of the penalty.
+
+    `theta = P^-1 X^T K^-1 y / n`, and `H^-1 = P^-1 - P^-1 X^T K^-1 X P^-1 / n` (Woodbury). The rows are centred, and
+    those of X in these formulas are those of the field times `root`, the square root of their weight over the mean
+    weight; y is multiplied with it already.
+    """
+
+    X: Rows
+    y: Float[Array, " n"]
+    root: Float[Array, " n"]
+    solver: Literal["dual"] = "dual"
+
+    def fit(self, lam: Float[Array, " k"]) -> Fit | None:
+        """The minimizer, or None if K is not positive definite to working precision."""
+        penalty, n = self.penalty.at(lam), len(self.y)
+        K = gram(self.X, n * penalty.diagonal, CHUNK_VALUES)
+        K *= self.root[:, None] * self.root
+        cholesky.diagonal_of(K)[...] += 1.0
+        L = cholesky.factor_in_place(K)
+        if L is None:
+            return None
+        alpha = cholesky.solve(L, self.y)
+        return DualFit(penalty, ((self.root * alpha) @ self.X) / (n * penalty.diagonal), self, L, alpha)
+
+
+@dataclass(frozen=True, slots=True)
+class DualFit(PenalizedFit):
+    """A minimizer with the factor of K and the dual solution `alpha = K^-1 y`, the residuals of the (scaled) rows."""
+
+    system: DualRidge
+    L: Float[Array, "n n"]
+    alpha: Float[Array, " n"]
+
+    def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
+        """`H^-1 b`."""
+        X, P, root = self.system.X, self.penalty.diagonal, self.system.root
+        scaled = (b.T / P).T
+        inner = cholesky.solve(self.L, np.asfortranarray(((X @ scaled).T * root).T))
+        return scaled - ((X.T @ (inner.T * root).T).T / (len(X) * P)).T
+
+    def sensitivity(self, chosen: Int[Array, " f"]) -> Float[Array, "p f"]:
+        """`dtheta/drho_j = -H^-1 P_j theta` for the chosen hyperparameters."""
+        return -self.solve(self.penalty.products(self.theta, chosen))
+
+    def apply(self, v: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
+        """`H v`."""
+        X, root = self.system.X, self.system.root
+        return X.T @ ((X @ v).T * root**2).T / len(X) + self.penalty.apply(v)
+
+    def gradient(self) -> Float[Array, " p"]:
+        """`dC/dtheta`, zero up to round-off."""
+        system = self.system
+        return self.apply(self.theta) - (system.root * system.y) @ system.X / len(system.y)
+
+    def inverse(self) -> Float[Array, "p p"]:
+        """`H^-1`."""
+        return self.solve(np.eye(len(self.theta)))
+
+    def contract_rows(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, " k"]:
+        """`sum_i bar_i w_i^T P_j w_i` for each hyperparameter, without a p x p matrix."""
+        return self.penalty.contract_diagonal(bar @ W**2)
+
+    def log_determinant(self) -> float:
+        """`log |H| = log |P| + log |K|`."""
+        return float(np.log(self.penalty.diagonal).sum() + 2.0 * np.log(np.diag(self.L)).sum())
+
+    def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "n n"] | None = None) -> Float[Array, " k"]:
+        """`rho_bar` by the reverse sweep through the factorization of K; `L_bar` belongs to its factor.
+
+        `K_bar` reaches `P^-1` through `diag(X^T K_bar X) / n`, and `P^-1` reaches rho by `d(P^-1)/drho_j`.
+        """
+        X, P, n, root = self.system.X, self.penalty.diagonal, len(self.system.y), self.system.root
+        through_alpha, _ = solve_bar(self.L, self.system.y, self.alpha, root * (X @ (theta_bar / P)) / n)
+        K_bar = cholesky.pullback(self.L, through_alpha if L_bar is None else through_alpha + L_bar)
+        K_bar *= root[:, None] * root
+        inverse_bar = theta_bar * ((root * self.alpha) @ X) + column_forms(X, K_bar, CHUNK_VALUES)
+        return -self.penalty.contract_diagonal(inverse_bar / (n * P**2))
+
+    def _value(self) -> float:
+        system = self.system
+        fitted = system.root * (system.X @ self.theta)
+        return (system.yy - float(system.y @ fitted) / len(fitted)) / 2

@@ -1,0 +1,223 @@
+"""Outer objectives that depend on the Hessian H of one fit on all rows as a matrix: its trace form, its determinant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.linalg import blas
+
+from worker.core.hypergradient import OfMatrix
+from worker.core.objective import Objective, Scores
+from worker.core.primal import PrimalFit
+from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
+from worker.core.systems import Fit
+
+MATRIX_UNDEFINED = "the Hessian is not defined where training is singular"
+
+
+@dataclass(slots=True)
+class _OneFit(Objective):
+    """What both objectives share: `rows` of the sample, and how many unpenalized parameters an intercept adds."""
+
+    rows: int = 0
+    penalties: int = 0  # hyperparameters that are penalties come first
+    has_intercept: bool = False
+    eliminated: bool = False  # whether the intercept is no part of theta
+
+    def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
+        """None: the criterion is no mean of scores of rows."""
+        del problem, partition, rho
+        return None
+
+    def _only_penalties(self, gradient: Float[Array, " k"]) -> Float[Array, " k"]:
+        return np.where(np.arange(len(gradient)) < self.penalties, gradient, 0.0)
+
+
+@dataclass(slots=True)
+class GeneralizedCVObjective(_OneFit):
+    """`J = (RSS / W) / q^2`, `q = 1 - tau / n` with the trace `tau = tr A = tr(H^-1 (H - P))` of the hat matrix.
+
+    `tau_j = <Q, H_j> - <H^-1, P_j>` with `Q = H^-1 P H^-1`. Nothing depends on n but the moments.
+    """
+
+    def value(self, rho: Float[Array, " k"]) -> float:
+        """J alone; infinite where training is singular."""
+        fits = self.fits(rho)
+        if fits is None:
+            return np.inf
+        rss = self.systems[0].loss.value(fits[0].theta)
+        return rss / self.systems[0].loss.weight / self._remainder(fits[0], fits[0].inverse()) ** 2
+
+    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
+        """J and `dJ/drho`."""
+        fits = self.fits(rho)
+        if fits is None:
+            return self._failed(rho, Outcome.SINGULAR)
+        fit, loss = fits[0], self.systems[0].loss
+        inverse = fit.inverse()
+        rss, theta_bar = loss.value_and_gradient(fit.theta)
+        q = self._remainder(fit, inverse)
+        value, trace_bar = rss / loss.weight / q**2, 2.0 * rss / (loss.weight * self.rows * q**3)
+        gradient = self.hypergradient(fit, theta_bar / (loss.weight * q**2), self._trace(fit, inverse, trace_bar))
+        gradient -= trace_bar * self._only_penalties(fit.contract_matrix(inverse))
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return self._failed(rho, Outcome.NON_FINITE)
+        return Evaluation(rho.copy(), value, gradient, np.array([value]))
+
+    def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
+        """`d2J/drho2` in the chosen hyperparameters, from the second derivatives of RSS and of the trace.
+
+        `tau_jl = <H^-1, H_j H^-1 P_l + H_l H^-1 P_j - P_jl> + <Q, H_jl> - 2 tr(H_j H^-1 H_l Q)`.
+        """
+        fits = self.fits(rho)
+        if fits is None:
+            raise ValueError(MATRIX_UNDEFINED)
+        fit, loss = fits[0], self.systems[0].loss
+        inverse = fit.inverse()
+        Q = inverse @ fit.penalty.apply(inverse)
+        Q = (Q + Q.T) / 2
+        rss, theta_bar = loss.value_and_gradient(fit.theta)
+        q, n, W = self._remainder(fit, inverse), self.rows, loss.weight
+        u, D = fit.solve(theta_bar), fit.sensitivity(np.arange(len(rho)))
+        cross = fit.contract_columns(u, D)
+        rss_j = -fit.contract(u)
+        rss_jl = loss.hessian_form(D, fit.theta) - cross - cross.T - fit.curvature(u)
+        is_penalty = (np.arange(len(rho)) < self.penalties).astype(float)
+        tau_j = fit.contract_matrix(Q) - self._only_penalties(fit.contract_matrix(inverse))
+        tau_jl = fit.pairs(inverse, inverse) * (is_penalty[:, None] + is_penalty)
+        tau_jl += fit.curvature_matrix(Q) - 2.0 * fit.pairs(inverse, Q)
+        tau_jl -= fit.curvature_matrix(inverse) * np.outer(is_penalty, is_penalty)
+        mixed = np.outer(rss_j, tau_j)
+        total = rss_jl / (W * q**2) + 2.0 / (W * n * q**3) * (mixed + mixed.T + rss * tau_jl)
+        total += 6.0 * rss / (W * n**2 * q**4) * np.outer(tau_j, tau_j)
+        total = (total + total.T) / 2
+        return total if chosen is None else total[np.ix_(chosen, chosen)]
+
+    def _remainder(self, fit: Fit, inverse: Float[Array, "p p"]) -> float:
+        penalized = float(np.einsum("ij,ji->", inverse, fit.penalty.apply(np.eye(len(inverse)))))
+        return 1.0 - (len(inverse) - penalized + self.eliminated) / self.rows
+
+    def _trace(self, fit: Fit, inverse: Float[Array, "p p"], trace_bar: float) -> OfMatrix:
+        def to_rho() -> Float[Array, " k"]:
+            Q = inverse @ fit.penalty.apply(inverse)
+            return trace_bar * fit.contract_matrix((Q + Q.T) / 2)
+
+        def L_bar() -> Float[Array, "p p"]:
+            """`tau = p - tr T` with `T = L^-1 P L^-T`, so `L_bar = 2 trace_bar L^-T T`."""
+            assert isinstance(fit, PrimalFit)
+            half = blas.dtrsm(1.0, fit.L, np.asfortranarray(fit.penalty.apply(np.eye(len(inverse)))), lower=1)
+            T = blas.dtrsm(1.0, fit.L, half, side=1, lower=1, trans_a=1)
+            return 2.0 * trace_bar * blas.dtrsm(1.0, fit.L, T, lower=1, trans_a=1)
+
+        return OfMatrix(to_rho, L_bar)
+
+
+@dataclass(slots=True)
+class EvidenceObjective(_OneFit):
+    """Minus the log marginal likelihood (MacKay 1992; Wood 2011 for REML), in nats, of `theta ~ N(0, s2 / n P^-1)`.
+
+    `2 J = (n - M) log(2 pi s2) + 2 n C / s2 + log |H| - log |P|_+ + M log n - sum_i log(n s_i)`
+
+    with the noise variance `s2`, the shares `s_i` of the rows (rows of weight w_i have the variance s2 / w_i) and M
+    unpenalized parameters, over which the likelihood is integrated. Without `noise`, s2 is `2 n C / (n - M)`, where J
+    is least; with it, its logarithm is the last hyperparameter. `integrate_intercept` counts the intercept among the M.
+    """
+
+    base: Float[Array, " n"] | None = None
+    noise: bool = False
+    integrate_intercept: bool = False
+
+    def unit(self, value: float) -> float:
+        """One nat for each row: J has no natural zero."""
+        del value
+        return float(self.rows)
+
+    def noise_variance(self, rho: Float[Array, " k"]) -> float | None:
+        """The noise variance at `rho`."""
+        fits = self.fits(rho)
+        return None if fits is None else self._noise(rho, fits[0])[0]
+
+    def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
+        """The hyperparameters of training."""
+        lam = self.hyperparameters.natural(rho)
+        return lam[:-1] if self.noise else lam
+
+    def value(self, rho: Float[Array, " k"]) -> float:
+        """J alone; infinite where training is singular."""
+        fits = self.fits(rho)
+        return np.inf if fits is None else self._value(rho, fits[0])
+
+    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
+        """J and `dJ/drho`."""
+        fits = self.fits(rho)
+        if fits is None:
+            return self._failed(rho, Outcome.SINGULAR)
+        fit, value = fits[0], self._value(rho, fits[0])
+        C, (s2, nu_bar) = fit.criterion(), self._noise(rho, fits[0])
+        gradient = self.hypergradient(fit, np.zeros(len(fit.theta)), self._log_determinant(fit))
+        gradient += self.rows * C.rho_bar / s2
+        gradient[: self.penalties] -= fit.penalty.log_determinant().gradient / 2
+        shares, used = fit.shares_of(self._base), self._base > 0
+        gradient -= (shares.w_dot[used] / shares.w[used, None]).sum(axis=0) / 2
+        if self.noise:
+            gradient = np.append(gradient, nu_bar)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return self._failed(rho, Outcome.NON_FINITE)
+        return Evaluation(rho.copy(), value, gradient, np.array([value]))
+
+    def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
+        """`d2J/drho2` in the chosen hyperparameters; `C_jl = d2C/drho_j drho_l - D_j^T H D_l` at the minimum."""
+        fits = self.fits(rho)
+        if fits is None:
+            raise ValueError(MATRIX_UNDEFINED)
+        fit, (s2, _) = fits[0], self._noise(rho, fits[0])
+        C, k = fit.criterion(), len(fit.contract(fit.theta))
+        inverse, D = fit.inverse(), fit.sensitivity(np.arange(k))
+        C_jl = C.second - D.T @ fit.apply(D)
+        n = self.rows
+        total = n * C_jl / s2 + (fit.curvature_matrix(inverse) - fit.pairs(inverse, inverse)) / 2
+        total[: self.penalties, : self.penalties] -= fit.penalty.log_determinant_hessian() / 2
+        shares, used = fit.shares_of(self._base), self._base > 0
+        slope = shares.w_dot[used] / shares.w[used, None]
+        reciprocal = np.divide(1.0, shares.w, out=np.zeros(len(used)), where=used)
+        total -= (shares.second(reciprocal) - slope.T @ slope) / 2
+        if self.noise:
+            edge = -n * C.rho_bar[:, None] / s2
+            total = np.block([[total, edge], [edge.T, np.array([[n * C.value / s2]])]])
+        else:  # s2 follows C
+            total -= np.outer(C.rho_bar, C.rho_bar) * n / (s2 * C.value)
+        total = (total + total.T) / 2
+        return total if chosen is None else total[np.ix_(chosen, chosen)]
+
+    @property
+    def _base(self) -> Float[Array, " n"]:
+        assert self.base is not None
+        return self.base
+
+    def _free(self, fit: Fit) -> int:
+        """M: unpenalized parameters that the likelihood is integrated over."""
+        explicit = len(fit.theta) - fit.penalty.log_determinant().rank
+        whole = explicit + self.eliminated
+        return whole if self.integrate_intercept else whole - self.has_intercept
+
+    def _noise(self, rho: Float[Array, " k"], fit: Fit) -> tuple[float, float]:
+        """The noise variance and `dJ/d log s2`, which is zero where s2 follows C."""
+        twice, degrees = 2.0 * self.rows * fit.criterion().value, self.rows - self._free(fit)
+        if not self.noise:
+            return twice / degrees if degrees > 0 and twice > 0 else np.nan, 0.0
+        s2 = float(self.hyperparameters.natural(rho)[-1])
+        return s2, (degrees - twice / s2) / 2
+
+    def _value(self, rho: Float[Array, " k"], fit: Fit) -> float:
+        s2, _ = self._noise(rho, fit)
+        n, free, base = self.rows, self._free(fit), self._base
+        shares = fit.shares_of(base).w[base > 0]
+        twice = (n - free) * np.log(2.0 * np.pi * s2) + 2.0 * n * fit.criterion().value / s2
+        twice += fit.log_determinant() - fit.penalty.log_determinant().value + free * np.log(n)
+        return float(twice - np.log(n * shares).sum()) / 2
+
+    def _log_determinant(self, fit: Fit) -> OfMatrix:
+        assert isinstance(fit, PrimalFit)
+        return OfMatrix(lambda: fit.contract_matrix(fit.inverse()) / 2, lambda: np.diag(1.0 / np.diag(fit.L)))

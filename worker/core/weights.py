@@ -1,0 +1,189 @@
+"""Example weights as hyperparameters: `w_t(rho) > 0`, which the mean loss of the training criterion normalizes.
+
+Every member of `ExampleWeights` gives the weights of the training rows of one split with their first two derivatives
+in `rho`. Fixed weights of the data multiply them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Gt
+from jaxtyping import Float, Int
+from scipy.special import expit
+
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.records import Array, Problem
+
+Positive = Annotated[float, Gt(0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Weighting:
+    """Weights `w` of some rows, `w_dot[:, j] = dw/drho_j`, and `second(a)_jl = sum_t a_t d2w_t/drho_j drho_l`."""
+
+    w: Float[Array, " n"]
+    w_dot: Float[Array, "n m"]
+    second: Callable[[Float[Array, " n"]], Float[Array, "m m"]]
+
+    def normalized(self, base: Float[Array, " n"]) -> Weighting:
+        """The share `s = w / W`, `W = sum w`, of the products with the fixed weights `base`: what the mean loss uses.
+
+        `ds_j = (dw_j - s dW_j) / W` and `d2s_jl = (d2w_jl - s d2W_jl - ds_j dW_l - ds_l dW_j) / W`.
+        """
+        w, w_dot = base * self.w, base[:, None] * self.w_dot
+        W, W_dot = float(w.sum()), w_dot.sum(axis=0)
+        s = w / W
+        s_dot = (w_dot - np.outer(s, W_dot)) / W
+
+        def second(a: Float[Array, " n"]) -> Float[Array, "m m"]:
+            mixed = np.outer(a @ s_dot, W_dot)
+            return (self.second(base * (a - a @ s)) - mixed - mixed.T) / W
+
+        return Weighting(s, s_dot, second)
+
+
+def _in_window(time: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Time from 0 for the first to 1 for the last of the rows."""
+    first, last = time.min(), time.max()
+    return (time - first) / (last - first) if last > first else np.zeros_like(time)
+
+
+@dataclass(frozen=True, slots=True)
+class SigmoidTime:
+    """`w_t = 1 / (1 + exp(-a (t - t0)))`: recent rows count more (Bengio 2000, section 5; Bengio and Dugas 1999).
+
+    `t` runs from 0 for the first to 1 for the last training row of a split. Tuned are the `steepness` a, on the log
+    scale, and the `midpoint` t0. A small steepness gives all rows the same weight.
+    """
+
+    steepness: Positive = 2.0
+    steepness_lower: Positive = 1e-2
+    steepness_upper: Positive = 1e3
+    midpoint: float = 0.25
+    midpoint_lower: float = -1.0
+    midpoint_upper: float = 1.5
+    kind: Literal["sigmoid_time"] = "sigmoid_time"
+
+    def __post_init__(self) -> None:
+        _ordered("steepness", self.steepness_lower, self.steepness, self.steepness_upper)
+        _ordered("midpoint", self.midpoint_lower, self.midpoint, self.midpoint_upper)
+
+    def hyperparameters(self, problem: Problem) -> Hyperparameters:
+        """Names, boxes and initial values."""
+        del problem
+        steepness = Hyperparameters.positive(
+            ("weights[steepness]",), self.steepness, self.steepness_lower, self.steepness_upper
+        )
+        return steepness + Hyperparameters.real(
+            "weights[midpoint]", self.midpoint, self.midpoint_lower, self.midpoint_upper
+        )
+
+    def weighting(self, problem: Problem, rows: Int[Array, " m"]) -> Callable[[Float[Array, " h"]], Weighting]:
+        """The weights of the given rows as a function of `(a, t0)`."""
+        t = _in_window(row_times(problem, rows))
+
+        def at(lam: Float[Array, " h"]) -> Weighting:
+            a, midpoint = float(lam[0]), float(lam[1])
+            z = a * (t - midpoint)
+            w, rest = expit(z), expit(-z)
+            slope = w * rest  # dw/dz
+            bend = slope * (rest - w)  # d2w/dz2
+            z_dot = np.column_stack([z, np.full(len(t), -a)])  # dz/d(log a), dz/d(t0)
+
+            def second(b: Float[Array, " n"]) -> Float[Array, "m m"]:
+                curved = (z_dot.T * (b * bend)) @ z_dot
+                sloped = b * slope
+                mixed = -a * float(sloped.sum())
+                return curved + np.array([[float(sloped @ z), mixed], [mixed, 0.0]])
+
+            return Weighting(w, slope[:, None] * z_dot, second)
+
+        return at
+
+
+@dataclass(frozen=True, slots=True)
+class ExponentialTime:
+    """`w_t = exp(-(T - t) / tau)`: exponential forgetting, T the last training row of the split.
+
+    With `unit` "window" the `decay_time` tau is a share of the time that the training rows of the split span; with
+    "time" it is in the unit of the time column (of rows, where there is none), and needs a box of its own.
+    """
+
+    decay_time: Positive = 1.0
+    lower: Positive = 1e-2
+    upper: Positive = 1e3
+    unit: Literal["window", "time"] = "window"
+    kind: Literal["exponential_time"] = "exponential_time"
+
+    def __post_init__(self) -> None:
+        _ordered("decay_time", self.lower, self.decay_time, self.upper)
+
+    def hyperparameters(self, problem: Problem) -> Hyperparameters:
+        """Names, boxes and initial values."""
+        del problem
+        return Hyperparameters.positive(("weights[decay_time]",), self.decay_time, self.lower, self.upper)
+
+    def weighting(self, problem: Problem, rows: Int[Array, " m"]) -> Callable[[Float[Array, " h"]], Weighting]:
+        """The weights of the given rows as a function of `tau`."""
+        time = row_times(problem, rows)
+        age = 1.0 - _in_window(time) if self.unit == "window" else time.max() - time
+
+        def at(lam: Float[Array, " h"]) -> Weighting:
+            z = age / float(lam[0])  # dw/d(log tau) = w z, d2w/d(log tau)2 = w (z^2 - z)
+            w = np.exp(-z)
+            return Weighting(w, (w * z)[:, None], lambda a: np.array([[float(a @ (w * (z**2 - z)))]]))
+
+        return at
+
+
+@dataclass(frozen=True, slots=True)
+class PerSource:
+    """One weight for each value of the source column, such as old and new data; the first source has weight 1."""
+
+    initial: Positive = 1.0
+    lower: Positive = 1e-4
+    upper: Positive = 1e4
+    kind: Literal["per_source"] = "per_source"
+
+    def __post_init__(self) -> None:
+        _ordered("initial", self.lower, self.initial, self.upper)
+
+    def hyperparameters(self, problem: Problem) -> Hyperparameters:
+        """Names, boxes and initial values. Raises ValueError without a source column or with one source only."""
+        if len(problem.source_names) < 2:
+            raise ValueError("per_source weights need a source of each row, with at least two different values")
+        names = tuple(f"weights[{name}]" for name in problem.source_names[1:])
+        return Hyperparameters.positive(names, self.initial, self.lower, self.upper)
+
+    def weighting(self, problem: Problem, rows: Int[Array, " m"]) -> Callable[[Float[Array, " h"]], Weighting]:
+        """The weights of the given rows as a function of the weights of the sources after the first."""
+        assert problem.source is not None
+        source = problem.source[rows]
+
+        def at(lam: Float[Array, " h"]) -> Weighting:
+            w = np.append(1.0, lam)[source]
+            w_dot = np.zeros((len(w), len(lam)))
+            tuned = np.flatnonzero(source > 0)
+            w_dot[tuned, source[tuned] - 1] = w[tuned]  # on the log scale every derivative is w itself
+            return Weighting(w, w_dot, lambda a: np.diag(a @ w_dot))
+
+        return at
+
+
+def row_times(problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"]:
+    """The time of each row: the time column, or the row's number."""
+    return problem.time[rows] if problem.time is not None else rows.astype(float)
+
+
+def _ordered(name: str, lower: float, initial: float, upper: float) -> None:
+    if not lower < upper:
+        raise ValueError(f"the lower bound of {name} ({lower:g}) must be below the upper one ({upper:g})")
+    if not lower <= initial <= upper:
+        raise ValueError(f"{name} ({initial:g}) must lie between its bounds {lower:g} and {upper:g}")
+
+
+ExampleWeights = SigmoidTime | ExponentialTime | PerSource
