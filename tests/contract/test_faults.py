@@ -35,6 +35,7 @@ def boxed(**bounds: Any) -> dict[str, Any]:
 
 
 WIDE = table()["x"]
+INDEFINITE = [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
 FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     # name: (changes to a valid spec, pointer, code, part of the sentence)
     "ragged": ({"data__x": [*WIDE[:5], [1.0], *WIDE[6:]]}, "/data/x/5", "ragged", "1 values, and the first row has 3"),
@@ -86,13 +87,26 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "bound of zero": (boxed(lower=0), "/training/penalty/lower", "greater_than", "greater than 0"),
     "string for a bound": (boxed(lower="1"), "/training/penalty/lower", "float_type", "valid number"),
     "number for a flag": ({"training__intercept": 1}, "/training/intercept", "bool_type", "boolean"),
-    "reserved weights": ({"training__weights": {}}, "/training/weights", "none_required", "null"),
+    "weights of no kind": ({"training__weights": {}}, "/training/weights/kind", "missing", "known: exponential_time"),
+    "weights of two sources": (
+        {"training__weights": {"kind": "per_source"}}, "/training/weights", "does_not_fit", "need a source of each"),
+    "indefinite form": (
+        boxed(kind="quadratic_forms", forms=[{"kind": "matrix", "name": "m", "matrix": INDEFINITE}]),
+        "/training/penalty", "does_not_fit", "not positive semidefinite"),
+    "unknown form": (
+        boxed(kind="quadratic_forms", forms=[{"kind": "diference", "name": "m"}]),
+        "/training/penalty/forms/0/kind", "unknown_kind", "did you mean 'difference'?"),
+    "unknown field of a form": (
+        boxed(kind="quadratic_forms", forms=[{"kind": "difference", "name": "m", "ordr": 2}]),
+        "/training/penalty/forms/0/ordr", "unknown_field", "did you mean 'order'?"),
+    "unknown field of a loss": (
+        k_fold(loss={"kind": "huber", "dleta": 1.0}), "/selection/loss/dleta", "unknown_field", "mean 'delta'?"),
+    "too many split weights": (k_fold(split_weights=[1.0]), "/selection", "does_not_fit", "there are 5 splits"),
     "unknown column of a group": (grouped({"a": ["x9"]}), "/training/penalty", "does_not_fit", "feature 'x9', which"),
-    "in two groups": (
-        grouped({"a": ["x0", "x1"], "b": ["x1", "x2"]}), "/training/penalty", "does_not_fit", "'x1' is in the groups"),
+    "twice in a group": (
+        grouped({"a": ["x0", "x1", "x0"], "b": ["x2"]}), "/training/penalty", "does_not_fit", "feature 'x0' twice"),
     "in no group": (grouped({"a": ["x0"]}), "/training/penalty", "does_not_fit", "in none: 'x1', 'x2'"),
     "no groups": (grouped({}), "/training/penalty/groups", "too_short", "at least 1"),
-    "no groups at all": (boxed(kind="per_group"), "/training/penalty/groups", "missing", "equired"),
     "group of numbers": (grouped({"a": [0, 1]}), "/training/penalty/groups/a/0", "string_type", "string"),
     "more folds than rows": (k_fold(folds=13), "/selection", "does_not_fit", "13 folds need"),
     "one fold": (k_fold(folds=1), "/selection/folds", "greater_than_equal", "equal to 2"),
@@ -103,7 +117,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "huge seed": ({"seed": 2**63}, "/seed", "less_than", "less than"),
     "negative seed": ({"seed": -1}, "/seed", "greater_than_equal", "equal to 0"),
     "huge seed of folds": (k_fold(seed=10**25), "/selection/seed", "less_than", "less than"),
-    "unknown loss": (k_fold(loss="mse"), "/selection/loss", "literal_error", "squared_error"),
+    "unknown loss": (k_fold(loss="mse"), "/selection/loss", "unknown_kind", "known: squared_error"),
     "short fold_of_row": (folds(0, 1, 0), "/selection", "does_not_fit", "fold_of_row has 3 entries"),
     "gap in fold_of_row": (folds(*[0, 2] * 6), "/selection", "does_not_fit", "Fold 1 has no rows"),
     "one given fold": (folds(*[0] * 12), "/selection", "does_not_fit", "at least two folds"),

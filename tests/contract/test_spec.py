@@ -14,13 +14,22 @@ from service.catalog import FAMILIES, catalog
 from tests.contract.specs import document, parsed
 from worker.contract.spec import JobSpec, describe, encode_data, fingerprint, hyperparameter_names, work
 from worker.core.family import kind_of, members
+from worker.core.penalties import Difference
+from worker.core.weights import PerSource
 
-EVERY_KIND = [(name, member) for name, family in FAMILIES.items() for member in members(family)]
+EVERY_KIND = [
+    (name, member) for name, family in FAMILIES.items() for member in members(family) if member is not PerSource
+]  # whose column inline data do not have
 REQUIRED: dict[str, dict[str, Any]] = {
     "per_group": {"groups": {"first": ["x0"], "rest": ["x1", "x2"]}},
     "given_folds": {"fold_of_row": [0, 1, 2] * 4},
     "group_k_fold": {"group_of_row": [7, 7, 8, 9, 10, 11] * 2},
     "walk_forward": {"initial": 6},
+    "quadratic_forms": {"forms": [{"kind": "difference", "name": "smooth"}]},
+    "identity": {"name": "all"},
+    "difference": {"name": "smooth"},
+    "matrix": {"name": "own", "matrix": [[2.0, -1.0, 0.0], [-1.0, 2.0, 0.0], [0.0, 0.0, 0.0]]},
+    "banded": {"name": "own", "bands": [[2.0, 2.0, 2.0], [-1.0, -1.0]]},
 }
 
 
@@ -29,10 +38,13 @@ def required(field: Field[Any]) -> bool:
 
 
 def as_tuples(value: Any) -> Any:
-    """JSON's lists as the tuples of the core's records."""
+    """What JSON says, as the core's records hold it."""
+    if isinstance(value, dict) and "kind" in value:
+        settings = {name: as_tuples(item) for name, item in value.items() if name != "kind"}
+        return {"difference": Difference}[value["kind"]](**settings)
     if isinstance(value, dict):
-        return {key: as_tuples(item) for key, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value
+        return {name: as_tuples(item) for name, item in value.items()}
+    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def stored(given: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +69,14 @@ def test_every_default() -> None:
             "penalty": {"kind": "shared", "initial": 1.0, "lower": 1e-6, "upper": 1e6},
             "weights": None,
         },
-        "selection": {"kind": "k_fold", "folds": 5, "seed": 0, "shuffle": True, "loss": "squared_error"},
+        "selection": {
+            "kind": "k_fold",
+            "folds": 5,
+            "seed": 0,
+            "shuffle": True,
+            "loss": "squared_error",
+            "split_weights": None,
+        },
         "hypergradient": {"kind": "auto"},
         "outer": {"kind": "auto", "max_iterations": 100, "tolerance": 1e-6, "starts": 1},
         "test_fraction": 0.0,
@@ -129,19 +148,31 @@ def test_the_fingerprint_is_that_of_the_numbers() -> None:
 
 def in_place(name: str, member: type) -> dict[str, Any]:
     """A spec that names an algorithm and says no more about it than it must."""
-    kind = kind_of(member)
-    return document(**{
-        "training__penalty" if name == "penalty" else name: {"kind": kind, **REQUIRED.get(kind, {})}
-    })  # fmt: skip
+    part = {"kind": kind_of(member), **REQUIRED.get(kind_of(member), {})}
+    places = {
+        "penalty": {"training__penalty": part},
+        "weights": {"training__weights": part},
+        "form": {"training__penalty": {"kind": "quadratic_forms", "forms": [part]}},
+        "loss": {"selection": {"kind": "k_fold", "loss": part}},
+    }
+    return document(**places.get(name, {name: part}))
+
+
+def chosen(name: str, spec: JobSpec) -> Any:
+    """Where `in_place` put it."""
+    if name in {"penalty", "weights"}:
+        return getattr(spec.training, name)
+    if name == "form":
+        return spec.training.penalty.forms[0]
+    return spec.selection.loss if name == "loss" else getattr(spec, name)
 
 
 @pytest.mark.parametrize(("name", "member"), EVERY_KIND, ids=lambda value: str(getattr(value, "__name__", value)))
 def test_every_kind_of_every_family(name: str, member: type) -> None:
     kind = kind_of(member)
     spec = parsed(in_place(name, member))
-    chosen = spec.training.penalty if name == "penalty" else getattr(spec, name)
-    assert type(chosen) is member
-    assert chosen == member(**as_tuples(REQUIRED.get(kind, {})))
+    assert type(chosen(name, spec)) is member
+    assert chosen(name, spec) == member(**as_tuples(REQUIRED.get(kind, {})))
     data = encode_data(spec.problem())
     assert work(orjson.dumps(describe(spec, data)), data).plan == spec.plan()
 

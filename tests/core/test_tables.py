@@ -142,7 +142,7 @@ def test_missing_values_are_filled_from_the_training_rows_of_each_split(n, p, se
         rows += len(scored)
     assert_allclose(at.per_split, errors, rtol=1e-9)
     assert_allclose(at.gradient, gradient / rows, rtol=1e-8, atol=1e-10 * at.value)
-    losses = prepared.objective.row_losses(problem, prepared.partition, rho)
+    losses = prepared.objective.row_scores(problem, prepared.partition, rho).losses
     assert_allclose(losses.mean(), at.value, rtol=1e-9)
 
 
@@ -206,6 +206,6 @@ def test_many_equal_columns_are_told_in_few_sentences(monkeypatch):
 
 
 def test_per_group_without_groups_is_a_group_for_each_column():
-    box = PerGroup().columns(("a", "b"))
-    assert box[0].names == ("penalty[a]", "penalty[b]")
-    assert box[1].tolist() == [0, 1]
+    box, forms = PerGroup().matrices(("a", "b"))
+    assert box.names == ("penalty[a]", "penalty[b]")
+    assert forms.at(np.array([2.0, 3.0])).diagonal.tolist() == [2.0, 3.0]

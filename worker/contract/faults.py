@@ -31,7 +31,7 @@ def schema_faults(error: ValidationError, body: bytes, model: type[BaseModel]) -
     document = _parsed(body)
     details = error.errors(include_input=False, include_url=False)
     schema = _schema(model)
-    inside = {detail["loc"][:-1] for detail in details}
+    inside = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
     # a sequence that ended at a bad item is not also too short
     details = [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in inside]
     return [_fault(detail, document, schema) for detail in details[:MOST]]
@@ -70,8 +70,9 @@ def _fault(detail: ErrorDetails, document: Any, schema: dict[str, Any]) -> Fault
     text = detail["msg"].removeprefix("Value error, ")
     if code in {"union_tag_invalid", "union_tag_not_found"}:
         known = [tag.strip(" '") for tag in context.get("expected_tags", "").split(",") if tag]
-        known = known or _kinds(_at(schema, path, document))
-        path, given = [*path, "kind"], str(context.get("tag", ""))
+        known = list(dict.fromkeys(known)) or _kinds(_at(schema, path, document))
+        by_name = isinstance(_value(document, path), str)  # where a bare name stands for a member
+        path, given = path if by_name else [*path, "kind"], str(context.get("tag", "")).strip("'")
         code = "unknown_kind" if given else "missing"
         text = f"There is no kind {_name(given)}" if given else "The field kind is required"
         text += f"{_nearest(given, known)}; known: {', '.join(known)}"
@@ -94,7 +95,7 @@ def _path(location: tuple[int | str, ...], document: Any, schema: dict[str, Any]
         if (is_tag and part == here["kind"]) or (part == "[key]" and not (isinstance(here, dict) and part in here)):
             continue
         path.append(part)
-        node, here = node.get("properties", {}).get(part, {}), _member(here, part)
+        node, here = _child(node, part), _member(here, part)
     return path
 
 
@@ -103,7 +104,7 @@ def _at(schema: dict[str, Any], path: list[int | str], document: Any) -> dict[st
     node, here = schema, document
     for part in path:
         node = _variant(node, here, schema)
-        node, here = node.get("properties", {}).get(part, {}), _member(here, part)
+        node, here = _child(node, part), _member(here, part)
     return _variant(node, here, schema)
 
 
@@ -122,9 +123,28 @@ def _member(here: Any, part: int | str) -> Any:
 
 
 def _resolved(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in node:
-        node = root["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    """The schema behind references, and behind the alternatives of null or of a bare name."""
+    while "$ref" in node or "anyOf" in node:
+        if "$ref" in node:
+            node = root["$defs"][node["$ref"].rsplit("/", 1)[1]]
+            continue
+        structured = [other for other in node["anyOf"] if other.get("type") not in {"null", "string"}]
+        if len(structured) != 1:
+            break
+        node = structured[0]
     return node
+
+
+def _value(document: Any, path: list[int | str]) -> Any:
+    for part in path:
+        document = _member(document, part)
+    return document
+
+
+def _child(node: dict[str, Any], part: int | str) -> dict[str, Any]:
+    """The schema of a member of an object or of an item of a list."""
+    child: dict[str, Any] = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
+    return child
 
 
 def _kinds(node: dict[str, Any]) -> list[str]:

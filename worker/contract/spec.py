@@ -151,9 +151,14 @@ def _plan_faults(spec: JobSpec) -> Iterator[Fault]:
     problem, plan = spec.problem(), spec.plan()
     n = len(problem.y)
     try:
-        spec.training.hyperparameters(problem)
+        spec.training.penalty.matrices(problem.features)
     except ValueError as error:
         yield Fault("/training/penalty", "does_not_fit", sentence(str(error)))
+    try:
+        if spec.training.weights is not None:
+            spec.training.weights.hyperparameters(problem)
+    except ValueError as error:
+        yield Fault("/training/weights", "does_not_fit", sentence(str(error)))
     try:
         rows, _ = split_rows(n, plan)
     except ValueError as error:

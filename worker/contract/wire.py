@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from worker.core.family import ByKind, kind_of, members
@@ -50,7 +51,14 @@ def _tagged_union(mark: ByKind, source: Any, handler: GetCoreSchemaHandler) -> C
         choices | names,
         discriminator=_kind_or_name,
         serialization=core_schema.plain_serializer_function_ser_schema(_name_or_settings),
+        metadata={"pydantic_js_functions": [functools.partial(_named_json_schema, choices)]},
     )
+
+
+def _named_json_schema(choices: dict[str, CoreSchema], _: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    """Either a bare name or an object with its settings."""
+    names = {"type": "string", "enum": list(choices)}
+    return {"anyOf": [names, handler(core_schema.tagged_union_schema(choices, discriminator="kind"))]}
 
 
 def _by_name(member: Any) -> CoreSchema:

@@ -18,7 +18,7 @@ Positive = Annotated[float, Gt(0)]
 
 @dataclass(frozen=True, slots=True)
 class SquaredError:
-    """`r^2` with the residual `r = y - eta`."""
+    """`r^2` with the residual `r = y - eta`: the usual choice, which the mean minimizes."""
 
     kind: Literal["squared_error"] = "squared_error"
 

@@ -31,7 +31,6 @@ class _ClosedForm:
     def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:
         """One block: every usable row trains and is scored. Raises ValueError when there are fewer than two."""
         del roles
-        del roles
         if len(rows) < 2:
             raise ValueError("at least two rows are needed")
         block_of_row = np.full(n, -1)
@@ -132,7 +131,7 @@ class Evidence(_ClosedForm):
 
 @dataclass(frozen=True, slots=True)
 class MarginalLikelihood(Evidence):
-    """Another name of `evidence`."""
+    """Another name of `evidence`, with the same settings and the same numbers."""
 
     kind: Literal["marginal_likelihood"] = "marginal_likelihood"  # type: ignore[assignment]
 
