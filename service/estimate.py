@@ -6,19 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from worker.contract.spec import JobSpec
-from worker.core.tune import resolve, split_rows
+from worker.contract.columns import Selected
+from worker.contract.spec import JobSpec, outline
+from worker.core.records import Problem
+from worker.core.tune import Plan, resolve, split_rows
 
 RATE = 1e10  # flops a second that one core reaches in the factorizations of mid-sized problems
 OVERHEAD = 1e-4  # seconds for each split of an evaluation, whatever its size
 EVALUATIONS = {"newton": 25, "lbfgs": 120}  # typical of one start
 
 
-def validation_view(spec: JobSpec, description: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+def validation_view(
+    spec: JobSpec, selected: Selected | None, description: dict[str, Any], fingerprint: str
+) -> dict[str, Any]:
     """The spec with every default, the hyperparameters, the methods that `auto` picks, and the cost."""
-    names = spec.plan().hyperparameters(spec.problem()).names
-    hypergradient, outer = resolve(spec.plan(), len(names))
-    dual, cost = _cost(spec, len(names), outer.kind)
+    problem, plan = outline(spec, selected), spec.plan(selected.groups if selected else None)
+    names = plan.hyperparameters(problem).names
+    hypergradient, outer = resolve(plan, len(names))
+    n = selected.rows if selected else len(problem.y)
+    dual, cost = _cost(spec, plan, problem, n, outer.kind)
     return {
         "spec": description,
         "hyperparameters": len(names),
@@ -33,16 +39,19 @@ def validation_view(spec: JobSpec, description: dict[str, Any], fingerprint: str
     }
 
 
-def _cost(spec: JobSpec, k: int, outer: str) -> tuple[bool, dict[str, float]]:
-    """Flops of statistics, factorizations and Hessians; bytes of what is held at once; seconds on one core."""
-    n, p = len(spec.data.x), len(spec.data.x[0])
-    rows, _ = split_rows(n, spec.plan())
-    partition = spec.selection.partition(rows, n)
+def _cost(spec: JobSpec, plan: Plan, problem: Problem, n: int, outer: str) -> tuple[bool, dict[str, float]]:
+    """Flops of statistics, factorizations and Hessians; bytes of what is held at once; seconds on one core.
+
+    The splits are those of `problem`, whose rows stand for the n that there are.
+    """
+    m, p, k = len(problem.y), len(problem.features), len(plan.hyperparameters(problem).names)
+    rows, _ = split_rows(m, plan)
+    partition = spec.selection.partition(rows, m, problem)
     splits = len(partition.splits)
     sizes = np.bincount(partition.block_of_row + 1)[1:]
-    train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits)
+    train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits) * n // m
     closed = spec.selection.closed_form
-    forms = spec.training.penalty.matrices(spec.features())[1]
+    forms = plan.training.penalty.matrices(problem.features)[1]
     dual = not closed and spec.training.prefers_dual(train, forms)
     size = train if dual else p
     evaluation = splits * (

@@ -22,10 +22,12 @@ from redis.exceptions import RedisError
 from scipy.linalg import lapack
 
 from worker import checkpoint, store
+from worker.contract.expansion import Made
 from worker.contract.spec import JobSpec, describe, encode_data, work
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.records import Outcome, Problem, State, Step
 from worker.core.tune import Prepared, prepare, tune
+from worker.load import LoadError, load
 from worker.queue.horse import horse
 from worker.report import killed_result, progress, result, step_record
 from worker.store import Claim, Status, Verdict
@@ -118,8 +120,13 @@ def _fail(client: redis.Redis, job_id: str, attempt: int, code: str, title: str,
 def _run(client: redis.Redis, claim: Claim) -> None:
     np.seterr(all="ignore")  # overflow is an outcome that the core reports, not a warning on a worker's terminal
     loop = _Loop(client, claim, time.monotonic() - claim.elapsed)
-    task = work(claim.spec, claim.data)
-    prepared = prepare(task.problem, task.plan)
+    try:
+        task = load(claim.spec, claim.data)
+    except LoadError as error:
+        _fail(client, claim.id, claim.attempt, error.code, error.title, str(error))
+        return
+    prepared = task.prepared
+    loop.made = task.made
     resume = checkpoint.unpack(claim.checkpoint) if claim.checkpoint else None
     if claim.cancelled:
         if resume is not None:
@@ -161,6 +168,7 @@ class _Loop:
     safe: Step | None = None  # the last step with a state, until it is stored
     pending: list[bytes] = field(default_factory=list)
     stored: int = -1
+    made: tuple[Made, ...] = ()
 
     def __post_init__(self) -> None:
         self.stored = self.claim.steps
@@ -205,7 +213,8 @@ class _Loop:
     def finish(self, prepared: Prepared, step: Step, status: Status, outcome: Outcome | None) -> None:
         """End the job at this step, with the refit at the best point so far."""
         usable = np.isfinite(step.best.best.value)
-        document = result(self.claim, prepared, step, status, outcome, self.elapsed) if usable else None
+        arguments = (self.claim, prepared, step, status, outcome, self.elapsed, self.made)
+        document = result(*arguments) if usable else None
         error = None
         if outcome is not None and outcome.is_failure:
             error = {

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
+from worker.contract.expansion import Made
 from worker.contract.result import (
     CertificateSet,
     Coefficient,
     Counts,
+    ExpandedColumn,
+    FilledFeature,
     Hyperparameter,
     LinearModel,
     Method,
@@ -68,9 +72,15 @@ def step_record(hyperparameters: Hyperparameters, step: Step, sequence: int) -> 
 
 
 def result(
-    claim: Claim, prepared: Prepared, step: Step, status: Status, outcome: Outcome | None, elapsed: float
+    claim: Claim,
+    prepared: Prepared,
+    step: Step,
+    status: Status,
+    outcome: Outcome | None,
+    elapsed: float,
+    made: Sequence[Made] = (),
 ) -> bytes:
-    """The result document, with the refit and the certificates at the best point."""
+    """The result document, with the refit and the certificates at the best point. `made`: features from columns."""
     conclusion, unrepresentable = _finite_parts(conclude(prepared, step.best))
     method = Method(
         hypergradient=prepared.hypergradient.kind,
@@ -84,7 +94,7 @@ def result(
         messages=[*conclusion.messages, *unrepresentable],
         selection=_selection(step, conclusion.standard_error),
         test=_test(prepared, conclusion),
-        model=_model(prepared.problem, conclusion),
+        model=_model(prepared.problem, conclusion, made),
         certificates=CertificateSet(
             **{name: _finite(value) for name, value in asdict(conclusion.certificates).items()}
         ),
@@ -193,14 +203,28 @@ def _start(start: Start) -> StartReport:
     )
 
 
-def _model(problem: Problem, conclusion: Conclusion) -> LinearModel | None:
+def _model(problem: Problem, conclusion: Conclusion, made: Sequence[Made]) -> LinearModel | None:
     if conclusion.model is None:
         return None
     pairs = zip(problem.features, conclusion.model.coefficients, strict=True)
     return LinearModel(
         intercept=conclusion.model.intercept,
         coefficients=[Coefficient(feature=name, value=float(value)) for name, value in pairs],
+        columns=[_expanded(one) for one in made if one.names != (one.column,)],
+        fills=_fills(problem, conclusion),
     )
+
+
+def _expanded(one: Made) -> ExpandedColumn:
+    categories = list(one.texts) if one.levels is not None else None
+    return ExpandedColumn(column=one.column, part=one.day, categories=categories, features=list(one.names))
+
+
+def _fills(problem: Problem, conclusion: Conclusion) -> list[FilledFeature]:
+    if problem.imputation is None:
+        return []
+    pairs = zip(problem.imputation.columns, conclusion.fills, strict=True)
+    return [FilledFeature(feature=problem.features[column], value=float(value)) for column, value in pairs]
 
 
 def _test(prepared: Prepared, conclusion: Conclusion) -> TestScore | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from typing import Annotated, Any, TypeVar
@@ -27,10 +28,14 @@ from service.problems import (
 from service.requests import MAX_VALUES, json_body, matches, preferred_wait
 from service.views import job_etag, job_view
 from worker import store
-from worker.contract.faults import Fault, crowded, schema_faults
+from worker.contract.columns import Selected, select
+from worker.contract.data import DatasetData, InlineData
+from worker.contract.dataset import Dataset
+from worker.contract.faults import MOST, Fault, crowded, schema_faults
 from worker.contract.job import Job, JobPage, JobStatus, StepPage, Validation
 from worker.contract.result import Result
 from worker.contract.spec import JobSpec, describe, encode_data, faults, fingerprint, hyperparameter_names
+from worker.datasets.ingest import MANIFEST
 from worker.queue.delivery import delivery
 from worker.store import Admission, Deletion, JobRecord, Operation, Status, Submission
 
@@ -77,12 +82,39 @@ def _parse(body: bytes) -> JobSpec:
         spec = JobSpec.model_validate_json(body)
     except ValidationError as error:
         raise InvalidRequest("The job spec is not valid.", errors=schema_faults(error, body, JobSpec)) from None
-    values = len(spec.data.y) + sum(len(row) for row in spec.data.x)
-    if values > MAX_VALUES:
-        raise TooLarge(f"Inline data may have {MAX_VALUES} numbers, and this table has {values}; send fewer rows.")
-    if found := faults(spec):
-        raise InvalidRequest("The job spec does not fit its data.", errors=found)
+    if isinstance(spec.data, InlineData):
+        values = len(spec.data.y) + sum(len(row) for row in spec.data.x)
+        if values > MAX_VALUES:
+            more = "send fewer rows, or upload the table as a dataset"
+            raise TooLarge(f"Inline data may have {MAX_VALUES} numbers, and this table has {values}; {more}.")
+        _refuse(faults(spec))
     return spec
+
+
+def _refuse(found: list[Fault]) -> None:
+    if found:
+        raise InvalidRequest("The job spec does not fit its data.", errors=found)
+
+
+async def _selected(request: Request, spec: JobSpec) -> Selected | None:
+    """What the spec uses of its dataset, None for inline data. The record of the dataset is all that is read."""
+    if isinstance(spec.data, InlineData):
+        return None
+    try:
+        record = Dataset.model_validate_json(await request.app.state.datasets.read(spec.data.dataset_id, MANIFEST))
+    except NotFound:
+        fault = Fault("/data/dataset_id", "unknown_dataset", "There is no dataset with this id; upload it first.")
+        raise InvalidRequest("The job spec does not fit its data.", errors=[fault]) from None
+    return await asyncio.to_thread(_fitting, spec, record)
+
+
+def _fitting(spec: JobSpec, record: Dataset) -> Selected:
+    assert isinstance(spec.data, DatasetData)
+    selected = select(spec.data, record)
+    if not isinstance(selected, Selected):
+        raise InvalidRequest("The job spec does not fit its data.", errors=selected[:MOST])
+    _refuse(faults(spec, selected))
+    return selected
 
 
 @router.post(
@@ -105,11 +137,12 @@ async def create_job(
     """Queue a job. `Prefer: wait=N` holds the reply back for up to N seconds, until the job has ended."""
     wait = preferred_wait(request)
     spec = _parse(await json_body(request))
-    data = encode_data(spec.problem())
-    description = describe(spec, data)
+    selected = await _selected(request, spec)
+    data = b"" if selected else encode_data(spec.problem())
+    description = describe(spec, data, selected)
     digest = fingerprint(description)
     if validate_only:
-        return _json(validation_view(spec, description, digest))
+        return _json(await asyncio.to_thread(validation_view, spec, selected, description, digest))
     submission = Submission(
         id="job_" + secrets.token_hex(12),
         spec=orjson.dumps(description),
@@ -119,6 +152,7 @@ async def create_job(
         labels=spec.labels,
         request_id=request.state.request_id,
         traceparent=request.headers.get("traceparent", "")[:200],
+        dataset=spec.data.dataset_id if isinstance(spec.data, DatasetData) else "",
     )
     settings = request.app.state.settings
     admission = store.submit(submission, delivery(submission.id), max_queued=settings.max_queued)

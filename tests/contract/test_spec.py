@@ -110,7 +110,7 @@ def test_the_worker_sees_the_same_plan_and_the_same_bits() -> None:
     description = orjson.dumps(describe(spec, data))
     task = work(description, data)
     assert task.plan == spec.plan()
-    assert task.problem.features == spec.features() == ("größe", "b", 'c"\\/')
+    assert task.problem.features == spec.problem().features == ("größe", "b", 'c"\\/')
     assert task.problem.X.tobytes() == np.array(values, float).tobytes()
     assert task.problem.y.tobytes() == np.array(given["data"]["y"], float).tobytes()
     assert encode_data(task.problem) == data

@@ -15,6 +15,7 @@ MOST = 20  # faults reported for one request
 LONGEST = 300  # characters of a sentence
 NAME = 60  # characters of a caller's own name that are repeated to them
 MEMBERS = 10_000  # of one JSON object
+MARKS = frozenset({"[key]", "[inline]", "[dataset]", "[name]", "[all_but]"})  # parts of a location that are no place
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ def crowded(body: bytes) -> Fault | None:
         path, here = objects.pop()
         if isinstance(here, dict):
             if len(here) > MEMBERS:
-                return Fault(_pointer(path), "too_many", f"An object may have {MEMBERS} members; here are {len(here)}.")
+                told = f"An object may have {MEMBERS} members; here are {len(here)}."
+                return Fault(pointer_of(path), "too_many", told)
             objects += [([*path, name], value) for name, value in here.items()]
     return None
 
@@ -81,7 +83,7 @@ def _fault(detail: ErrorDetails, document: Any, schema: dict[str, Any]) -> Fault
         code, text = "unknown_field", f"There is no field {_name(str(path[-1]))} here{_nearest(str(path[-1]), known)}"
     elif code == "json_invalid":
         code, text = "invalid_json", text.removeprefix("Invalid JSON: ")
-    return Fault(_pointer(path), code, sentence(text))
+    return Fault(pointer_of(path), code, sentence(text))
 
 
 def _path(location: tuple[int | str, ...], document: Any, schema: dict[str, Any]) -> list[int | str]:
@@ -92,7 +94,7 @@ def _path(location: tuple[int | str, ...], document: Any, schema: dict[str, Any]
         variant = _variant(node, here, schema)
         is_tag = "discriminator" in _resolved(node, schema) and variant is not _resolved(node, schema)
         node = variant
-        if (is_tag and part == here["kind"]) or (part == "[key]" and not (isinstance(here, dict) and part in here)):
+        if (is_tag and part == here["kind"]) or (part in MARKS and not (isinstance(here, dict) and part in here)):
             continue
         path.append(part)
         node, here = _child(node, part), _member(here, part)
@@ -109,8 +111,11 @@ def _at(schema: dict[str, Any], path: list[int | str], document: Any) -> dict[st
 
 
 def _variant(node: dict[str, Any], here: Any, root: dict[str, Any]) -> dict[str, Any]:
-    """The schema itself; of a union the member that the document names, if it names one."""
+    """The schema itself; of a union the member that the document names, or shares most fields with."""
     node = _resolved(node, root)
+    if "oneOf" in node and "discriminator" not in node and isinstance(here, dict):
+        choices = [_resolved(one, root) for one in node["oneOf"]]
+        return max(choices, key=lambda one: len(_own(one, choices) & set(here)))
     kind = here.get("kind") if isinstance(here, dict) else None
     target = node["discriminator"]["mapping"].get(kind) if "discriminator" in node and isinstance(kind, str) else None
     return _resolved({"$ref": target}, root) if target else node
@@ -151,6 +156,17 @@ def _kinds(node: dict[str, Any]) -> list[str]:
     return list(node.get("discriminator", {}).get("mapping", {}))
 
 
+def suggestion(given: str, known: list[str]) -> str:
+    """` (did you mean ...?)`, or nothing where no known name is near."""
+    return _nearest(given, known)
+
+
+def _own(member: dict[str, Any], union: list[dict[str, Any]]) -> set[str]:
+    """The fields of a member that not all members of its union have."""
+    everywhere = set.intersection(*(set(one.get("properties", {})) for one in union))
+    return set(member.get("properties", {})) - everywhere
+
+
 def _nearest(given: str, known: list[str]) -> str:
     close = difflib.get_close_matches(given[:NAME], known, n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close and given else ""
@@ -160,7 +176,7 @@ def _name(given: str) -> str:
     return repr(given if len(given) <= NAME else given[:NAME] + "...")
 
 
-def _pointer(path: list[int | str]) -> str:
+def pointer_of(path: list[int | str]) -> str:
     """An RFC 6901 pointer; a caller's own overlong names are cut."""
     return "".join("/" + str(part)[:NAME].replace("~", "~0").replace("/", "~1") for part in path)
 

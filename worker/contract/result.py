@@ -42,12 +42,34 @@ class Coefficient(Wire):
     value: float
 
 
+class ExpandedColumn(Wire):
+    """A column of the dataset that became features, other than itself as it is.
+
+    Each of the first features is 1 where the column is the category beside it and 0 elsewhere; one that is called
+    `COLUMN is missing` is 1 where the column has no value. Without categories the feature is the part of the date.
+    """
+
+    column: str
+    part: str | None = Field(description="Of a date: which part is taken.")
+    categories: list[str] | None
+    features: list[str]
+
+
+class FilledFeature(Wire):
+    """What stands for a missing value of a feature: before it is multiplied by its coefficient."""
+
+    feature: str
+    value: float
+
+
 class LinearModel(Wire):
     """Refitted on all rows less the test rows: `intercept + sum of coefficient * feature`."""
 
     kind: Literal["linear"] = "linear"
     intercept: float
     coefficients: list[Coefficient]
+    columns: list[ExpandedColumn] = Field(description="How features come from columns; empty where they are the same.")
+    fills: list[FilledFeature] = Field(description="Of the refit; each split of the selection had its own.")
 
 
 class CertificateSet(Wire):

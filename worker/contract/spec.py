@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
-import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
 import orjson
 from pydantic import ConfigDict, Field, StringConstraints
 
+from worker.contract.columns import Selected, is_pattern
+from worker.contract.data import Data, DatasetData, InlineData, StoredDatasetData
 from worker.contract.faults import Fault, sentence
+from worker.contract.inline import decode_data, describe_inline, encode_data, inline_faults, inline_problem
 from worker.contract.wire import Wire
+from worker.contract.written import read_expansion, written_out
 from worker.core.family import ByKind
 from worker.core.hypergradient import Auto as AutoHypergradient
 from worker.core.hypergradient import Hypergradient
 from worker.core.outer import Auto as AutoOuter
 from worker.core.outer import Outer
-from worker.core.records import Array, Problem
-from worker.core.selection import KFold, Selection
+from worker.core.penalties import PerGroup
+from worker.core.records import Problem
+from worker.core.selection import GivenFolds, GroupKFold, KFold, Selection
 from worker.core.training import Training
 from worker.core.tune import Plan, split_rows
 
 ALGORITHM = "1"  # raised whenever the same spec and data may give other numbers
+OUTLINED = 100_000  # rows that stand for any larger number of them where splits are counted
 # worker.store.CONTRACT: raised whenever a worker of the version before could not run what is described here
-LARGEST = 1e150  # magnitudes beyond overflow when squared
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(max_length=200)]
-
-
-class InlineData(Wire):
-    """A table in the request itself: `x` row by row, `y` with one target a row."""
-
-    x: list[list[float]] = Field(description="Rows of features, all of one length; finite numbers.")
-    y: list[float] = Field(description="The target of each row.")
-    features: list[Name] | None = Field(
-        default=None, description="Names of the columns of `x`, all different. Default: x0, x1, ..."
-    )
+__all__ = ["ALGORITHM", "JobSpec", "Work", "decode_data", "describe", "encode_data", "faults", "fingerprint", "work"]
 
 
 class Limits(Wire):
@@ -58,7 +53,7 @@ class Limits(Wire):
 class JobSpec(Wire):
     """A tuning job. Only `data` and `training` are required."""
 
-    data: InlineData
+    data: Data = Field(description="The table itself, or columns of an uploaded dataset.")
     training: Annotated[Training, ByKind()] = Field(description="What is minimized over the model's parameters.")
     selection: Annotated[Selection, ByKind()] = Field(
         default=KFold(), description="What is minimized over the hyperparameters."
@@ -81,20 +76,19 @@ class JobSpec(Wire):
     webhook: None = Field(default=None, description="Reserved: null.")
 
     def problem(self) -> Problem:
-        """The table as arrays. Call `faults` first."""
-        table = np.array(self.data.x, dtype=np.float64)
-        return Problem(table, np.array(self.data.y, dtype=np.float64), self.features())
+        """The inline table as arrays. Call `faults` first."""
+        return inline_problem(self.inline())
 
-    def features(self) -> tuple[str, ...]:
-        """Names of the columns."""
-        if self.data.features is not None:
-            return tuple(self.data.features)
-        return tuple(f"x{j}" for j in range(len(self.data.x[0])))
+    def inline(self) -> InlineData:
+        """The inline table. Raises TypeError for a dataset."""
+        if not isinstance(self.data, InlineData):
+            raise TypeError("the table is not in the spec")
+        return self.data
 
-    def plan(self) -> Plan:
-        """The core's view of the request."""
+    def plan(self, columns: Mapping[str, tuple[str, ...]] | None = None) -> Plan:
+        """The core's view of the request. `columns`: the features that each column of a dataset becomes."""
         return Plan(
-            self.training,
+            self.training if columns is None else grouped(self.training, columns),
             self.selection,
             self.hypergradient,
             self.outer,
@@ -105,93 +99,102 @@ class JobSpec(Wire):
         )
 
 
-def faults(spec: JobSpec) -> list[Fault]:
-    """What a schema cannot say: the shape of the data, and whether data and plan fit together."""
-    return list(_data_faults(spec.data)) or list(_plan_faults(spec))
+def grouped(training: Training, columns: Mapping[str, tuple[str, ...]]) -> Training:
+    """The training criterion with its penalty groups written out in features: columns and patterns are expanded."""
+    penalty = training.penalty
+    if not isinstance(penalty, PerGroup):
+        return training
+    if penalty.groups is None:
+        return replace(training, penalty=replace(penalty, groups=dict(columns)))
+    features = {name for names in columns.values() for name in names}
+    groups = {
+        group: tuple(name for member in members for name in _expanded(member, columns, features))
+        for group, members in penalty.groups.items()
+    }
+    return replace(training, penalty=replace(penalty, groups=groups))
 
 
-def _data_faults(data: InlineData) -> Iterator[Fault]:
-    if not data.x:
-        yield Fault("/data/x", "empty", "There are no rows.")
-        return
-    width = len(data.x[0])
-    if width == 0:
-        yield Fault("/data/x/0", "empty", "There are no columns.")
-        return
-    for i, row in enumerate(data.x):
-        if len(row) != width:
-            yield Fault(f"/data/x/{i}", "ragged", f"This row has {len(row)} values, and the first row has {width}.")
-            return
-    if len(data.y) != len(data.x):
-        yield Fault("/data/y", "length", f"There are {len(data.y)} targets for {len(data.x)} rows.")
-    if len(data.x) < 2:
-        yield Fault("/data/x", "too_few", "At least 2 rows are needed, one to train on and one to score.")
-    yield from _magnitude_faults(data)
-    names = data.features
-    if names is not None and len(names) != width:
-        yield Fault("/data/features", "length", f"There are {len(names)} names for {width} columns.")
-    seen: dict[str, int] = {}
-    for j, name in enumerate(names or ()):
-        if seen.setdefault(name, j) != j:
-            yield Fault(f"/data/features/{j}", "duplicate", f"Column {seen[name]} has the name {name!r} already.")
-            return
+def _expanded(member: str, columns: Mapping[str, tuple[str, ...]], features: set[str]) -> tuple[str, ...]:
+    """The features that a member of a group means: itself, those of a column, or of the columns that match."""
+    if member in features or not (member in columns or is_pattern(member)):
+        return (member,)
+    if member in columns:
+        return columns[member]
+    return tuple(name for column in fnmatch.filter(columns, member) for name in columns[column]) or (member,)
 
 
-def _magnitude_faults(data: InlineData) -> Iterator[Fault]:
-    for pointer, values in (("/data/x", data.x), ("/data/y", data.y)):
-        large = np.argwhere(np.abs(np.array(values, dtype=np.float64)) > LARGEST)
-        if len(large):
-            place = "/".join(str(index) for index in large[0])
-            yield Fault(
-                f"{pointer}/{place}", "too_large", f"Magnitudes above {LARGEST:g} overflow; rescale the column."
-            )
+def faults(spec: JobSpec, selected: Selected | None = None) -> list[Fault]:
+    """What a schema cannot say: the shape of the data, and whether data and plan fit together.
+
+    `selected` is what the spec uses of its dataset, if it has one. Whether its values fit is seen by the worker.
+    """
+    if selected is None:
+        return list(inline_faults(spec.inline())) or list(_plan_faults(spec, spec.problem()))
+    return list(_plan_faults(spec, outline(spec, selected), selected))
 
 
-def _plan_faults(spec: JobSpec) -> Iterator[Fault]:
-    problem, plan = spec.problem(), spec.plan()
+def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = None) -> Iterator[Fault]:
+    plan = spec.plan(selected.groups if selected else None)
     n = len(problem.y)
     try:
-        spec.training.penalty.matrices(problem.features)
+        plan.training.penalty.matrices(problem.features)
     except ValueError as error:
         yield Fault("/training/penalty", "does_not_fit", sentence(str(error)))
     try:
-        if spec.training.weights is not None:
-            spec.training.weights.hyperparameters(problem)
+        if plan.training.weights is not None:
+            plan.training.weights.hyperparameters(problem)
     except ValueError as error:
         yield Fault("/training/weights", "does_not_fit", sentence(str(error)))
     try:
-        rows, _ = split_rows(n, plan)
+        rows, _ = split_rows(n, plan, problem.time)
     except ValueError as error:
         yield Fault("/test_fraction", "does_not_fit", sentence(str(error)))
         return
+    if selected and selected.where and _lists_rows(spec.selection):
+        return  # how many rows there are is known when they are read
     try:
-        spec.selection.partition(rows, n)
+        spec.selection.partition(rows, n, problem)
     except ValueError as error:
         yield Fault("/selection", "does_not_fit", sentence(str(error)))
 
 
-def encode_data(problem: Problem) -> bytes:
-    """The table as npy bytes: one float64 matrix `[X, y]`."""
-    buffer = io.BytesIO()
-    np.save(buffer, np.column_stack([np.asarray(problem.X), problem.y]), allow_pickle=False)
-    return buffer.getvalue()
+def _lists_rows(selection: Selection) -> bool:
+    return any(getattr(selection, name, None) is not None for name in ("fold_of_row", "group_of_row"))
 
 
-def decode_data(data: bytes) -> tuple[Array, Array]:
-    """The features and the target of what `encode_data` made."""
-    table = np.load(io.BytesIO(data), allow_pickle=False)
-    return np.ascontiguousarray(table[:, :-1]), np.ascontiguousarray(table[:, -1])
+def outline(spec: JobSpec, selected: Selected | None) -> Problem:
+    """The problem without its values: as many rows as matter for the splits, stand-ins for groups and folds."""
+    if selected is None:
+        return spec.problem()
+    n = selected.rows
+    counted = isinstance(spec.selection, KFold | GivenFolds | GroupKFold) and not _lists_rows(spec.selection)
+    if counted or spec.selection.closed_form:
+        n = min(n, OUTLINED)
+    every = np.arange(n)
+    return Problem(
+        np.empty((n, 0)),
+        np.zeros(n),
+        selected.features,
+        source=np.zeros(n, int) if "source" in selected.roles else None,
+        source_names=selected.source_names,
+        groups=every if "groups" in selected.roles else None,
+        fold=every % selected.folds if selected.folds else None,
+    )
 
 
-def describe(spec: JobSpec, data: bytes) -> dict[str, Any]:
+def describe(spec: JobSpec, data: bytes, selected: Selected | None = None) -> dict[str, Any]:
     """The spec with every default filled in and the data replaced by what identifies it."""
     document = spec.model_dump(mode="json", exclude={"data"})
-    rows, columns = len(spec.data.x), len(spec.data.x[0])
-    digest = hashlib.sha256(data).hexdigest()
-    return {
-        "data": {"rows": rows, "columns": columns, "features": list(spec.features()), "sha256": digest},
-        **document,
+    if selected is None:
+        return {"data": describe_inline(spec.inline(), data), **document}
+    written: dict[str, Any] = {
+        "rows": selected.rows,
+        "columns": len(selected.features),
+        "expansion": written_out(selected),
     }
+    if selected.source_names:
+        written["sources"] = list(selected.source_names)
+    return {"data": {**spec.data.model_dump(mode="json"), **written}, **document}
 
 
 def fingerprint(description: dict[str, Any]) -> str:
@@ -223,14 +226,36 @@ class _StoredSpec(JobSpec):
     limits: _StoredLimits = _StoredLimits()
 
 
+@dataclass(frozen=True, slots=True)
+class _Names:
+    problem: Problem  # without rows
+    columns: dict[str, tuple[str, ...]] | None
+
+
+def _names(data: Mapping[str, Any]) -> _Names:
+    """What a stored description says of its features and sources."""
+    columns = read_expansion(data["expansion"]) if "dataset_id" in data else None
+    features = tuple(data["features"]) if columns is None else tuple(f for names in columns.values() for f in names)
+    sources = tuple(data.get("sources", ()))
+    return _Names(Problem(np.empty((0, len(features))), np.empty(0), features, source_names=sources), columns)
+
+
 def work(description: bytes, data: bytes) -> Work:
-    """Rebuild problem and plan from what was stored at submission."""
+    """Rebuild problem and plan from what was stored at submission; of a dataset the names alone."""
     spec = _StoredSpec.model_validate_json(description)
-    return Work(Problem(*decode_data(data), tuple(spec.data["features"])), spec.plan())
+    names = _names(spec.data)
+    problem = decode_data(data, spec.data) if names.columns is None else names.problem
+    return Work(problem, spec.plan(names.columns))
+
+
+def dataset_of(description: bytes) -> DatasetData | None:
+    """The dataset that a stored description uses, if it does."""
+    data = _StoredSpec.model_validate_json(description).data
+    return StoredDatasetData.model_validate(data) if "dataset_id" in data else None
 
 
 def hyperparameter_names(description: bytes) -> tuple[str, ...]:
     """Names of the hyperparameters of a stored description, in the order of their values."""
     spec = _StoredSpec.model_validate_json(description)
-    columns = Problem(np.empty((0, 0)), np.empty(0), tuple(spec.data["features"]))
-    return spec.plan().hyperparameters(columns).names
+    names = _names(spec.data)
+    return spec.plan(names.columns).hyperparameters(names.problem).names

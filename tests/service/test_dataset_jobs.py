@@ -1,0 +1,176 @@
+"""Jobs on uploaded datasets through the whole stack: HTTP, store, storage, worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+from numpy.testing import assert_allclose
+from scipy.sparse import csr_array
+
+from tests.datasets.files import npy
+from tests.datasets.test_roles import AGE, AREA, COLUMNS, FOLD, PRICE, ROOMS, ROWS, TOWN, csv_file, libsvm
+from tests.service.api import Api, eventually, faults
+from tests.service.tabular import assert_same, plan_of, upload
+from worker import store
+from worker.core.records import Imputation, Problem
+from worker.embedded import EmbeddedServer
+
+TOWNS = ("Bonn", "Kiel", "Ulm")
+NAMES = ("area", "town=Bonn", "town=Kiel", "town=Ulm", "age", "age is missing")
+
+
+def spec_of(dataset: dict[str, Any], data: dict[str, Any], **rest: Any) -> dict[str, Any]:
+    training = {"kind": "ridge", "penalty": {"kind": "per_group"}}
+    return {"data": {"dataset_id": dataset["id"], **data}, "training": training, **rest}
+
+
+@pytest.fixture(scope="module")
+def houses(live: Api) -> dict[str, Any]:
+    return upload(live, csv_file(COLUMNS), "text/csv")
+
+
+HOUSES = {
+    "target": "price",
+    "features": ["area", "town", "age"],
+    "groups": "rooms",
+    "time": "day",
+    "fold": "fold",
+    "missing": {"columns": {"age": {"fill": "median", "indicator": True}}},
+}
+
+
+def houses_by_hand() -> tuple[Problem, dict[str, tuple[str, ...]]]:
+    age = np.array([np.nan if age is None else float(age) for age in AGE])
+    X = np.column_stack([AREA, *([town == name for town in TOWN] for name in TOWNS), age, np.isnan(age)])
+    imputation = Imputation(np.array([4]), ("median",), np.array([0.0]))
+    roles = {"time": np.arange(ROWS, dtype=float), "groups": ROOMS - 1, "fold": FOLD}
+    problem = Problem(X.astype(float), PRICE, NAMES, imputation, **roles)
+    return problem, {"area": NAMES[:1], "town": NAMES[1:4], "age": NAMES[4:]}
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        {"kind": "k_fold"},
+        {"kind": "group_k_fold", "folds": 3},
+        {"kind": "given_folds"},
+        {"kind": "walk_forward", "initial": 20, "horizon": 7},
+        {"kind": "leave_one_out"},
+    ],
+    ids=lambda selection: selection["kind"],
+)
+def test_a_dataset_job_equals_the_table_made_by_hand(live: Api, houses: dict[str, Any], selection: dict[str, Any]):
+    spec = spec_of(houses, HOUSES, selection=selection, test_fraction=0.1)
+    job = live.ended(live.created(spec)["id"])
+    assert job["status"] == "succeeded", job
+    result = live.result(job["id"])
+    problem, groups = houses_by_hand()
+    assert_same(result, problem, plan_of(spec, groups))
+    town, age = result["model"]["columns"]
+    assert town == {"column": "town", "part": None, "categories": list(TOWNS), "features": list(NAMES[1:4])}
+    assert (age["column"], age["categories"], age["features"]) == ("age", None, list(NAMES[4:]))
+    assert [item["feature"] for item in result["model"]["fills"]] == ["age"]
+    assert live.get(f"/v1/jobs/{job['id']}/steps").json()["names"] == [f"penalty[{name}]" for name in groups]
+
+
+def test_predictions_can_be_made_from_the_result_alone(live: Api, houses: dict[str, Any]) -> None:
+    spec = spec_of(houses, HOUSES, selection={"kind": "k_fold", "folds": 4})
+    result = live.result(live.ended(live.created(spec)["id"])["id"])
+    values = {item["feature"]: item["value"] for item in result["model"]["coefficients"]}
+    fills = {item["feature"]: item["value"] for item in result["model"]["fills"]}
+    eta = np.full(ROWS, result["model"]["intercept"])
+    for i in range(ROWS):
+        age = fills["age"] if AGE[i] is None else AGE[i]
+        eta[i] += AREA[i] * values["area"] + values[f"town={TOWN[i]}"] + age * values["age"]
+        eta[i] += (AGE[i] is None) * values["age is missing"]
+    residual = PRICE - eta
+    assert abs(residual.mean()) < 1e-10  # the normal equation of the intercept
+
+
+def test_what_a_dataset_job_would_do(live: Api, houses: dict[str, Any]) -> None:
+    spec = spec_of(houses, HOUSES)
+    reply = live.post("/v1/jobs?validate_only=true", json=spec)
+    assert reply.status_code == 200, reply.text
+    validation = reply.json()
+    assert validation["names"] == ["penalty[area]", "penalty[town]", "penalty[age]"]
+    assert (validation["spec"]["data"]["rows"], validation["spec"]["data"]["columns"]) == (ROWS, 6)
+    assert validation["cost"]["flops"] > ROWS * 36
+    assert validation["fingerprint"] == live.created(spec)["fingerprint"]
+
+
+def test_no_data_of_a_dataset_job_in_the_store(live: Api, live_server: EmbeddedServer) -> None:
+    matrix = np.random.default_rng(0).normal(size=(20_000, 10))
+    dataset = upload(live, npy(matrix), "application/x-npy")
+    names = [column["name"] for column in dataset["columns"]]
+    with store.connect(live_server.url) as client:
+        before = used(client)
+        job = live.ended(live.created(spec_of(dataset, {"target": names[0]}))["id"])
+        assert job["status"] == "succeeded"
+        assert used(client) - before < 100_000 < matrix.nbytes
+
+
+def used(client: redis.Redis) -> int:
+    return sum(client.memory_usage(key) or 0 for key in client.scan_iter("*"))
+
+
+@pytest.mark.parametrize("share", [0.03, 0.5])
+def test_sparse_files(live: Api, share: float) -> None:
+    rng = np.random.default_rng(4)
+    X = np.where(rng.random((80, 30)) < share, rng.normal(size=(80, 30)).round(3), 0.0)
+    X[0, 29] = 1.0
+    y = (X @ rng.normal(size=30) + rng.normal(size=80)).round(3)
+    dataset = upload(live, libsvm(X, y), "text/x-libsvm")
+    groups = {"low": ["?"], "high": ["??"]}
+    training = {"kind": "ridge", "penalty": {"kind": "per_group", "groups": groups}}
+    spec = spec_of(dataset, {"target": "label"}) | {"training": training}
+    job = live.ended(live.created(spec)["id"])
+    assert job["status"] == "succeeded", job
+    problem = Problem(csr_array(X) if share < 0.1 else X, y, tuple(str(j) for j in range(1, 31)))
+    by_hand = {"low": tuple("123456789"), "high": tuple(str(j) for j in range(10, 31))}
+    spec["training"] = {"kind": "ridge", "penalty": {"kind": "per_group", "groups": by_hand}}
+    assert_same(live.result(job["id"]), problem, plan_of(spec))
+    assert_allclose(len(live.result(job["id"])["hyperparameters"]), 2)
+
+
+def test_wrong_columns_are_refused_before_anything_is_queued(live: Api, houses: dict[str, Any]) -> None:
+    reply = live.create(spec_of(houses, {**HOUSES, "target": "prize"}))
+    assert faults(reply) == [("/data/target", "unknown_column")]
+    assert "did you mean 'price'" in reply.text
+    reply = live.create(spec_of({"id": "ds_" + "0" * 64}, HOUSES))
+    assert faults(reply) == [("/data/dataset_id", "unknown_dataset")]
+    reply = live.create(spec_of(houses, HOUSES, selection={"kind": "k_fold", "folds": 49}))
+    assert faults(reply) == [("/selection", "does_not_fit")]
+
+
+@pytest.mark.parametrize(
+    ("data", "selection", "words"),
+    [
+        ({"where": [{"column": "rooms", "min": 9}]}, {"kind": "k_fold"}, "At least 2 rows are needed, and 0"),
+        ({"where": [{"column": "rooms", "max": 1}]}, {"kind": "k_fold", "folds": 40}, "40 folds need at least 40 rows"),
+        ({"fold": "rooms"}, {"kind": "given_folds"}, "Fold 0 has no rows"),
+        ({"missing": None, "where": [{"column": "rooms"}]}, {"kind": "k_fold"}, "column 'age': the value is missing"),
+    ],
+)
+def test_what_only_the_values_show_ends_the_job_at_once(live: Api, houses, data, selection, words) -> None:
+    job = live.ended(live.created(spec_of(houses, {**HOUSES, **data}, selection=selection))["id"])
+    assert (job["status"], job["attempt"], job["error"]["code"]) == ("failed", 1, "data-do-not-fit")
+    assert words in job["error"]["detail"]
+
+
+def test_a_dataset_whose_files_are_gone_is_unknown(live: Api) -> None:
+    dataset = upload(live, csv_file(COLUMNS | {"price": PRICE + 1}), "text/csv")
+    live.app.state.datasets.storage.delete(dataset["id"])
+    assert faults(live.create(spec_of(dataset, HOUSES))) == [("/data/dataset_id", "unknown_dataset")]
+
+
+def test_a_dataset_in_use_is_kept(api: Api) -> None:
+    dataset = upload(api, csv_file(COLUMNS), "text/csv")
+    job = api.created(spec_of(dataset, HOUSES))
+    assert api.delete(f"/v1/datasets/{dataset['id']}").status_code == 409
+    api.post(f"/v1/jobs/{job['id']}/cancel")
+    eventually(lambda: api.get(f"/v1/jobs/{job['id']}").json()["done"])
+    assert api.delete(f"/v1/datasets/{dataset['id']}").status_code == 204
+    assert faults(api.create(spec_of(dataset, HOUSES))) == [("/data/dataset_id", "unknown_dataset")]

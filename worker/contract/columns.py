@@ -1,0 +1,234 @@
+"""Which columns of a dataset a job uses, and the features that they become: names, categories, dates, missing values.
+
+All of it follows from the record of the dataset alone, so that a spec is checked before any row is read.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from worker.contract.data import ROLES, AllBut, DatasetData
+from worker.contract.dataset import Column, DatasetBody
+from worker.contract.expansion import LARGEST, Made, count_of_missing, features_of, fill_for, huge, levels_of
+from worker.contract.faults import Fault, pointer_of, suggestion
+
+SUGGESTED = 2000  # names that are compared with one that is not known
+DENSE = 0.1  # share of entries stored, from which on sparse columns are expanded row by row: BLAS is then faster
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What a job uses of a dataset: features in their order, positions of the target and the other roles.
+
+    `complete` are the positions of columns that may have no missing value in the rows that are used; `folds` is the
+    number of folds that the record of the fold column lets expect, 0 without one.
+    """
+
+    rows: int
+    made: tuple[Made, ...]
+    target: int
+    roles: Mapping[str, int]
+    where: tuple[tuple[int, float | None, float | None], ...]
+    source_names: tuple[str, ...]
+    source_levels: tuple[float, ...]
+    complete: tuple[int, ...]
+    folds: int
+    dense: bool
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of all features."""
+        return tuple(name for one in self.made for name in one.names)
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The features of each column."""
+        groups: dict[str, tuple[str, ...]] = {}
+        for one in self.made:
+            groups[one.column] = groups.get(one.column, ()) + one.names
+        return groups
+
+
+class Names:
+    """The columns of a dataset by name."""
+
+    def __init__(self, dataset: DatasetBody) -> None:
+        self.dataset = dataset
+        self.dense = {column.name: i for i, column in enumerate(dataset.columns)}
+
+    def position(self, name: str) -> int | None:
+        """Where a column is, counted through dense and sparse ones."""
+        if name in self.dense:
+            return self.dense[name]
+        sparse = self.dataset.sparse
+        j = sparse.index(name) if sparse else None
+        return None if j is None else len(self.dense) + j
+
+    def column(self, position: int) -> Column | None:
+        """The record of a dense column."""
+        return self.dataset.columns[position] if position < len(self.dense) else None
+
+    def name(self, position: int) -> str:
+        """The name of a column."""
+        sparse = self.dataset.sparse
+        if position < len(self.dense) or sparse is None:
+            return self.dataset.columns[position].name
+        return sparse.name(position - len(self.dense))
+
+    def __len__(self) -> int:
+        return len(self.dense) + (self.dataset.sparse.columns if self.dataset.sparse else 0)
+
+    def matching(self, pattern: str) -> list[int]:
+        """Positions of the columns whose names match `*`, `?` and `[...]`."""
+        if not is_pattern(pattern):
+            return []
+        matches = re.compile(fnmatch.translate(pattern)).match
+        return [position for position in range(len(self)) if matches(self.name(position))]
+
+    def unknown(self, pointer: str, name: str) -> Fault:
+        """The fault of a name that no column has."""
+        shown = suggestion(name, list(self.dense)[:SUGGESTED])
+        sparse = self.dataset.sparse
+        if not shown and sparse:
+            shown = f"; the sparse ones are {sparse.name(0)!r} to {sparse.name(sparse.columns - 1)!r}"
+        return Fault(pointer, "unknown_column", f"The dataset has no column {name[:60]!r}{shown}.")
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a text asks for more than one name."""
+    return any(mark in text for mark in "*?[")
+
+
+def select(data: DatasetData, dataset: DatasetBody) -> Selected | list[Fault]:
+    """Resolve names and patterns against the record of the dataset; the faults if it cannot be done."""
+    names = Names(dataset)
+    found = list(_unknown(data, names))
+    if found:
+        return found
+    roles = {role: _place(names, getattr(data, role)) for role in ROLES if getattr(data, role) is not None}
+    target = _place(names, data.target)
+    positions, found = _feature_positions(data, names, {target, *roles.values()})
+    found += _role_faults(data, names)
+    if found or not positions:
+        return found or [Fault("/data/features", "empty", "No column is left to be a feature.")]
+    made: list[Made] = []
+    for position in positions:
+        for one in features_of(data, names.column(position), names.name(position), position):
+            (found if isinstance(one, Fault) else made).append(one)  # type: ignore[arg-type]
+    found += _clashes(made)
+    if found:
+        return found[:20]
+    where = tuple((_place(names, item.column), item.min, item.max) for item in data.where)
+    dense = _is_dense(made, dataset)
+    if not dense and any(one.fill for one in made):
+        return [Fault("/data/missing", "sparse", "Missing values are not filled in a table of sparse features.")]
+    source = names.column(roles["source"]) if "source" in roles else None
+    levels, texts = levels_of(source) if source else ((), ())
+    complete = _complete(data, names, made, (target, *roles.values()))
+    fold = names.column(roles["fold"]) if "fold" in roles else None
+    folds = int((fold.max or 0.0) if fold else 0.0) + 1 if "fold" in roles else 0
+    return Selected(dataset.rows, tuple(made), target, roles, where, texts, levels or (), complete, folds, dense)
+
+
+def _complete(data: DatasetData, names: Names, made: list[Made], roles: tuple[int, ...]) -> tuple[int, ...]:
+    """Columns with missing values somewhere, for which no rule is given."""
+    unfilled = [one.position for one in made if fill_for(data, one.column) is None]
+    columns = ((position, names.column(position)) for position in dict.fromkeys([*roles, *unfilled]))
+    return tuple(position for position, column in columns if column is not None and column.missing)
+
+
+def _place(names: Names, name: str) -> int:
+    position = names.position(name)
+    assert position is not None  # _unknown has looked
+    return position
+
+
+def _unknown(data: DatasetData, names: Names) -> Iterator[Fault]:
+    single = [(f"/data/{role}", getattr(data, role)) for role in ("target", *ROLES)]
+    listed = [(f"/data/categorical/{i}", name) for i, name in enumerate(data.categorical)]
+    listed += [(pointer_of(["data", "dates", name]), name) for name in data.dates]
+    listed += [(f"/data/where/{i}/column", item.column) for i, item in enumerate(data.where)]
+    if data.missing:
+        listed += [(pointer_of(["data", "missing", "columns", name]), name) for name in data.missing.columns]
+    for pointer, name in single + listed:
+        if name is not None and names.position(name) is None:
+            yield names.unknown(pointer, name)
+
+
+def _feature_positions(data: DatasetData, names: Names, taken: set[int]) -> tuple[list[int], list[Fault]]:
+    """Positions of the columns that become features, each once; patterns leave out columns with another role."""
+    if data.features is None:
+        return [position for position in range(len(names)) if position not in taken], []
+    chosen: dict[int, None] = {}
+    found: list[Fault] = []
+    for i, item in enumerate(data.features):
+        if isinstance(item, AllBut):
+            left_out = set(taken)
+            for k, name in enumerate(item.all_but):
+                members = _members(names, name)
+                left_out.update(members)
+                if not members:
+                    found.append(names.unknown(f"/data/features/{i}/all_but/{k}", name))
+            chosen |= dict.fromkeys(position for position in range(len(names)) if position not in left_out)
+        elif item == data.target:
+            found.append(Fault(f"/data/features/{i}", "target", "The target cannot be a feature."))
+        elif members := _members(names, item):
+            exact = names.position(item) is not None
+            chosen |= dict.fromkeys(position for position in members if exact or position not in taken)
+        else:
+            found.append(names.unknown(f"/data/features/{i}", item))
+    return list(chosen), found
+
+
+def _members(names: Names, name: str) -> list[int]:
+    position = names.position(name)
+    return names.matching(name) if position is None else [position]
+
+
+def _role_faults(data: DatasetData, names: Names) -> Iterator[Fault]:
+    """Columns that cannot have the role that they are given."""
+    for role in ("target", *ROLES):
+        name = getattr(data, role)
+        column = names.column(_place(names, name)) if name is not None else None
+        if name is not None and column is None and role == "source":
+            yield Fault("/data/source", "sparse", f"Column {name!r} is sparse; sources are texts or few numbers.")
+        if column is None:
+            continue
+        pointer, shown = f"/data/{role}", f"Column {column.name!r}"
+        if role not in {"groups", "source"} and column.type == "category":
+            yield Fault(pointer, "not_a_number", f"{shown} holds texts, and {role} takes numbers.")
+        elif role in {"target", "weights", "fold"} and column.type == "date":
+            yield Fault(pointer, "not_a_number", f"{shown} holds dates, and {role} takes numbers.")
+        elif column.missing and not data.where:
+            remedy = "leave these rows out: give the column in `where`, without bounds"
+            yield Fault(pointer, "missing_values", f"{shown} has {count_of_missing(column)}; {remedy}.")
+        elif huge(column):
+            yield Fault(pointer, "too_large", f"{shown} has magnitudes above {LARGEST:g}, which overflow; rescale it.")
+        elif role == "weights" and (column.min or 0.0) < 0:
+            yield Fault(pointer, "negative", f"{shown} has negative values, down to {column.min:g}.")
+        elif role == "fold" and not 0 <= (column.min or 0.0) <= (column.max or 0.0) < 1000:
+            yield Fault(pointer, "out_of_range", f"{shown} must hold folds from 0 to 999.")
+        elif role == "source" and levels_of(column)[0] is None:
+            yield Fault(pointer, "too_many", f"{shown} has too many different values to be sources.")
+
+
+def _clashes(made: list[Made]) -> Iterator[Fault]:
+    first: dict[str, str] = {}
+    for one in made:
+        for name in one.names:
+            if name in first:
+                both = f"Columns {first[name]!r} and {one.column!r} both give a feature {name!r}"
+                yield Fault("/data/features", "duplicate", f"{both}; leave one of them out.")
+                return
+            first[name] = one.column
+
+
+def _is_dense(made: list[Made], dataset: DatasetBody) -> bool:
+    """Whether rows are made dense: without sparse features, or with so many entries that sparse arithmetic loses."""
+    sparse, width = dataset.sparse, len(dataset.columns)
+    if sparse is None or all(one.position < width for one in made):
+        return True
+    return sparse.nonzeros >= DENSE * dataset.rows * sparse.columns

@@ -1,0 +1,128 @@
+"""What a job says about its data: a table in the request itself, or the columns of a dataset and their roles."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, StringConstraints, Tag
+
+from worker.contract.dataset import DATASET_ID
+from worker.contract.wire import Wire
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+Day = Literal["days", "year", "month", "day", "weekday", "day_of_year", "hour"]
+
+
+class InlineData(Wire):
+    """A table in the request itself: `x` row by row, `y` with one target a row."""
+
+    x: list[list[float]] = Field(description="Rows of features, all of one length; finite numbers.")
+    y: list[float] = Field(description="The target of each row.")
+    features: list[Name] | None = Field(
+        default=None, description="Names of the columns of `x`, all different. Default: x0, x1, ..."
+    )
+    time: list[float] | None = Field(default=None, description="The time of each row, in any unit.")
+    groups: list[Annotated[int, Field(ge=-(2**53), le=2**53)]] | None = Field(
+        default=None, description="The group of each row, which `group_k_fold` keeps together."
+    )
+    weights: list[Annotated[float, Field(ge=0)]] | None = Field(
+        default=None, description="The weight of each row, not negative."
+    )
+    source: list[Name] | None = Field(default=None, description="Where each row comes from, a name.")
+    fold: list[Annotated[int, Field(ge=0, lt=1000)]] | None = Field(
+        default=None, description="The fold of each row for `given_folds`, counted from 0."
+    )
+
+
+class AllBut(Wire):
+    """Every column that has no other role, except these (names or patterns)."""
+
+    all_but: list[ColumnName]
+
+
+def _item(value: Any) -> str:
+    return "[all_but]" if isinstance(value, dict | AllBut) else "[name]"
+
+
+FeatureItem = Annotated[
+    Annotated[ColumnName, Tag("[name]")] | Annotated[AllBut, Tag("[all_but]")], Discriminator(_item)
+]
+
+
+class Fill(Wire):
+    """What a missing number is replaced by, computed on the training rows of each split.
+
+    A missing category becomes a category of its own, whatever is said here.
+    """
+
+    fill: Literal["mean", "median", "constant"] = "mean"
+    value: float = Field(default=0.0, description="The constant.")
+    indicator: bool = Field(default=False, description="Whether having been missing becomes a feature.")
+
+
+class Missing(Wire):
+    """How missing values of features are filled. Columns that no rule is given for may have none."""
+
+    default: Fill | None = Field(default=None, description="For every column that is not listed.")
+    columns: dict[ColumnName, Fill] = Field(default_factory=dict, description="For single columns.")
+
+
+class RowRange(Wire):
+    """Keeps the rows whose value in `column` lies in the range, bounds included; a missing value never does."""
+
+    column: ColumnName
+    min: float | None = None
+    max: float | None = None
+
+
+class DatasetData(Wire):
+    """Columns of an uploaded dataset and what they are for."""
+
+    dataset_id: Annotated[str, StringConstraints(pattern=f"^{DATASET_ID}$")]
+    target: ColumnName = Field(description="The column to predict, a number.")
+    features: list[FeatureItem] | None = Field(
+        default=None,
+        description="Names, patterns (`x*`), or `{'all_but': [...]}`. Default: every column without another role.",
+    )
+    categorical: list[ColumnName] = Field(
+        default_factory=list, description="Columns of numbers that are categories: at most 100 different values."
+    )
+    dates: dict[ColumnName, Annotated[list[Day], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="What a date among the features becomes: numbers (`days` since 1970, `year`, `day`, `day_of_year`) "
+        "or categories (`month`, `weekday`, `hour`).",
+    )
+    time: ColumnName | None = Field(default=None, description="Orders the rows: a number or a date.")
+    groups: ColumnName | None = Field(default=None, description="Rows with one value stay together in `group_k_fold`.")
+    weights: ColumnName | None = Field(default=None, description="The weight of each row, not negative.")
+    source: ColumnName | None = Field(default=None, description="Where each row comes from.")
+    fold: ColumnName | None = Field(default=None, description="The fold of each row for `given_folds`, from 0.")
+    missing: Missing | None = Field(default=None, description="Default: missing values are refused.")
+    where: Annotated[list[RowRange], Field(max_length=100)] = Field(
+        default_factory=list, description="Which rows are used: those in all of these ranges."
+    )
+
+
+class StoredDatasetData(DatasetData):
+    """As any version stored it: settings that are gone are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+SHARED = set(InlineData.model_fields) & set(DatasetData.model_fields)
+
+
+def _which(value: Any) -> str:
+    """The form that shares more field names with what was sent; inline data where neither does."""
+    if isinstance(value, InlineData | DatasetData):
+        return "[inline]" if isinstance(value, InlineData) else "[dataset]"
+    names = set(value) if isinstance(value, dict) else set()
+    inline, dataset = (len(names & (set(model.model_fields) - SHARED)) for model in (InlineData, DatasetData))
+    return "[dataset]" if dataset > inline else "[inline]"
+
+
+Data = Annotated[
+    Annotated[InlineData, Tag("[inline]")] | Annotated[DatasetData, Tag("[dataset]")], Discriminator(_which)
+]
+ROLES = ("time", "groups", "weights", "source", "fold")

@@ -1,0 +1,112 @@
+"""The features that one column of a dataset becomes: itself, one for each category, parts of a date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from worker.contract.data import DatasetData, Day, Fill
+from worker.contract.dataset import Column
+from worker.contract.faults import Fault
+
+CATEGORIES = {"month": range(1, 13), "weekday": range(1, 8), "hour": range(24)}
+LARGEST = 1e150  # magnitudes beyond overflow when squared
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The features made of one column: itself, or one for each of its `levels` (values, beside their `texts`).
+
+    `position` counts through the columns of the dataset, the sparse ones last. `day` is the part of a date that is
+    taken. With `missing_feature` the last of the `names` is 1 where the value is missing; `fill` says what a number
+    is then replaced by.
+    """
+
+    column: str
+    position: int
+    names: tuple[str, ...]
+    day: Day | None = None
+    levels: tuple[float, ...] | None = None
+    texts: tuple[str, ...] = ()
+    fill: Fill | None = None
+    missing_feature: bool = False
+
+
+def huge(column: Column) -> bool:
+    """Whether squares of its values overflow."""
+    return max(abs(column.min or 0.0), abs(column.max or 0.0)) > LARGEST
+
+
+def count_of_missing(column: Column) -> str:
+    """As in `3 missing values`."""
+    return "one missing value" if column.missing == 1 else f"{column.missing} missing values"
+
+
+def fill_for(data: DatasetData, name: str) -> Fill | None:
+    """The rule for missing values of a column."""
+    return data.missing.columns.get(name, data.missing.default) if data.missing else None
+
+
+def features_of(data: DatasetData, column: Column | None, name: str, position: int) -> list[Made | Fault]:
+    """The features of one column (a sparse one has no record), or why it cannot be one."""
+    if column is None:
+        return [Made(name, position, (name,))]
+    if huge(column):
+        told = f"Column {name!r} has magnitudes above {LARGEST:g}, which overflow; rescale it."
+        return [Fault("/data/features", "too_large", told)]
+    fill = fill_for(data, name)
+    if column.missing and fill is None and not data.where:
+        remedy = "say in `missing` how to fill them, or leave the column or these rows out"
+        return [Fault("/data/missing", "missing_values", f"Column {name!r} has {count_of_missing(column)}; {remedy}.")]
+    fill = fill if column.missing else None
+    if column.type == "date":
+        return _dated(data, column, position, fill)
+    if column.type == "category" or name in data.categorical:
+        return [_category(column, position, missing=fill is not None)]
+    indicator = fill is not None and fill.indicator
+    return [Made(name, position, _named(name, (name,), missing=indicator), fill=fill, missing_feature=indicator)]
+
+
+def _named(name: str, made: Iterable[str], *, missing: bool) -> tuple[str, ...]:
+    return (*made, f"{name} is missing") if missing else tuple(made)
+
+
+def levels_of(column: Column) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
+    """The stored values of a column of categories and their texts; None where there are too many."""
+    if column.type == "category":
+        texts = tuple(column.categories or ())
+        return (None if column.categories is None else tuple(float(code) for code in range(len(texts)))), texts
+    if column.values is None:
+        return None, ()
+    texts = tuple(f"{value:g}" if float(f"{value:g}") == value else repr(value) for value in column.values)
+    return tuple(column.values), texts
+
+
+def _category(column: Column, position: int, *, missing: bool) -> Made | Fault:
+    name = column.name
+    levels, texts = levels_of(column)
+    if levels is None:
+        most = "10,000 categories" if column.type == "category" else "100 different values"
+        return Fault("/data/features", "too_many_categories", f"Column {name!r} has more than {most}; leave it out.")
+    names = _named(name, (f"{name}={text}" for text in texts), missing=missing)
+    return Made(name, position, names, None, levels, texts, None, missing)
+
+
+def _dated(data: DatasetData, column: Column, position: int, fill: Fill | None) -> list[Made | Fault]:
+    name = column.name
+    if name not in data.dates:
+        remedy = 'say what it becomes, as in {"dates": {"COLUMN": ["days", "month"]}}, or leave it out'
+        return [Fault("/data/dates", "date", f"Column {name!r} holds dates: {remedy}.")]
+    made: list[Made | Fault] = []
+    for day in dict.fromkeys(data.dates[name]):
+        own, missing = f"{name}[{day}]", fill is not None
+        if day in CATEGORIES:
+            levels = CATEGORIES[day]
+            names = _named(own, (f"{own}={level}" for level in levels), missing=missing)
+            numbers, texts = tuple(map(float, levels)), tuple(map(str, levels))
+            made.append(Made(name, position, names, day, numbers, texts, None, missing))
+        else:
+            indicator = fill is not None and fill.indicator
+            names = _named(own, (own,), missing=indicator)
+            made.append(Made(name, position, names, day, fill=fill, missing_feature=indicator))
+    return made

@@ -1,0 +1,114 @@
+"""Inline data: its faults, its arrays, and the bytes in which it waits for a worker."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from worker.contract.data import ROLES, InlineData
+from worker.contract.expansion import LARGEST
+from worker.contract.faults import Fault
+from worker.core.records import Problem
+
+
+def feature_names(data: InlineData) -> tuple[str, ...]:
+    """Names of the columns."""
+    return tuple(data.features) if data.features is not None else tuple(f"x{j}" for j in range(len(data.x[0])))
+
+
+def inline_problem(data: InlineData) -> Problem:
+    """The table as arrays. Call `inline_faults` first."""
+    vectors: dict[str, Any] = {
+        name: None if getattr(data, name) is None else np.array(getattr(data, name), dtype=kind)
+        for name, kind in (("time", float), ("weights", float), ("fold", int))
+    }
+    if data.groups is not None:
+        vectors["groups"] = np.unique(data.groups, return_inverse=True)[1]
+    if data.source is not None:
+        names, vectors["source"] = np.unique(data.source, return_inverse=True)
+        vectors["source_names"] = tuple(names.tolist())
+    return Problem(np.array(data.x, dtype=float), np.array(data.y, dtype=float), feature_names(data), **vectors)
+
+
+def inline_faults(data: InlineData) -> Iterator[Fault]:
+    """What a schema cannot say of a table."""
+    if not data.x:
+        yield Fault("/data/x", "empty", "There are no rows.")
+        return
+    width = len(data.x[0])
+    if width == 0:
+        yield Fault("/data/x/0", "empty", "There are no columns.")
+        return
+    for i, row in enumerate(data.x):
+        if len(row) != width:
+            yield Fault(f"/data/x/{i}", "ragged", f"This row has {len(row)} values, and the first row has {width}.")
+            return
+    if len(data.y) != len(data.x):
+        yield Fault("/data/y", "length", f"There are {len(data.y)} targets for {len(data.x)} rows.")
+    if len(data.x) < 2:
+        yield Fault("/data/x", "too_few", "At least 2 rows are needed, one to train on and one to score.")
+    for role in ROLES:
+        vector = getattr(data, role)
+        if vector is not None and len(vector) != len(data.x):
+            yield Fault(f"/data/{role}", "length", f"There are {len(vector)} entries for {len(data.x)} rows.")
+    yield from _magnitude_faults(data)
+    names = data.features
+    if names is not None and len(names) != width:
+        yield Fault("/data/features", "length", f"There are {len(names)} names for {width} columns.")
+    seen: dict[str, int] = {}
+    for j, name in enumerate(names or ()):
+        if seen.setdefault(name, j) != j:
+            yield Fault(f"/data/features/{j}", "duplicate", f"Column {seen[name]} has the name {name!r} already.")
+            return
+
+
+def _magnitude_faults(data: InlineData) -> Iterator[Fault]:
+    for name in ("x", "y", "time", "weights"):
+        large = np.argwhere(np.abs(np.array(getattr(data, name) or [], dtype=np.float64)) > LARGEST)
+        if len(large):
+            place = "/".join(str(index) for index in large[0])
+            yield Fault(
+                f"/data/{name}/{place}", "too_large", f"Magnitudes above {LARGEST:g} overflow; rescale the column."
+            )
+
+
+def encode_data(problem: Problem) -> bytes:
+    """The table as npy bytes: one float64 matrix `[X, y]`, and a column for each role that it has."""
+    buffer = io.BytesIO()
+    vectors = [getattr(problem, role) for role in ROLES if getattr(problem, role) is not None]
+    np.save(buffer, np.column_stack([np.asarray(problem.X), problem.y, *vectors]), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def decode_data(data: bytes, described: Mapping[str, Any]) -> Problem:
+    """What `encode_data` was given, with what `describe_inline` said of it."""
+    table = np.load(io.BytesIO(data), allow_pickle=False)
+    roles = described.get("roles", [])
+    p = table.shape[1] - 1 - len(roles)
+    vectors: dict[str, Any] = {role: np.ascontiguousarray(table[:, p + 1 + k]) for k, role in enumerate(roles)}
+    for role in ("groups", "source", "fold"):
+        if role in vectors:
+            vectors[role] = vectors[role].astype(np.int64)
+    names = tuple(described.get("sources", ()))
+    X, y = np.ascontiguousarray(table[:, :p]), np.ascontiguousarray(table[:, p])  # noqa: N806
+    return Problem(X, y, tuple(described["features"]), source_names=names, **vectors)
+
+
+def describe_inline(data: InlineData, encoded: bytes) -> dict[str, Any]:
+    """What identifies an inline table, and what its bytes do not say."""
+    rows, columns = len(data.x), len(data.x[0])
+    document: dict[str, Any] = {
+        "rows": rows,
+        "columns": columns,
+        "features": list(feature_names(data)),
+        "sha256": hashlib.sha256(encoded).hexdigest(),
+    }
+    if roles := [role for role in ROLES if getattr(data, role) is not None]:
+        document["roles"] = roles
+    if data.source is not None:
+        document["sources"] = sorted(set(data.source))
+    return document

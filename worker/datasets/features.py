@@ -1,0 +1,254 @@
+"""From the columns of a dataset to the table of a job: rows are expanded when they are read, never all at once."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from worker.contract.columns import Selected
+from worker.contract.data import Day
+from worker.contract.expansion import Made
+from worker.core.records import Imputation, Problem
+from worker.datasets.table import Table
+
+CHUNK = 65_536  # rows whose single values are looked at together
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+Rows = slice | Indices
+
+
+class UnusableError(ValueError):
+    """The values of the dataset do not fit what the job says about them; the message names row and column."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureTable:
+    """The features of a job (n x p) as `worker.core` reads them. `rows` are those of the dataset that are used."""
+
+    table: Table
+    made: tuple[Made, ...]
+    rows: Indices | None
+    shape: tuple[int, int]
+
+    def __getitem__(self, rows: Rows) -> Floats:
+        """The features of some rows, missing numbers as NaN."""
+        chosen = rows if self.rows is None else self.rows[rows]
+        width = self.table.dense.shape[1]
+        dense = np.asarray(self.table.dense[chosen])
+        copied = [one for one in self.made if one.position < width and one.levels is None and one.day is None]
+        values: dict[int, Floats] = {}
+        if len(copied) < len(self.made) or any(one.missing_feature for one in copied):
+            values = {one.position: dense[:, one.position] for one in self.made if one.position < width}
+            features = self._expanded(chosen, len(dense), values)
+        else:
+            features = _columns(dense, np.array([one.position for one in self.made]))
+        release(self.table.dense)
+        return features
+
+    def _expanded(self, chosen: Rows, m: int, values: dict[int, Floats]) -> Floats:
+        features = np.empty((m, self.shape[1]))
+        entries = None if self.table.sparse is None else self.table.sparse[chosen]
+        begin = 0
+        for column in self._runs():
+            width = len(column) if isinstance(column, range) else len(column.names)
+            part = features[:, begin : begin + width]
+            if isinstance(column, range):
+                assert entries is not None
+                part[:] = entries[:, column.start : column.stop].toarray()
+            else:
+                _make(column, values[column.position], part)
+            begin += width
+        return features
+
+    def _runs(self) -> Iterator[Made | range]:
+        """Dense columns one by one, neighbours among the sparse ones together."""
+        width, run = self.table.dense.shape[1], range(0)
+        for one in self.made:
+            j = one.position - width
+            if j >= 0 and run and j == run.stop:
+                run = range(run.start, j + 1)
+                continue
+            if run:
+                yield run
+            run = range(j, j + 1) if j >= 0 else range(0)
+            if j < 0:
+                yield one
+        if run:
+            yield run
+
+
+def _columns(dense: Floats, positions: Indices) -> Floats:
+    """A copy of some columns; neighbours are copied as a slice, which is faster."""
+    first, last = int(positions[0]), int(positions[-1])
+    if len(positions) == last - first + 1 and (np.diff(positions) == 1).all():
+        return np.array(dense[:, first : last + 1], order="C")
+    return np.ascontiguousarray(dense[:, positions])
+
+
+def _make(one: Made, values: Floats, out: Floats) -> None:
+    """Write the features of one column."""
+    missing = np.isnan(values)
+    if one.day is not None:
+        values = _part_of_date(values, missing, one.day)
+    if one.levels is None:
+        out[:, 0] = values
+    else:
+        out[:, : len(one.levels)] = values[:, None] == np.array(one.levels)
+    if one.missing_feature:
+        out[:, -1] = missing
+
+
+def _part_of_date(days: Floats, missing: npt.NDArray[np.bool_], day: Day) -> Floats:
+    """A part of dates in days since 1970-01-01: of the week from Monday = 1 on, months and days from 1 on."""
+    if day == "days":
+        return days
+    known = np.where(missing, 0.0, days)
+    whole = np.floor(known)
+    date = whole.astype("datetime64[D]")
+    year, month = date.astype("datetime64[Y]"), date.astype("datetime64[M]")
+    parts: dict[Day, Callable[[], Any]] = {
+        "year": lambda: year.astype(int) + 1970,
+        "month": lambda: month.astype(int) - year.astype("datetime64[M]").astype(int) + 1,
+        "day": lambda: (date - month.astype("datetime64[D]")).astype(int) + 1,
+        "day_of_year": lambda: (date - year.astype("datetime64[D]")).astype(int) + 1,
+        "weekday": lambda: (whole + 3) % 7 + 1,
+        "hour": lambda: np.floor((known - whole) * 24 + 1e-6),
+    }
+    return np.where(missing, np.nan, parts[day]())
+
+
+def release(array: npt.NDArray[np.generic]) -> None:
+    """Let go of the mapped pages that were read: they stay in the page cache and leave this process's memory."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def problem_of(table: Table, selected: Selected) -> Problem:
+    """The problem of a job on a dataset. Raises UnusableError."""
+    rows = _used_rows(table, selected)
+    n = selected.rows if rows is None else len(rows)
+    if n < 2:
+        raise UnusableError(f"At least 2 rows are needed, and {n} are in the ranges of `where`.")
+    _require_present(table, selected, rows)
+    vectors: dict[str, Any] = {role: _vector(table, position, rows) for role, position in selected.roles.items()}
+    codes: dict[str, Any] = {}
+    if "groups" in vectors:
+        codes["groups"] = np.unique(vectors.pop("groups"), return_inverse=True)[1]
+    if "source" in vectors:
+        codes["source"] = np.searchsorted(np.array(selected.source_levels), vectors.pop("source"))
+        codes["source_names"] = selected.source_names
+    if "fold" in vectors:
+        codes["fold"] = _folds(vectors.pop("fold"))
+    features = selected.features
+    table_of_features = (
+        FeatureTable(table, selected.made, rows, (n, len(features)))
+        if selected.dense
+        else _sparse(table, selected, rows)
+    )
+    y = _vector(table, selected.target, rows)
+    return Problem(table_of_features, y, features, _imputation(selected), **codes, **vectors)
+
+
+def _imputation(selected: Selected) -> Imputation | None:
+    """How the core fills missing numbers: one entry for each feature that has any."""
+    place, filled = 0, []
+    for one in selected.made:
+        if one.fill is not None and one.levels is None:
+            filled.append((place, one.fill))
+        place += len(one.names)
+    if not filled:
+        return None
+    return Imputation(
+        np.array([at for at, _ in filled]),
+        tuple(fill.fill for _, fill in filled),
+        np.array([fill.value for _, fill in filled]),
+    )
+
+
+def _used_rows(table: Table, selected: Selected) -> Indices | None:
+    """Rows in all ranges, None for all rows."""
+    if not selected.where:
+        return None
+    kept = np.ones(selected.rows, bool)
+    for position, low, high in selected.where:
+        values = _vector(table, position, None)
+        kept &= (values >= (-np.inf if low is None else low)) & (values <= (np.inf if high is None else high))
+    return np.flatnonzero(kept)
+
+
+def _vector(table: Table, position: int, rows: Indices | None) -> Floats:
+    """One column, of the used rows."""
+    width = table.dense.shape[1]
+    if position >= width:
+        assert table.sparse is not None
+        column = np.asarray(table.sparse[:, [position - width]].toarray()[:, 0])
+        return column if rows is None else column[rows]
+    column = np.empty(len(table.dense))
+    for begin in range(0, len(column), CHUNK):
+        column[begin : begin + CHUNK] = table.dense[begin : begin + CHUNK, position]
+        release(table.dense)
+    return column if rows is None else column[rows]
+
+
+def _require_present(table: Table, selected: Selected, rows: Indices | None) -> None:
+    """Refuse a missing value that nothing fills; without ranges the record of the dataset has told already."""
+    if rows is None:
+        return
+    for position in selected.complete:
+        gone = np.isnan(_vector(table, position, rows))
+        if gone.any():
+            name, row = table.dataset.columns[position].name, int(rows[np.argmax(gone)])
+            raise UnusableError(
+                f"Row {row + 1}, column {name!r}: the value is missing; say in `missing` how to fill it, or leave the "
+                "row out."
+            )
+
+
+def _folds(values: Floats) -> npt.NDArray[np.int64]:
+    folds = values.astype(np.int64)
+    if (folds != values).any():
+        raise UnusableError(f"The fold column holds {values[folds != values][0]:g}; folds are whole numbers from 0 on.")
+    return folds
+
+
+def _sparse(table: Table, selected: Selected, rows: Indices | None) -> sparse.csr_array:
+    """The features as sparse rows, dense columns among them stored entry by entry."""
+    assert table.sparse is not None
+    entries, width = table.sparse, table.dense.shape[1]
+    dense = tuple(one for one in selected.made if one.position < width)
+    columns = np.array([one.position - width for one in selected.made if one.position >= width])
+    if len(columns) < entries.shape[1] or (columns != np.arange(len(columns))).any():
+        entries = entries[:, columns]
+    if rows is not None:
+        entries = entries[rows]
+    if not dense:
+        return entries
+    names = sum(len(one.names) for one in dense)
+    expanded = FeatureTable(table, dense, rows, (entries.shape[0], names))
+    pieces = [sparse.csr_array(expanded[begin : begin + CHUNK]) for begin in _starts(entries.shape[0])]
+    joined = sparse.csr_array(sparse.hstack([sparse.vstack(pieces), entries], format="csr"))
+    order = np.argsort(_order(selected, width), kind="stable")
+    return joined if (order == np.arange(len(order))).all() else joined[:, order]
+
+
+def _starts(n: int) -> range:
+    return range(0, n, CHUNK)
+
+
+def _order(selected: Selected, width: int) -> Indices:
+    """The place in the job's features of each column of `[dense, sparse]`."""
+    place = 0
+    dense: list[int] = []
+    rest: list[int] = []
+    for one in selected.made:
+        (dense if one.position < width else rest).extend(range(place, place + len(one.names)))
+        place += len(one.names)
+    return np.array(dense + rest)
