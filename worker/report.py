@@ -30,7 +30,7 @@ from worker.contract.result import (
 from worker.contract.spec import Work
 from worker.core.conclude import Conclusion, conclude
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.records import Evaluation, Outcome, Problem, Start, Step
+from worker.core.records import Array, Evaluation, Outcome, Problem, Start, Step
 from worker.core.tune import Prepared, resolve
 from worker.store import Claim, Status
 
@@ -82,6 +82,7 @@ def result(
 ) -> bytes:
     """The result document, with the refit and the certificates at the best point. `made`: features from columns."""
     conclusion, unrepresentable = _finite_parts(conclude(prepared, step.best))
+    shape = conclusion.curvature
     method = Method(
         hypergradient=prepared.hypergradient.kind,
         outer=prepared.outer.kind,
@@ -89,14 +90,16 @@ def result(
         solver=prepared.objective.systems[0].solver,
     )
     document = Result(
-        **_search(claim, prepared.objective.hyperparameters, step, status, outcome, elapsed),
+        **_search(claim, prepared.objective.hyperparameters, step, status, outcome, elapsed, conclusion.intervals),
         message=outcome.value if outcome else STOPPED[status],
         messages=[*conclusion.messages, *unrepresentable],
-        selection=_selection(step, conclusion.standard_error),
+        selection=_selection(step, conclusion.standard_error, conclusion.noise_variance),
         test=_test(prepared, conclusion),
         model=_model(prepared.problem, conclusion, made),
         certificates=CertificateSet(
-            **{name: _finite(value) for name, value in asdict(conclusion.certificates).items()}
+            **{name: _finite(value) for name, value in asdict(conclusion.certificates).items()},
+            point=shape.point if shape else None,
+            smallest_curvature=shape.smallest if shape else None,
         ),
         method=method,
     )
@@ -148,6 +151,7 @@ def _search(
     status: Status,
     outcome: Outcome | None,
     elapsed: float,
+    intervals: tuple[Array, Array] | None = None,
 ) -> dict[str, Any]:
     """The fields that depend on the search alone."""
     splits = len(step.best.best.per_split)
@@ -156,7 +160,7 @@ def _search(
         "job_id": claim.id,
         "partial": status is not Status.SUCCEEDED,
         "stop_reason": outcome.code if outcome else None,
-        "hyperparameters": _hyperparameters(hyperparameters, step.starts[0].initial, step.best.best),
+        "hyperparameters": _hyperparameters(hyperparameters, step.starts[0].initial, step.best.best, intervals),
         "starts": [_start(start) for start in step.starts],
         "counts": Counts(
             iterations=step.iterations,
@@ -174,21 +178,28 @@ def _search(
     }
 
 
-def _hyperparameters(box: Hyperparameters, initial: Evaluation, best: Evaluation) -> list[Hyperparameter]:
-    columns = (box.names, box.natural(best.rho), box.natural(initial.rho), box.at_bound(best.rho), best.gradient)
+def _hyperparameters(
+    box: Hyperparameters, initial: Evaluation, best: Evaluation, intervals: tuple[Array, Array] | None
+) -> list[Hyperparameter]:
+    ends = np.full((len(box.names), 2), np.nan) if intervals is None else np.column_stack(intervals)
+    columns = (box.names, box.natural(best.rho), box.natural(initial.rho), box.at_bound(best.rho), best.gradient, ends)
     return [
-        Hyperparameter(name=name, value=float(value), initial=float(first), at_bound=bound, gradient=float(slope))
-        for name, value, first, bound, slope in zip(*columns, strict=True)
-    ]
+        Hyperparameter(
+            name=name, value=float(value), initial=float(first), at_bound=bound, gradient=float(slope),
+            interval=(float(low), float(high)) if np.isfinite([low, high]).all() else None,
+        )
+        for name, value, first, bound, slope, (low, high) in zip(*columns, strict=True)
+    ]  # fmt: skip
 
 
-def _selection(step: Step, standard_error: float | None) -> SelectionScore:
+def _selection(step: Step, standard_error: float | None, noise_variance: float | None = None) -> SelectionScore:
     best = step.best.best
     return SelectionScore(
         value=best.value,
         initial_value=_finite(step.starts[0].initial.value),
         per_fold=best.per_split.tolist(),
         standard_error=standard_error,
+        noise_variance=noise_variance,
     )
 
 

@@ -122,6 +122,9 @@ class Catalog(Wire):
 
     training: list[CatalogEntry]
     penalty: list[CatalogEntry]
+    form: list[CatalogEntry]
+    weights: list[CatalogEntry]
     selection: list[CatalogEntry]
+    loss: list[CatalogEntry]
     hypergradient: list[CatalogEntry]
     outer: list[CatalogEntry]

@@ -17,6 +17,11 @@ class Hyperparameter(Wire):
     initial: float
     at_bound: Literal["lower", "upper"] | None
     gradient: float = Field(description="dJ / d log(value) at the result.")
+    interval: tuple[float, float] | None = Field(
+        default=None,
+        description="How far it can move, the others following at their best, before the selection criterion rises by "
+        "one standard error (a likelihood by half a nat), by its curvature; null at a bound or where it is not known.",
+    )
 
 
 class SelectionScore(Wire):
@@ -26,6 +31,7 @@ class SelectionScore(Wire):
     initial_value: float | None
     per_fold: list[float]
     standard_error: float | None = Field(description="Of the mean over validation rows; null when it is not known.")
+    noise_variance: float | None = Field(default=None, description="What a likelihood says of the noise; else null.")
 
 
 class TestScore(Wire):
@@ -79,6 +85,8 @@ class CertificateSet(Wire):
     inner_gradient_norm: float | None
     adjoint_residual: float | None
     finite_difference_error: float | None
+    point: Literal["minimum", "flat", "saddle"] | None = None
+    smallest_curvature: float | None = None
 
 
 class StartReport(Wire):

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
+from worker.core.curvature import Curvature, curvature
 from worker.core.imputation import filled_by
 from worker.core.losses import ScoreLoss
 from worker.core.objective import Objective
@@ -18,6 +19,14 @@ from worker.core.tables import rows_at_a_time, take
 from worker.core.tune import Prepared
 
 DIFFERENCE_STEP = 1e-2  # on the scale of rho; 4th-order differences then err by about 1e-9 of J, from both sides
+SADDLE = (
+    "The search ended where the selection criterion still curves downward: no minimum, a saddle point or an unfinished "
+    "descent; allow more iterations or starts."
+)
+FLAT_DIRECTION = (
+    "The selection criterion is flat in some direction at the result: some hyperparameters could be changed by large "
+    "factors without changing it; their intervals say which."
+)
 POOR_ADJOINT = 1e-6  # a relative residual above this is reported: the system is close to singular
 
 
@@ -53,7 +62,9 @@ class Model:
 class Conclusion:
     """The refit at the best hyperparameters, with scores. `standard_error` is None for a single validation row.
 
-    `fills` holds what the refit put for missing values, in the order of the problem's imputed columns.
+    `fills` holds what the refit put for missing values, in the order of the problem's imputed columns. `intervals` are
+    the ends, in natural units and inside the box, between which each hyperparameter can move before J rises by one
+    standard error (by half a nat, where J is a likelihood); NaN for those at a bound.
     """
 
     model: Model | None
@@ -62,11 +73,14 @@ class Conclusion:
     test_value: float | None
     messages: tuple[str, ...]
     fills: Float[Array, " q"]
+    curvature: Curvature | None
+    intervals: tuple[Float[Array, " k"], Float[Array, " k"]] | None
+    noise_variance: float | None
 
 
 def conclude(prepared: Prepared, best: Start) -> Conclusion:
     """Refit on all rows less the test rows at the best point, score the test rows once, and certify."""
-    rho = best.best.rho
+    rho, unit = best.best.rho, prepared.objective.unit(best.best.value)
     certificates = certify(prepared.objective, best, prepared.plan.seed)
     scores = prepared.objective.row_scores(prepared.problem, prepared.partition, rho)
     standard_error = None if scores is None else scores.standard_error()
@@ -80,7 +94,30 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     test_value = None
     if model is not None and len(prepared.test_rows):
         test_value = _score(prepared.objective.loss, model, problem, prepared.test_rows)
-    return Conclusion(model, certificates, standard_error, test_value, messages, fills)
+    shape = curvature(prepared.objective, rho, best.best.value)
+    messages += _shape_message(shape)
+    rise = prepared.objective.noticeable(standard_error)
+    intervals = None if shape is None or rise is None else _intervals(prepared, rho, shape, rise / unit)
+    noise = prepared.objective.noise_variance(rho)
+    return Conclusion(model, certificates, standard_error, test_value, messages, fills, shape, intervals, noise)
+
+
+def _shape_message(shape: Curvature | None) -> tuple[str, ...]:
+    if shape is None or shape.point == "minimum":
+        return ()
+    if shape.point == "saddle":
+        return (SADDLE,)
+    return (FLAT_DIRECTION,)
+
+
+def _intervals(
+    prepared: Prepared, rho: Float[Array, " k"], shape: Curvature, rise: float
+) -> tuple[Float[Array, " k"], Float[Array, " k"]] | None:
+    half, box = shape.half_widths(rise), prepared.objective.hyperparameters
+    if half is None:
+        return None
+    low, high = np.maximum(rho - half, box.lower), np.minimum(rho + half, box.upper)
+    return box.natural(low), box.natural(high)
 
 
 def _score(loss: ScoreLoss, model: Model, problem: Problem, rows: Int[Array, " t"]) -> float:

@@ -134,6 +134,11 @@ class EvidenceObjective(_OneFit):
         del value
         return float(self.rows)
 
+    def noticeable(self, standard_error: float | None) -> float | None:
+        """Half a nat: one standard deviation of a Gaussian."""
+        del standard_error
+        return 0.5
+
     def noise_variance(self, rho: Float[Array, " k"]) -> float | None:
         """The noise variance at `rho`."""
         fits = self.fits(rho)

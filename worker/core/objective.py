@@ -58,6 +58,15 @@ class Objective:
         """The size that changes of J near `value` are measured by: J itself, which is positive."""
         return abs(value) or 1.0
 
+    def noticeable(self, standard_error: float | None) -> float | None:
+        """A rise of J that means something: its standard error, where it is known."""
+        return standard_error
+
+    def noise_variance(self, rho: Float[Array, " k"]) -> float | None:
+        """The noise variance that the criterion implies, None where it implies none."""
+        del rho
+        return None
+
     def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
         """The hyperparameters of the training criterion, in natural units."""
         return self.hyperparameters.natural(rho)

@@ -1,0 +1,57 @@
+"""The shape of J at the result: whether it is a minimum, and how far each hyperparameter can move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg import eigh
+
+from worker.core.objective import Objective
+from worker.core.records import Array
+
+MOST = 500  # hyperparameters up to which the dense Hessian is computed for this
+FLAT = 1e-8  # of the unit of J for a change by a factor e: smaller curvatures cannot be told from zero
+
+
+@dataclass(frozen=True, slots=True)
+class Curvature:
+    """Of J on the scale of rho, over the unit of J, in the hyperparameters that are not at a bound.
+
+    `smallest` is the smallest eigenvalue of that part of the exact Hessian, None where every hyperparameter is at a
+    bound. `inverse_diagonal` is the diagonal of its inverse (flat directions count as `FLAT`), one entry for each
+    hyperparameter and NaN at a bound; None unless the point is a minimum.
+    """
+
+    point: Literal["minimum", "flat", "saddle"]
+    smallest: float | None
+    inverse_diagonal: Float[Array, " k"] | None
+
+    def half_widths(self, rise: float) -> Float[Array, " k"] | None:
+        """How far each hyperparameter can move, the others following at their best, before J rises by `rise` units.
+
+        In the quadratic model: `sqrt(2 rise (H^-1)_jj)`, on the scale of rho.
+        """
+        return None if self.inverse_diagonal is None else np.sqrt(2.0 * rise * self.inverse_diagonal)
+
+
+def curvature(objective: Objective, rho: Float[Array, " k"], value: float) -> Curvature | None:
+    """The curvature at `rho`, where J has this value; None for more than `MOST` hyperparameters."""
+    if len(rho) > MOST:
+        return None
+    bounds = objective.hyperparameters.at_bound(rho)
+    free = np.flatnonzero([bound is None for bound in bounds])
+    if len(free) == 0:
+        return Curvature("minimum", None, np.full(len(rho), np.nan))
+    H = objective.hessian(rho, free) / objective.unit(value)
+    if not np.isfinite(H).all():
+        return None
+    eigenvalues, vectors = eigh(H)
+    smallest = float(eigenvalues[0])
+    if smallest < -FLAT:
+        return Curvature("saddle", smallest, None)
+    inverse = np.full(len(rho), np.nan)
+    inverse[free] = vectors**2 @ (1.0 / np.maximum(eigenvalues, FLAT))
+    return Curvature("flat" if smallest <= FLAT else "minimum", smallest, inverse)
