@@ -6,8 +6,9 @@ import io
 
 import numpy as np
 
-from worker.core.records import Array, Evaluation, Outcome, Start, State
+from worker.core.records import Array, Evaluation, FoldScore, Outcome, Start, State
 
+_FOLD = ("value", "weight", "rows", "selection_value", "iterations", "evaluations")
 _EVALUATION = ("rho", "value", "gradient", "per_split")
 
 
@@ -21,6 +22,8 @@ def pack(state: State) -> bytes:
     arrays["gradient_norm"] = np.array([start.gradient_norm for start in starts])
     arrays["counts"] = np.array([(start.iterations, start.evaluations) for start in starts])
     arrays["outcome"] = np.array([start.outcome.code if start.outcome else "" for start in starts])
+    if state.folds:
+        arrays["folds"] = np.array([[getattr(fold, name) for name in _FOLD] for fold in state.folds], dtype=float)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -31,7 +34,14 @@ def unpack(data: bytes) -> State:
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         arrays = dict(archive)
     search = {name.removeprefix("search."): array for name, array in arrays.items() if name.startswith("search.")}
-    return State(search, tuple(_start(arrays, i) for i in range(len(arrays["outcome"]))))
+    starts = tuple(_start(arrays, i) for i in range(len(arrays["outcome"])))
+    return State(search, starts, tuple(_fold(row) for row in arrays.get("folds", ())))
+
+
+def _fold(row: Array) -> FoldScore:
+    values = dict(zip(_FOLD, row.tolist(), strict=True))
+    counts = {name: int(values.pop(name)) for name in ("rows", "iterations", "evaluations")}
+    return FoldScore(**values, **counts)
 
 
 def _start(arrays: dict[str, Array], i: int) -> Start:

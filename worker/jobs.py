@@ -25,6 +25,7 @@ from worker import checkpoint, store
 from worker.contract.expansion import Made
 from worker.contract.spec import JobSpec, describe, encode_data, work
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.procedure import carry_out
 from worker.core.records import Outcome, Problem, State, Step
 from worker.core.tune import Prepared, prepare, tune
 from worker.load import LoadError, load
@@ -132,7 +133,7 @@ def _run(client: redis.Redis, claim: Claim) -> None:
         if resume is not None:
             loop.finish(prepared, _stopped(resume), Status.CANCELLED, None)
         return
-    for step in tune(prepared, resume):
+    for step in carry_out(prepared, resume):
         if step.ended is not None:
             loop.finish(prepared, step, Status.FAILED if step.ended.is_failure else Status.SUCCEEDED, step.ended)
             return
@@ -150,7 +151,7 @@ def _run(client: redis.Redis, claim: Claim) -> None:
 def _stopped(state: State) -> Step:
     """The step at which a search was left."""
     running = state.starts[-1]
-    return Step(running.best, running.gradient_norm, state.starts, None, None)
+    return Step(running.best, running.gradient_norm, state.starts, None, None, state.folds)
 
 
 @dataclass(slots=True)

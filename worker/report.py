@@ -21,6 +21,8 @@ from worker.contract.result import (
     Hyperparameter,
     LinearModel,
     Method,
+    NestedFold,
+    NestedScore,
     Result,
     SelectionScore,
     StartReport,
@@ -95,6 +97,7 @@ def result(
         messages=[*conclusion.messages, *unrepresentable],
         selection=_selection(step, conclusion.standard_error, conclusion.noise_variance),
         test=_test(prepared, conclusion),
+        nested=_nested(prepared, step),
         model=_model(prepared.problem, conclusion, made),
         certificates=CertificateSet(
             **{name: _finite(value) for name, value in asdict(conclusion.certificates).items()},
@@ -200,6 +203,24 @@ def _selection(step: Step, standard_error: float | None, noise_variance: float |
         per_fold=best.per_split.tolist(),
         standard_error=standard_error,
         noise_variance=noise_variance,
+    )
+
+
+def _nested(prepared: Prepared, step: Step) -> NestedScore | None:
+    """What the outer folds that are done say; None where there are none."""
+    folds = step.folds
+    if not folds:
+        return None
+    weights = np.array([fold.weight for fold in folds])
+    value = float(weights @ [fold.value for fold in folds] / weights.sum())
+    promised = float(weights @ [fold.selection_value for fold in folds] / weights.sum())
+    return NestedScore(
+        value=_finite(value),
+        optimism=_finite(value - promised) if prepared.objective.is_mean_loss else None,
+        folds=[
+            NestedFold(value=_finite(fold.value), selection_value=fold.selection_value, rows=fold.rows)
+            for fold in folds
+        ],
     )
 
 

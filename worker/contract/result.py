@@ -41,6 +41,25 @@ class TestScore(Wire):
     rows: int
 
 
+class NestedFold(Wire):
+    """One outer fold: the mean loss of its refit on the rows left out, and what its own tuning had promised."""
+
+    value: float | None
+    selection_value: float
+    rows: int
+
+
+class NestedScore(Wire):
+    """Outer cross-validation of the whole tuning."""
+
+    value: float | None = Field(description="Mean loss over all rows of the outer folds; null where a refit failed.")
+    optimism: float | None = Field(
+        description="By how much the selection value is too low: `value` less the mean of the folds' own selection "
+        "values; null where the selection criterion is no mean loss."
+    )
+    folds: list[NestedFold]
+
+
 class Coefficient(Wire):
     """The coefficient of one original, unstandardized column."""
 
@@ -137,6 +156,7 @@ class Result(Wire):
     hyperparameters: list[Hyperparameter]
     selection: SelectionScore
     test: TestScore | None
+    nested: NestedScore | None = None
     model: LinearModel | None
     certificates: CertificateSet
     starts: list[StartReport]

@@ -21,6 +21,7 @@ from worker.contract.written import read_expansion, written_out
 from worker.core.family import ByKind
 from worker.core.hypergradient import Auto as AutoHypergradient
 from worker.core.hypergradient import Hypergradient
+from worker.core.nested import Nested
 from worker.core.outer import Auto as AutoOuter
 from worker.core.outer import Outer
 from worker.core.penalties import PerGroup
@@ -65,6 +66,9 @@ class JobSpec(Wire):
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="Share of the rows that nothing is tuned or trained on; scored once, at the end."
     )
+    nested: Nested | None = Field(
+        default=None, description="Outer cross-validation of the whole tuning, to see how much it flatters itself."
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         default=0, description="Of the test rows and of further starts."
     )
@@ -96,6 +100,7 @@ class JobSpec(Wire):
             self.test_fraction,
             self.limits.evaluations,
             self.limits.target_value,
+            self.nested,
         )
 
 
@@ -156,6 +161,13 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
         spec.selection.partition(rows, n, problem)
     except ValueError as error:
         yield Fault("/selection", "does_not_fit", sentence(str(error)))
+        return
+    try:
+        if spec.nested is not None:
+            for part, _ in spec.nested.splits(spec.selection, rows, problem):
+                spec.selection.partition(part, n)
+    except ValueError as error:
+        yield Fault("/nested", "does_not_fit", sentence(str(error)))
 
 
 def _lists_rows(selection: Selection) -> bool:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy.sparse import csr_array
+from jaxtyping import Float
 
 from worker.core.curvature import Curvature, curvature
 from worker.core.imputation import filled_by
-from worker.core.losses import ScoreLoss
+from worker.core.model import Model, refit
 from worker.core.objective import Objective
 from worker.core.observations import observations
-from worker.core.records import Array, Problem, Start
-from worker.core.statistics import CHUNK_VALUES
-from worker.core.tables import rows_at_a_time, take
+from worker.core.records import Array, Start
 from worker.core.tune import Prepared
 
 DIFFERENCE_STEP = 1e-2  # on the scale of rho; 4th-order differences then err by about 1e-9 of J, from both sides
@@ -47,18 +44,6 @@ class Certificates:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """A linear model in original units: `eta = intercept + X @ coefficients`."""
-
-    intercept: float
-    coefficients: Float[Array, " p"]
-
-    def predict(self, X: Float[Array, "n p"] | csr_array) -> Float[Array, " n"]:
-        """The linear predictor of each row."""
-        return self.intercept + X @ self.coefficients
-
-
-@dataclass(frozen=True, slots=True)
 class Conclusion:
     """The refit at the best hyperparameters, with scores. `standard_error` is None for a single validation row.
 
@@ -85,7 +70,7 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     scores = prepared.objective.row_scores(prepared.problem, prepared.partition, rho)
     standard_error = None if scores is None else scores.standard_error()
     problem, fills = filled_by(prepared.problem, prepared.rows)
-    model = _refit(prepared, problem, rho)
+    model = refit(prepared.plan.training, problem, prepared.rows, prepared.objective.natural(rho))
     messages = observations(problem, prepared.rows)
     if model is None:
         messages += ("The refit on all rows is singular to working precision, so there is no model.",)
@@ -93,7 +78,7 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
         messages += ("The training criterion is close to singular at the result: its gradient has few correct digits.",)
     test_value = None
     if model is not None and len(prepared.test_rows):
-        test_value = _score(prepared.objective.loss, model, problem, prepared.test_rows)
+        test_value = model.score(prepared.objective.loss, problem, prepared.test_rows)
     shape = curvature(prepared.objective, rho, best.best.value)
     messages += _shape_message(shape)
     rise = prepared.objective.noticeable(standard_error)
@@ -120,14 +105,6 @@ def _intervals(
     return box.natural(low), box.natural(high)
 
 
-def _score(loss: ScoreLoss, model: Model, problem: Problem, rows: Int[Array, " t"]) -> float:
-    """The weighted mean of the loss over the rows."""
-    size = rows_at_a_time(problem.X, CHUNK_VALUES)
-    eta = [model.predict(take(problem.X, rows[begin : begin + size])) for begin in range(0, len(rows), size)]
-    losses, weights = loss.of(problem.y[rows] - np.concatenate(eta))[0], problem.score_weights(rows)
-    return float(weights @ losses / weights.sum())
-
-
 def certify(objective: Objective, best: Start, seed: int) -> Certificates:
     """Recompute every certificate at the best point; four more evaluations of J."""
     at = best.best
@@ -148,9 +125,3 @@ def certify(objective: Objective, best: Start, seed: int) -> Certificates:
 
 def _relative(residual: Float[Array, " p"], scale: Float[Array, " p"]) -> float:
     return float(np.linalg.norm(residual) / (np.linalg.norm(scale) or 1.0))
-
-
-def _refit(prepared: Prepared, problem: Problem, rho: Float[Array, " k"]) -> Model | None:
-    system = prepared.plan.training.refit(problem, prepared.rows)
-    fit = system.fit(prepared.objective.natural(rho))
-    return None if fit is None else Model(*system.coefficients(fit.theta))

@@ -26,6 +26,11 @@ class _OneFit(Objective):
     has_intercept: bool = False
     eliminated: bool = False  # whether the intercept is no part of theta
 
+    @property
+    def is_mean_loss(self) -> bool:
+        """No: one value of the whole sample."""
+        return False
+
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """None: the criterion is no mean of scores of rows."""
         del problem, partition, rho

@@ -58,6 +58,11 @@ class Objective:
         """The size that changes of J near `value` are measured by: J itself, which is positive."""
         return abs(value) or 1.0
 
+    @property
+    def is_mean_loss(self) -> bool:
+        """Whether J is a mean of the loss over rows, which a score on other rows can be compared with."""
+        return True
+
     def noticeable(self, standard_error: float | None) -> float | None:
         """A rise of J that means something: its standard error, where it is known."""
         return standard_error

@@ -166,11 +166,30 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class FoldScore:
+    """One outer fold of nested cross-validation: the mean loss on its rows, and what its own tuning had promised.
+
+    `weight` is the sum of the scoring weights of its `rows`.
+    """
+
+    value: float
+    weight: float
+    rows: int
+    selection_value: float
+    iterations: int
+    evaluations: int
+
+
+@dataclass(frozen=True, slots=True)
 class State:
-    """Everything that `tune` needs to go on where it stopped, bit for bit: the running search and all starts so far."""
+    """Everything that is needed to go on where a run stopped, bit for bit: the running search, all starts so far.
+
+    Where every start has an outcome, the search is over, and `folds` holds the outer folds that are done.
+    """
 
     search: Mapping[str, Array]
     starts: tuple[Start, ...]
+    folds: tuple[FoldScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,16 +204,17 @@ class Step:
     starts: tuple[Start, ...]
     state: State | None
     ended: Outcome | None
+    folds: tuple[FoldScore, ...] = ()
 
     @property
     def iterations(self) -> int:
-        """Outer iterations over all starts."""
-        return sum(start.iterations for start in self.starts)
+        """Outer iterations over all starts, and over the outer folds that are done."""
+        return sum(s.iterations for s in self.starts) + sum(f.iterations for f in self.folds)
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of J over all starts."""
-        return sum(start.evaluations for start in self.starts)
+        """Evaluations of J over all starts, and over the outer folds that are done."""
+        return sum(s.evaluations for s in self.starts) + sum(f.evaluations for f in self.folds)
 
     @property
     def best(self) -> Start:

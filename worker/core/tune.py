@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from worker.core.hypergradient import Auto as AutoHypergradient
 from worker.core.hypergradient import ExactHypergradient, Hypergradient
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.nested import Nested
 from worker.core.objective import Objective
 from worker.core.outer import Auto as AutoOuter
 from worker.core.outer import ConcreteOuter, Outer
@@ -32,6 +33,7 @@ class Plan:
     test_fraction: float = 0.0
     max_evaluations: int | None = None
     target_value: float | None = None
+    nested: Nested | None = None
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """All hyperparameters: those of training, then those of the selection criterion. Needs no rows.
@@ -116,10 +118,10 @@ def tune(prepared: Prepared, resume: State | None = None) -> Iterator[Step]:
             step = Step(event.evaluation, event.gradient_norm, (*done, running), state, None)
             yield step
             if spent := _spent(plan, step):
-                yield _last_step((*done, replace(running, outcome=spent)), spent)
+                yield last_step((*done, replace(running, outcome=spent)), spent)
                 return
         running, search_state = None, None
-    yield _last_step(done, None)
+    yield last_step(done, None)
 
 
 def _events(search: Search) -> Iterator[Trial | Outcome]:
@@ -128,7 +130,8 @@ def _events(search: Search) -> Iterator[Trial | Outcome]:
     yield outcome
 
 
-def _last_step(starts: tuple[Start, ...], spent: Outcome | None) -> Step:
+def last_step(starts: tuple[Start, ...], spent: Outcome | None) -> Step:
+    """The step that ends a search: at the best point, with the outcome of its start or with the budget `spent`."""
     best = min(starts, key=lambda start: start.best.value)
     return Step(best.best, best.gradient_norm, starts, None, spent or best.outcome)
 
