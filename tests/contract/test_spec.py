@@ -15,11 +15,8 @@ from tests.contract.specs import document, parsed
 from worker.contract.spec import JobSpec, describe, encode_data, fingerprint, hyperparameter_names, work
 from worker.core.family import kind_of, members
 from worker.core.penalties import Difference
-from worker.core.weights import PerSource
 
-EVERY_KIND = [
-    (name, member) for name, family in FAMILIES.items() for member in members(family) if member is not PerSource
-]  # whose column inline data do not have
+EVERY_KIND = [(name, member) for name, family in FAMILIES.items() for member in members(family)]
 REQUIRED: dict[str, dict[str, Any]] = {
     "per_group": {"groups": {"first": ["x0"], "rest": ["x1", "x2"]}},
     "given_folds": {"fold_of_row": [0, 1, 2] * 4},
@@ -80,6 +77,7 @@ def test_every_default() -> None:
         "hypergradient": {"kind": "auto"},
         "outer": {"kind": "auto", "max_iterations": 100, "tolerance": 1e-6, "starts": 1},
         "test_fraction": 0.0,
+        "nested": None,
         "seed": 0,
         "limits": {"seconds": 600.0, "evaluations": None, "target_value": None},
         "warm_start": None,
@@ -155,7 +153,8 @@ def in_place(name: str, member: type) -> dict[str, Any]:
         "form": {"training__penalty": {"kind": "quadratic_forms", "forms": [part]}},
         "loss": {"selection": {"kind": "k_fold", "loss": part}},
     }
-    return document(**places.get(name, {name: part}))
+    data = {"data__source": ["old", "new"] * 6} if kind_of(member) == "per_source" else {}
+    return document(**places.get(name, {name: part}), **data)
 
 
 def chosen(name: str, spec: JobSpec) -> Any:

@@ -165,7 +165,7 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
     try:
         if spec.nested is not None:
             for part, _ in spec.nested.splits(spec.selection, rows, problem):
-                spec.selection.partition(part, n)
+                spec.selection.partition(part, n, problem)
     except ValueError as error:
         yield Fault("/nested", "does_not_fit", sentence(str(error)))
 
