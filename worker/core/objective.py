@@ -29,7 +29,8 @@ class Scores:
         m = len(self.losses)
         if m < 2:
             return None
-        deviations = self.weights * (self.losses - self.weights @ self.losses)
+        deviations = self.losses - self.weights @ self.losses
+        deviations *= self.weights  # in place: there may be very many rows
         return float(np.linalg.norm(deviations) * np.sqrt(m / (m - 1)))
 
 
@@ -143,16 +144,18 @@ class Objective:
         models = [system.coefficients(fit.theta) for system, fit in zip(self.systems, fits, strict=True)]
         tables = [split.X for split in split_problems(problem, partition)]
         validation = [partition.rows(blocks) for _, blocks in partition.splits]
-        residuals = [np.empty(len(rows)) for rows in validation]
+        ends = np.cumsum([len(rows) for rows in validation])
+        scores = Scores(np.empty(ends[-1]), np.empty(ends[-1]))
         size = rows_at_a_time(problem.X, CHUNK_VALUES)
+        parts = list(zip(ends, validation, tables, models, self.factors, strict=True))
         for begin in range(0, len(problem.y), size):  # all splits together, so that the table is read once
-            for rows, X, (constant, slopes), of_split in zip(validation, tables, models, residuals, strict=True):
+            for end, rows, X, (constant, slopes), factor in parts:
                 low, high = np.searchsorted(rows, (begin, begin + size))
                 if low < high:
-                    some = rows[low:high]
-                    of_split[low:high] = problem.y[some] - constant - take(X, some) @ slopes
-        weights = [factor * problem.score_weights(rows) for factor, rows in zip(self.factors, validation, strict=True)]
-        return Scores(self.loss.of(np.concatenate(residuals))[0], np.concatenate(weights))
+                    some, place = rows[low:high], slice(end - len(rows) + low, end - len(rows) + high)
+                    scores.losses[place] = self.loss.of(problem.y[some] - constant - take(X, some) @ slopes)[0]
+                    scores.weights[place] = factor * problem.score_weights(some)
+        return scores
 
     def _failed(self, rho: Float[Array, " k"], failure: Outcome) -> Evaluation:
         return Evaluation(rho.copy(), np.inf, np.zeros(len(rho)), np.full(len(self.systems), np.inf), failure)

@@ -104,7 +104,7 @@ class Ridge:
 
     def refit(self, problem: Problem, rows: Int[Array, " m"], *, dual: bool | None = None) -> System:
         """The training system of all given rows; its validation loss scores the same rows."""
-        block_of_row = np.full(len(problem.y), -1)
+        block_of_row = np.full(len(problem.y), -1, np.int8)
         block_of_row[rows] = 0
         return self.systems(problem, Partition(block_of_row, (((0,), (0,)),)), dual=dual)[0]
 
