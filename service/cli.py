@@ -1,4 +1,4 @@
-"""The command line: `gradtune serve | api | worker | demo | submit | jobs | keys`."""
+"""The command line: `gradtune serve | api | worker | demo | submit | jobs | datasets | keys`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import click
 from pydantic import ValidationError
 
 from service import server
+from service.cli_datasets import FILE, datasets, json_option, key_option, url_option
 from service.client import Client, ClientError
 from service.demo import run_demo, spec_document
 from service.keys import create_key
@@ -24,6 +25,7 @@ from service.server import ConfigurationError
 from service.settings import Settings
 from service.show import result_table
 from service.supervisor import Part, Supervisor
+from service.uploads import with_data
 from worker.embedded import EmbeddedServer, ServerError
 
 ANSWER = 1.0  # seconds for the API to say that it is ready; meanwhile nobody looks after it
@@ -182,28 +184,27 @@ def demo(*, spec: bool) -> None:
         raise click.ClickException(str(error)) from None
 
 
-_url = click.option("--url", envvar="GRADTUNE_URL", default="http://127.0.0.1:8000", help="Where the service is.")
-_key = click.option("--key", envvar="GRADTUNE_API_KEY", default=None, help="API key. [GRADTUNE_API_KEY]")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+main.add_command(datasets)
 
 
 @main.command()
 @click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--data", type=FILE, default=None, help="A table to upload first; the spec says what its columns are.")
 @click.option("--wait", is_flag=True, help="Wait for the end and print the result.")
-@_url
-@_key
-@_as_json
-def submit(spec: Path, *, wait: bool, url: str, key: str | None, as_json: bool) -> None:
+@url_option
+@key_option
+@json_option
+def submit(spec: Path, *, data: Path | None, wait: bool, url: str, key: str | None, as_json: bool) -> None:
     """Send a job spec (a JSON file) to the service."""
     client = Client(url, key)
     try:
-        reply = client.post("/v1/jobs", spec.read_bytes())
+        reply = client.post("/v1/jobs", with_data(client, spec, data, quiet=as_json))
         job = reply.json
         while wait and not job["done"]:
             reply = client.wait(job["links"]["self"], None, 30)
             job = reply.json
         result = client.get(job["links"]["result"]).json if wait and not job["error"] else None
-    except ClientError as error:
+    except (ClientError, OSError) as error:
         raise click.ClickException(str(error)) from None
     if job["error"]:
         raise click.ClickException(f"The job {job['id']} failed: {job['error']['detail']}")
@@ -216,9 +217,9 @@ def submit(spec: Path, *, wait: bool, url: str, key: str | None, as_json: bool) 
 @main.command()
 @click.option("--status", default=None, help="Only jobs with this status.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, help="How many.")
-@_url
-@_key
-@_as_json
+@url_option
+@key_option
+@json_option
 def jobs(*, status: str | None, limit: int, url: str, key: str | None, as_json: bool) -> None:
     """List jobs, newest first."""
     query = urlencode({"limit": limit} | ({"status": status} if status else {}))
@@ -241,7 +242,7 @@ def keys() -> None:
 
 
 @keys.command()
-@_as_json
+@json_option
 def create(*, as_json: bool) -> None:
     """Make an API key. The service needs its hash alone, in GRADTUNE_API_KEY_HASHES."""
     key, digest = create_key()

@@ -8,7 +8,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +42,22 @@ class Client:
         """POST JSON to a path. Raises ClientError on any status from 400 up."""
         return self._send("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
 
+    def delete(self, path: str) -> Reply:
+        """DELETE a path. Raises ClientError on any status from 400 up."""
+        return self._send("DELETE", path, None, None)
+
+    def send(self, path: str, parts: Iterable[bytes], headers: Mapping[str, str]) -> Reply:
+        """POST a body of known length (`Content-Length`) part by part. Raises ClientError on any status from 400 up."""
+        return self._send("POST", path, parts, headers)
+
     def wait(self, path: str, etag: str | None, seconds: int) -> Reply:
         """GET a job once it has changed since `etag`, or after `seconds`."""
         headers = {"Prefer": f"wait={seconds}"} | ({"If-None-Match": etag} if etag else {})
         return self.get(path, headers=headers)
 
-    def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None) -> Reply:
+    def _send(
+        self, method: str, path: str, body: bytes | Iterable[bytes] | None, headers: Mapping[str, str] | None
+    ) -> Reply:
         try:
             url = self.url.rstrip("/") + path
             request = urllib.request.Request(url, body, dict(headers or {}), method=method)  # noqa: S310 - the user's

@@ -28,6 +28,8 @@ from worker.datasets.storage import DatasetGoneError, StorageError
 from worker.datasets.workshop import Workshop
 
 CHUNK: Final = 8 * 2**20
+MISSING: Final = (NotFoundError, FileNotFoundError)
+THERE: Final = (AlreadyExistsError, FileExistsError)
 ABANDONED: Final = 86_400.0
 """Seconds after which objects without a manifest are taken for the remains of an upload that failed."""
 
@@ -44,7 +46,7 @@ def remote_storage(url: str, data_dir: Path, cache: int) -> RemoteStorage:
 def _answering() -> Iterator[None]:
     try:
         yield
-    except (NotFoundError, AlreadyExistsError):
+    except (*MISSING, *THERE):
         raise
     except BaseError as error:
         raise StorageError(f"The storage does not do what it should: {str(error)[:300]}") from error
@@ -67,7 +69,7 @@ class RemoteStorage:
             content = (directory / MANIFEST).read_bytes()
             try:
                 obstore.put(self.store, manifest, content, mode="create")
-            except AlreadyExistsError:
+            except THERE:
                 return False
             except (NotSupportedError, NotImplementedError):
                 obstore.put(self.store, manifest, content)
@@ -78,7 +80,7 @@ class RemoteStorage:
         try:
             with _answering():
                 return bytes(obstore.get(self.store, f"{dataset_id}/{name}").bytes())
-        except NotFoundError:
+        except MISSING:
             return None
 
     def fetch(self, dataset_id: str) -> Path:
@@ -104,7 +106,7 @@ class RemoteStorage:
                     view = memoryview(part)
                     digest.update(view)
                     size += file.write(view)
-        except NotFoundError:
+        except MISSING:
             raise DatasetGoneError(f"{key} is not in the storage any more.") from None
         if (size, digest.hexdigest()) != (stored.bytes, stored.sha256):
             raise StorageError(f"{key} is not what was stored: {size} of {stored.bytes} bytes, or another hash.")
@@ -121,7 +123,7 @@ class RemoteStorage:
     def delete(self, dataset_id: str) -> None:
         """Remove the manifest, then the other objects."""
         with _answering():
-            with suppress(NotFoundError):
+            with suppress(*MISSING):
                 obstore.delete(self.store, f"{dataset_id}/{MANIFEST}")
             others = [str(item["path"]) for batch in obstore.list(self.store, f"{dataset_id}/") for item in batch]
             if others:
