@@ -8,9 +8,10 @@ import sys
 for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):  # before numpy is loaded
     os.environ.setdefault(_name, "1")
 
-from benchmarks import gradient_cost, newton_lbfgs, one_penalty, overhead  # noqa: E402
+from benchmarks import datasets, gradient_cost, newton_lbfgs, one_penalty, overhead  # noqa: E402
 
 BENCHMARKS = {
+    "datasets": datasets.main,
     "gradient_cost": gradient_cost.main,
     "newton_lbfgs": newton_lbfgs.main,
     "one_penalty": one_penalty.main,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import redis.connection
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from worker.datasets.refusal import Limits
+if TYPE_CHECKING:
+    from worker.datasets.refusal import Limits
 
 
 def _default_data_dir() -> Path:
@@ -107,6 +108,8 @@ class Settings(BaseSettings):
     @property
     def dataset_limits(self) -> Limits:
         """Most that one dataset may take."""
+        from worker.datasets.refusal import Limits  # noqa: PLC0415 - numpy and scipy come with it, for every command
+
         return Limits(
             values=self.dataset_max_values,
             columns=self.dataset_max_columns,
