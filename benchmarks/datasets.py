@@ -77,10 +77,12 @@ class Memory(threading.Thread):
         self._before = self.most = watched.memory_info().rss
 
     def run(self) -> None:
+        """Look every 10 ms."""
         while not self._over.wait(0.01):
             self.most = max(self.most, self._watched.memory_info().rss)
 
     def stop(self) -> float:
+        """The growth."""
         self._over.set()
         self.join()
         return (self.most - self._before) / 1e6
@@ -125,9 +127,8 @@ def write_csv(path: Path, megabytes: int) -> int:
     """Numbers, a date and a category."""
     rng = np.random.default_rng(0)
     table = rng.normal(size=(20_000, 8)).round(6)
-    rows = [
-        ",".join(map(str, row)) + f",2024-01-{i % 28 + 1:02},{'abcde'[i % 5]}" for i, row in enumerate(table.tolist())
-    ]
+    ends = [f",2024-01-{i % 28 + 1:02},{'abcde'[i % 5]}" for i in range(len(table))]
+    rows = [",".join(map(str, row)) + end for row, end in zip(table.tolist(), ends, strict=True)]
     block = ("\n".join(rows) + "\n").encode()
     with path.open("wb") as file:
         file.write(b"a,b,c,d,e,f,g,h,day,kind\n")
