@@ -100,14 +100,24 @@ def matrix(rows: int, number: int) -> bytes:
     return buffer.getvalue()
 
 
-def uploads(bare: int, ours: int, api: psutil.Process, rows: int, repeats: int) -> None:
-    send(bare, cut(matrix(1000, 0)), len(matrix(1000, 0)), "application/x-npy")
+def processor(process: psutil.Process) -> tuple[float, float]:
+    """Seconds of processor time of a server itself, and of its reader process with all its children so far."""
+    own, reader = process.cpu_times(), 0.0
+    for child in process.children():
+        times = child.cpu_times()
+        reader += times.user + times.system + times.children_user + times.children_system
+    return own.user + own.system, reader
+
+
+def uploads(bare: tuple[psutil.Process, int], ours: int, api: psutil.Process, rows: int, repeats: int) -> None:
+    send(bare[1], cut(matrix(1000, 0)), len(matrix(1000, 0)), "application/x-npy")
     send(ours, cut(matrix(1000, 0)), len(matrix(1000, 0)), "application/x-npy")  # starts the reader process
     times: dict[str, list[float]] = {"bare": [], "ours": []}
+    before = processor(bare[0])[0], *processor(api)
     grown = []
     for number in range(1, repeats + 1):
         content = matrix(rows, number)
-        times["bare"].append(send(bare, cut(content), len(content), "application/x-npy"))
+        times["bare"].append(send(bare[1], cut(content), len(content), "application/x-npy"))
         memory = Memory(api)
         memory.start()
         times["ours"].append(send(ours, cut(content), len(content), "application/x-npy"))
@@ -120,6 +130,11 @@ def uploads(bare: int, ours: int, api: psutil.Process, rows: int, repeats: int) 
               f"{megabytes / middle:.0f} MB/s")  # fmt: skip
     print(f"ratio: {statistics.median(ratios):.2f} median of {repeats} pairs, "
           f"{min(times['ours']) / min(times['bare']):.2f} of the least")  # fmt: skip
+    spent = [b - a for a, b in zip(before, (processor(bare[0])[0], *processor(api)), strict=True)]
+    print("processor time of one upload: " + ", ".join(
+        f"{name} {seconds / repeats:.3f} s"
+        for name, seconds in zip(("bare", "our API", "its reader"), spent, strict=True)
+    ))  # fmt: skip
     print(f"memory of the API: {max(grown):.0f} MB more at most")
 
 
@@ -166,10 +181,10 @@ def main(*, short: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         bare = process(["benchmarks.datasets"], BENCHMARK_FILE=str(directory / "bare"))
-        with EmbeddedServer(directory / "store") as embedded, bare as (_, bare_port):
+        with EmbeddedServer(directory / "store") as embedded, bare as served:
             settings = {"GRADTUNE_REDIS_URL": embedded.url, "GRADTUNE_DATA_DIR": name}
             with process(["service.cli", "api", "--fd"], **settings) as (api, port):
-                uploads(bare_port, port, api, rows, repeats)
+                uploads(served, port, api, rows, repeats)
                 csv_rate(port, api, directory, megabytes)
 
 

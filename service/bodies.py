@@ -8,7 +8,7 @@ import binascii
 import hashlib
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -150,6 +150,11 @@ class Sink:
         self._wire = hashlib.sha256() if wire and not self._plain else None
         self.size, self.head = 0, b""
 
+    def feed_all(self, parts: Sequence[bytes]) -> None:
+        """Take in parts of the body; as `feed`."""
+        for part in parts:
+            self.feed(part)
+
     def feed(self, data: bytes) -> None:
         """Take in a part of the body. Raises a Problem, OSError."""
         if self._wire is not None:
@@ -207,11 +212,11 @@ async def pour(parts: AsyncIterator[bytes], sink: Sink, progress: Callable[[], A
                 if writing is not None:
                     await writing
                     await progress()
-                writing = loop.run_in_executor(None, sink.feed, b"".join(waiting))
+                writing = loop.run_in_executor(None, sink.feed_all, waiting)
                 waiting, size = [], 0
         if writing is not None:
             await writing
-        writing = loop.run_in_executor(None, sink.feed, b"".join(waiting))
+        writing = loop.run_in_executor(None, sink.feed_all, waiting)
         await writing
         await progress()
     finally:

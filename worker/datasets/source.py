@@ -75,6 +75,15 @@ class _GrowingFile(io.RawIOBase):
         self._position = self._file.seek(base + offset)
         return self._position
 
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, all that were asked for but at the end; without the copy that the base class makes."""
+        if size < 0:
+            return self.readall()
+        count = min(self._source.available(self._position + size), self._position + size) - self._position
+        data = self._file.read(count) if count > 0 else b""
+        self._position += len(data)
+        return data
+
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         wanted = self._position + len(buffer)
         count = min(self._source.available(wanted), wanted) - self._position

@@ -56,9 +56,10 @@ class Summaries:
             if not np.isfinite(mean).all():
                 self._careful(columns, start)
                 return
-            centred = columns - mean[:, None]
+            low, high = columns.min(axis=1), columns.max(axis=1)
+            centred = np.subtract(columns, mean[:, None], out=columns if columns.flags.owndata else None)
             squares = np.einsum("ij,ij->i", centred, centred)
-            self._merge(np.full(d, float(n)), columns.min(axis=1), columns.max(axis=1), mean, squares)
+            self._merge(np.full(d, float(n)), low, high, mean, squares)
 
     def _careful(self, columns: Floats, start: int) -> None:
         """A chunk with a value that is missing, infinite, or so large that sums overflow."""

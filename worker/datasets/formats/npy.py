@@ -18,7 +18,7 @@ from worker.datasets.refusal import Limits, invalid, named
 from worker.datasets.source import Source, read_exactly
 from worker.datasets.summary import Floats, Summaries
 
-BLOCK = 2**19  # values read together
+BLOCK = 2**17  # values read together
 LEAST = 512  # rows read together, however wide they are
 
 
