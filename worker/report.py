@@ -32,6 +32,7 @@ from worker.contract.result import (
 from worker.contract.spec import Work
 from worker.core.conclude import Conclusion, conclude
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.outer import Auto as AutoOuter
 from worker.core.records import Array, Evaluation, Outcome, Problem, Start, Step
 from worker.core.tune import Prepared, resolve
 from worker.store import Claim, Status
@@ -43,6 +44,16 @@ VERSIONS = {name: metadata.version(name) for name in ("gradtune", "numpy", "scip
 STOPPED = {
     Status.CANCELLED: "The job was cancelled; these are the best hyperparameters until then.",
     Status.FAILED: "The job failed; these are the best hyperparameters until then.",
+}
+SOLVERS = {
+    "primal": "The matrix of the features is factored for each split and trial: there are no more features than rows, "
+    "or the penalty, the weights or the selection criterion need that matrix.",
+    "dual": "The matrix of the rows is factored for each split and trial: it is cheaper than that of the features.",
+    "spectral": "One eigendecomposition for each split serves all trials: there is one penalty, and several starts.",
+}
+OUTER = {
+    "newton": "Newton's method with the exact Hessian: {} hyperparameters are few enough for it.",
+    "lbfgs": "L-BFGS: for {} hyperparameters the exact Hessian costs more than the iterations that it saves.",
 }
 KILLED = "The job had to be stopped inside a computation that cannot be interrupted, so no model was fitted."
 
@@ -90,6 +101,7 @@ def result(
         outer=prepared.outer.kind,
         approximate=False,
         solver=prepared.objective.systems[0].solver,
+        why=reasons(prepared),
     )
     document = Result(
         **_search(claim, prepared.objective.hyperparameters, step, status, outcome, elapsed, conclusion.intervals),
@@ -107,6 +119,14 @@ def result(
         method=method,
     )
     return document.model_dump_json().encode()
+
+
+def reasons(prepared: Prepared) -> list[str]:
+    """Why the methods that were left open are what they are."""
+    why = [SOLVERS[prepared.objective.systems[0].solver]]
+    if isinstance(prepared.plan.outer, AutoOuter):
+        why.append(OUTER[prepared.outer.kind].format(len(prepared.objective.hyperparameters.names)))
+    return why
 
 
 def _finite_parts(conclusion: Conclusion) -> tuple[Conclusion, list[str]]:

@@ -72,6 +72,7 @@ def selected_of(spec: JobSpec, **changes: Any) -> Selected:
         ({"dataset_id": ID, "target": "y", "where": [{"min": 1}]}, "/data/where/0/column", "equired"),
         ({"x": [[1.0], [2.0]], "y": [1.0, 2.0], "target": "y"}, "/data/target", "There is no field 'target'"),
         ({"x": [[1.0], [2.0]], "y": [1.0, 2.0], "weights": [-1, 1]}, "/data/weights/0", "greater than or equal"),
+        ({"x": [[1.0], [2.0]], "y": [1.0, 2.0], "scoring": [0, 0]}, "/data/scoring", "Every weight is zero"),
         ({"x": [[1.0], [2.0]], "y": [1.0, 2.0], "time": [1.0]}, "/data/time", "1 entries for 2 rows"),
     ],
 )  # fmt: skip

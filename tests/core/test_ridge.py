@@ -10,11 +10,13 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from tests.core.conftest import regression
 from tests.oracles import differences, pooled_error, ridge
 from worker.core.hypergradient import CholeskyBackprop, Implicit
+from worker.core.losses import Huber
 from worker.core.objective import Objective
 from worker.core.penalties import PerFeature, PerGroup, Shared
 from worker.core.records import Problem
-from worker.core.selection import GivenFolds, Holdout, KFold
+from worker.core.selection import GivenFolds, Holdout, KFold, LeaveOneOut
 from worker.core.training import Ridge
+from worker.core.training.ridge import SPECTRAL_TRIALS
 
 SELECTIONS = [KFold(folds=3), Holdout(fraction=0.3), GivenFolds(fold_of_row=tuple(i % 4 for i in range(40)))]
 flags = pytest.mark.parametrize(("intercept", "standardize"), [(a, b) for a in (True, False) for b in (True, False)])
@@ -201,3 +203,27 @@ def test_a_nearly_exact_fit_keeps_its_digits(noise, intercept):
     at = objective.evaluate(rho)
     assert_allclose(at.value, expected, rtol=1e-7)
     assert_allclose(at.gradient, differences(objective.value, rho), atol=1e-6 * at.value)
+
+
+@pytest.mark.parametrize("selection", [KFold(folds=3), LeaveOneOut(loss=Huber()), Holdout()], ids=lambda s: s.kind)
+@flags
+@shapes
+def test_one_decomposition_gives_the_numbers_of_a_factorization_for_each_trial(selection, intercept, standardize, p):
+    """Also where the fit is nearly exact, and the loss is taken about a reference."""
+    for noise in (1.0, 1e-6):
+        problem = regression(70, p)
+        problem = dataclasses.replace(problem, y=problem.X @ np.ones(p) + noise * problem.y)
+        training, rho = Ridge(intercept, standardize), np.array([-3.0])
+        partition = selection.partition(np.arange(70), 70)
+        one, other = (
+            selection.objective(problem, partition, training, Implicit(), trials) for trials in (1, SPECTRAL_TRIALS)
+        )
+        assert other.systems[0].solver == "spectral"
+        a, b = one.evaluate(rho), other.evaluate(rho)
+        assert_allclose(b.value, a.value, rtol=1e-7 if noise < 1 else 1e-11)
+        assert_allclose(b.gradient, a.gradient, rtol=1e-6 if noise < 1 else 1e-9)
+        assert_allclose(other.hessian(rho), one.hessian(rho), rtol=1e-5 if noise < 1 else 1e-8)
+        models = [o.systems[0].coefficients(o.fits(rho)[0].theta) for o in (one, other)]
+        assert_allclose(models[1][1], models[0][1], rtol=1e-8, atol=1e-12)
+        swept = selection.objective(problem, partition, training, CholeskyBackprop(), SPECTRAL_TRIALS).evaluate(rho)
+        assert_allclose(swept.gradient, a.gradient, rtol=1e-6 if noise < 1 else 1e-9)

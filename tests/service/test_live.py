@@ -46,13 +46,17 @@ def test_the_result(live: Api, job: dict[str, object]) -> None:
     assert result["test"]["rows"] == 8
     assert len(result["starts"]) == 2
     assert result["counts"]["evaluations"] == sum(start["evaluations"] for start in result["starts"])
+    assert all(sentence.endswith(".") for sentence in result["method"].pop("why"))
     assert result["method"] == {
         "hypergradient": "implicit",
         "outer": "newton",
         "approximate": False,
         "solver": "primal",
     }
-    assert all(value is not None and value < 1e-5 for value in result["certificates"].values())
+    certificates = result["certificates"]
+    assert certificates.pop("point") == "minimum"
+    assert certificates.pop("smallest_curvature") is not None
+    assert all(value is not None and value < 1e-5 for value in certificates.values())
     assert result["message"].endswith(".")
     assert result["timing"]["total_s"] >= result["timing"]["fit_s"] > 0
     etag = reply.headers["etag"]

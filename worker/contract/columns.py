@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from worker.contract.data import ROLES, AllBut, DatasetData
+from worker.contract.data import ROLES, WEIGHTS, AllBut, DatasetData
 from worker.contract.dataset import Column, DatasetBody
 from worker.contract.expansion import LARGEST, Made, count_of_missing, features_of, fill_for, huge, levels_of
 from worker.contract.faults import Fault, pointer_of, suggestion
@@ -200,15 +200,17 @@ def _role_faults(data: DatasetData, names: Names) -> Iterator[Fault]:
         pointer, shown = f"/data/{role}", f"Column {column.name!r}"
         if role not in {"groups", "source"} and column.type == "category":
             yield Fault(pointer, "not_a_number", f"{shown} holds texts, and {role} takes numbers.")
-        elif role in {"target", "weights", "fold"} and column.type == "date":
+        elif role in {"target", "fold", *WEIGHTS} and column.type == "date":
             yield Fault(pointer, "not_a_number", f"{shown} holds dates, and {role} takes numbers.")
         elif column.missing and not data.where:
             remedy = "leave these rows out: give the column in `where`, without bounds"
             yield Fault(pointer, "missing_values", f"{shown} has {count_of_missing(column)}; {remedy}.")
         elif huge(column):
             yield Fault(pointer, "too_large", f"{shown} has magnitudes above {LARGEST:g}, which overflow; rescale it.")
-        elif role == "weights" and (column.min or 0.0) < 0:
+        elif role in WEIGHTS and (column.min or 0.0) < 0:
             yield Fault(pointer, "negative", f"{shown} has negative values, down to {column.min:g}.")
+        elif role in WEIGHTS and not column.max:
+            yield Fault(pointer, "all_zero", f"{shown} is zero in every row, so that no row counts.")
         elif role == "fold" and not 0 <= (column.min or 0.0) <= (column.max or 0.0) < 1000:
             yield Fault(pointer, "out_of_range", f"{shown} must hold folds from 0 to 999.")
         elif role == "source" and levels_of(column)[0] is None:

@@ -29,6 +29,9 @@ class InlineData(Wire):
     weights: list[Annotated[float, Field(ge=0)]] | None = Field(
         default=None, description="The weight of each row, not negative."
     )
+    scoring: list[Annotated[float, Field(ge=0)]] | None = Field(
+        default=None, description="The weight of each row where it is scored. Default: `weights`."
+    )
     source: list[Name] | None = Field(default=None, description="Where each row comes from, a name.")
     fold: list[Annotated[int, Field(ge=0, lt=1000)]] | None = Field(
         default=None, description="The fold of each row for `given_folds`, counted from 0."
@@ -96,6 +99,9 @@ class DatasetData(Wire):
     time: ColumnName | None = Field(default=None, description="Orders the rows: a number or a date.")
     groups: ColumnName | None = Field(default=None, description="Rows with one value stay together in `group_k_fold`.")
     weights: ColumnName | None = Field(default=None, description="The weight of each row, not negative.")
+    scoring: ColumnName | None = Field(
+        default=None, description="The weight of each row where it is scored. Default: that of `weights`."
+    )
     source: ColumnName | None = Field(default=None, description="Where each row comes from.")
     fold: ColumnName | None = Field(default=None, description="The fold of each row for `given_folds`, from 0.")
     missing: Missing | None = Field(default=None, description="Default: missing values are refused.")
@@ -125,4 +131,5 @@ def _which(value: Any) -> str:
 Data = Annotated[
     Annotated[InlineData, Tag("[inline]")] | Annotated[DatasetData, Tag("[dataset]")], Discriminator(_which)
 ]
-ROLES = ("time", "groups", "weights", "source", "fold")
+ROLES = ("time", "groups", "weights", "source", "fold", "scoring")
+WEIGHTS = ("weights", "scoring")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from worker.contract.data import ROLES, InlineData
+from worker.contract.data import ROLES, WEIGHTS, InlineData
 from worker.contract.expansion import LARGEST
 from worker.contract.faults import Fault
 from worker.core.records import Problem
@@ -24,7 +24,7 @@ def inline_problem(data: InlineData) -> Problem:
     """The table as arrays. Call `inline_faults` first."""
     vectors: dict[str, Any] = {
         name: None if getattr(data, name) is None else np.array(getattr(data, name), dtype=kind)
-        for name, kind in (("time", float), ("weights", float), ("fold", int))
+        for name, kind in (("time", float), ("weights", float), ("scoring", float), ("fold", int))
     }
     if data.groups is not None:
         vectors["groups"] = np.unique(data.groups, return_inverse=True)[1]
@@ -51,10 +51,7 @@ def inline_faults(data: InlineData) -> Iterator[Fault]:
         yield Fault("/data/y", "length", f"There are {len(data.y)} targets for {len(data.x)} rows.")
     if len(data.x) < 2:
         yield Fault("/data/x", "too_few", "At least 2 rows are needed, one to train on and one to score.")
-    for role in ROLES:
-        vector = getattr(data, role)
-        if vector is not None and len(vector) != len(data.x):
-            yield Fault(f"/data/{role}", "length", f"There are {len(vector)} entries for {len(data.x)} rows.")
+    yield from _role_faults(data)
     yield from _magnitude_faults(data)
     names = data.features
     if names is not None and len(names) != width:
@@ -66,8 +63,18 @@ def inline_faults(data: InlineData) -> Iterator[Fault]:
             return
 
 
+def _role_faults(data: InlineData) -> Iterator[Fault]:
+    for role in ROLES:
+        vector = getattr(data, role)
+        if vector is not None and len(vector) != len(data.x):
+            yield Fault(f"/data/{role}", "length", f"There are {len(vector)} entries for {len(data.x)} rows.")
+    for role in WEIGHTS:
+        if getattr(data, role) is not None and not any(getattr(data, role)):
+            yield Fault(f"/data/{role}", "all_zero", "Every weight is zero, so that no row counts.")
+
+
 def _magnitude_faults(data: InlineData) -> Iterator[Fault]:
-    for name in ("x", "y", "time", "weights"):
+    for name in ("x", "y", "time", *WEIGHTS):
         large = np.argwhere(np.abs(np.array(getattr(data, name) or [], dtype=np.float64)) > LARGEST)
         if len(large):
             place = "/".join(str(index) for index in large[0])

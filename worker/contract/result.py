@@ -134,7 +134,10 @@ class Method(Wire):
     hypergradient: str
     outer: str
     approximate: bool
-    solver: Literal["primal", "dual"] | None = Field(description="Which matrix is factored: features or rows.")
+    solver: Literal["primal", "dual", "spectral"] | None = Field(
+        description="Which matrix is factored, that of the features or of the rows, or decomposed once for all trials."
+    )
+    why: list[str] = Field(default_factory=list, description="A sentence for each choice that was left open.")
 
 
 class Timing(Wire):

@@ -98,8 +98,8 @@ class System(Protocol):
         """The loss over the validation rows."""
 
     @property
-    def solver(self) -> Literal["primal", "dual"]:
-        """Which matrix is factored: one row for each feature, or one for each training row."""
+    def solver(self) -> Literal["primal", "dual", "spectral"]:
+        """Which matrix is factored, one row for each feature or for each training row; or decomposed once."""
 
     def fit(self, lam: Float[Array, " k"]) -> Fit | None:
         """The minimizer at natural hyperparameters, or None if the system is singular to working precision."""

@@ -20,6 +20,8 @@ from worker.core.records import Array, Outcome, Partition, Problem, Start, State
 from worker.core.selection import Selection
 from worker.core.training import Training
 
+TRIALS = 12  # evaluations that one start takes at least, those of the certificates included
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -93,7 +95,8 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     rows, test_rows = split_rows(n, plan, problem.time)
     partition = plan.selection.partition(rows, n, problem)
     hypergradient, outer = resolve(plan, len(plan.hyperparameters(problem).names))
-    objective = plan.selection.objective(problem, partition, plan.training, hypergradient)
+    trials = TRIALS * outer.starts
+    objective = plan.selection.objective(problem, partition, plan.training, hypergradient, trials)
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective)
 
 

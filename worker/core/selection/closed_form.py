@@ -53,11 +53,18 @@ class LeaveOneOut(_ClosedForm):
     kind: Literal["leave_one_out"] = "leave_one_out"
 
     def objective(
-        self, problem: Problem, partition: Partition, training: Training, hypergradient: ExactHypergradient
+        self,
+        problem: Problem,
+        partition: Partition,
+        training: Training,
+        hypergradient: ExactHypergradient,
+        trials: int = 1,
     ) -> Objective:
         """The outer objective."""
-        dual = False if isinstance(hypergradient, CholeskyBackprop) else None
-        systems = training.systems(problem, partition, loss=self.loss, dual=dual, score_rows=True)
+        if isinstance(hypergradient, CholeskyBackprop):  # the leverages are swept through the factor of H
+            systems = training.systems(problem, partition, loss=self.loss, dual=False, score_rows=True)
+        else:
+            systems = training.systems(problem, partition, loss=self.loss, score_rows=True, trials=trials)
         base = problem.base_weights(partition.rows((0,)))
         box = training.hyperparameters(problem)
         return LeaveOneOutObjective(
@@ -73,9 +80,15 @@ class GeneralizedCV(_ClosedForm):
     kind: Literal["generalized_cv"] = "generalized_cv"
 
     def objective(
-        self, problem: Problem, partition: Partition, training: Training, hypergradient: ExactHypergradient
+        self,
+        problem: Problem,
+        partition: Partition,
+        training: Training,
+        hypergradient: ExactHypergradient,
+        trials: int = 1,
     ) -> Objective:
         """The outer objective. Factors the p x p matrix whatever the number of rows."""
+        del trials
         systems = training.systems(problem, partition, dual=False)
         box = training.hyperparameters(problem)
         return GeneralizedCVObjective(systems, box, hypergradient, **_counts(problem, partition, training))
@@ -115,9 +128,15 @@ class Evidence(_ClosedForm):
         return Hyperparameters.positive(("noise_variance",), noise.initial, noise.lower, noise.upper)
 
     def objective(
-        self, problem: Problem, partition: Partition, training: Training, hypergradient: ExactHypergradient
+        self,
+        problem: Problem,
+        partition: Partition,
+        training: Training,
+        hypergradient: ExactHypergradient,
+        trials: int = 1,
     ) -> Objective:
         """The outer objective. Factors the p x p matrix whatever the number of rows."""
+        del trials
         systems = training.systems(problem, partition, dual=False)
         noise, box = self.hyperparameters(), training.hyperparameters(problem)
         return EvidenceObjective(

@@ -38,10 +38,15 @@ class _Resampled:
     closed_form: ClassVar[bool] = False  # whether one fit on all rows is scored by its residuals and leverages
 
     def objective(
-        self, problem: Problem, partition: Partition, training: Training, hypergradient: ExactHypergradient
+        self,
+        problem: Problem,
+        partition: Partition,
+        training: Training,
+        hypergradient: ExactHypergradient,
+        trials: int = 1,
     ) -> Objective:
         """The outer objective: the mean loss over all validation rows, pooled over the splits."""
-        systems = training.systems(problem, partition, loss=self.loss)
+        systems = training.systems(problem, partition, loss=self.loss, trials=trials)
         weights = None if self.split_weights is None else np.array(self.split_weights)
         return Objective(systems, training.hyperparameters(problem), hypergradient, self.loss, weights)
 

@@ -27,12 +27,14 @@ from worker.core.losses import LossOfRows, ScoreLoss, SquaredError, SquaredError
 from worker.core.penalties import Penalty, Shared
 from worker.core.primal import PrimalRidge
 from worker.core.records import Array, Partition, Problem
+from worker.core.spectral import SpectralRidge
 from worker.core.statistics import CHUNK_VALUES, Moments, unexplained
 from worker.core.systems import System
 from worker.core.tables import centred, mean_and_variance, take
 from worker.core.weighted import WeightedRidge
 from worker.core.weights import ExampleWeights
 
+SPECTRAL_TRIALS = 36  # evaluations from which one eigendecomposition costs less than their factorizations (measured)
 NEARLY_EXACT = 1e-4  # share of the variance of y left unexplained, below which moments of y lose too many digits
 
 
@@ -75,8 +77,12 @@ class Ridge:
         loss: ScoreLoss = SquaredError(),  # noqa: B008 - frozen
         dual: bool | None = None,
         score_rows: bool = False,
+        trials: int = 1,
     ) -> list[System]:
         """One training system with its validation loss for each split; `dual` None chooses by cost.
+
+        So many `trials` that an eigendecomposition costs less than a factorization for each make it spectral, where
+        one penalty on all columns allows that.
 
         With `score_rows` the losses keep the rows, for criteria that need more than their moments.
         """
@@ -94,13 +100,15 @@ class Ridge:
             ]
         moments = moments_of_splits(problem, partition, problems)
         nearly_exact = not score_rows and unexplained(moments[0][0]) < NEARLY_EXACT
-        return [
+        spectral = trials >= SPECTRAL_TRIALS and forms.k == 1 and forms.is_positive_diagonal
+        systems = [
             self._primal(
                 split, forms, train, validation, partition.rows(rows), loss,
                 from_rows=nearly_exact, score_rows=score_rows,
             )
             for split, (train, validation), (_, rows) in zip(problems, moments, partition.splits, strict=True)
         ]  # fmt: skip
+        return [SpectralRidge.build(system) for system in systems] if spectral else list(systems)
 
     def refit(self, problem: Problem, rows: Int[Array, " m"], *, dual: bool | None = None) -> System:
         """The training system of all given rows; its validation loss scores the same rows."""
@@ -119,7 +127,7 @@ class Ridge:
         *,
         from_rows: bool,
         score_rows: bool,
-    ) -> System:
+    ) -> PrimalRidge:
         centre = self._centre(train.mean())
         M = train.about(centre) / train.weight
         scored: ValidationLoss
