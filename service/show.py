@@ -36,6 +36,8 @@ def _scores(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
     if result["test"]:
         rows.append(("test rows", f"{result['test']['value']:.8g}"))
+    if (nested := result.get("nested")) and nested["value"] is not None:
+        rows.append(("nested cross-validation", f"{nested['value']:.8g}"))
     work = f"{counts['iterations']} iterations, {counts['evaluations']} evaluations"
     rows += [
         ("stopped because", result["message"]),
@@ -43,7 +45,7 @@ def _scores(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
         ("method", f"{method['hypergradient']}, {method['outer']}"),
     ]
     rows += [
-        (f"certificate: {name.replace('_', ' ')}", "-" if value is None else f"{value:.1e}")
+        (f"certificate: {name.replace('_', ' ')}", f"{value:.1e}" if isinstance(value, float) else value or "-")
         for name, value in result["certificates"].items()
     ]
     return rows
