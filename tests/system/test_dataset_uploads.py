@@ -169,6 +169,13 @@ def test_the_command_line(tmp_path: Path):
         shown = gradtune("datasets", "show", document["id"], *url, log=log)[1]
         assert "a " in shown
         assert "number" in shown
+        spec = tmp_path / "spec.json"
+        spec.write_text(json.dumps({"data": {"target": "y"}, "training": {"kind": "ridge"}}))
+        submit = ("submit", str(spec), "--data", str(file), "--wait", "--json")
+        status, out = gradtune(*submit, *url, log=log)
+        result = json.loads(out)
+        assert (status, [part["feature"] for part in result["model"]["coefficients"]]) == (0, ["a", "b"])
+        assert len(running.api.get("/v1/datasets").json()["data"]) == 1  # what is there is not sent again
         status, _ = gradtune("datasets", "delete", document["id"], *url, log=log)
         assert (status, running.api.get("/v1/datasets").json()["data"]) == (0, [])
         assert gradtune("datasets", "show", document["id"], *url, log=log)[0] == 1
