@@ -1,32 +1,56 @@
-"""Run the named benchmarks, or all of them; `--short` takes small sizes, for CI."""
+"""Run the named benchmarks, or all of them.
+
+`--short` takes small sizes, for CI. `--data DIR`, or the variable `GRADTUNE_DATA`, is where data that the project
+does not ship are.
+"""
 
 from __future__ import annotations
 
+import argparse
+import functools
 import os
-import sys
+from pathlib import Path
 
 for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):  # before numpy is loaded
     os.environ.setdefault(_name, "1")
 
-from benchmarks import datasets, gradient_cost, newton_lbfgs, one_penalty, overhead  # noqa: E402
+from benchmarks import (  # noqa: E402
+    datasets,
+    goyal_welch,
+    gradient_cost,
+    newton_lbfgs,
+    one_penalty,
+    overhead,
+    peers,
+    reverse_sweep,
+)
 
 BENCHMARKS = {
     "datasets": datasets.main,
+    "goyal_welch": goyal_welch.main,
     "gradient_cost": gradient_cost.main,
     "newton_lbfgs": newton_lbfgs.main,
     "one_penalty": one_penalty.main,
     "overhead": overhead.main,
+    "peers": peers.main,
+    "reverse_sweep": reverse_sweep.main,
 }
 
 
 def run() -> None:
-    names = [name for name in sys.argv[1:] if not name.startswith("--")]
-    unknown = set(names) - set(BENCHMARKS)
-    if unknown:
-        sys.exit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
-    for name in names or BENCHMARKS:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--data", type=Path, default=os.environ.get("GRADTUNE_DATA"), metavar="DIR")
+    chosen = parser.parse_args()
+    if unknown := set(chosen.names) - set(BENCHMARKS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    for name in chosen.names or BENCHMARKS:
         print(f"== {name} ==", flush=True)
-        BENCHMARKS[name](short="--short" in sys.argv)
+        benchmark = BENCHMARKS[name]
+        if benchmark is goyal_welch.main:
+            benchmark = functools.partial(benchmark, data=chosen.data)
+        benchmark(short=chosen.short)
         print(flush=True)
 
 
