@@ -14,8 +14,6 @@ from worker.core.primal import PrimalFit
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
 from worker.core.systems import Fit
 
-MATRIX_UNDEFINED = "the Hessian is not defined where training is singular"
-
 
 @dataclass(slots=True)
 class _OneFit(Objective):
@@ -78,7 +76,7 @@ class GeneralizedCVObjective(_OneFit):
         """
         fits = self.fits(rho)
         if fits is None:
-            raise ValueError(MATRIX_UNDEFINED)
+            raise ValueError("the Hessian is not defined where training is singular")
         fit, loss = fits[0], self.systems[0].loss
         inverse = fit.inverse()
         Q = inverse @ fit.penalty.apply(inverse)
@@ -101,7 +99,7 @@ class GeneralizedCVObjective(_OneFit):
         return total if chosen is None else total[np.ix_(chosen, chosen)]
 
     def _remainder(self, fit: Fit, inverse: Float[Array, "p p"]) -> float:
-        penalized = float(np.einsum("ij,ji->", inverse, fit.penalty.apply(np.eye(len(inverse)))))
+        penalized = float(fit.penalty.contract_matrix(inverse).sum())
         return 1.0 - (len(inverse) - penalized + self.eliminated) / self.rows
 
     def _trace(self, fit: Fit, inverse: Float[Array, "p p"], trace_bar: float) -> OfMatrix:
@@ -181,7 +179,7 @@ class EvidenceObjective(_OneFit):
         """`d2J/drho2` in the chosen hyperparameters; `C_jl = d2C/drho_j drho_l - D_j^T H D_l` at the minimum."""
         fits = self.fits(rho)
         if fits is None:
-            raise ValueError(MATRIX_UNDEFINED)
+            raise ValueError("the Hessian is not defined where training is singular")
         fit, (s2, _) = fits[0], self._noise(rho, fits[0])
         C, k = fit.criterion(), len(fit.contract(fit.theta))
         inverse, D = fit.inverse(), fit.sensitivity(np.arange(k))
