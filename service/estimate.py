@@ -44,14 +44,14 @@ def _cost(spec: JobSpec, plan: Plan, problem: Problem, n: int, outer: str) -> tu
 
     The splits are those of `problem`, whose rows stand for the n that there are.
     """
-    m, p, k = len(problem.y), len(problem.features), len(plan.hyperparameters(problem).names)
+    forms = plan.training.penalties(problem.features)[1]
+    m, p, k = len(problem.y), forms.p, len(plan.hyperparameters(problem).names)
     rows, _ = split_rows(m, plan)
     partition = spec.selection.partition(rows, m, problem)
     splits = len(partition.splits)
     sizes = np.bincount(partition.block_of_row + 1)[1:]
     train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits) * n // m
     closed = spec.selection.closed_form
-    forms = plan.training.penalty.matrices(problem.features)[1]
     dual = not closed and spec.training.prefers_dual(train, forms)
     size = train if dual else p
     evaluation = splits * (

@@ -13,6 +13,7 @@ import numpy as np
 
 from worker.contract.expansion import Made
 from worker.contract.result import (
+    AdditiveModel,
     CertificateSet,
     Coefficient,
     Counts,
@@ -25,12 +26,14 @@ from worker.contract.result import (
     NestedScore,
     Result,
     SelectionScore,
+    SplineTerm,
     StartReport,
     TestScore,
     Timing,
 )
 from worker.contract.spec import Work
 from worker.core.conclude import Conclusion, conclude
+from worker.core.expansion import Basis
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.outer import Auto as AutoOuter
 from worker.core.records import Array, Evaluation, Outcome, Problem, Start, Step
@@ -258,12 +261,28 @@ def _start(start: Start) -> StartReport:
 def _model(problem: Problem, conclusion: Conclusion, made: Sequence[Made]) -> LinearModel | None:
     if conclusion.model is None:
         return None
-    pairs = zip(problem.features, conclusion.model.coefficients, strict=True)
-    return LinearModel(
+    expansion, slopes = problem.expansion, conclusion.model.coefficients
+    names = problem.features if expansion is None else [problem.features[j] for j in expansion.kept]
+    linear = LinearModel(
         intercept=conclusion.model.intercept,
-        coefficients=[Coefficient(feature=name, value=float(value)) for name, value in pairs],
+        coefficients=[Coefficient(feature=name, value=float(value)) for name, value in zip(names, slopes)],  # noqa: B905
         columns=[_expanded(one) for one in made if one.names != (one.column,)],
         fills=_fills(problem, conclusion),
+    )
+    if expansion is None:
+        return linear
+    terms = [_spline(basis, c) for basis, c in expansion.terms(slopes)]
+    return AdditiveModel(**dict(linear) | {"kind": "additive", "splines": terms})
+
+
+def _spline(basis: Basis, c: Array) -> SplineTerm:
+    return SplineTerm(
+        feature=basis.feature,
+        degree=basis.degree,
+        knots=basis.knots.tolist(),
+        coefficients=c.tolist(),
+        range=basis.range,
+        cyclic=basis.cyclic,
     )
 
 

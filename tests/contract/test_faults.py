@@ -34,6 +34,10 @@ def boxed(**bounds: Any) -> dict[str, Any]:
     return {"training__penalty": {"kind": "shared", **bounds}}
 
 
+def splined(*splines: Any) -> dict[str, Any]:
+    return {"training__splines": list(splines)}
+
+
 WIDE = table()["x"]
 INDEFINITE = [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
 FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
@@ -106,6 +110,26 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "twice in a group": (
         grouped({"a": ["x0", "x1", "x0"], "b": ["x2"]}), "/training/penalty", "does_not_fit", "feature 'x0' twice"),
     "in no group": (grouped({"a": ["x0"]}), "/training/penalty", "does_not_fit", "in none: 'x1', 'x2'"),
+    "spline of no feature": (splined({"feature": "x9"}), "/training/splines", "does_not_fit", "feature 'x9', which"),
+    "two splines": (
+        splined({"feature": "x0"}, {"feature": "x0"}), "/training/splines", "does_not_fit", "two splines of the feature"),
+    "few splines": (
+        splined({"feature": "x0", "basis": 3}), "/training/splines/0", "value_error", "must be at least 4 for degree 3"),
+    "too many splines": (
+        splined(*({"feature": "x0", "basis": 1000} for _ in range(11))),
+        "/training/splines", "does_not_fit", "11000 basis functions in all"),
+    "wide spline": (
+        splined({"feature": "x0", "lower": -1.7e308, "upper": 1.7e308}), "/training/splines", "does_not_fit", "too wide"),
+    "reversed spline": (
+        splined({"feature": "x0", "lower": 2.0, "upper": 1.0}), "/training/splines/0", "value_error", "(2) must be below"),
+    "unknown field of a spline": (
+        splined({"feature": "x0", "bases": 9}), "/training/splines/0/bases", "unknown_field", "did you mean 'basis'"),
+    "spline of a constant": (
+        {"data__x": [[1.0, float(i), 2.0] for i in range(12)], **splined({"feature": "x0"})},
+        "/training/splines", "does_not_fit", "'x0' is constant on the rows used"),
+    "group with a spline": (
+        grouped({"a": ["x0", "x1", "x2"]}) | splined({"feature": "x0"}),
+        "/training/penalty", "does_not_fit", "splines have penalties of their own"),
     "no groups": (grouped({}), "/training/penalty/groups", "too_short", "at least 1"),
     "group of numbers": (grouped({"a": [0, 1]}), "/training/penalty/groups/a/0", "string_type", "string"),
     "more folds than rows": (k_fold(folds=13), "/selection", "does_not_fit", "13 folds need"),

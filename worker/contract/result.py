@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -97,6 +97,27 @@ class LinearModel(Wire):
     fills: list[FilledFeature] = Field(description="Of the refit; each split of the selection had its own.")
 
 
+class SplineTerm(Wire):
+    """A smooth function of one feature: `scipy.interpolate.BSpline(knots, coefficients, degree)` within `range`.
+
+    Beyond the range it is constant, or, where it is cyclic, repeats itself.
+    """
+
+    feature: str
+    degree: int
+    knots: list[float]
+    coefficients: list[float]
+    range: tuple[float, float]
+    cyclic: bool
+
+
+class AdditiveModel(LinearModel):
+    """Refitted on all rows less the test rows: a linear model of some features plus smooth functions of others."""
+
+    kind: Literal["additive"] = "additive"  # type: ignore[assignment]
+    splines: list[SplineTerm]
+
+
 class CertificateSet(Wire):
     """Evidence for the result; see docs/certificates.md. Null where the job was stopped before it could be computed."""
 
@@ -160,7 +181,7 @@ class Result(Wire):
     selection: SelectionScore
     test: TestScore | None
     nested: NestedScore | None = None
-    model: LinearModel | None
+    model: Annotated[LinearModel | AdditiveModel, Field(discriminator="kind")] | None
     certificates: CertificateSet
     starts: list[StartReport]
     counts: Counts

@@ -27,6 +27,7 @@ from worker.core.outer import Outer
 from worker.core.penalties import PerGroup
 from worker.core.records import Problem
 from worker.core.selection import GivenFolds, GroupKFold, KFold, Selection
+from worker.core.splines import others
 from worker.core.training import Training
 from worker.core.tune import Plan, split_rows
 
@@ -110,7 +111,10 @@ def grouped(training: Training, columns: Mapping[str, tuple[str, ...]]) -> Train
     if not isinstance(penalty, PerGroup):
         return training
     if penalty.groups is None:
-        return replace(training, penalty=replace(penalty, groups=dict(columns)))
+        splined = {spline.feature for spline in training.splines}
+        rest = {name: tuple(made for made in names if made not in splined) for name, names in columns.items()}
+        groups = {name: names for name, names in rest.items() if names}
+        return replace(training, penalty=replace(penalty, groups=groups))
     features = {name for names in columns.values() for name in names}
     groups = {
         group: tuple(name for member in members for name in _expanded(member, columns, features))
@@ -142,7 +146,12 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
     plan = spec.plan(selected.groups if selected else None)
     n = len(problem.y)
     try:
-        plan.training.penalty.matrices(problem.features)
+        others(plan.training.splines, problem.features)
+    except ValueError as error:
+        yield Fault("/training/splines", "does_not_fit", sentence(str(error)))
+        return
+    try:
+        plan.training.penalties(problem.features)
     except ValueError as error:
         yield Fault("/training/penalty", "does_not_fit", sentence(str(error)))
     try:
@@ -155,6 +164,11 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
     except ValueError as error:
         yield Fault("/test_fraction", "does_not_fit", sentence(str(error)))
         return
+    try:
+        if selected is None:  # of a dataset, the worker sees the values
+            plan.training.expanded(problem, rows)
+    except ValueError as error:
+        yield Fault("/training/splines", "does_not_fit", sentence(str(error)))
     if selected and selected.where and _lists_rows(spec.selection):
         return  # how many rows there are is known when they are read
     try:

@@ -48,6 +48,22 @@ class PenaltyForms:
         dense = k * p <= DENSE_INCIDENCE
         return cls(incidence.toarray() if dense else incidence, tuple(blocks), one_column_each)
 
+    def beside(self, matrices: Sequence[Float[Array, "_ _"]]) -> PenaltyForms:
+        """These forms, and behind their columns those of further hyperparameters, one for each of the matrices."""
+        if not matrices:
+            return self
+        k, p = self.k, self.p
+        ends = p + np.cumsum([len(S) for S in matrices])
+        blocks = [
+            Block(k + i, np.arange(end - len(S), end), S) for i, (S, end) in enumerate(zip(matrices, ends, strict=True))
+        ]
+        shape = k + len(matrices), int(ends[-1])
+        old = sparse.csr_array(self.diagonals)
+        indptr = np.append(old.indptr, np.full(len(matrices), old.indptr[-1]))
+        diagonals = sparse.csr_array((old.data, old.indices, indptr), shape=shape)
+        dense = shape[0] * shape[1] <= DENSE_INCIDENCE
+        return PenaltyForms(diagonals.toarray() if dense else diagonals, self.blocks + tuple(blocks))
+
     @property
     def k(self) -> int:
         """Number of hyperparameters."""

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
+from worker.core.expansion import unexpanded
 from worker.core.records import Array, Partition, Problem
 from worker.core.statistics import CHUNK_VALUES, Moments, block_moments, split_moments
 from worker.core.tables import Table, rows_at_a_time
@@ -69,11 +70,19 @@ def filled_by(problem: Problem, rows: Int[Array, " m"]) -> tuple[Problem, Float[
     block_of_row = np.full(len(problem.y), -1, np.int8)
     block_of_row[rows] = 0
     (split,) = split_problems(problem, Partition(block_of_row, (((0,), (0,)),)))
-    return split, split.X.values if isinstance(split.X, Filled) else np.empty(0)
+    filled = unexpanded(split.X)
+    return split, filled.values if isinstance(filled, Filled) else np.empty(0)
 
 
 def split_problems(problem: Problem, partition: Partition) -> list[Problem]:
-    """The problem as each split sees it: missing values are filled from the split's training rows."""
+    """The problem as each split sees it: missing values filled from its training rows, then columns expanded."""
+    splits, expansion = _filled(problem, partition), problem.expansion
+    return (
+        splits if expansion is None else [replace(split, X=expansion.of(split.X), expansion=None) for split in splits]
+    )
+
+
+def _filled(problem: Problem, partition: Partition) -> list[Problem]:
     imputation = problem.imputation
     if imputation is None or isinstance(problem.X, csr_array):
         return [problem] * len(partition.splits)
@@ -129,7 +138,10 @@ def moments_of_splits(problem: Problem, partition: Partition, splits: list[Probl
     """Training and validation moments of each split, filled as `splits` says, in one pass over the rows."""
     imputation = problem.imputation
     if imputation is None:
-        return _weighted_moments(problem, partition)
+        return _weighted_moments(splits[0], partition)
+    if problem.expansion is not None:  # no linear map of columns any more
+        parts = zip(splits, partition.splits, strict=True)
+        return [_weighted_moments(split, _only(partition, pair))[0] for split, pair in parts]
     fills = [split.X.values for split in splits if isinstance(split.X, Filled)]
     assert not isinstance(problem.X, csr_array)
     columns, reference = imputation.columns, fills[0]
@@ -140,6 +152,12 @@ def moments_of_splits(problem: Problem, partition: Partition, splits: list[Probl
         (_moved(train, p, columns, fill - reference), _moved(validation, p, columns, fill - reference))
         for (train, validation), fill in zip(moments, fills, strict=True)
     ]
+
+
+def _only(partition: Partition, split: tuple[tuple[int, ...], tuple[int, ...]]) -> Partition:
+    """One split of the partition."""
+    used = np.isin(partition.block_of_row, split[0] + split[1])
+    return Partition(np.where(used, partition.block_of_row, -1), (split,))
 
 
 def _weighted_moments(problem: Problem, partition: Partition) -> list[tuple[Moments, Moments]]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
+from worker.core.expansion import unexpanded
 from worker.core.records import Array, Problem
 from worker.core.statistics import CHUNK_VALUES
 from worker.core.tables import Table, rows_at_a_time, take
@@ -17,7 +18,7 @@ MOST = 20  # features named in messages of one sort
 
 def observations(problem: Problem, rows: Int[Array, " m"]) -> tuple[str, ...]:
     """What the caller should know about the columns: constant ones and exact duplicates, a few of them by name."""
-    constant, twins = _constant_and_twins(problem.X, rows)
+    constant, twins = _constant_and_twins(unexpanded(problem.X), rows)
     names = problem.features
     alone = [f"Feature {names[j]!r} is constant on the rows used; its penalty has no effect." for j in constant]
     shared = [f"Feature {names[j]!r} equals {names[twin]!r}; they share a coefficient." for j, twin in twins]

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge, Gt, Le, MinLen
 from jaxtyping import Float
+from scipy import sparse
 
 from worker.core.family import ByKind
 from worker.core.forms import Block, PenaltyForms
@@ -37,7 +38,8 @@ class _Box:
                 f"initial ({self.initial:g}) must lie between lower ({self.lower:g}) and upper ({self.upper:g})"
             )
 
-    def _hyperparameters(self, names: tuple[str, ...]) -> Hyperparameters:
+    def hyperparameters(self, names: tuple[str, ...]) -> Hyperparameters:
+        """Hyperparameters of these names in the box."""
         return Hyperparameters.positive(names, self.initial, self.lower, self.upper)
 
 
@@ -51,7 +53,7 @@ class Shared(_Box):
         """The hyperparameters and their matrices."""
         p = len(features)
         entries = np.zeros(p, int), np.arange(p)
-        return self._hyperparameters(("penalty",)), PenaltyForms.build(1, p, entries)
+        return self.hyperparameters(("penalty",)), PenaltyForms.build(1, p, entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class PerFeature(_Box):
         p = len(features)
         entries = np.arange(p), np.arange(p)
         names = tuple(f"penalty[{name}]" for name in features)
-        return self._hyperparameters(names), PenaltyForms.build(p, p, entries)
+        return self.hyperparameters(names), PenaltyForms.build(p, p, entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ class PerGroup(_Box):
             raise ValueError(f"every feature needs a group; in none: {shown}")
         names = tuple(f"penalty[{group}]" for group in groups)
         entries = np.array(rows), np.array(columns)
-        return self._hyperparameters(names), PenaltyForms.build(len(names), len(features), entries)
+        return self.hyperparameters(names), PenaltyForms.build(len(names), len(features), entries)
 
 
 def _positions(owner: str, members: tuple[str, ...], position: dict[str, int]) -> list[int]:
@@ -207,7 +209,7 @@ class QuadraticForms(_Box):
                 blocks.append(Block(j, np.array(columns), form.matrix_of(len(columns))))
         names = tuple(f"penalty[{form.name}]" for form in self.forms)
         pairs = np.array(entries[0], int), np.array(entries[1], int)
-        return self._hyperparameters(names), PenaltyForms.build(len(names), len(features), pairs, blocks)
+        return self.hyperparameters(names), PenaltyForms.build(len(names), len(features), pairs, blocks)
 
 
 def difference_penalty(m: int, order: int, *, cyclic: bool) -> Float[Array, "m m"]:
@@ -215,7 +217,8 @@ def difference_penalty(m: int, order: int, *, cyclic: bool) -> Float[Array, "m m
     D = np.eye(m)
     for _ in range(order):
         D = np.roll(D, -1, axis=0) - D if cyclic else np.diff(D, axis=0)
-    return D.T @ D
+    neighbours = sparse.csr_array(D)
+    return (neighbours.T @ neighbours).toarray()
 
 
 def semidefinite(what: str, S: Float[Array, "m m"]) -> Float[Array, "m m"]:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
+from worker.core.expansion import Expansion
 from worker.core.tables import Table
 
 Array = np.ndarray
@@ -62,7 +63,8 @@ class Problem:
     """The table: `X` has one column for each name in `features`, in their order and original units.
 
     `X` is an array, a memory map, a sparse array, or a table that makes its rows when asked; without an `imputation`
-    it has no missing values. The rest holds one entry a row where the caller gave the role: `time` in any unit,
+    it has no missing values. An `expansion` replaces columns by others once they are filled. The rest
+    holds one entry a row where the caller gave the role: `time` in any unit,
     `weights` non-negative and fixed, `scoring` the same for validation rows where it differs; `source`, `groups` and
     `fold` are codes from 0 on, those of `source` counting through `source_names`.
     """
@@ -71,6 +73,7 @@ class Problem:
     y: Float[Array, " n"]
     features: tuple[str, ...]
     imputation: Imputation | None = None
+    expansion: Expansion | None = None
     time: Float[Array, " n"] | None = None
     weights: Float[Array, " n"] | None = None
     source: Int[Array, " n"] | None = None

@@ -93,6 +93,7 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     """
     n = len(problem.y)
     rows, test_rows = split_rows(n, plan, problem.time)
+    problem = plan.training.expanded(problem, rows)
     partition = plan.selection.partition(rows, n, problem)
     hypergradient, outer = resolve(plan, len(plan.hyperparameters(problem).names))
     trials = TRIALS * outer.starts

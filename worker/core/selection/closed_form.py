@@ -167,7 +167,7 @@ class Reml(Evidence):
 def _counts(problem: Problem, partition: Partition, training: Training) -> dict[str, Any]:
     return {
         "rows": int(np.count_nonzero(problem.base_weights(partition.rows((0,))))),
-        "penalties": len(training.penalty.matrices(problem.features)[0].names),
+        "penalties": len(training.penalties(problem.features)[0].names),
         "has_intercept": training.intercept,
         "eliminated": training.eliminates_intercept,
     }

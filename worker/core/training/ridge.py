@@ -24,10 +24,11 @@ from worker.core.forms import PenaltyForms
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.imputation import moments_of_splits, split_problems
 from worker.core.losses import LossOfRows, ScoreLoss, SquaredError, SquaredErrorOfMoments, ValidationLoss
-from worker.core.penalties import Penalty, Shared
+from worker.core.penalties import Penalty, PerFeature, Shared
 from worker.core.primal import PrimalRidge
 from worker.core.records import Array, Partition, Problem
 from worker.core.spectral import SpectralRidge
+from worker.core.splines import Spline, expansion, others
 from worker.core.statistics import CHUNK_VALUES, Moments, unexplained
 from worker.core.systems import System
 from worker.core.tables import centred, mean_and_variance, take
@@ -42,13 +43,16 @@ NEARLY_EXACT = 1e-4  # share of the variance of y left unexplained, below which 
 class Ridge:
     """Linear regression with squared error and any number of L2 penalties.
 
-    `weights`: example weights to tune along with the penalties; they multiply fixed weights of the data.
+    `weights`: example weights to tune along with the penalties; they multiply fixed weights of the data. `splines`:
+    features whose straight line becomes a smooth function with a penalty of its own, in the box of `penalty`, which is
+    that of the other features.
     """
 
     intercept: bool = True
     standardize: bool = True
     penalty: Annotated[Penalty, ByKind()] = Shared()  # noqa: RUF009 - frozen
     weights: Annotated[ExampleWeights, ByKind()] | None = None
+    splines: tuple[Spline, ...] = ()
     kind: Literal["ridge"] = "ridge"
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
@@ -56,8 +60,29 @@ class Ridge:
 
         Raises ValueError when a penalty does not fit the features, or weights the sources.
         """
-        penalties = self.penalty.matrices(problem.features)[0]
+        penalties = self.penalties(problem.features)[0]
         return penalties if self.weights is None else penalties + self.weights.hyperparameters(problem)
+
+    def penalties(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
+        """The penalties of the features without splines, then those of the splines. Raises ValueError, as above."""
+        if not self.splines:
+            return self.penalty.matrices(features)
+        rest = others(self.splines, features)
+        names = tuple(f"penalty[{spline.name}]" for spline in self.splines)
+        box, forms = self.penalty.hyperparameters(()), PenaltyForms.build(0, 0, (np.empty(0, int), np.empty(0, int)))
+        if rest or not isinstance(self.penalty, Shared | PerFeature):
+            try:
+                box, forms = self.penalty.matrices(rest)
+            except ValueError as error:
+                raise ValueError(f"{error} (features with splines have penalties of their own)") from error
+        return box + self.penalty.hyperparameters(names), forms.beside([spline.penalty() for spline in self.splines])
+
+    def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
+        """The problem that `systems` takes: with the bases of the splines, on the range of these rows.
+
+        Raises ValueError when a spline does not fit the features or their values.
+        """
+        return replace(problem, expansion=expansion(self.splines, problem, rows)) if self.splines else problem
 
     @property
     def eliminates_intercept(self) -> bool:
@@ -89,7 +114,7 @@ class Ridge:
         problems = split_problems(problem, partition)
         if self.weights is not None:
             return self._weighted(problem, problems, partition, self.weights, loss)
-        forms = self.penalty.matrices(problem.features)[1]
+        forms = self.penalties(problem.features)[1]
         if dual is None:
             dual = self.prefers_dual(max(len(partition.rows(train)) for train, _ in partition.splits), forms)
         score_rows = score_rows or not isinstance(loss, SquaredError)
@@ -163,7 +188,7 @@ class Ridge:
     def _weighted(
         self, problem: Problem, splits: list[Problem], partition: Partition, weights: ExampleWeights, loss: ScoreLoss
     ) -> list[System]:
-        forms, i = self.penalty.matrices(problem.features)[1], int(self.intercept)
+        forms, i = self.penalties(problem.features)[1], int(self.intercept)
         used = np.flatnonzero(partition.block_of_row >= 0)
         origin = self._centre(np.append(_dense(splits[0], used).mean(axis=0), problem.y[used].mean()))
         whole = None if problem.imputation is not None else _with_ones(splits[0], used, origin, i)
@@ -191,7 +216,9 @@ class Ridge:
     def _scaled(self, forms: PenaltyForms, variance: Float[Array, " p"]) -> PenaltyForms:
         if not self.standardize:
             return forms
-        return forms.scaled(np.sqrt(np.where(variance > 0, variance, 1.0)))
+        scale = np.sqrt(np.where(variance > 0, variance, 1.0))
+        scale[len(scale) - sum(spline.basis - 1 for spline in self.splines) :] = 1.0
+        return forms.scaled(scale)
 
 
 def _dense(problem: Problem, rows: Int[Array, " m"]) -> Float[Array, "m p"]:
