@@ -145,20 +145,10 @@ def faults(spec: JobSpec, selected: Selected | None = None) -> list[Fault]:
 def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = None) -> Iterator[Fault]:
     plan = spec.plan(selected.groups if selected else None)
     n = len(problem.y)
-    try:
-        others(plan.training.splines, problem.features)
-    except ValueError as error:
-        yield Fault("/training/splines", "does_not_fit", sentence(str(error)))
-        return
-    try:
-        plan.training.penalties(problem.features)
-    except ValueError as error:
-        yield Fault("/training/penalty", "does_not_fit", sentence(str(error)))
-    try:
-        if plan.training.weights is not None:
-            plan.training.weights.hyperparameters(problem)
-    except ValueError as error:
-        yield Fault("/training/weights", "does_not_fit", sentence(str(error)))
+    if found := list(_training_faults(plan.training, problem)):
+        yield from found
+        if any(fault.pointer == "/training/splines" for fault in found):
+            return
     try:
         rows, _ = split_rows(n, plan, problem.time)
     except ValueError as error:
@@ -169,6 +159,7 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
             plan.training.expanded(problem, rows)
     except ValueError as error:
         yield Fault("/training/splines", "does_not_fit", sentence(str(error)))
+        return
     if selected and selected.where and _lists_rows(spec.selection):
         return  # how many rows there are is known when they are read
     try:
@@ -182,6 +173,23 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
                 spec.selection.partition(part, n, problem)
     except ValueError as error:
         yield Fault("/nested", "does_not_fit", sentence(str(error)))
+
+
+def _training_faults(training: Training, problem: Problem) -> Iterator[Fault]:
+    try:
+        others(training.splines, problem.features)
+    except ValueError as error:
+        yield Fault("/training/splines", "does_not_fit", sentence(str(error)))
+        return
+    try:
+        training.penalties(problem.features)
+    except ValueError as error:
+        yield Fault("/training/penalty", "does_not_fit", sentence(str(error)))
+    try:
+        if training.weights is not None:
+            training.weights.hyperparameters(problem)
+    except ValueError as error:
+        yield Fault("/training/weights", "does_not_fit", sentence(str(error)))
 
 
 def _lists_rows(selection: Selection) -> bool:

@@ -16,7 +16,6 @@ from worker.core.records import Array, Problem
 from worker.core.statistics import CHUNK_VALUES
 from worker.core.tables import rows_at_a_time, take
 
-
 MOST_FUNCTIONS = 10_000  # a matrix of so many rows has 800 MB
 
 
