@@ -65,6 +65,7 @@ def test_every_default() -> None:
             "standardize": True,
             "penalty": {"kind": "shared", "initial": 1.0, "lower": 1e-6, "upper": 1e6},
             "weights": None,
+            "splines": [],
         },
         "selection": {
             "kind": "k_fold",
