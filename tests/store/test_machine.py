@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import pytest
 import redis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -254,14 +255,15 @@ class Lifecycle(RuleBasedStateMachine):
         super().teardown()
 
 
-def test_every_interleaving_keeps_to_the_table(client: redis.Redis) -> None:
+@pytest.mark.parametrize("runs", [6, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+def test_every_interleaving_keeps_to_the_table(client: redis.Redis, runs: int) -> None:
     Lifecycle.client = client
-    quick = settings(
-        max_examples=15,
+    chosen = settings(
+        max_examples=runs,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
         phases=[Phase.generate],  # to make a failure small takes minutes: do that by hand
     )
-    run_state_machine_as_test(Lifecycle, settings=quick)
+    run_state_machine_as_test(Lifecycle, settings=chosen)
