@@ -58,34 +58,31 @@ def _below_diagonal(p: int) -> Bool[Array, "p p"]:
 def pullback(L: Float[Array, "p p"], L_bar: Float[Array, "p p"]) -> Float[Array, "p p"]:
     """Symmetric cotangent `H_bar` of `H` from the cotangent `L_bar` of its factor, so that `<L_bar, dL> = <H_bar, dH>`.
 
-    Blocked level-3 reverse sweep (Murray 2016, arXiv:1602.07527, section 4.2): about twice the flops of the
-    factorization. The sweep fills one triangle, counting each off-diagonal pair once; `H_bar` is its symmetric part.
+    Blocked level-3 reverse sweep (Murray 2016, arXiv:1602.07527, section 4.2), twice the flops of the factorization.
+    Each block of columns takes what all later ones ask of it in one product, when its turn comes.
     """
-    A = np.array(np.tril(L_bar), order="F")
-    p = len(A)
+    p = len(L)
+    W = np.empty((p, p), order="F")  # 2 H_bar, from the last block on
     for end in range(p, 0, -BLOCK):
         begin = max(0, end - BLOCK)
         D = np.array(np.tril(L[begin:end, begin:end]), order="F")
-        R, B, C = L[begin:end, :begin], L[end:, :begin], L[end:, begin:end]
+        D_bar = L_bar[begin:end, begin:end]
         if end < p:
-            C_bar = blas.dtrsm(1.0, D, np.asfortranarray(A[end:, begin:end]), side=1, lower=1)
-            A[end:, begin:end] = C_bar
-            A[end:, :begin] -= C_bar @ R
-            A[begin:end, begin:end] -= np.tril(C_bar.T @ C)
-            A[begin:end, :begin] -= C_bar.T @ B
-        D_bar = _pullback_block(D, A[begin:end, begin:end])
-        A[begin:end, begin:end] = D_bar
-        A[begin:end, :begin] -= (D_bar + D_bar.T) @ R
-    return (A + A.T) / 2
+            C = L[end:, begin:end]
+            C_bar = np.asfortranarray(L_bar[end:, begin:end] - W[end:, end:] @ C)
+            C_bar = blas.dtrsm(1.0, D, C_bar, side=1, lower=1, overwrite_b=1)
+            W[end:, begin:end] = C_bar
+            W[begin:end, end:] = C_bar.T
+            D_bar = D_bar - C_bar.T @ C
+        W[begin:end, begin:end] = _pullback_block(D, np.tril(D_bar))
+    W *= 0.5
+    return W
 
 
 def _pullback_block(L: Float[Array, "b b"], L_bar: Float[Array, "b b"]) -> Float[Array, "b b"]:
-    """Lower triangle of the cotangent of one diagonal block, pairs counted once (Murray 2016, eq. 10)."""
+    """Twice the symmetric cotangent of one diagonal block, `L^-T (P + P^T) L^-1` (Murray 2016, eq. 10)."""
     P = np.tril(L.T @ L_bar)
     diagonal_of(P)[...] /= 2
-    # L^-T (P + P^T) L^-1 / 2 is the symmetric cotangent
     half = blas.dtrsm(1.0, L, np.asfortranarray(P + P.T), lower=1, trans_a=1)
     S = blas.dtrsm(0.5, L, half, side=1, lower=1)
-    triangle = np.tril(S + S.T)
-    diagonal_of(triangle)[...] /= 2
-    return triangle
+    return S + S.T

@@ -181,16 +181,22 @@ class Penalized:
             return self.diagonal[:, None] * (P * S) * self.diagonal
         A = self.of.diagonals
         out = self.lam[:, None] * (A @ (A @ (P * S)).T) * self.lam
-        for b in self.blocks:
-            inner = P[:, b.columns] @ b.S @ S[b.columns, :]  # tr(P_j P P_l S) = <P_l, S P_j P>
-            row = self.contract_matrix((inner + inner.T) / 2)
-            out[b.j] += row
-            out[:, b.j] += row
-        for b in self.blocks:  # what both orders counted: the pairs of two blocks
-            for c in self.blocks:
-                cross = b.S @ P[np.ix_(b.columns, c.columns)] @ c.S
-                out[b.j, c.j] -= np.vdot(cross, S[np.ix_(b.columns, c.columns)])
+        if self.blocks:
+            columns = np.concatenate([b.columns for b in self.blocks])
+            first = np.cumsum([0, *(len(b.columns) for b in self.blocks[:-1])])
+            owner = np.array([b.j for b in self.blocks])
+            left, right = self._rows_of_blocks(P), self._rows_of_blocks(S)
+            # of two blocks: the rows of left in one and the columns in the other, times those of right transposed
+            both = np.add.reduceat(np.add.reduceat(left[:, columns] * right[:, columns].T, first), first, axis=1)
+            np.add.at(out, (owner[:, None], owner), both)
+            mixed = self.lam * (A @ np.add.reduceat(left * S[columns], first).T).T  # of a block and a diagonal part
+            np.add.at(out, owner, mixed)
+            np.add.at(out.T, owner, mixed)
         return (out + out.T) / 2
+
+    def _rows_of_blocks(self, M: Float[Array, "p p"]) -> Float[Array, "m p"]:
+        """The rows of `P_b M` for each block b, one below the other."""
+        return np.vstack([b.S @ M[b.columns] for b in self.blocks])
 
     def log_determinant(self) -> LogDeterminant:
         """`log |P|_+`, the product of the eigenvalues on the range of P, which does not depend on lam > 0."""
