@@ -205,7 +205,7 @@ def test_a_store_that_takes_no_writes_says_that_nothing_was_changed(api: Api, cl
 def test_a_created_job_is_named_although_it_cannot_be_read(tmp_path: Path) -> None:
     with server(tmp_path) as embedded, serving(Settings(redis_url=embedded.url)) as api:
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(api.create, document(), Prefer="wait=60")
+            waiting = pool.submit(api.create, document(), Prefer="wait=10")
             eventually(lambda: len(api.get("/v1/jobs").json()["data"]) == 1)
             (job,) = api.get("/v1/jobs").json()["data"]
             assert embedded.pid is not None

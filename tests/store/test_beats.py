@@ -13,8 +13,8 @@ import redis
 
 from worker import jobs, store
 from worker.contract.spec import JobSpec, describe, encode_data
+from worker.core.procedure import carry_out
 from worker.core.records import Step
-from worker.core.tune import tune
 from worker.embedded import EmbeddedServer
 from worker.queue import delivery
 
@@ -54,13 +54,13 @@ def made(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> list[int]:
     made: list[int] = []
 
     def counted(*args: Any) -> Iterator[Step]:
-        for step in tune(*args):
+        for step in carry_out(*args):
             if step.ended is None:
                 clock.now += EVALUATION
                 made.append(step.evaluations)
             yield step
 
-    monkeypatch.setattr(jobs, "tune", counted)
+    monkeypatch.setattr(jobs, "carry_out", counted)
     return made
 
 
@@ -114,11 +114,11 @@ def attempt(
             look()
             unsaved = unsaved + 1 if step.state is None else 0
 
-    owner, counted = f"o{number}", jobs.tune
+    owner, counted = f"o{number}", jobs.carry_out
     claim = store.run(client, store.claim(job_id, owner))
     assert claim is not None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "tune", interrupted)
+        patch.setattr(jobs, "carry_out", interrupted)
         try:
             jobs._run(client, claim)
         except Killed:
