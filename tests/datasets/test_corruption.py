@@ -1,10 +1,13 @@
-"""Damaged files: every prefix of a small file of each kind, and random flips of bytes."""
+"""Damaged files: every prefix of a small file of each kind, and random flips of bytes. And a damaged disk."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
+from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.datasets.files import Shelf, samples
-from worker.datasets import RefusedError, Table
+from worker.datasets import Limits, RefusedError, Source, Table, read
 
 SAMPLES = samples()
 TEXTS = {"csv", "libsvm"}
@@ -66,8 +69,86 @@ def test_a_prefix_of_a_text_is_refused_or_read_as_far_as_it_goes(shelf: Shelf, n
 def test_flipped_bytes_are_refused_or_harmless(shelf: Shelf, name: str, data: st.DataObject):
     kind, content = SAMPLES[name]
     places = st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(1, 255)), min_size=1, max_size=3)
-    damaged = bytearray(content)
-    for place, change in data.draw(places):
-        damaged[place] ^= change
     with contextlib.suppress(RefusedError):
-        sound(shelf.table(bytes(damaged), kind))
+        sound(shelf.table(flipped(content, data.draw(places)), kind))
+
+
+def flipped(content: bytes, places: list[tuple[int, int]]) -> bytes:
+    damaged = bytearray(content)
+    for place, change in places:
+        damaged[place] ^= change
+    return bytes(damaged)
+
+
+def test_any_bit_of_a_zip_directory_flips(shelf: Shelf):
+    """Names, sizes and offsets, some of which lead out of the file then."""
+    kind, content = SAMPLES["npz"]
+    for place in range(content.index(b"PK\x01\x02"), len(content)):
+        for bit in range(8):
+            with contextlib.suppress(RefusedError):
+                sound(shelf.table(flipped(content, [(place, 1 << bit)]), kind))
+
+
+class FailingSource(Source):
+    """A file on a disk that fails at one of the reads."""
+
+    def __init__(self, path: Path, fails: int) -> None:
+        super().__init__(path)
+        self.fails = fails
+
+    def open(self) -> BinaryIO:
+        return cast("BinaryIO", _FailingFile(self, super().open()))
+
+
+class _FailingFile(io.RawIOBase):
+    def __init__(self, source: FailingSource, file: BinaryIO) -> None:
+        super().__init__()
+        self._source, self._file = source, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        self._source.fails -= 1
+        if self._source.fails == 0:
+            raise OSError(errno.EIO, "the disk fails")
+        return self._file.read(size)
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_failing_disk_is_not_taken_for_a_damaged_file(shelf: Shelf, name: str):
+    kind, content = SAMPLES[name]
+    shelf.scratch.mkdir()
+    path = shelf.scratch / "content"
+    last = False
+    for reads in range(1, 1000):
+        path.write_bytes(content)
+        source = FailingSource(path, reads)
+        try:
+            read(source, shelf.scratch, kind, Limits())
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+        else:
+            last = source.fails > 0  # all was read before the disk would have failed
+            break
+    assert last
+    assert reads > 1

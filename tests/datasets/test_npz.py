@@ -80,10 +80,21 @@ def csr(**changed: np.ndarray) -> bytes:
     return npz(**{**parts, **changed})
 
 
+def damaged(content: bytes, mark: bytes, offset: int, change: int) -> bytes:
+    """The content with a change of the byte `offset` bytes after the last mark."""
+    place = content.rindex(mark) + offset
+    return content[:place] + bytes([content[place] ^ change]) + content[place + 1 :]
+
+
 ONE = npy(np.ones(3))
+TWO = archive(**{"x.npy": ONE, "y.npy": ONE})
+ENTRY, END = b"PK\x01\x02", b"PK\x05\x06"
 REFUSED = {
     "no arrays": (archive(), "", "empty"),
     "no zip": (b"PK\x03\x04 and no more", "", "zip"),
+    "an array before the start": (damaged(TWO, END, 19, 2), "/arrays/x", "zip"),
+    "an array elsewhere": (damaged(TWO, ENTRY, 42, 1), "/arrays/y", "zip"),
+    "another checksum": (damaged(npz(x=X, y=np.arange(1200.0)), ENTRY, 16, 1), "/arrays/y", "zip"),
     "zip slip": (archive(**{"../../etc/x.npy": ONE}), "/arrays/..~1..~1etc~1x.npy", "name"),
     "absolute": (archive(**{"/etc/x.npy": ONE}), "/arrays/~1etc~1x.npy", "name"),
     "backslash": (archive(**{"..\\x.npy": ONE}), "/arrays/..\\x.npy", "name"),

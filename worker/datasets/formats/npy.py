@@ -45,6 +45,8 @@ def read_header(stream: BinaryIO, what: str = "The file") -> Header:
         shape, fortran, dtype = read(stream)
         if min(shape, default=0) < 0:
             raise ValueError("a length below zero")  # noqa: TRY301 - numpy's own complaints are of this kind
+    except OSError:
+        raise
     except Exception:  # noqa: BLE001 - parsers of Python, which say all kinds of things about a broken header
         raise invalid("/header", "npy_header", f"{what} does not begin with the header of an NPY array.") from None
     if dtype.hasobject:

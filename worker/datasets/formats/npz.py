@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -49,14 +50,17 @@ class Member:
     def take(self, count: int) -> npt.NDArray[Any]:
         """The next `count` items."""
         size = count * self.header.dtype.itemsize
-        data = read_exactly(self.stream, size)
+        with _reading(self.name):
+            data = read_exactly(self.stream, size)
         if len(data) != size:
             raise _fault(self.name, "length", "has fewer values than its header says")
         return np.frombuffer(data, self.header.dtype)
 
     def end(self) -> None:
         """Raise RefusedError unless all has been read; the checksum is verified here."""
-        if self.stream.read(1):
+        with _reading(self.name):
+            more = self.stream.read(1)
+        if more:
             raise _fault(self.name, "length", "has more values than its header says")
 
     def whole(self) -> npt.NDArray[Any]:
@@ -71,20 +75,43 @@ def _fault(name: str, code: str, text: str) -> RefusedError:
     return invalid(f"/arrays/{shown.replace('~', '~0').replace('/', '~1')}", code, f"The array {shown!r} {text}.")
 
 
+@contextmanager
+def _reading(name: str | None = None) -> Iterator[None]:
+    """Turn what the zip reader says about a damaged archive into a refusal; what the disk says passes.
+
+    `name`: the array being read, if it is one of them.
+    """
+    try:
+        yield
+    except (*_BROKEN, OSError) as error:
+        if (failure := _failure_of_the_disk(error)) is not None:
+            raise failure from None
+        if name is not None:
+            raise _fault(
+                name, "zip", "cannot be read out of the NPZ file (a zip of .npy arrays): it is damaged"
+            ) from None
+        raise invalid("", "zip", "The file cannot be read as NPZ (a zip of .npy arrays); it may be damaged.") from None
+
+
+def _failure_of_the_disk(error: BaseException | None) -> OSError | None:
+    """What zipfile may have turned into a complaint about the archive."""
+    while error is not None:
+        # a damaged offset makes the reader seek to before the start of the file, or to where no file goes
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            return error
+        error = error.__context__
+    return None
+
+
 def read_npz(source: Source, directory: Path, limits: Limits) -> Draft:
     """Read an NPZ file."""
     source.size()
-    try:
-        with ExitStack() as stack:
-            archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(source.open())))
-            members = _members(archive, stack, limits)
-            if {"format", "shape"} <= set(members):
-                return _read_sparse(members, directory, limits)
-            return _read_dense(list(members.values()), directory, limits)
-    except RefusedError:
-        raise
-    except _BROKEN:
-        raise invalid("", "zip", "The file cannot be read as NPZ (a zip of .npy arrays); it may be damaged.") from None
+    with _reading(), ExitStack() as stack:
+        archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(source.open())))
+        members = _members(archive, stack, limits)
+        if {"format", "shape"} <= set(members):
+            return _read_sparse(members, directory, limits)
+        return _read_dense(list(members.values()), directory, limits)
 
 
 def _members(archive: zipfile.ZipFile, stack: ExitStack, limits: Limits) -> dict[str, Member]:
@@ -103,8 +130,9 @@ def _members(archive: zipfile.ZipFile, stack: ExitStack, limits: Limits) -> dict
             raise _fault(name, "duplicate_name", "is there twice")
         if info.flag_bits & 1 or info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
             raise _fault(name, "compression", "is encrypted or compressed in another way than numpy does")
-        stream = cast("BinaryIO", stack.enter_context(archive.open(info)))
-        members[name] = Member(name, read_header(stream, f"The array {name[:60]!r}"), stream)
+        with _reading(name):
+            stream = cast("BinaryIO", stack.enter_context(archive.open(info)))
+            members[name] = Member(name, read_header(stream, f"The array {name[:60]!r}"), stream)
     return members
 
 
