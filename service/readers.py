@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from service.problems import DatasetTooLarge, InvalidDataset, Problem, StorageFull
+from service.problems import DatasetTooLarge, InvalidDataset, Problem, StorageFull, Unavailable
 from worker.contract.dataset import Format
 from worker.contract.faults import Fault
 from worker.datasets.draft import Draft
@@ -23,6 +23,7 @@ from worker.datasets.reader import ENVIRONMENT, Task
 from worker.datasets.refusal import Limits, Reason
 
 LONGEST = 2**28  # bytes of a draft
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 log = logging.getLogger(__name__)
 
 
@@ -33,8 +34,8 @@ class ReaderError(Exception):
 class Reading:
     """A file that is being read. Tell how it grows, then wait for the draft; `cancel` ends it at any time."""
 
-    def __init__(self, task: Task, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> None:
-        self._task, self._writer, self._reader = task, writer, reader
+    def __init__(self, task: Task, news: asyncio.StreamWriter, reply: Stream) -> None:
+        self._task, self._news, self._reply = task, news, reply
         self._outcome = asyncio.create_task(self._listen())
 
     @property
@@ -44,8 +45,8 @@ class Reading:
 
     def grown(self, size: int, *, complete: bool = False) -> None:
         """Tell that the file has this many bytes, and whether this is all."""
-        if not self.over:
-            self._writer.write(json.dumps({"size": size, "complete": complete}).encode() + b"\n")
+        if not (self.over or self._news.is_closing()):
+            self._news.write(json.dumps({"size": size, "complete": complete}).encode() + b"\n")
 
     async def draft(self) -> Draft:
         """The draft of the dataset. Raises a Problem, or ReaderError."""
@@ -56,18 +57,17 @@ class Reading:
 
     async def cancel(self) -> None:
         """End the process, if it has not ended, and wait until it is gone: its directory can be removed then."""
-        if self._writer.can_write_eof() and not self._writer.is_closing():
-            with suppress(OSError):
-                self._writer.write_eof()
+        self._news.close()
         with suppress(Exception):
             await asyncio.wait_for(asyncio.shield(self._outcome), 10)
-        self._writer.close()
+        self._reply[1].close()
 
     async def _listen(self) -> dict[str, Any]:
         """What the child says, and how it ended; an exit without a word comes alone."""
         outcome: dict[str, Any] = {}
-        while line := await self._reader.readline():
-            outcome |= json.loads(line)
+        while line := await self._reply[0].readline():
+            with suppress(json.JSONDecodeError):  # half a line, when the child was ended while it wrote
+                outcome |= json.loads(line)
         return outcome
 
 
@@ -78,17 +78,27 @@ def _problem(outcome: dict[str, Any], task: Task) -> Exception:
         faults = [Fault(**fault) for fault in outcome["faults"]]
         kind: type[Problem] = DatasetTooLarge if outcome["refused"] == Reason.TOO_LARGE else InvalidDataset
         return kind(outcome["detail"], errors=faults)
-    status = outcome.get("exit", 1)
+    if "failed" in outcome:
+        log.error("reading a file of format %s failed: %s", task.format, outcome["failed"])
+        return ReaderError("the reader failed")
+    return _end(outcome.get("exit"), task)
+
+
+def _end(status: int | None, task: Task) -> Exception:
+    """Why a child ended without a word: its exit status, None if the reader process did not live to tell."""
+    if status is None:
+        log.error("the reader process ended while a file of format %s was read", task.format)
+        return Unavailable("The process that read the file has ended; send the file again.")
     if status == -signal.SIGXCPU:
         return DatasetTooLarge(f"Reading the file takes more than {task.seconds} s; send a smaller one, or NPY.")
     if status == -signal.SIGKILL:
         return DatasetTooLarge("Reading the file takes more memory than there is; send it as NPY or CSV.")
-    if "failed" not in outcome and status in {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE}:
+    if status in {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE}:
         log.error("the reader of a file of format %s crashed: %s", task.format, signal.Signals(-status).name)
         return InvalidDataset(
             f"The file cannot be read as {task.format}: it is damaged in a way that breaks the reader."
         )
-    log.error("reading a file of format %s failed, status %s: %s", task.format, status, outcome.get("failed", ""))
+    log.error("reading a file of format %s ended with status %s", task.format, status)
     return ReaderError("the reader failed")
 
 
@@ -105,12 +115,13 @@ class Readers:
         """Start to read the file `content` of a directory, which need not be there yet."""
         values = asdict(self._limits)
         task = Task(directory=str(directory), format=kind, header=header, **values)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(self._running(), [b"+"], [theirs.fileno()])
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LONGEST)
-        writer.write(task.model_dump_json().encode() + b"\n")
-        return Reading(task, writer, reader)
+        pairs = [socket.socketpair() for _ in ("news", "reply")]
+        with pairs[0][1] as theirs, pairs[1][1] as also_theirs:
+            self._hand_over(theirs, also_theirs)
+        _, news = await asyncio.open_unix_connection(sock=pairs[0][0])
+        reply = await asyncio.open_unix_connection(sock=pairs[1][0], limit=LONGEST)
+        news.write(task.model_dump_json().encode() + b"\n")
+        return Reading(task, news, reply)
 
     async def read(self, directory: Path, kind: Format, header: bool | None, size: int) -> Draft:
         """Read a complete file, when its turn comes. Raises as `Reading.draft`."""
@@ -127,12 +138,24 @@ class Readers:
         if self._early == 0:
             return None
         self._early -= 1
-        return await self.begin(directory, kind, header)
+        try:
+            return await self.begin(directory, kind, header)
+        except BaseException:
+            self._early += 1
+            raise
 
     async def end_early(self, reading: Reading) -> None:
         """End a reading that began early, whatever became of it."""
         self._early += 1
         await reading.cancel()
+
+    def _hand_over(self, *ends: socket.socket) -> None:
+        descriptors = [end.fileno() for end in ends]
+        try:
+            socket.send_fds(self._running(), [b"+"], descriptors)
+        except OSError:  # it has ended since it was asked, or is about to
+            self.close()
+            socket.send_fds(self._running(), [b"+"], descriptors)
 
     def _running(self) -> socket.socket:
         if self._process is None or self._process.poll() is not None or self._control is None:

@@ -77,21 +77,20 @@ def main() -> None:
             os.read(woken, 1024)
             _bury(children)
         if control.fileno() in ready:
-            byte, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+            byte, descriptors, _, _ = socket.recv_fds(control, 1, 2)
             if not byte:
                 return
-            for descriptor in descriptors:
-                channel = socket.socket(fileno=descriptor)
-                pid = os.fork()
-                if pid == 0:
-                    signal.set_wakeup_fd(-1)
-                    if arrange is not None:
-                        arrange()
-                    control.close()
-                    for other in children.values():
-                        other.close()
-                    _child(channel)
-                children[pid] = channel
+            news, reply = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                if arrange is not None:
+                    arrange()
+                for other in (control, *children.values()):
+                    other.close()
+                _child(news, reply)
+            news.close()
+            children[pid] = reply
 
 
 def _load() -> None:
@@ -109,20 +108,21 @@ def _bury(children: dict[int, socket.socket]) -> None:
             return
         if pid == 0:
             return
-        with suppress(OSError), children.pop(pid) as channel:
-            channel.sendall(json.dumps({"exit": os.waitstatus_to_exitcode(status)}).encode() + b"\n")
+        with suppress(OSError), children.pop(pid) as reply:
+            # a line of its own, even if the child died in the middle of one
+            reply.sendall(b"\n" + json.dumps({"exit": os.waitstatus_to_exitcode(status)}).encode() + b"\n")
 
 
-def _child(channel: socket.socket) -> None:
+def _child(news: socket.socket, reply: socket.socket) -> None:
     """Do one task and end the process."""
     status = 1
     try:
-        lines = channel.makefile("rb")
+        lines = news.makefile("rb")
         task = Task.model_validate_json(lines.readline())
         confine(task.limits)
         source = GrowingSource(Path(task.directory) / CONTENT)
         threading.Thread(target=_follow, args=(lines, source), daemon=True).start()
-        channel.sendall(json.dumps(_outcome(source, task)).encode() + b"\n")
+        reply.sendall(json.dumps(_outcome(source, task)).encode() + b"\n")
         status = 0
     finally:
         os._exit(status)
@@ -131,8 +131,8 @@ def _child(channel: socket.socket) -> None:
 def _follow(lines: Any, source: GrowingSource) -> None:
     """Pass on how the file grows; when nobody is there any more who wants the result, end."""
     for line in lines:
-        news = json.loads(line)
-        source.grown(news["size"], complete=news["complete"])
+        told = json.loads(line)
+        source.grown(told["size"], complete=told["complete"])
     os._exit(1)
 
 

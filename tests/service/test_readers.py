@@ -1,0 +1,130 @@
+"""The two ends of the channel to a reader, where one ends at a moment that does not suit the other."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import signal
+import sys
+import termios
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from service.problems import DatasetTooLarge, InvalidDataset, Unavailable
+from service.readers import Readers, Reading
+from tests.datasets.files import npy
+from tests.service.api import eventually
+from worker.contract.dataset import Format
+from worker.datasets.draft import CONTENT
+from worker.datasets.refusal import Limits
+
+BROKEN = npy(np.array([[1.0, np.inf]]))
+
+
+def processes() -> tuple[psutil.Process, list[psutil.Process]]:
+    """The reader process and its children."""
+    (main,) = (child for child in psutil.Process().children() if "worker.datasets.reader" in child.cmdline())
+    return main, main.children()
+
+
+def over(child: psutil.Process) -> bool:
+    return not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def run(test: Callable[[Readers], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        readers = Readers(Limits(), 2)
+        try:
+            await test(readers)
+        finally:
+            readers.close()
+
+    asyncio.run(whole())
+
+
+def unread(reading: Reading) -> int:
+    """Bytes of the reply that wait in the socket."""
+    size = bytearray(4)
+    fcntl.ioctl(reading._reply[1].get_extra_info("socket").fileno(), termios.FIONREAD, size)
+    return int.from_bytes(size, sys.byteorder)
+
+
+async def started(
+    readers: Readers, directory: Path, content: bytes = BROKEN, kind: Format = "npy"
+) -> tuple[Reading, psutil.Process]:
+    """A reading whose child waits for the first byte, and the child."""
+    (directory / CONTENT).write_bytes(content)
+    reading = await readers.begin(directory, kind, header=None)
+    eventually(lambda: len(processes()[1]) == 1)
+    return reading, processes()[1][0]
+
+
+async def refusal(reading: Reading) -> None:
+    with pytest.raises(InvalidDataset) as caught:
+        await asyncio.wait_for(reading.draft(), 30)
+    assert [fault.pointer for fault in caught.value.errors] == ["/rows/0/columns/1"]
+    await reading.cancel()
+
+
+def test_what_a_child_said_counts_although_it_has_not_heard_all(tmp_path: Path):
+    """It ends with news unread, before the reader process takes leave of it."""
+
+    async def test(readers: Readers) -> None:
+        reading, child = await started(readers, tmp_path)
+        main, _ = processes()
+        main.suspend()
+        reading.grown(len(BROKEN))
+        eventually(lambda: over(child))
+        reading.grown(len(BROKEN) + 1)
+        await asyncio.sleep(0.1)
+        main.resume()
+        await refusal(reading)
+
+    run(test)
+
+
+def test_what_a_child_said_counts_although_it_is_told_more_after_its_end(tmp_path: Path):
+    """The event loop has other things to do meanwhile: it writes to a socket without another end before it reads."""
+
+    async def test(readers: Readers) -> None:
+        reading, _ = await started(readers, tmp_path)
+        reading.grown(len(BROKEN))
+        eventually(lambda: not processes()[1])
+        for _ in range(10):
+            reading.grown(len(BROKEN) + 1)
+        await refusal(reading)
+
+    run(test)
+
+
+def test_a_child_that_is_killed_in_the_middle_of_a_line(tmp_path: Path):
+    async def test(readers: Readers) -> None:
+        names = [f"{j:0200}" for j in range(5000)]  # a reply of more than a socket holds, of which nothing is read yet
+        content = "\n".join([",".join(names), ",".join("1" * 5000)]).encode()
+        reading, child = await started(readers, tmp_path, content, "csv")
+        reading.grown(len(content), complete=True)
+        eventually(lambda: unread(reading) > 10_000)
+        child.kill()
+        with pytest.raises(DatasetTooLarge):  # as for a child that the system ends for lack of memory
+            await asyncio.wait_for(reading.draft(), 30)
+        await reading.cancel()
+
+    run(test)
+
+
+def test_the_end_of_the_reader_process_is_told(tmp_path: Path):
+    async def test(readers: Readers) -> None:
+        reading, _ = await started(readers, tmp_path)
+        processes()[0].send_signal(signal.SIGKILL)
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(reading.draft(), 30)
+        await reading.cancel()
+        again = await readers.begin(tmp_path, "npy", header=None)  # at once, be the old one buried or not
+        again.grown(len(BROKEN), complete=True)
+        await refusal(again)
+
+    run(test)
