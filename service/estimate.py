@@ -8,11 +8,15 @@ import numpy as np
 
 from worker.contract.columns import Selected
 from worker.contract.spec import JobSpec, outline
+from worker.core.factors import Assembly
+from worker.core.hypergradient import CholeskyBackprop
 from worker.core.records import Problem
+from worker.core.training import Quadratic
 from worker.core.tune import Plan, resolve, split_rows
 
 RATE = 1e10  # flops a second that one core reaches in the factorizations of mid-sized problems
 OVERHEAD = 1e-4  # seconds for each split of an evaluation, whatever its size
+FILL = 10  # entries of a sparse factor for one of the matrix, typical of grids and networks
 EVALUATIONS = {"newton": 25, "lbfgs": 120}  # typical of one start
 
 
@@ -24,7 +28,7 @@ def validation_view(
     names = plan.hyperparameters(problem).names
     hypergradient, outer = resolve(plan, len(names))
     n = selected.rows if selected else len(problem.y)
-    dual, cost = _cost(spec, plan, problem, n, outer.kind)
+    solver, cost = _cost(spec, plan, problem, n, outer.kind)
     return {
         "spec": description,
         "hyperparameters": len(names),
@@ -32,18 +36,20 @@ def validation_view(
         "method": {
             "hypergradient": hypergradient.kind,
             "outer": outer.kind,
-            "solver": "dual" if dual else "primal",
+            "solver": solver,
         },
         "cost": cost,
         "fingerprint": fingerprint,
     }
 
 
-def _cost(spec: JobSpec, plan: Plan, problem: Problem, n: int, outer: str) -> tuple[bool, dict[str, float]]:
+def _cost(spec: JobSpec, plan: Plan, problem: Problem, n: int, outer: str) -> tuple[str, dict[str, float]]:
     """Flops of statistics, factorizations and Hessians; bytes of what is held at once; seconds on one core.
 
     The splits are those of `problem`, whose rows stand for the n that there are.
     """
+    if isinstance(plan.training, Quadratic):
+        return _cost_of_criteria(spec, problem, outer)
     forms = plan.training.penalties(problem.features)[1]
     m, p, k = len(problem.y), forms.p, len(plan.hyperparameters(problem).names)
     rows, _ = split_rows(m, plan)
@@ -52,15 +58,39 @@ def _cost(spec: JobSpec, plan: Plan, problem: Problem, n: int, outer: str) -> tu
     sizes = np.bincount(partition.block_of_row + 1)[1:]
     train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits) * n // m
     closed = spec.selection.closed_form
-    dual = not closed and spec.training.prefers_dual(train, forms)
+    dual = not closed and plan.training.prefers_dual(train, forms)
     size = train if dual else p
     evaluation = splits * (
         size**3 / 3 + 8 * size * p + (train**2 * p if dual else 0) + (2 * n * p * p if closed else 0)
     )
     hessian = splits * (4 * size * p * k + 2 * size * k * k) + 9 * k**3 if outer == "newton" else 0.0
-    evaluations = spec.outer.starts * min(EVALUATIONS[outer], spec.outer.max_iterations + 1)
-    evaluations = min(evaluations, spec.limits.evaluations or evaluations)
+    evaluations = _evaluations(spec, outer)
     flops = n * p * p + evaluations * (evaluation + hessian)
     held = splits * (3 * size * size + (2 * n * p if dual else 0)) + 2 * n * p
     seconds = flops / RATE + evaluations * splits * OVERHEAD
-    return dual, {"evaluations": evaluations, "flops": float(flops), "bytes": 8.0 * held, "seconds": seconds}
+    cost = {"evaluations": evaluations, "flops": float(flops), "bytes": 8.0 * held, "seconds": seconds}
+    return "dual" if dual else "primal", cost
+
+
+def _evaluations(spec: JobSpec, outer: str) -> int:
+    typical = spec.outer.starts * min(EVALUATIONS[outer], spec.outer.max_iterations + 1)
+    return min(typical, spec.limits.evaluations or typical)
+
+
+def _cost_of_criteria(spec: JobSpec, problem: Problem, outer: str) -> tuple[str, dict[str, float]]:
+    """The same for criteria of the caller's own: how H is factored, and its cost."""
+    criteria = problem.criteria
+    assert criteria is not None
+    swept = isinstance(spec.hypergradient, CholeskyBackprop)
+    assembly = Assembly.build(criteria.matrices, "dense" if swept else None)
+    p, k, w = criteria.p, criteria.k, assembly.width
+    entries = {"dense": p * p, "banded": p * (w + 1), "sparse": FILL * len(assembly.rows)}[assembly.shape]
+    factorization = {"dense": p**3 / 3, "banded": p * (w + 1) ** 2, "sparse": FILL * entries}[assembly.shape]
+    evaluation = (3 if swept else 1) * factorization + 4 * entries + 4 * sum(A.nnz for A in criteria.matrices)
+    hessian = 4 * entries * k + 4 * p * k * k + 9 * k**3 if outer == "newton" else 0.0
+    evaluations = _evaluations(spec, outer)
+    flops = evaluations * (evaluation + hessian)
+    held = 3 * entries + 4 * sum(A.nnz for A in criteria.matrices) + 2 * p * (k + 1)
+    seconds = flops / RATE + evaluations * OVERHEAD
+    cost = {"evaluations": evaluations, "flops": float(flops), "bytes": 8.0 * held, "seconds": seconds}
+    return assembly.shape, cost

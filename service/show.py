@@ -11,7 +11,7 @@ MOST = 40  # rows of a table
 def result_table(result: Mapping[str, Any]) -> str:
     """Hyperparameters beside coefficients, then scores and certificates."""
     model = result["model"]
-    slopes = {item["feature"]: item["value"] for item in model["coefficients"]} if model else {}
+    slopes = _slopes(model) if model else {}
     rows: list[tuple[str, ...]] = [("hyperparameter", "initial", "tuned", "at bound")]
     rows += [
         (item["name"], f"{item['initial']:.4g}", f"{item['value']:.4g}", item["at_bound"] or "")
@@ -20,11 +20,19 @@ def result_table(result: Mapping[str, Any]) -> str:
     more = len(result["hyperparameters"]) - MOST
     parts = [_table(rows) + (f"\n... and {more} more" if more > 0 else "")]
     if slopes:
-        shown: list[tuple[str, ...]] = [("feature", "coefficient"), ("(intercept)", f"{model['intercept']:.6g}")]
+        shown: list[tuple[str, ...]] = [("feature", "coefficient")]
+        if "intercept" in model:
+            shown.append(("(intercept)", f"{model['intercept']:.6g}"))
         parts.append(_table([*shown, *((name, f"{value:.6g}") for name, value in list(slopes.items())[:MOST])]))
     parts.append(_table(_scores(result)))
     parts += [f"note: {message}" for message in result["messages"]]
     return "\n\n".join(parts)
+
+
+def _slopes(model: Mapping[str, Any]) -> dict[str, float]:
+    if model["kind"] == "quadratic":
+        return {f"theta[{i}]": value for i, value in enumerate(model["theta"])}
+    return {item["feature"]: item["value"] for item in model["coefficients"]}
 
 
 def _scores(result: Mapping[str, Any]) -> list[tuple[str, ...]]:

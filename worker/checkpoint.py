@@ -21,6 +21,7 @@ def pack(state: State) -> bytes:
             arrays[f"{role}.{name}"] = np.array([getattr(getattr(start, role), name) for start in starts])
     arrays["gradient_norm"] = np.array([start.gradient_norm for start in starts])
     arrays["counts"] = np.array([(start.iterations, start.evaluations) for start in starts])
+    arrays["refused"] = np.array([start.refused for start in starts])
     arrays["outcome"] = np.array([start.outcome.code if start.outcome else "" for start in starts])
     if state.folds:
         arrays["folds"] = np.array([[getattr(fold, name) for name in _FOLD] for fold in state.folds], dtype=float)
@@ -54,6 +55,7 @@ def _start(arrays: dict[str, Array], i: int) -> Start:
         iterations,
         evaluations,
         Outcome[outcome.upper()] if outcome else None,
+        int(arrays["refused"][i]) if "refused" in arrays else 0,
     )
 
 

@@ -19,11 +19,13 @@ from worker.contract.result import (
     Counts,
     ExpandedColumn,
     FilledFeature,
+    FittedModel,
     Hyperparameter,
     LinearModel,
     Method,
     NestedFold,
     NestedScore,
+    QuadraticModel,
     Result,
     SelectionScore,
     SplineTerm,
@@ -52,6 +54,9 @@ SOLVERS = {
     "primal": "The matrix of the features is factored for each split and trial: there are no more features than rows, "
     "or the penalty, the weights or the selection criterion need that matrix.",
     "dual": "The matrix of the rows is factored for each split and trial: it is cheaper than that of the features.",
+    "dense": "H is factored as a dense matrix: too many entries are not zero for a band to be shorter.",
+    "banded": "H is factored as a band matrix: in some order of the parameters its entries are near the diagonal.",
+    "sparse": "H is factored as a sparse matrix: in any order, a band would be mostly zeros.",
     "spectral": "One eigendecomposition for each split serves all trials: there is one penalty, and several starts.",
 }
 OUTER = {
@@ -255,12 +260,15 @@ def _start(start: Start) -> StartReport:
         iterations=start.iterations,
         evaluations=start.evaluations,
         outcome=start.outcome.code if start.outcome else None,
+        refused=start.refused,
     )
 
 
-def _model(problem: Problem, conclusion: Conclusion, made: Sequence[Made]) -> LinearModel | None:
+def _model(problem: Problem, conclusion: Conclusion, made: Sequence[Made]) -> FittedModel | None:
     if conclusion.model is None:
         return None
+    if problem.criteria is not None:
+        return QuadraticModel(theta=conclusion.model.coefficients.tolist())
     expansion, slopes = problem.expansion, conclusion.model.coefficients
     names = problem.features if expansion is None else [problem.features[j] for j in expansion.kept]
     linear = LinearModel(

@@ -29,7 +29,8 @@ from service.requests import MAX_VALUES, json_body, matches, preferred_wait
 from service.views import job_etag, job_view
 from worker import store
 from worker.contract.columns import Selected, select
-from worker.contract.data import DatasetData, InlineData
+from worker.contract.criteria import numbers
+from worker.contract.data import DatasetData, InlineData, MatricesData
 from worker.contract.dataset import Dataset
 from worker.contract.faults import MOST, Fault, crowded, schema_faults
 from worker.contract.job import Job, JobPage, JobStatus, StepPage, Validation
@@ -88,6 +89,11 @@ def _parse(body: bytes) -> JobSpec:
             more = "send fewer rows, or upload the table as a dataset"
             raise TooLarge(f"Inline data may have {MAX_VALUES} numbers, and this table has {values}; {more}.")
         _refuse(faults(spec))
+    elif isinstance(spec.data, MatricesData):
+        if (values := numbers(spec.data)) > MAX_VALUES:
+            more = "send sparse matrices by their entries"
+            raise TooLarge(f"Matrices and vectors may have {MAX_VALUES} numbers, and these have {values}; {more}.")
+        _refuse(faults(spec))
     return spec
 
 
@@ -98,7 +104,7 @@ def _refuse(found: list[Fault]) -> None:
 
 async def _selected(request: Request, spec: JobSpec) -> Selected | None:
     """What the spec uses of its dataset, None for inline data. The record of the dataset is all that is read."""
-    if isinstance(spec.data, InlineData):
+    if not isinstance(spec.data, DatasetData):
         return None
     try:
         record = Dataset.model_validate_json(await request.app.state.datasets.read(spec.data.dataset_id, MANIFEST))

@@ -33,6 +33,21 @@ def document(**changes: Any) -> dict[str, Any]:
     return spec
 
 
+def own_criteria(**changes: Any) -> dict[str, Any]:
+    """Criteria of the caller's own: two matrices of two hyperparameters, one dense and one by its entries."""
+    data = {
+        "matrices": [
+            [[2.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 1.0]],
+            {"rows": [0, 1, 2, 1], "columns": [1, 0, 2, 1], "values": [-0.5, -0.5, 1.0, 1.0]},
+            None,
+        ],
+        "vectors": [[1.0, -1.0, 0.5], None, [0.0, 1.0, 0.0]],
+        "selection": {"matrix": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "vector": [-0.3, -0.2, -0.1], "constant": 0.07},
+    }
+    spec = document(**{"training": {"kind": "quadratic"}, "selection": {"kind": "quadratic"}, **changes})
+    return {**spec, "data": {**data, **{name: spec["data"][name] for name in spec["data"] if name not in {"x", "y"}}}}
+
+
 def parsed(document: Mapping[str, Any]) -> JobSpec:
     """A spec that has no faults."""
     spec = JobSpec.model_validate_json(json.dumps(document))

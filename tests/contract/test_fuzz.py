@@ -10,7 +10,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.contract.specs import document, faults_of
+from tests.contract.specs import document, faults_of, own_criteria
 from worker.contract.faults import MOST
 from worker.contract.spec import JobSpec, describe, encode_data, fingerprint, work
 
@@ -42,8 +42,8 @@ def places(node: Any) -> list[tuple[Any, Any]]:
 
 @st.composite
 def mutated(draw: st.DrawFn) -> Any:
-    """A valid spec in which up to three things were replaced, removed, added or renamed."""
-    spec = copy.deepcopy(VALID)
+    """A valid spec, of a table or of matrices, in which up to three things were replaced, removed, added or renamed."""
+    spec = copy.deepcopy(draw(st.sampled_from([VALID, own_criteria()])))
     for _ in range(draw(st.integers(1, 3))):
         container, key = draw(st.sampled_from(places(spec)))
         change = draw(st.sampled_from(["replace", "remove", "add"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ import orjson
 import pytest
 
 from service.catalog import FAMILIES, catalog
-from tests.contract.specs import document, parsed
+from tests.contract.specs import document, own_criteria, parsed
 from worker.contract.spec import JobSpec, describe, encode_data, fingerprint, hyperparameter_names, work
 from worker.core.family import kind_of, members
 from worker.core.penalties import Difference
+from worker.core.training import Quadratic
 
 EVERY_KIND = [(name, member) for name, family in FAMILIES.items() for member in members(family)]
 REQUIRED: dict[str, dict[str, Any]] = {
@@ -154,12 +155,16 @@ def in_place(name: str, member: type) -> dict[str, Any]:
         "form": {"training__penalty": {"kind": "quadratic_forms", "forms": [part]}},
         "loss": {"selection": {"kind": "k_fold", "loss": part}},
     }
+    if kind_of(member) == "quadratic":
+        return own_criteria()
     data = {"data__source": ["old", "new"] * 6} if kind_of(member) == "per_source" else {}
     return document(**places.get(name, {name: part}), **data)
 
 
 def chosen(name: str, spec: JobSpec) -> Any:
     """Where `in_place` put it."""
+    if isinstance(spec.training, Quadratic) and name == "training":
+        return replace(spec.training, multipliers=None)  # they are written out
     if name in {"penalty", "weights"}:
         return getattr(spec.training, name)
     if name == "form":

@@ -11,6 +11,7 @@ from worker.contract.wire import Wire
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+Index = Annotated[int, Field(ge=0, lt=2**31)]
 Day = Literal["days", "year", "month", "day", "weekday", "day_of_year", "hour"]
 
 
@@ -36,6 +37,49 @@ class InlineData(Wire):
     fold: list[Annotated[int, Field(ge=0, lt=1000)]] | None = Field(
         default=None, description="The fold of each row for `given_folds`, counted from 0."
     )
+
+
+class SparseMatrix(Wire):
+    """A matrix by its entries: `values[i]` in row `rows[i]` and column `columns[i]`, counted from 0.
+
+    Both triangles of a symmetric matrix are given; entries that are not given are zero, those given twice are added.
+    """
+
+    rows: list[Index]
+    columns: list[Index]
+    values: list[float]
+
+
+def _form(value: Any) -> str:
+    return "[sparse]" if isinstance(value, dict | SparseMatrix) else "[dense]"
+
+
+MatrixItem = Annotated[
+    Annotated[list[list[float]], Tag("[dense]")] | Annotated[SparseMatrix, Tag("[sparse]")], Discriminator(_form)
+]
+
+
+class SelectionTerms(Wire):
+    """`E = constant + vector^T theta + theta^T matrix theta / 2`."""
+
+    matrix: MatrixItem | None = Field(default=None, description="Symmetric. Default: zero.")
+    vector: list[float] | None = Field(default=None, description="Default: zero.")
+    constant: float = 0.0
+
+
+class MatricesData(Wire):
+    """Criteria of the caller's own, for the training and selection criterion `quadratic`, instead of a table.
+
+    `C = theta^T H theta / 2 - b^T theta` with `H = A_0 + sum_j h_j A_j` and `b = b_0 + sum_j h_j b_j`. Matrices are
+    symmetric, dense row by row or by their entries; null stands for a zero matrix or vector, and so does what a
+    shorter list lacks.
+    """
+
+    matrices: list[MatrixItem | None] = Field(description="`A_0, A_1, ..., A_k`.")
+    vectors: list[list[float] | None] = Field(
+        description="`b_0, b_1, ..., b_k`; b_0 is required and says how many parameters there are."
+    )
+    selection: SelectionTerms = Field(description="What is minimized over the hyperparameters.")
 
 
 class AllBut(Wire):
@@ -119,17 +163,22 @@ class StoredDatasetData(DatasetData):
 SHARED = set(InlineData.model_fields) & set(DatasetData.model_fields)
 
 
+FORMS: dict[str, type[Wire]] = {"[inline]": InlineData, "[dataset]": DatasetData, "[matrices]": MatricesData}
+
+
 def _which(value: Any) -> str:
-    """The form that shares more field names with what was sent; inline data where neither does."""
-    if isinstance(value, InlineData | DatasetData):
-        return "[inline]" if isinstance(value, InlineData) else "[dataset]"
+    """The form that shares most field names with what was sent; inline data where none does."""
+    if isinstance(value, Wire):
+        return next(tag for tag, form in FORMS.items() if isinstance(value, form))
     names = set(value) if isinstance(value, dict) else set()
-    inline, dataset = (len(names & (set(model.model_fields) - SHARED)) for model in (InlineData, DatasetData))
-    return "[dataset]" if dataset > inline else "[inline]"
+    return max(FORMS, key=lambda tag: len(names & (set(FORMS[tag].model_fields) - SHARED)))
 
 
 Data = Annotated[
-    Annotated[InlineData, Tag("[inline]")] | Annotated[DatasetData, Tag("[dataset]")], Discriminator(_which)
+    Annotated[InlineData, Tag("[inline]")]
+    | Annotated[DatasetData, Tag("[dataset]")]
+    | Annotated[MatricesData, Tag("[matrices]")],
+    Discriminator(_which),
 ]
 ROLES = ("time", "groups", "weights", "source", "fold", "scoring")
 WEIGHTS = ("weights", "scoring")

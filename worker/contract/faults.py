@@ -15,7 +15,9 @@ MOST = 20  # faults reported for one request
 LONGEST = 300  # characters of a sentence
 NAME = 60  # characters of a caller's own name that are repeated to them
 MEMBERS = 10_000  # of one JSON object
-MARKS = frozenset({"[key]", "[inline]", "[dataset]", "[name]", "[all_but]"})  # parts of a location that are no place
+MARKS = frozenset(
+    {"[key]", "[inline]", "[dataset]", "[matrices]", "[name]", "[all_but]", "[dense]", "[sparse]"}
+)  # parts of a location that are no place
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Inline data: its faults, its arrays, and the bytes in which it waits for a worker."""
+"""Data inside a request: its faults, its arrays, and the bytes in which it waits for a worker."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from worker.contract.criteria import decode_criteria, encode_criteria
 from worker.contract.data import ROLES, WEIGHTS, InlineData
 from worker.contract.expansion import LARGEST
 from worker.contract.faults import Fault
@@ -84,7 +85,9 @@ def _magnitude_faults(data: InlineData) -> Iterator[Fault]:
 
 
 def encode_data(problem: Problem) -> bytes:
-    """The table as npy bytes: one float64 matrix `[X, y]`, and a column for each role that it has."""
+    """The table as npy bytes: one float64 matrix `[X, y]`, and a column for each role that it has; or the criteria."""
+    if problem.criteria is not None:
+        return encode_criteria(problem.criteria)
     buffer = io.BytesIO()
     vectors = [getattr(problem, role) for role in ROLES if getattr(problem, role) is not None]
     np.save(buffer, np.column_stack([np.asarray(problem.X), problem.y, *vectors]), allow_pickle=False)
@@ -94,6 +97,8 @@ def encode_data(problem: Problem) -> bytes:
 def decode_data(data: bytes, described: Mapping[str, Any]) -> Problem:
     """What `encode_data` was given, with what `describe_inline` said of it."""
     table = np.load(io.BytesIO(data), allow_pickle=False)
+    if not isinstance(table, np.ndarray):
+        return decode_criteria(table)
     roles = described.get("roles", [])
     p = table.shape[1] - 1 - len(roles)
     vectors: dict[str, Any] = {role: np.ascontiguousarray(table[:, p + 1 + k]) for k, role in enumerate(roles)}
@@ -102,7 +107,7 @@ def decode_data(data: bytes, described: Mapping[str, Any]) -> Problem:
             vectors[role] = vectors[role].astype(np.int64)
     names = tuple(described.get("sources", ()))
     X, y = np.ascontiguousarray(table[:, :p]), np.ascontiguousarray(table[:, p])  # noqa: N806
-    return Problem(X, y, tuple(described["features"]), source_names=names, **vectors)
+    return Problem(X, y, tuple(described.get("features", ())), source_names=names, **vectors)
 
 
 def describe_inline(data: InlineData, encoded: bytes) -> dict[str, Any]:

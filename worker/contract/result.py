@@ -16,7 +16,7 @@ class Hyperparameter(Wire):
     value: float
     initial: float
     at_bound: Literal["lower", "upper"] | None
-    gradient: float = Field(description="dJ / d log(value) at the result.")
+    gradient: float = Field(description="dJ / d log(value) at the result; dJ / d value of one that is tuned as it is.")
     interval: tuple[float, float] | None = Field(
         default=None,
         description="How far it can move, the others following at their best, before the selection criterion rises by "
@@ -118,6 +118,16 @@ class AdditiveModel(LinearModel):
     splines: list[SplineTerm]
 
 
+class QuadraticModel(Wire):
+    """The minimizer of the caller's own training criterion."""
+
+    kind: Literal["quadratic"] = "quadratic"
+    theta: list[float]
+
+
+FittedModel = LinearModel | AdditiveModel | QuadraticModel
+
+
 class CertificateSet(Wire):
     """Evidence for the result; see docs/certificates.md. Null where the job was stopped before it could be computed."""
 
@@ -138,6 +148,9 @@ class StartReport(Wire):
     iterations: int
     evaluations: int
     outcome: str | None
+    refused: int = Field(
+        default=0, description="Evaluations at which training had no minimizer, so that the search turned back."
+    )
 
 
 class Counts(Wire):
@@ -155,8 +168,9 @@ class Method(Wire):
     hypergradient: str
     outer: str
     approximate: bool
-    solver: Literal["primal", "dual", "spectral"] | None = Field(
-        description="Which matrix is factored, that of the features or of the rows, or decomposed once for all trials."
+    solver: Literal["primal", "dual", "spectral", "dense", "banded", "sparse"] | None = Field(
+        description="Which matrix is factored, that of the features or of the rows, or decomposed once for all trials; "
+        "of `quadratic`, as what."
     )
     why: list[str] = Field(default_factory=list, description="A sentence for each choice that was left open.")
 
@@ -181,7 +195,7 @@ class Result(Wire):
     selection: SelectionScore
     test: TestScore | None
     nested: NestedScore | None = None
-    model: Annotated[LinearModel | AdditiveModel, Field(discriminator="kind")] | None
+    model: Annotated[FittedModel, Field(discriminator="kind")] | None
     certificates: CertificateSet
     starts: list[StartReport]
     counts: Counts

@@ -6,14 +6,15 @@ import fnmatch
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import orjson
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from worker.contract.columns import Selected, is_pattern
-from worker.contract.data import Data, DatasetData, InlineData, StoredDatasetData
+from worker.contract.criteria import criteria_faults, criteria_problem, describe_criteria
+from worker.contract.data import Data, DatasetData, InlineData, MatricesData, StoredDatasetData
 from worker.contract.faults import Fault, sentence
 from worker.contract.inline import decode_data, describe_inline, encode_data, inline_faults, inline_problem
 from worker.contract.wire import Wire
@@ -26,9 +27,10 @@ from worker.core.outer import Auto as AutoOuter
 from worker.core.outer import Outer
 from worker.core.penalties import PerGroup
 from worker.core.records import Problem
-from worker.core.selection import GivenFolds, GroupKFold, KFold, Selection
+from worker.core.selection import GivenFolds, GroupKFold, KFold, QuadraticSelection, Selection
 from worker.core.splines import others
-from worker.core.training import Training
+from worker.core.training import Quadratic, TableTraining, Training
+from worker.core.training.quadratic import numbered
 from worker.core.tune import Plan, split_rows
 
 ALGORITHM = "1"  # raised whenever the same spec and data may give other numbers
@@ -55,10 +57,11 @@ class Limits(Wire):
 class JobSpec(Wire):
     """A tuning job. Only `data` and `training` are required."""
 
-    data: Data = Field(description="The table itself, or columns of an uploaded dataset.")
+    data: Data = Field(description="The table itself, columns of an uploaded dataset, or matrices.")
     training: Annotated[Training, ByKind()] = Field(description="What is minimized over the model's parameters.")
     selection: Annotated[Selection, ByKind()] = Field(
-        default=KFold(), description="What is minimized over the hyperparameters."
+        default=KFold(),
+        description="What is minimized over the hyperparameters. Default where training is quadratic: quadratic.",
     )
     hypergradient: Annotated[Hypergradient, ByKind()] = Field(
         default=AutoHypergradient(), description="How the derivative of the selection criterion is computed."
@@ -80,12 +83,23 @@ class JobSpec(Wire):
     )
     webhook: None = Field(default=None, description="Reserved: null.")
 
+    @model_validator(mode="after")
+    def _completed(self) -> Self:
+        """The spec with the default selection criterion of its training criterion, and its multipliers written out."""
+        if isinstance(self.training, Quadratic):
+            if "selection" not in self.model_fields_set:
+                self.__dict__["selection"] = QuadraticSelection()
+            if self.training.multipliers is None and isinstance(self.data, MatricesData):
+                k = max(len(self.data.matrices), len(self.data.vectors)) - 1
+                self.__dict__["training"] = replace(self.training, multipliers=numbered(k))
+        return self
+
     def problem(self) -> Problem:
-        """The inline table as arrays. Call `faults` first."""
-        return inline_problem(self.inline())
+        """The data of the request as arrays. Call `faults` first."""
+        return criteria_problem(self.data) if isinstance(self.data, MatricesData) else inline_problem(self.inline())
 
     def inline(self) -> InlineData:
-        """The inline table. Raises TypeError for a dataset."""
+        """The inline table. Raises TypeError for other data."""
         if not isinstance(self.data, InlineData):
             raise TypeError("the table is not in the spec")
         return self.data
@@ -93,7 +107,9 @@ class JobSpec(Wire):
     def plan(self, columns: Mapping[str, tuple[str, ...]] | None = None) -> Plan:
         """The core's view of the request. `columns`: the features that each column of a dataset becomes."""
         return Plan(
-            self.training if columns is None else grouped(self.training, columns),
+            self.training
+            if columns is None or isinstance(self.training, Quadratic)
+            else grouped(self.training, columns),
             self.selection,
             self.hypergradient,
             self.outer,
@@ -105,7 +121,7 @@ class JobSpec(Wire):
         )
 
 
-def grouped(training: Training, columns: Mapping[str, tuple[str, ...]]) -> Training:
+def grouped(training: TableTraining, columns: Mapping[str, tuple[str, ...]]) -> TableTraining:
     """The training criterion with its penalty groups written out in features: columns and patterns are expanded."""
     penalty = training.penalty
     if not isinstance(penalty, PerGroup):
@@ -137,14 +153,44 @@ def faults(spec: JobSpec, selected: Selected | None = None) -> list[Fault]:
 
     `selected` is what the spec uses of its dataset, if it has one. Whether its values fit is seen by the worker.
     """
+    if found := list(_kind_faults(spec)):
+        return found
+    if isinstance(spec.data, MatricesData):
+        return list(criteria_faults(spec.data)) or list(_multiplier_faults(spec))
     if selected is None:
         return list(inline_faults(spec.inline())) or list(_plan_faults(spec, spec.problem()))
     return list(_plan_faults(spec, outline(spec, selected), selected))
 
 
+def _kind_faults(spec: JobSpec) -> Iterator[Fault]:
+    """Criteria that do not go with each other or with the data: `quadratic` needs matrices, all others a table."""
+    told = "The training criterion quadratic, the selection criterion quadratic and matrices as data go together; "
+    if isinstance(spec.training, Quadratic):
+        if not isinstance(spec.data, MatricesData):
+            yield Fault("/data", "does_not_fit", told + "give `matrices`, `vectors` and `selection` here, not a table.")
+        if not isinstance(spec.selection, QuadraticSelection):
+            yield Fault("/selection/kind", "does_not_fit", told + "there are no rows to choose from; leave this out.")
+        if spec.test_fraction:
+            yield Fault("/test_fraction", "does_not_fit", "Matrices have no rows to hold out; leave this out.")
+        if spec.nested is not None:
+            yield Fault("/nested", "does_not_fit", "Matrices have no rows to leave out in turn; leave this out.")
+    elif isinstance(spec.data, MatricesData):
+        yield Fault("/training/kind", "does_not_fit", told + "set this to quadratic, or send a table.")
+    elif isinstance(spec.selection, QuadraticSelection):
+        yield Fault("/selection/kind", "does_not_fit", told + "choose a criterion that scores rows.")
+
+
+def _multiplier_faults(spec: JobSpec) -> Iterator[Fault]:
+    try:
+        spec.training.hyperparameters(spec.problem())
+    except ValueError as error:
+        yield Fault("/training/multipliers", "does_not_fit", sentence(str(error)))
+
+
 def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = None) -> Iterator[Fault]:
     plan = spec.plan(selected.groups if selected else None)
     n = len(problem.y)
+    assert not isinstance(plan.training, Quadratic)
     if found := list(_training_faults(plan.training, problem)):
         yield from found
         if any(fault.pointer == "/training/splines" for fault in found):
@@ -175,7 +221,7 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
         yield Fault("/nested", "does_not_fit", sentence(str(error)))
 
 
-def _training_faults(training: Training, problem: Problem) -> Iterator[Fault]:
+def _training_faults(training: TableTraining, problem: Problem) -> Iterator[Fault]:
     try:
         others(training.splines, problem.features)
     except ValueError as error:
@@ -219,6 +265,8 @@ def outline(spec: JobSpec, selected: Selected | None) -> Problem:
 def describe(spec: JobSpec, data: bytes, selected: Selected | None = None) -> dict[str, Any]:
     """The spec with every default filled in and the data replaced by what identifies it."""
     document = spec.model_dump(mode="json", exclude={"data"})
+    if isinstance(spec.data, MatricesData):
+        return {"data": describe_criteria(spec.problem(), data), **document}
     if selected is None:
         return {"data": describe_inline(spec.inline(), data), **document}
     written: dict[str, Any] = {
@@ -269,8 +317,8 @@ class _Names:
 def _names(data: Mapping[str, Any]) -> _Names:
     """What a stored description says of its features and sources."""
     columns = read_expansion(data["expansion"]) if "dataset_id" in data else None
-    features = tuple(data["features"]) if columns is None else tuple(f for names in columns.values() for f in names)
-    sources = tuple(data.get("sources", ()))
+    features = data.get("features", ()) if columns is None else (f for names in columns.values() for f in names)
+    features, sources = tuple(features), tuple(data.get("sources", ()))
     return _Names(Problem(np.empty((0, len(features))), np.empty(0), features, source_names=sources), columns)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar, cast
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,7 +14,7 @@ from worker.core.imputation import split_problems
 from worker.core.losses import ScoreLoss, SquaredError
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
 from worker.core.statistics import CHUNK_VALUES
-from worker.core.systems import Fit, System
+from worker.core.systems import Fit, QuadraticFit, System
 from worker.core.tables import rows_at_a_time, take
 
 
@@ -47,6 +48,7 @@ class Objective:
     hypergradient: ExactHypergradient
     loss: ScoreLoss = field(default_factory=SquaredError)
     split_weights: Float[Array, " splits"] | None = None
+    singular: ClassVar[Outcome] = Outcome.SINGULAR
     _fitted: tuple[bytes, list[Fit]] | None = field(default=None, init=False)
 
     @property
@@ -93,6 +95,10 @@ class Objective:
         self._fitted = (key, fits)
         return fits
 
+    def quadratic_fits(self, rho: Float[Array, " k"]) -> list[QuadraticFit] | None:
+        """The same where training is quadratic."""
+        return cast("list[QuadraticFit] | None", self.fits(rho))
+
     def value(self, rho: Float[Array, " k"]) -> float:
         """J alone; infinite where training is singular."""
         fits = self.fits(rho)
@@ -105,7 +111,7 @@ class Objective:
         """J and `dJ/drho`."""
         fits = self.fits(rho)
         if fits is None:
-            return self._failed(rho, Outcome.SINGULAR)
+            return self._failed(rho, self.singular)
         factors = self.factors
         sums = np.empty(len(fits))
         gradient = np.zeros(len(rho))

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from worker.core.imputation import filled_by
 from worker.core.model import refit
 from worker.core.records import Array, FoldScore, Outcome, State, Step
-from worker.core.tune import TRIALS, Prepared, last_step, tune
+from worker.core.tune import TRIALS, Prepared, last_step, objective_of, tune
 
 BUDGETS = {Outcome.TARGET_VALUE, Outcome.MAX_EVALUATIONS}
 
@@ -50,9 +50,7 @@ def _on_rows(prepared: Prepared, rows: Int[Array, " t"]) -> Prepared:
     """The same procedure on some of the rows."""
     plan, problem = prepared.plan, prepared.problem
     partition = plan.selection.partition(rows, len(problem.y), problem)
-    objective = plan.selection.objective(
-        problem, partition, plan.training, prepared.hypergradient, TRIALS * prepared.outer.starts
-    )
+    objective = objective_of(problem, partition, plan, prepared.hypergradient, TRIALS * prepared.outer.starts)
     return replace(prepared, rows=rows, test_rows=rows[:0], partition=partition, objective=objective)
 
 

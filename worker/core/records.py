@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
+from worker.core.criteria import Criteria
 from worker.core.expansion import Expansion
 from worker.core.tables import Table
 
@@ -31,6 +32,10 @@ class Outcome(Enum):
         "The training criterion is singular or indefinite to working precision at the starting hyperparameters; "
         "raise the lower bound or the initial value of the penalty, or remove linearly dependent features."
     )
+    INDEFINITE = (
+        "The matrix H of the training criterion is singular or indefinite at the starting hyperparameters, so that "
+        "there is no minimizer; choose other initial values, or add a positive definite matrix to A_0."
+    )
     NON_FINITE = (
         "The selection criterion overflowed at the starting hyperparameters; rescale the features or the target."
     )
@@ -43,7 +48,7 @@ class Outcome(Enum):
     @property
     def is_failure(self) -> bool:
         """Whether the search produced no usable point at all."""
-        return self in {Outcome.SINGULAR, Outcome.NON_FINITE}
+        return self in {Outcome.SINGULAR, Outcome.INDEFINITE, Outcome.NON_FINITE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,8 @@ class Problem:
     it has no missing values. An `expansion` replaces columns by others once they are filled. The rest
     holds one entry a row where the caller gave the role: `time` in any unit,
     `weights` non-negative and fixed, `scoring` the same for validation rows where it differs; `source`, `groups` and
-    `fold` are codes from 0 on, those of `source` counting through `source_names`.
+    `fold` are codes from 0 on, those of `source` counting through `source_names`. `criteria` are what
+    a caller brings instead of a table, which has no rows then.
     """
 
     X: Table | csr_array
@@ -81,6 +87,7 @@ class Problem:
     groups: Int[Array, " n"] | None = None
     fold: Int[Array, " n"] | None = None
     scoring: Float[Array, " n"] | None = None
+    criteria: Criteria | None = None
 
     def base_weights(self, rows: Int[Array, " m"]) -> Float[Array, " m"]:
         """The fixed weights of the rows in the training criterion: one each where there are none."""
@@ -141,7 +148,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What has become of one starting point so far; `outcome` is None while its search goes on."""
+    """What has become of one starting point so far; `outcome` is None while its search goes on.
+
+    `refused` counts the evaluations at which training had no minimizer, where the search turned back.
+    """
 
     initial: Evaluation
     best: Evaluation
@@ -149,11 +159,13 @@ class Start:
     iterations: int
     evaluations: int
     outcome: Outcome | None
+    refused: int = 0
 
     @classmethod
     def begin(cls, trial: Trial) -> Start:
         """The record after the first evaluation of a search."""
-        return cls(trial.evaluation, trial.evaluation, trial.gradient_norm, trial.iteration, 1, None)
+        refused = int(trial.evaluation.failure is not None)
+        return cls(trial.evaluation, trial.evaluation, trial.gradient_norm, trial.iteration, 1, None, refused)
 
     def after(self, trial: Trial) -> Start:
         """The record after one more evaluation."""
@@ -165,6 +177,7 @@ class Start:
             trial.iteration,
             self.evaluations + 1,
             None,
+            self.refused + (trial.evaluation.failure is not None),
         )
 
 

@@ -12,6 +12,10 @@ from worker.core.losses import ValidationLoss
 from worker.core.records import Array
 from worker.core.weights import Weighting
 
+# one factorization, of a matrix with a row for each feature or for each training row; one decomposition for all rho;
+# a factorization of the caller's own matrix
+Solver = Literal["primal", "dual", "spectral", "dense", "banded", "sparse"]
+
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
@@ -24,18 +28,14 @@ class Criterion:
 
 @runtime_checkable
 class Fit(Protocol):
-    """A minimizer theta of a quadratic `C = theta^T H theta / 2 - b^T theta + ...` at one rho, and its derivatives.
+    """A minimizer theta of the training criterion C at one rho, and its derivatives.
 
-    `H_j`, `b_j`, `H_jl`, `b_jl` are the derivatives of H and b in rho.
+    `H_j`, `b_j`, `H_jl`, `b_jl` are the derivatives of H and b in rho, C being `theta^T H theta / 2 - b^T theta + ...`
     """
 
     @property
     def theta(self) -> Float[Array, " p"]:
         """The minimizer."""
-
-    @property
-    def penalty(self) -> Penalized:
-        """The total penalty at this rho."""
 
     def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
         """`H^-1 b`."""
@@ -57,6 +57,18 @@ class Fit(Protocol):
 
     def contract_columns(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "k f"]:
         """`u^T H_j D_l` for each hyperparameter j and each column of D."""
+
+    def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "m m"] | None = None) -> Float[Array, " k"]:
+        """`rho_bar` by reverse-mode differentiation of the fit, from the cotangents of theta and of its factor."""
+
+
+@runtime_checkable
+class QuadraticFit(Fit, Protocol):
+    """A fit of a mean squared error of rows plus a penalty, with what selection criteria take from its Hessian."""
+
+    @property
+    def penalty(self) -> Penalized:
+        """The total penalty at this rho."""
 
     def inverse(self) -> Float[Array, "p p"]:
         """`H^-1`."""
@@ -85,9 +97,6 @@ class Fit(Protocol):
     def shares_of(self, base: Float[Array, " n"]) -> Weighting:
         """The share of each training row in C, with its derivatives; `base` are the fixed weights."""
 
-    def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "m m"] | None = None) -> Float[Array, " k"]:
-        """`rho_bar` by reverse-mode differentiation of the fit, from the cotangents of theta and of its factor."""
-
 
 @runtime_checkable
 class System(Protocol):
@@ -98,8 +107,8 @@ class System(Protocol):
         """The loss over the validation rows."""
 
     @property
-    def solver(self) -> Literal["primal", "dual", "spectral"]:
-        """Which matrix is factored, one row for each feature or for each training row; or decomposed once."""
+    def solver(self) -> Solver:
+        """How the minimizer is found: see `Solver`."""
 
     def fit(self, lam: Float[Array, " k"]) -> Fit | None:
         """The minimizer at natural hyperparameters, or None if the system is singular to working precision."""

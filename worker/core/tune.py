@@ -17,8 +17,8 @@ from worker.core.outer import Auto as AutoOuter
 from worker.core.outer import ConcreteOuter, Outer
 from worker.core.outer.search import Search
 from worker.core.records import Array, Outcome, Partition, Problem, Start, State, Step, Trial
-from worker.core.selection import Selection
-from worker.core.training import Training
+from worker.core.selection import QuadraticSelection, Selection
+from worker.core.training import Quadratic, Training
 
 TRIALS = 12  # evaluations that one start takes at least, those of the certificates included
 
@@ -97,8 +97,20 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     partition = plan.selection.partition(rows, n, problem)
     hypergradient, outer = resolve(plan, len(plan.hyperparameters(problem).names))
     trials = TRIALS * outer.starts
-    objective = plan.selection.objective(problem, partition, plan.training, hypergradient, trials)
+    objective = objective_of(problem, partition, plan, hypergradient, trials)
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective)
+
+
+def objective_of(
+    problem: Problem, partition: Partition, plan: Plan, hypergradient: ExactHypergradient, trials: int
+) -> Objective:
+    """The outer objective. Raises ValueError when one criterion needs a table and the other none."""
+    training, selection = plan.training, plan.selection
+    if isinstance(training, Quadratic) and isinstance(selection, QuadraticSelection):
+        return selection.objective(problem, training, hypergradient)
+    if isinstance(training, Quadratic) or isinstance(selection, QuadraticSelection):
+        raise ValueError("the training and the selection criterion quadratic go together")  # noqa: TRY004 - of plans
+    return selection.objective(problem, partition, training, hypergradient, trials)
 
 
 def tune(prepared: Prepared, resume: State | None = None) -> Iterator[Step]:

@@ -5,9 +5,10 @@ its loss in theta. It never differentiates through training.
 """
 
 from worker.core.selection.closed_form import Evidence, GeneralizedCV, LeaveOneOut, MarginalLikelihood, Reml
+from worker.core.selection.quadratic import QuadraticSelection
 from worker.core.selection.resampled import GivenFolds, GroupKFold, Holdout, KFold, WalkForward
 
-Selection = (
+TableSelection = (
     KFold
     | Holdout
     | GivenFolds
@@ -19,6 +20,19 @@ Selection = (
     | MarginalLikelihood
     | Reml
 )
+Selection = (
+    KFold
+    | Holdout
+    | GivenFolds
+    | GroupKFold
+    | WalkForward
+    | LeaveOneOut
+    | GeneralizedCV
+    | Evidence
+    | MarginalLikelihood
+    | Reml
+    | QuadraticSelection
+)
 
 __all__ = [
     "Evidence",
@@ -29,6 +43,7 @@ __all__ = [
     "KFold",
     "LeaveOneOut",
     "MarginalLikelihood",
+    "QuadraticSelection",
     "Reml",
     "Selection",
     "WalkForward",

@@ -20,7 +20,7 @@ from worker.core.losses import ScoreLoss, SquaredError
 from worker.core.matrix_criteria import EvidenceObjective, GeneralizedCVObjective
 from worker.core.objective import Objective
 from worker.core.records import Array, Partition, Problem
-from worker.core.training import Training
+from worker.core.training import TableTraining
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class LeaveOneOut(_ClosedForm):
         self,
         problem: Problem,
         partition: Partition,
-        training: Training,
+        training: TableTraining,
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
@@ -83,7 +83,7 @@ class GeneralizedCV(_ClosedForm):
         self,
         problem: Problem,
         partition: Partition,
-        training: Training,
+        training: TableTraining,
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
@@ -131,7 +131,7 @@ class Evidence(_ClosedForm):
         self,
         problem: Problem,
         partition: Partition,
-        training: Training,
+        training: TableTraining,
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
@@ -164,7 +164,7 @@ class Reml(Evidence):
     integrate_intercept: ClassVar[bool] = True
 
 
-def _counts(problem: Problem, partition: Partition, training: Training) -> dict[str, Any]:
+def _counts(problem: Problem, partition: Partition, training: TableTraining) -> dict[str, Any]:
     return {
         "rows": int(np.count_nonzero(problem.base_weights(partition.rows((0,))))),
         "penalties": len(training.penalties(problem.features)[0].names),

@@ -17,7 +17,7 @@ from worker.core.hyperparameters import Hyperparameters
 from worker.core.losses import ScoreLoss, SquaredError
 from worker.core.objective import Objective
 from worker.core.records import Array, Partition, Problem
-from worker.core.training import Training
+from worker.core.training import TableTraining
 
 MOST_FOLDS = 1000  # the splits list their folds, so memory grows with the square
 
@@ -41,7 +41,7 @@ class _Resampled:
         self,
         problem: Problem,
         partition: Partition,
-        training: Training,
+        training: TableTraining,
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:

@@ -1,0 +1,205 @@
+"""Criteria that a request brings instead of a table: their faults, their matrices, and the bytes that wait."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_array, csr_array
+
+from worker.contract.data import MatricesData, SparseMatrix
+from worker.contract.expansion import LARGEST
+from worker.contract.faults import Fault
+from worker.core.criteria import Criteria
+from worker.core.records import Array, Problem
+from worker.core.training.quadratic import empty_problem
+
+Sent = list[list[float]] | SparseMatrix | None
+ASYMMETRY = 1e-9  # of the largest entry: what rounding in the caller's own products may leave
+
+
+def parameters(data: MatricesData) -> int:
+    """Number of parameters theta."""
+    return len(data.vectors[0]) if data.vectors and data.vectors[0] else 0
+
+
+def numbers(data: MatricesData) -> int:
+    """How many numbers were sent, places of entries apart."""
+    matrices = [_values(sent) for sent in (*data.matrices, data.selection.matrix)]
+    vectors = [len(vector) for vector in (*data.vectors, data.selection.vector) if vector]
+    return sum(matrices) + sum(vectors)
+
+
+def _values(sent: Sent) -> int:
+    if sent is None:
+        return 0
+    return len(sent.values) if isinstance(sent, SparseMatrix) else sum(len(row) for row in sent)
+
+
+def criteria_faults(data: MatricesData) -> Iterator[Fault]:
+    """What a schema cannot say of matrices and vectors: shapes, symmetry, magnitudes, and whether anything is tuned."""
+    p = parameters(data)
+    if p == 0:
+        told = "b_0 is missing: it has one entry for each parameter; write zeros where b does not matter."
+        yield Fault("/data/vectors/0" if data.vectors else "/data/vectors", "missing", told)
+        return
+    if max(len(data.matrices), len(data.vectors)) < 2:
+        told = "There is nothing to tune: give A_1, A_2, ... after A_0, or b_1, b_2, ... in `vectors`."
+        yield Fault("/data/matrices", "too_few", told)
+    places = [(f"/data/matrices/{j}", sent) for j, sent in enumerate(data.matrices)]
+    for place, sent in [*places, ("/data/selection/matrix", data.selection.matrix)]:
+        if found := next(_matrix_faults(place, sent, p), None):
+            yield found
+    vectors = [(f"/data/vectors/{j}", vector) for j, vector in enumerate(data.vectors)]
+    for place, vector in [*vectors, ("/data/selection/vector", data.selection.vector)]:
+        yield from _vector_faults(place, vector, p)
+    yield from _idle_faults(data)
+
+
+def _idle_faults(data: MatricesData) -> Iterator[Fault]:
+    """Hyperparameters that nothing depends on, and a selection criterion that depends on nothing."""
+    for j in range(1, max(len(data.matrices), len(data.vectors))):
+        matrix = data.matrices[j] if j < len(data.matrices) else None
+        vector = data.vectors[j] if j < len(data.vectors) else None
+        if not _nonzero(matrix) and not any(vector or ()):
+            place = f"/data/matrices/{j}" if j < len(data.matrices) else f"/data/vectors/{j}"
+            told = f"A_{j} and b_{j} are both zero, so that hyperparameter {j} has no effect; leave it out."
+            yield Fault(place, "no_effect", told)
+    if not _nonzero(data.selection.matrix) and not any(data.selection.vector or ()):
+        told = "Matrix and vector are both zero: E does not depend on theta, and there is nothing to minimize."
+        yield Fault("/data/selection", "no_effect", told)
+
+
+def _nonzero(sent: Sent) -> bool:
+    if sent is None:
+        return False
+    return any(sent.values) if isinstance(sent, SparseMatrix) else any(any(row) for row in sent)
+
+
+def _vector_faults(place: str, vector: list[float] | None, p: int) -> Iterator[Fault]:
+    if vector is None:
+        return
+    if len(vector) != p:
+        yield Fault(place, "length", f"There are {len(vector)} entries for {p} parameters, which b_0 counts.")
+    for i in np.flatnonzero(np.abs(np.array(vector, dtype=np.float64)) > LARGEST)[:1]:
+        yield _too_large(f"{place}/{i}")
+
+
+def _too_large(place: str) -> Fault:
+    return Fault(place, "too_large", f"Magnitudes above {LARGEST:g} overflow; measure the parameters in larger units.")
+
+
+def _matrix_faults(place: str, sent: Sent, p: int) -> Iterator[Fault]:
+    if sent is None:
+        return
+    if isinstance(sent, SparseMatrix):
+        yield from _entry_faults(place, sent, p)
+        values = np.array(sent.values)
+    else:
+        if len(sent) != p:
+            yield Fault(place, "shape", f"There are {len(sent)} rows for {p} parameters, which b_0 counts.")
+        for i, row in enumerate(sent):
+            if len(row) != p:
+                yield Fault(f"{place}/{i}", "shape", f"This row has {len(row)} entries for {p} parameters.")
+                return
+        values = np.array(sent)
+    for large in np.argwhere(np.abs(values) > LARGEST)[:1]:
+        inside = "/values" if isinstance(sent, SparseMatrix) else ""
+        yield _too_large(place + inside + "".join(f"/{index}" for index in large))
+    yield from _asymmetry(place, sent, p)
+
+
+def _entry_faults(place: str, sent: SparseMatrix, p: int) -> Iterator[Fault]:
+    for name in ("rows", "columns"):
+        given = getattr(sent, name)
+        if len(given) != len(sent.values):
+            yield Fault(f"{place}/{name}", "length", f"There are {len(given)} of them for {len(sent.values)} values.")
+            return
+        for i in np.flatnonzero(np.array(given, dtype=np.int64) >= p)[:1]:
+            told = f"There is no row or column {given[i]}: with {p} parameters the last one is {p - 1}."
+            yield Fault(f"{place}/{name}/{i}", "out_of_range", told)
+
+
+def _asymmetry(place: str, sent: SparseMatrix | list[list[float]], p: int) -> Iterator[Fault]:
+    A = coo_array(matrix(sent, p, symmetric=False))  # noqa: N806
+    D = coo_array(abs(A - A.T))  # noqa: N806
+    for i in np.flatnonzero(D.data > ASYMMETRY * np.abs(A.data).max(initial=0.0))[:1]:
+        row, column = sorted(int(axis[i]) for axis in D.coords)
+        told = f"Entries ({row}, {column}) and ({column}, {row}) differ; send (A + A^T) / 2, which means the same."
+        if isinstance(sent, SparseMatrix):
+            told = told.replace("send", "give both triangles, or")
+            yield Fault(place, "not_symmetric", told)
+        else:
+            yield Fault(f"{place}/{row}/{column}", "not_symmetric", told)
+
+
+def matrix(sent: Sent, p: int, *, symmetric: bool = True) -> csr_array:
+    """The matrix without zero entries; of its rounding errors the symmetric part."""
+    if sent is None:
+        return csr_array((p, p))
+    if isinstance(sent, SparseMatrix):
+        places = np.array(sent.rows, dtype=np.int64), np.array(sent.columns, dtype=np.int64)
+        made = csr_array((np.array(sent.values, dtype=np.float64), places), shape=(p, p))
+    else:
+        made = csr_array(np.array(sent, dtype=np.float64))
+    made.eliminate_zeros()
+    if symmetric and abs(made - made.T).nnz:
+        made = csr_array(0.5 * (made + made.T))
+    made.sort_indices()
+    return made
+
+
+def criteria_problem(data: MatricesData) -> Problem:
+    """The criteria as matrices. Call `criteria_faults` first."""
+    p, count = parameters(data), max(len(data.matrices), len(data.vectors))
+    matrices = [matrix(sent, p) for sent in data.matrices]
+    vectors = [np.zeros(p) if vector is None else np.array(vector, dtype=np.float64) for vector in data.vectors]
+    matrices += [csr_array((p, p))] * (count - len(matrices))
+    vectors += [np.zeros(p)] * (count - len(vectors))
+    terms = data.selection
+    e = np.zeros(p) if terms.vector is None else np.array(terms.vector, dtype=np.float64)
+    criteria = Criteria(tuple(matrices), np.column_stack(vectors), matrix(terms.matrix, p), e, terms.constant)
+    return empty_problem(criteria)
+
+
+def encode_criteria(criteria: Criteria) -> bytes:
+    """The criteria as an npz archive: the entries of all matrices in a row, that of E last."""
+    parts = [A.tocoo() for A in (*criteria.matrices, criteria.Q)]
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        allow_pickle=False,
+        count=np.array([part.nnz for part in parts]),
+        places=np.concatenate([np.array(part.coords, dtype=np.int32) for part in parts], axis=1),
+        values=np.concatenate([part.data for part in parts]),
+        vectors=criteria.vectors,
+        selection=np.append(criteria.e, criteria.constant),
+    )
+    return buffer.getvalue()
+
+
+def decode_criteria(archive: Mapping[str, Array]) -> Problem:
+    """What `encode_criteria` was given."""
+    vectors = np.ascontiguousarray(archive["vectors"])
+    p, ends = len(vectors), np.cumsum(archive["count"])[:-1]
+    places, values = np.split(archive["places"], ends, axis=1), np.split(archive["values"], ends)
+    *matrices, Q = (  # noqa: N806
+        csr_array((entries, tuple(at)), shape=(p, p)) for entries, at in zip(values, places, strict=True)
+    )
+    selection = archive["selection"]
+    return empty_problem(Criteria(tuple(matrices), vectors, Q, selection[:-1], float(selection[-1])))
+
+
+def describe_criteria(problem: Problem, encoded: bytes) -> dict[str, Any]:
+    """What identifies the criteria."""
+    criteria = problem.criteria
+    assert criteria is not None
+    return {
+        "parameters": criteria.p,
+        "matrices": len(criteria.matrices),
+        "entries": sum(A.nnz for A in criteria.matrices),
+        "sha256": hashlib.sha256(encoded).hexdigest(),
+    }

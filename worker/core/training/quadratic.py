@@ -1,0 +1,102 @@
+"""A quadratic training criterion of the caller's own (Bengio 2000, section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import MaxLen, MinLen
+from jaxtyping import Int
+
+from worker.core.criteria import Criteria
+from worker.core.factors import Shape
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.quadratic import SumSystem
+from worker.core.records import Array, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Multiplier:
+    """A number h_j that multiplies `A_j` and `b_j`: its name, its box and its initial value in natural units.
+
+    On the scale `log` it is positive and its logarithm is tuned; on the scale `linear` it may have any sign and is
+    tuned as it is, in steps of at most about 1.5 with `newton`: choose units in which that is much.
+    """
+
+    name: Annotated[str, MinLen(1), MaxLen(200)]
+    scale: Literal["log", "linear"] = "log"
+    initial: float = 1.0
+    lower: float = 1e-6
+    upper: float = 1e6
+
+    def __post_init__(self) -> None:
+        if self.scale == "log" and self.lower <= 0:
+            raise ValueError(f"lower ({self.lower:g}) must be positive on the scale log; use the scale linear")
+        if not self.lower < self.upper:
+            raise ValueError(f"lower ({self.lower:g}) must be below upper ({self.upper:g})")
+        if not self.lower <= self.initial <= self.upper:
+            raise ValueError(f"initial ({self.initial:g}) must lie between lower and upper")
+
+    def hyperparameter(self) -> Hyperparameters:
+        """It alone."""
+        if self.scale == "linear":
+            return Hyperparameters.real(self.name, self.initial, self.lower, self.upper)
+        return Hyperparameters.positive((self.name,), self.initial, self.lower, self.upper)
+
+
+@dataclass(frozen=True, slots=True)
+class Quadratic:
+    """The caller's own criterion `C = theta^T H theta / 2 - b^T theta`, with the matrices and vectors in the data.
+
+    `H = A_0 + sum_j h_j A_j` and `b = b_0 + sum_j h_j b_j`: one entry of `multipliers` describes each h_j. By default
+    they are called `h[1]`, `h[2]`, ..., on the scale `log`, from 1, between 1e-6 and 1e6. Factors H as a dense, a
+    banded or a sparse matrix, whichever costs least. Its selection criterion is `quadratic`, too.
+    """
+
+    multipliers: Annotated[tuple[Multiplier, ...], MinLen(1)] | None = None
+    kind: Literal["quadratic"] = "quadratic"
+
+    def of(self, criteria: Criteria) -> tuple[Multiplier, ...]:
+        """One multiplier for each `A_j` with its `b_j`. Raises ValueError unless that is what was given."""
+        if self.multipliers is None:
+            return numbered(criteria.k)
+        given, names = len(self.multipliers), [one.name for one in self.multipliers]
+        if given != criteria.k:
+            raise ValueError(f"there are {given} multipliers for {criteria.k} matrices and vectors after A_0 and b_0")
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two multipliers have the name {twice!r}")
+        return self.multipliers
+
+    def hyperparameters(self, problem: Problem) -> Hyperparameters:
+        """Names, boxes and initial values. Raises ValueError when they do not fit the matrices of the problem."""
+        multipliers = self.multipliers if problem.criteria is None else self.of(problem.criteria)
+        first, *rest = (one.hyperparameter() for one in multipliers or ())
+        for one in rest:
+            first += one
+        return first
+
+    def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
+        """The problem as it is."""
+        del rows
+        return problem
+
+    def system(self, problem: Problem, *, shape: Shape | None = None) -> SumSystem:
+        """The training system; `shape` None takes the cheapest factorization."""
+        assert problem.criteria is not None
+        return SumSystem.build(problem.criteria, self.hyperparameters(problem).log, shape)
+
+    def refit(self, problem: Problem, rows: Int[Array, " m"]) -> SumSystem:
+        """The same: there are no rows to train on."""
+        del rows
+        return self.system(problem)
+
+
+def numbered(k: int) -> tuple[Multiplier, ...]:
+    """The multipliers where nothing is said of them."""
+    return tuple(Multiplier(f"h[{j}]") for j in range(1, k + 1))
+
+
+def empty_problem(criteria: Criteria) -> Problem:
+    """The problem of criteria alone, without a table."""
+    return Problem(np.empty((0, 0)), np.empty(0), (), criteria=criteria)
