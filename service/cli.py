@@ -32,7 +32,7 @@ ANSWER = 1.0  # seconds for the API to say that it is ready; meanwhile nobody lo
 
 
 _NUMBERS = {
-    **dict.fromkeys(("port", "workers", "blas_threads", "max_queued"), int),
+    **dict.fromkeys(("port", "workers", "blas_threads", "starts_at_once", "max_queued"), int),
     **dict.fromkeys(("retention_days", "job_memory_mb"), float),
 }
 
@@ -71,6 +71,7 @@ def main() -> None:
 @_option("data_dir")
 @_option("redis_url")
 @_option("blas_threads")
+@_option("starts_at_once")
 @_option("job_memory_mb")
 @_option("max_queued")
 @_option("retention_days")
@@ -149,6 +150,7 @@ def api(fd: int | None, **flags: Any) -> None:
 @_option("workers")
 @_option("redis_url")
 @_option("blas_threads")
+@_option("starts_at_once")
 @_option("job_memory_mb")
 @_option("retention_days")
 @_option("log_level")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 def _default_data_dir() -> Path:
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "gradtune"
+
+
+def cores() -> int:
+    """Processors that this process may use: by its affinity, and by the quota of its container."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # no container; or "max"
+        quota, period = (int(field) for field in Path("/sys/fs/cgroup/cpu.max").read_text().split())
+        available = min(available, quota // period)
+    return max(1, available)
 
 
 class Settings(BaseSettings):
@@ -42,6 +52,11 @@ class Settings(BaseSettings):
         default="", description="SHA-256 hashes of accepted API keys, comma-separated; see `gradtune keys create`."
     )
     blas_threads: Annotated[int, Field(ge=1)] = Field(default=1, description="BLAS threads of each worker.")
+    starts_at_once: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        default=None,
+        description="Starts of one job that a worker searches at the same time; default: the cores of the machine or "
+        "the container, over workers times BLAS threads.",
+    )
     job_memory_mb: Annotated[float, Field(ge=64)] | None = Field(
         default=None, description="MiB that a job may take; default: 80 % of the machine's or the container's memory."
     )
@@ -131,7 +146,13 @@ class Settings(BaseSettings):
         except ValueError:
             return self.host == "localhost"
 
+    @property
+    def share_of_cores(self) -> int:
+        """Processes that each worker may keep busy, so that no core has two."""
+        return self.starts_at_once or max(1, cores() // (self.workers * self.blas_threads))
+
     def environment(self) -> dict[str, str]:
         """The settings as environment variables, for child processes."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
+        values["starts_at_once"] = self.share_of_cores
         return {f"GRADTUNE_{name.upper()}": str(value) for name, value in values.items() if value is not None}

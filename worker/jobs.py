@@ -12,6 +12,7 @@ import os
 import time
 import traceback
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -22,6 +23,7 @@ from redis.exceptions import RedisError
 from scipy.linalg import lapack
 
 from worker import checkpoint, store
+from worker.ahead import Ahead
 from worker.contract.expansion import Made
 from worker.contract.spec import JobSpec, describe, encode_data, work
 from worker.core.hyperparameters import Hyperparameters
@@ -76,6 +78,11 @@ def retention() -> float:
     """Seconds for which an ended job is kept, `GRADTUNE_RETENTION_DAYS`."""
     days = os.environ.get("GRADTUNE_RETENTION_DAYS")
     return float(days) * 86400 if days else store.RETENTION
+
+
+def starts_at_once() -> int:
+    """How many starts of a job are searched at the same time, `GRADTUNE_STARTS_AT_ONCE`."""
+    return int(os.environ.get("GRADTUNE_STARTS_AT_ONCE") or 1)
 
 
 def run_job(job_id: str) -> None:
@@ -133,19 +140,25 @@ def _run(client: redis.Redis, claim: Claim) -> None:
         if resume is not None:
             loop.finish(prepared, _stopped(resume), Status.CANCELLED, None)
         return
-    for step in carry_out(prepared, resume):
+    with Ahead(starts_at_once()) as searches:  # ended before the job is: its memory and its cores are free then
+        ending = _search(loop, carry_out(prepared, resume, searches), prepared.objective.hyperparameters)
+    if ending is not None:
+        loop.finish(prepared, *ending)
+
+
+def _search(loop: _Loop, steps: Iterator[Step], names: Hyperparameters) -> tuple[Step, Status, Outcome | None] | None:
+    """Report the steps until the search is over, or is to be stopped; None where the job is no longer ours."""
+    for step in steps:
         if step.ended is not None:
-            loop.finish(prepared, step, Status.FAILED if step.ended.is_failure else Status.SUCCEEDED, step.ended)
-            return
-        verdict = loop.report(prepared.objective.hyperparameters, step)
+            return step, Status.FAILED if step.ended.is_failure else Status.SUCCEEDED, step.ended
+        verdict = loop.report(names, step)
         if verdict is Verdict.FENCED:
-            return
+            return None
         if verdict is Verdict.CANCEL:
-            loop.finish(prepared, step, Status.CANCELLED, None)
-            return
-        if loop.elapsed > claim.seconds:
-            loop.finish(prepared, step, Status.SUCCEEDED, Outcome.MAX_SECONDS)
-            return
+            return step, Status.CANCELLED, None
+        if loop.elapsed > loop.claim.seconds:
+            return step, Status.SUCCEEDED, Outcome.MAX_SECONDS
+    raise AssertionError("a search ends with a step that says so")
 
 
 def _stopped(state: State) -> Step:

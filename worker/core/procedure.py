@@ -11,22 +11,23 @@ from jaxtyping import Int
 from worker.core.imputation import filled_by
 from worker.core.model import refit
 from worker.core.records import Array, FoldScore, Outcome, State, Step
-from worker.core.tune import TRIALS, Prepared, last_step, objective_of, tune
+from worker.core.tune import TRIALS, Prepared, Searches, last_step, objective_of, search, tune
 
 BUDGETS = {Outcome.TARGET_VALUE, Outcome.MAX_EVALUATIONS}
 
 
-def carry_out(prepared: Prepared, resume: State | None = None) -> Iterator[Step]:
+def carry_out(prepared: Prepared, resume: State | None = None, searches: Searches = search) -> Iterator[Step]:
     """The steps of the search, then those of the outer folds, if any, then the last one with `ended` set.
 
-    `resume` is the `state` of an earlier step. An outer fold that was interrupted begins anew, with the same numbers.
+    `resume` is the `state` of an earlier step, `searches` what `tune` takes. An outer fold that was interrupted begins
+    anew, with the same numbers.
     """
     plan = prepared.plan
     if resume is not None and all(start.outcome is not None for start in resume.starts):
         outcome = resume.starts[-1].outcome
         last = last_step(resume.starts, outcome if outcome in BUDGETS else None)
     else:
-        for step in tune(prepared, resume):
+        for step in tune(prepared, resume, searches):
             last = step
             if step.ended is None:
                 yield step
@@ -38,7 +39,7 @@ def carry_out(prepared: Prepared, resume: State | None = None) -> Iterator[Step]
     splits = plan.nested.splits(plan.selection, prepared.rows, prepared.problem)
     for rows, scored in splits[len(folds) :]:
         part = _on_rows(prepared, rows)
-        for step in tune(part):
+        for step in tune(part, None, searches):
             inner = step
             yield replace(last, ended=None, folds=folds)
         folds = (*folds, _score(part, inner, scored))

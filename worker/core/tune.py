@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,6 @@ from worker.core.nested import Nested
 from worker.core.objective import Objective
 from worker.core.outer import Auto as AutoOuter
 from worker.core.outer import ConcreteOuter, Outer
-from worker.core.outer.search import Search
 from worker.core.records import Array, Outcome, Partition, Problem, Start, State, Step, Trial
 from worker.core.selection import QuadraticSelection, Selection
 from worker.core.training import Quadratic, Training
@@ -113,18 +112,28 @@ def objective_of(
     return selection.objective(problem, partition, training, hypergradient, trials)
 
 
-def tune(prepared: Prepared, resume: State | None = None) -> Iterator[Step]:
+def search(prepared: Prepared, number: int, state: Mapping[str, Array] | None = None) -> Iterator[Trial | Outcome]:
+    """The trials of one start, from the `state` of an earlier one, then its outcome. Other starts change nothing."""
+    rho = prepared.objective.hyperparameters.start(number, prepared.plan.seed)
+    outcome = yield from prepared.outer.search(prepared.objective, rho, state)
+    yield outcome
+
+
+Searches = Callable[[Prepared, int, Mapping[str, Array] | None], Iterator[Trial | Outcome]]
+
+
+def tune(prepared: Prepared, resume: State | None = None, searches: Searches = search) -> Iterator[Step]:
     """Descend from each start in turn; a step for each evaluation, and a last one with `ended` set.
 
     `resume` is the `state` of an earlier step: the run then goes on as if it had never stopped, bit for bit.
+    `searches` gives what `search` gives, and may work on later starts ahead.
     """
-    plan, outer, objective = prepared.plan, prepared.outer, prepared.objective
+    plan = prepared.plan
     done: tuple[Start, ...] = resume.starts[:-1] if resume else ()
     running = resume.starts[-1] if resume else None
     search_state = resume.search if resume else None
-    for number in range(len(done), outer.starts):
-        rho = objective.hyperparameters.start(number, plan.seed)
-        for event in _events(outer.search(objective, rho, search_state)):
+    for number in range(len(done), prepared.outer.starts):
+        for event in searches(prepared, number, search_state):
             if isinstance(event, Outcome):
                 assert running is not None  # a search evaluates before it ends
                 done = (*done, replace(running, outcome=event))
@@ -138,12 +147,6 @@ def tune(prepared: Prepared, resume: State | None = None) -> Iterator[Step]:
                 return
         running, search_state = None, None
     yield last_step(done, None)
-
-
-def _events(search: Search) -> Iterator[Trial | Outcome]:
-    """The trials of a search, then its outcome."""
-    outcome = yield from search
-    yield outcome
 
 
 def last_step(starts: tuple[Start, ...], spent: Outcome | None) -> Step:

@@ -32,6 +32,16 @@ def resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def divide(parts: int) -> None:
+    """In one of several forks that share what is left of a limit: take an equal part of it."""
+    with suppress(OSError, KeyError):
+        fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        now = int(fields["VmData"].split()[0]) * 1024
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if soft != resource.RLIM_INFINITY:
+            resource.setrlimit(resource.RLIMIT_DATA, (now + max(soft - now, 0) // parts, hard))
+
+
 def limit(more: int) -> None:
     """Let this process have at most `more` bytes above what it has now: beyond, an allocation raises `MemoryError`.
 
