@@ -178,7 +178,7 @@ def test_constant_and_duplicate_columns_are_no_obstacle(api: Api) -> None:
     assert job["status"] == "succeeded"
     result = api.result(job["id"])
     assert len(result["messages"]) == 3
-    assert any("is flat in some direction" in message for message in result["messages"])  # the penalty of 'c'
+    assert any("does not depend on penalty[c]" in message for message in result["messages"])  # the penalty of 'c'
     assert any("'c' is constant" in message for message in result["messages"])
     assert any("'b' equals 'a'" in message for message in result["messages"])
 

@@ -31,7 +31,7 @@ from worker.core.selection import GivenFolds, GroupKFold, KFold, QuadraticSelect
 from worker.core.splines import others
 from worker.core.training import Quadratic, TableTraining, Training
 from worker.core.training.quadratic import numbered
-from worker.core.tune import Plan, split_rows
+from worker.core.tune import Plan, check_weights, split_rows
 
 ALGORITHM = "1"  # raised whenever the same spec and data may give other numbers
 OUTLINED = 100_000  # rows that stand for any larger number of them where splits are counted
@@ -209,9 +209,15 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
     if selected and selected.where and _lists_rows(spec.selection):
         return  # how many rows there are is known when they are read
     try:
-        spec.selection.partition(rows, n, problem)
+        partition = spec.selection.partition(rows, n, problem)
     except ValueError as error:
         yield Fault("/selection", "does_not_fit", sentence(str(error)))
+        return
+    try:
+        check_weights(problem, partition, 2 if spec.selection.closed_form else 1)
+    except ValueError as error:
+        of_scoring = problem.scoring is not None and "scored" in str(error)
+        yield Fault("/data/scoring" if of_scoring else "/data/weights", "does_not_fit", sentence(str(error)))
         return
     try:
         if spec.nested is not None:

@@ -11,7 +11,7 @@ from worker.core.curvature import Curvature, curvature
 from worker.core.imputation import filled_by
 from worker.core.model import Model, refit
 from worker.core.objective import Objective
-from worker.core.observations import observations
+from worker.core.observations import few_rows, observations
 from worker.core.records import Array, Start
 from worker.core.tune import Prepared
 
@@ -20,10 +20,14 @@ SADDLE = (
     "The search ended where the selection criterion still curves downward: no minimum, a saddle point or an unfinished "
     "descent; allow more iterations or starts."
 )
-FLAT_DIRECTION = (
-    "The selection criterion is flat in some direction at the result: some hyperparameters could be changed by large "
-    "factors without changing it; their intervals say which."
+IDLE = "The selection criterion does not depend on {} at the result: any value of it does as well."
+ALL_IDLE = "The selection criterion does not depend on {} at the result: any values of them do as well."
+JOINTLY_FLAT = (
+    "The selection criterion is flat along a joint change of {} at the result: together they could be changed by large "
+    "factors without changing it."
 )
+FLAT = "The selection criterion is flat in {} at the result: it could be changed by a large factor without effect."
+NAMED = 5  # hyperparameters that one message names
 POOR_ADJOINT = 1e-6  # a relative residual above this is reported: the system is close to singular
 
 
@@ -71,7 +75,7 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     standard_error = None if scores is None else scores.standard_error()
     problem, fills = filled_by(prepared.problem, prepared.rows)
     model = refit(prepared.plan.training, problem, prepared.rows, prepared.objective.natural(rho))
-    messages = observations(problem, prepared.rows)
+    messages = observations(problem, prepared.rows) + few_rows(problem, prepared.partition)
     if model is None:
         messages += ("The refit on all rows is singular to working precision, so there is no model.",)
     if certificates.adjoint_residual > POOR_ADJOINT:
@@ -80,19 +84,27 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     if model is not None and len(prepared.test_rows):
         test_value = model.score(prepared.objective.loss, problem, prepared.test_rows)
     shape = curvature(prepared.objective, rho, best.best.value)
-    messages += _shape_message(shape)
+    messages += _shape_messages(shape, prepared.objective.hyperparameters.names)
     rise = prepared.objective.noticeable(standard_error)
     intervals = None if shape is None or rise is None else _intervals(prepared, rho, shape, rise / unit)
     noise = prepared.objective.noise_variance(rho)
     return Conclusion(model, certificates, standard_error, test_value, messages, fills, shape, intervals, noise)
 
 
-def _shape_message(shape: Curvature | None) -> tuple[str, ...]:
+def _shape_messages(shape: Curvature | None, names: tuple[str, ...]) -> tuple[str, ...]:
     if shape is None or shape.point == "minimum":
         return ()
     if shape.point == "saddle":
         return (SADDLE,)
-    return (FLAT_DIRECTION,)
+    idle, joint = ([names[j] for j in indices] for indices in (shape.idle, shape.joint))
+    told = [(idle, IDLE, ALL_IDLE), (joint, FLAT, JOINTLY_FLAT)]
+    return tuple((one if len(some) == 1 else several).format(_listed(some)) for some, one, several in told if some)
+
+
+def _listed(names: list[str]) -> str:
+    """`a`, `a and b`, `a, b and 7 more`."""
+    named = names[:NAMED] if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"]
+    return " and ".join([", ".join(named[:-1]), named[-1]]) if len(named) > 1 else named[0]
 
 
 def _intervals(

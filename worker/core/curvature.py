@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.linalg import eigh
 
 from worker.core.objective import Objective
 from worker.core.records import Array
 
 MOST = 500  # hyperparameters up to which the dense Hessian is computed for this
+PART = 0.05  # share of a hyperparameter in flat directions from which on it is said to take part in them
 FLAT = 1e-8  # of the unit of J for a change by a factor e: smaller curvatures cannot be told from zero
 
 
@@ -22,12 +23,15 @@ class Curvature:
 
     `smallest` is the smallest eigenvalue of that part of the exact Hessian, None where every hyperparameter is at a
     bound. `inverse_diagonal` is the diagonal of its inverse (flat directions count as `FLAT`), one entry for each
-    hyperparameter and NaN at a bound; None unless the point is a minimum.
+    hyperparameter and NaN at a bound; None unless the point is a minimum. J does not depend on the `idle`
+    hyperparameters, and is flat along joint changes of those in `joint`.
     """
 
     point: Literal["minimum", "flat", "saddle"]
     smallest: float | None
     inverse_diagonal: Float[Array, " k"] | None
+    idle: Int[Array, " i"] = field(default_factory=lambda: np.empty(0, int))
+    joint: Int[Array, " m"] = field(default_factory=lambda: np.empty(0, int))
 
     def half_widths(self, rise: float) -> Float[Array, " k"] | None:
         """How far each hyperparameter can move, the others following at their best, before J rises by `rise` units.
@@ -54,4 +58,8 @@ def curvature(objective: Objective, rho: Float[Array, " k"], value: float) -> Cu
         return Curvature("saddle", smallest, None)
     inverse = np.full(len(rho), np.nan)
     inverse[free] = vectors**2 @ (1.0 / np.maximum(eigenvalues, FLAT))
-    return Curvature("flat" if smallest <= FLAT else "minimum", smallest, inverse)
+    if smallest > FLAT:
+        return Curvature("minimum", smallest, inverse)
+    idle = np.abs(H).max(axis=1) <= FLAT
+    part = (vectors[:, eigenvalues <= FLAT] ** 2).sum(axis=1) > PART
+    return Curvature("flat", smallest, inverse, free[idle], free[part & ~idle])

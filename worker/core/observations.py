@@ -9,10 +9,11 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.expansion import unexpanded
-from worker.core.records import Array, Problem
+from worker.core.records import Array, Partition, Problem
 from worker.core.statistics import CHUNK_VALUES
 from worker.core.tables import Table, rows_at_a_time, take
 
+CONSTANT_TARGET = "The target is constant on the rows used: there is nothing to learn."
 MOST = 20  # features named in messages of one sort
 
 
@@ -22,7 +23,23 @@ def observations(problem: Problem, rows: Int[Array, " m"]) -> tuple[str, ...]:
     names = problem.features
     alone = [f"Feature {names[j]!r} is constant on the rows used; its penalty has no effect." for j in constant]
     shared = [f"Feature {names[j]!r} equals {names[twin]!r}; they share a coefficient." for j, twin in twins]
-    return (*_few(alone, "are constant as well"), *_few(shared, "equal others as well"))
+    target = (CONSTANT_TARGET,) if _is_constant(problem, rows) else ()
+    return (*target, *_few(alone, "are constant as well"), *_few(shared, "equal others as well"))
+
+
+def few_rows(problem: Problem, partition: Partition) -> tuple[str, ...]:
+    """Whether a split trains on fewer rows than there are features."""
+    sizes = np.bincount(partition.block_of_row[partition.block_of_row >= 0], minlength=partition.blocks)
+    least = min(int(sizes[list(train)].sum()) for train, _ in partition.splits)
+    p = problem.X.shape[1]
+    if least >= p:
+        return ()
+    rows = f"{least} row{'s' if least != 1 else ''}"
+    return (f"A split trains on {rows}, fewer than the {p} features: the penalty alone makes its fit unique.",)
+
+
+def _is_constant(problem: Problem, rows: Int[Array, " m"]) -> bool:
+    return len(rows) > 0 and bool((problem.y[rows] == problem.y[rows[0]]).all())
 
 
 def _few(messages: list[str], rest: str) -> list[str]:

@@ -37,7 +37,8 @@ class Outcome(Enum):
         "there is no minimizer; choose other initial values, or add a positive definite matrix to A_0."
     )
     NON_FINITE = (
-        "The selection criterion overflowed at the starting hyperparameters; rescale the features or the target."
+        "The selection criterion is not a finite number at the starting hyperparameters: values overflow (rescale the "
+        "features or the target), or a likelihood meets a fit without any error (of a constant target, say)."
     )
 
     @property

@@ -94,10 +94,27 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     rows, test_rows = split_rows(n, plan, problem.time)
     problem = plan.training.expanded(problem, rows)
     partition = plan.selection.partition(rows, n, problem)
+    check_weights(problem, partition, 2 if plan.selection.closed_form else 1)
     hypergradient, outer = resolve(plan, len(plan.hyperparameters(problem).names))
     trials = TRIALS * outer.starts
     objective = objective_of(problem, partition, plan, hypergradient, trials)
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective)
+
+
+def check_weights(problem: Problem, partition: Partition, least: int) -> None:
+    """Raise ValueError when weights leave a split fewer than `least` rows to train on, or nothing to score at all."""
+    if problem.weights is None and problem.scoring is None:
+        return
+    rows = np.flatnonzero(partition.block_of_row >= 0)
+    block = partition.block_of_row[rows]
+    heavy = np.bincount(block, problem.base_weights(rows) > 0, minlength=partition.blocks)
+    scored = np.bincount(block, problem.score_weights(rows), minlength=partition.blocks)
+    for number, (train, _) in enumerate(partition.splits, start=1):
+        if (count := heavy[list(train)].sum()) < least:
+            left = "all rows but one" if count else "all rows"
+            raise ValueError(f"{left} that split {number} of {len(partition.splits)} trains on have weight 0")
+    if not any(scored[list(validation)].any() for _, validation in partition.splits):
+        raise ValueError("every row that would be scored has weight 0")
 
 
 def objective_of(

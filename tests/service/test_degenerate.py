@@ -1,0 +1,117 @@
+"""Flat, singular and contradictory jobs over HTTP: each ends with a sentence that names what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.contract.specs import document
+from tests.service.api import Api
+
+ROWS = 24
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(ROWS, 3))
+Y = X @ [1.0, 2.0, 0.0] + RNG.normal(size=ROWS)
+WIDE = RNG.normal(size=(ROWS, 8))
+ONES = np.ones((ROWS, 1))
+PER_FEATURE = {"training__penalty": {"kind": "per_feature"}}
+TINY = {"training__penalty": {"kind": "shared", "initial": 1e-300, "lower": 1e-305, "upper": 1e-290}}
+WINDOW = {"selection": {"kind": "walk_forward", "initial": 6, "window": 3}}
+FORM = {"kind": "matrix", "name": "m", "matrix": [[1, 2, 0], [2, 1, 0], [0, 0, 1]]}
+
+
+def given(x: Any = X, y: Any = Y, **roles: Any) -> dict[str, Any]:
+    return {"data": {"x": np.asarray(x).tolist(), "y": np.asarray(y).tolist(), **roles}}
+
+
+def halves(weight: list[float]) -> dict[str, Any]:
+    fold = [0] * 12 + [1] * 12
+    return given(weights=[weight[i] for i in fold], fold=fold) | {"selection": {"kind": "given_folds"}}
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "more folds than rows": (
+        {"selection": {"kind": "k_fold", "folds": ROWS + 1}} | given(), "/selection", "25 folds need at least 25 rows"),
+    "more folds than groups": (
+        given(groups=[0, 1, 2] * 8) | {"selection": {"kind": "group_k_fold", "folds": 4}},
+        "/selection", "4 folds need at least 4 groups, and there are 3"),
+    "a nested fold with fewer groups than folds": (
+        given(groups=[0, 1, 2] * 8) | {"selection": {"kind": "group_k_fold", "folds": 3}, "nested": {"folds": 3}},
+        "/nested", "3 folds need at least 3 groups, and there are 2"),
+    "a form that is not semidefinite": (
+        given() | {"training__penalty": {"kind": "quadratic_forms", "forms": [FORM]}},
+        "/training/penalty", "not positive semidefinite: its smallest eigenvalue is -1"),
+    "no weight at all": (given(weights=[0] * ROWS), "/data/weights", "Every weight is zero"),
+    "no scoring at all": (given(scoring=[0] * ROWS), "/data/scoring", "Every weight is zero"),
+    "no weight in a training part": (
+        halves([1, 0]), "/data/weights", "All rows that split 1 of 2 trains on have weight 0"),
+    "one weight": (
+        given(weights=[1] + [0] * 23) | {"selection": {"kind": "leave_one_out"}},
+        "/data/weights", "All rows but one that split 1 of 1 trains on have weight 0"),
+    "nothing that is scored": (
+        given(scoring=[1] * 6 + [0] * 18) | {"selection": {"kind": "walk_forward", "initial": 12}},
+        "/data/scoring", "Every row that would be scored has weight 0"),
+    "a spline of a constant": (
+        given(np.hstack([X, ONES])) | {"training__splines": [{"feature": "x3"}]},
+        "/training/splines", "'x3' is constant on the rows used"),
+}  # fmt: skip
+
+FAILED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "duplicates almost without penalty": (
+        given(np.hstack([X, X[:, :1]])) | TINY, "singular", "remove linearly dependent features"),
+    "the likelihood of a constant target": (
+        given(y=np.full(ROWS, 2.0)) | {"selection": {"kind": "evidence"}}, "non_finite", "of a constant target"),
+}  # fmt: skip
+
+TOLD: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "a constant column": (
+        given(np.hstack([X, 5.0 * ONES])) | PER_FEATURE,
+        ["Feature 'x3' is constant on the rows used", "does not depend on penalty[x3] at the result: any value of it"]),
+    "constant columns only": (
+        given(np.hstack([ONES, 2.0 * ONES])) | PER_FEATURE,
+        ["'x0' is constant", "'x1' is constant", "does not depend on penalty[x0] and penalty[x1]"]),
+    "duplicate columns": (
+        given(np.hstack([X, X[:, :1]])) | PER_FEATURE, ["Feature 'x3' equals 'x0'; they share", "is flat"]),
+    "a constant target": (given(y=np.full(ROWS, 2.0)), ["The target is constant", "does not depend on penalty at"]),
+    "a window shorter than the features": (
+        given(WIDE) | PER_FEATURE | WINDOW, ["A split trains on 3 rows, fewer than the 8 features"]),
+    "more features than rows": (
+        given(WIDE[:5], Y[:5]) | {"selection": {"kind": "leave_one_out"}}, ["fewer than the 8 features"]),
+    "times that are all the same": (
+        given(time=[1.0] * ROWS)
+        | {"training__weights": {"kind": "sigmoid_time"}, "selection": {"kind": "walk_forward", "initial": 12}},
+        ["does not depend on weights[steepness] and weights[midpoint]"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_contradiction_is_refused(api: Api, name: str) -> None:
+    changes, pointer, words = REFUSED[name]
+    reply = api.create(document(**changes))
+    assert reply.status_code == 422, reply.text
+    (fault,) = reply.json()["errors"]
+    assert fault["pointer"] == pointer
+    assert words in fault["detail"]
+    assert fault["detail"].endswith(".")
+
+
+@pytest.mark.parametrize("name", FAILED)
+def test_what_cannot_be_started_fails_with_a_sentence(live: Api, name: str) -> None:
+    changes, code, words = FAILED[name]
+    job = live.created(document(**changes), Prefer="wait=60")
+    assert (job["status"], job["attempt"], job["error"]["code"]) == ("failed", 1, code)
+    assert words in job["error"]["detail"]
+    assert job["error"]["detail"].endswith(".")
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_is_flat_is_told_by_name(live: Api, name: str) -> None:
+    changes, words = TOLD[name]
+    job = live.created(document(**changes), Prefer="wait=60")
+    assert (job["status"], job["attempt"]) == ("succeeded", 1)
+    messages = live.result(job["id"])["messages"]
+    for word in words:
+        assert any(word in message for message in messages), messages
+    assert all(message.endswith(".") for message in messages)
