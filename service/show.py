@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MOST = 40  # rows of a table
@@ -24,6 +24,8 @@ def result_table(result: Mapping[str, Any]) -> str:
         if "intercept" in model:
             shown.append(("(intercept)", f"{model['intercept']:.6g}"))
         parts.append(_table([*shown, *((name, f"{value:.6g}") for name, value in list(slopes.items())[:MOST])]))
+    if model and model["kind"] == "additive":
+        parts.append(_table(_splines(model["splines"])))
     parts.append(_table(_scores(result)))
     parts += [f"note: {message}" for message in result["messages"]]
     return "\n\n".join(parts)
@@ -33,6 +35,19 @@ def _slopes(model: Mapping[str, Any]) -> dict[str, float]:
     if model["kind"] == "quadratic":
         return {f"theta[{i}]": value for i, value in enumerate(model["theta"])}
     return {item["feature"]: item["value"] for item in model["coefficients"]}
+
+
+def _splines(terms: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """One row for each smooth function: B-splines lie between their lowest and their highest coefficient."""
+    rows: list[tuple[str, ...]] = [("spline of", "within", "coefficients", "lowest", "highest")]
+    for term in terms[:MOST]:
+        low, high = term["range"]
+        within = f"{low:.4g} to {high:.4g}" + (", cyclic" if term["cyclic"] else "")
+        coefficients = term["coefficients"]
+        rows.append(
+            (term["feature"], within, str(len(coefficients)), f"{min(coefficients):.6g}", f"{max(coefficients):.6g}")
+        )
+    return rows
 
 
 def _scores(result: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.testing import assert_allclose
+from scipy.interpolate import BSpline
 
 from tests.service.api import Api
 from worker.contract.spec import JobSpec
@@ -25,6 +26,19 @@ def plan_of(spec: dict[str, Any], groups: dict[str, tuple[str, ...]] | None = No
     """The core's view of a spec, penalty groups written out by the caller."""
     table = {"x": [[0.0]], "y": [0.0]}
     return JobSpec.model_validate({**spec, "data": table}, strict=False).plan(groups)
+
+
+def predicted(model: dict[str, Any], table: dict[str, np.ndarray]) -> np.ndarray:
+    """What the document of an additive model says of features that have no missing values."""
+    eta = np.full(len(next(iter(table.values()))), model["intercept"])
+    for item in model["coefficients"]:
+        eta += item["value"] * table[item["feature"]]
+    for term in model["splines"]:
+        low, high = term["range"]
+        x = table[term["feature"]]
+        x = low + (x - low) % (high - low) if term["cyclic"] else np.clip(x, low, high)
+        eta += BSpline(np.array(term["knots"]), np.array(term["coefficients"]), term["degree"])(x)
+    return eta
 
 
 def direct(problem: Problem, plan: Plan) -> tuple[Prepared, Any, Conclusion]:

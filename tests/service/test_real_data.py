@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.interpolate import BSpline
 from scipy.sparse import csr_array, load_npz
 
 from tests.datasets.test_roles import csv_file
 from tests.service.api import Api
-from tests.service.tabular import assert_same, plan_of, upload
+from tests.service.tabular import assert_same, plan_of, predicted, upload
 from worker.core.records import Imputation, Problem
 
 FOLDER = os.environ.get("GRADTUNE_DATA")
@@ -42,6 +43,37 @@ def finished(api: Api, spec: dict[str, Any]) -> dict[str, Any]:
     job = api.ended(api.created(spec)["id"], seconds=600)
     assert job["status"] == "succeeded", job
     return api.result(job["id"])
+
+
+def test_smooth_effects_on_bike_sharing_are_better_than_straight_lines(live: Api) -> None:
+    compressed = path_of("bike_sharing/hour.csv.gz").read_bytes()
+    dataset = upload(live, compressed, "text/csv", **{"Content-Encoding": "gzip"})
+    data = {
+        "dataset_id": dataset["id"], "target": "cnt",
+        "features": ["hr", "temp", "hum", "windspeed", "yr", "workingday"],
+    }  # fmt: skip
+    splines = [
+        {"feature": "hr", "cyclic": True, "lower": 0, "upper": 24, "basis": 24},
+        {"feature": "temp"}, {"feature": "hum"},
+    ]  # fmt: skip
+    training = {"kind": "ridge", "penalty": {"kind": "per_feature", "lower": 1e-9}}
+    common = {"data": data, "selection": {"kind": "k_fold", "folds": 5}}
+    straight = finished(live, {**common, "training": training})
+    smooth = finished(live, {**common, "training": {**training, "splines": splines}})
+    assert smooth["selection"]["value"] < 0.75 * straight["selection"]["value"]
+    hour, temperature, _ = smooth["model"]["splines"]
+    assert (hour["range"], hour["cyclic"], hour["feature"]) == ([0, 24], True, "hr")
+
+    rows = list(csv.DictReader(io.StringIO(gzip.decompress(compressed).decode())))
+    table = {name: np.array([float(row[name]) for row in rows]) for name in ("cnt", *data["features"])}
+    effect = BSpline(hour["knots"], hour["coefficients"], hour["degree"])(np.arange(24.0))
+    assert np.argmax(effect) in {8, 17, 18}  # the rush hours
+    eta = predicted(smooth["model"], table)
+    assert np.corrcoef(eta, table["cnt"])[0, 1] > 0.8
+    assert np.mean((table["cnt"] - eta) ** 2) < smooth["selection"]["value"]
+    assert abs(np.mean(eta - table["cnt"])) < 1e-6 * table["cnt"].mean()
+    warm = np.argmax(temperature["coefficients"]) / len(temperature["coefficients"])
+    assert 0.5 < warm < 0.95  # neither the cold nor the hottest hours
 
 
 def test_bike_sharing_has_one_penalty_for_each_categorical_column(live: Api) -> None:
