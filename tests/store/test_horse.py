@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 import redis
 
 from tests.store.conftest import Submit
-from tests.store.crew import Workers, clean, ended, eventually, gone, outcome, record, running, the_horse
+from tests.store.crew import ROOT, Workers, clean, ended, eventually, gone, outcome, record, running, the_horse
 from worker.embedded import EmbeddedServer
 from worker.queue import memory
 from worker.queue.horse import GROWTH, Stable, WorkHorse, horse
@@ -124,10 +126,8 @@ def nothing() -> None:
 def make(client: redis.Redis) -> Iterator[Callable[..., WorkHorse]]:
     made: list[WorkHorse] = []
 
-    def make(
-        function: Callable[[str], object], warm_up: Callable[[], None] = nothing, limit: int | None = None
-    ) -> WorkHorse:
-        made.append(WorkHorse(Stable(function, client, 8.0, warm_up, limit, 200)))
+    def make(function: Callable[[str], object], warm_up: Callable[[], None] = nothing) -> WorkHorse:
+        made.append(WorkHorse(Stable(function, client, 8.0, warm_up, None, 200)))
         return made[-1]
 
     yield make
@@ -180,20 +180,10 @@ def test_the_end_is_noticed_although_a_child_keeps_the_stream_open(
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only")
-def test_a_limit_raises_and_frees(make: Callable[..., WorkHorse], tmp_path: Path) -> None:
-    def function(job_id: str) -> None:
-        size = 30 if job_id == "small" else 60
-        try:
-            block = bytearray(size * 2**20)
-            (tmp_path / job_id).write_text(f"got {len(block)}")
-        except MemoryError:
-            (tmp_path / job_id).write_text("refused")
-
-    made = make(function, limit=45 * 2**20)
-    for job_id, wanted in (("small", f"got {30 * 2**20}"), ("large", "refused"), ("small", f"got {30 * 2**20}")):
-        made.hand(job_id, "o")
-        assert turn(made) == "done"
-        assert (tmp_path / job_id).read_text() == wanted
+def test_a_limit_raises_and_frees(any_server: EmbeddedServer, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.store.limited", any_server.url, str(tmp_path), "45", "30", "60", "30"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=60)
+    assert (tmp_path / "blocks").read_text().split() == ["30", "refused", "30"]
 
 
 def test_memory_is_counted() -> None:
