@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,7 +37,7 @@ class CentredSystem:
 
 
 @dataclass(frozen=True, slots=True)
-class PenalizedFit:
+class PenalizedFit(ABC):
     """A minimizer and the derivatives of H and b in the penalties: `dH/drho_j = P_j = lam_j S_j`, b is constant."""
 
     penalty: Penalized
@@ -84,8 +85,9 @@ class PenalizedFit:
         explicit = self.penalty.contract(self.theta, self.theta) / 2
         return Criterion(self._value(), explicit, np.diag(explicit))
 
+    @abstractmethod
     def _value(self) -> float:
-        raise NotImplementedError
+        """The criterion at its minimum."""
 
 
 @dataclass(frozen=True, slots=True)
