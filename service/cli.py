@@ -16,7 +16,7 @@ import click
 from pydantic import ValidationError
 
 from service import server
-from service.cli_datasets import FILE, datasets, json_option, key_option, url_option
+from service.cli_datasets import FILE, datasets, json_option, key_option, listed, url_option
 from service.client import Client, ClientError
 from service.demo import run_demo, spec_document
 from service.keys import create_key
@@ -225,14 +225,7 @@ def submit(spec: Path, *, data: Path | None, wait: bool, url: str, key: str | No
 def jobs(*, status: str | None, limit: int, url: str, key: str | None, as_json: bool) -> None:
     """List jobs, newest first."""
     query = urlencode({"limit": limit} | ({"status": status} if status else {}))
-    try:
-        page = Client(url, key).get(f"/v1/jobs?{query}").json
-    except ClientError as error:
-        raise click.ClickException(str(error)) from None
-    if as_json:
-        click.echo(json.dumps(page))
-        return
-    for job in page["data"]:
+    for job in listed(url, key, f"/v1/jobs?{query}", as_json=as_json):
         best = job["progress"]["best_value"]
         shown = "" if best is None else f"{best:.6g}"
         click.echo(f"{job['id']}  {job['status']:<10}  {job['created_at']}  {shown}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import click
@@ -14,6 +15,20 @@ from service.uploads import column_table, upload
 url_option = click.option("--url", envvar="GRADTUNE_URL", default="http://127.0.0.1:8000", help="Where the service is.")
 key_option = click.option("--key", envvar="GRADTUNE_API_KEY", default=None, help="API key. [GRADTUNE_API_KEY]")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def listed(url: str, key: str | None, path: str, *, as_json: bool) -> list[dict[str, Any]]:
+    """The items of a page; or none, when it is printed as JSON."""
+    try:
+        page = Client(url, key).get(path).json
+    except ClientError as error:
+        raise click.ClickException(str(error)) from None
+    if not as_json:
+        return list(page["data"])
+    click.echo(json.dumps(page))
+    return []
+
+
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -48,14 +63,7 @@ def upload_file(file: Path, *, media_type: str | None, url: str, key: str | None
 @json_option
 def list_all(*, limit: int, url: str, key: str | None, as_json: bool) -> None:
     """List datasets, newest first."""
-    try:
-        page = Client(url, key).get(f"/v1/datasets?{urlencode({'limit': limit})}").json
-    except ClientError as error:
-        raise click.ClickException(str(error)) from None
-    if as_json:
-        click.echo(json.dumps(page))
-        return
-    for item in page["data"]:
+    for item in listed(url, key, f"/v1/datasets?{urlencode({'limit': limit})}", as_json=as_json):
         shape = f"{item['rows']} x {item['columns']}"
         size = f"{item['stored_bytes'] / 2**20:.1f} MiB"
         click.echo(f"{item['id']}  {item['format']:<8} {shape:>20}  {size:>12}  {item['created_at']}")

@@ -39,12 +39,8 @@ class Filled:
 
 
 @dataclass(frozen=True, slots=True)
-class _Extended:
+class _Extended(Filled):
     """The filled table, and behind it a column of ones and zeros for each of `columns`: one where it was missing."""
-
-    X: Table
-    columns: Int[Array, " q"]
-    values: Float[Array, " q"]
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -25,7 +25,9 @@ Positive = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True, slots=True)
-class _Box:
+class Box:
+    """The box and the initial value of hyperparameters that are positive."""
+
     initial: Positive = 1.0
     lower: Positive = 1e-6
     upper: Positive = 1e6
@@ -44,7 +46,7 @@ class _Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared(_Box):
+class Shared(Box):
     """One penalty for all features, as in ordinary ridge regression."""
 
     kind: Literal["shared"] = "shared"
@@ -57,7 +59,7 @@ class Shared(_Box):
 
 
 @dataclass(frozen=True, slots=True)
-class PerFeature(_Box):
+class PerFeature(Box):
     """One penalty for each feature, which also selects features: an irrelevant one is driven to its upper bound."""
 
     kind: Literal["per_feature"] = "per_feature"
@@ -71,7 +73,7 @@ class PerFeature(_Box):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PerGroup(_Box):
+class PerGroup(Box):
     """One penalty for each named group of features. Groups may overlap: their penalties then add up.
 
     Without `groups` each column of the data is one: the features made of a categorical column share its penalty.
@@ -185,7 +187,7 @@ Form = Identity | Difference | Matrix | Banded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuadraticForms(_Box):
+class QuadraticForms(Box):
     """One penalty for each of any quadratic forms of the coefficients; forms may overlap and need not cover all."""
 
     forms: Annotated[tuple[Annotated[Form, ByKind()], ...], MinLen(1)]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from annotated_types import Gt
 from jaxtyping import Int
 
 from worker.core.closed_form import LeaveOneOutObjective
@@ -19,6 +18,7 @@ from worker.core.hyperparameters import Hyperparameters
 from worker.core.losses import ScoreLoss, SquaredError
 from worker.core.matrix_criteria import EvidenceObjective, GeneralizedCVObjective
 from worker.core.objective import Objective
+from worker.core.penalties import Box
 from worker.core.records import Array, Partition, Problem
 from worker.core.training import TableTraining
 
@@ -95,16 +95,8 @@ class GeneralizedCV(_ClosedForm):
 
 
 @dataclass(frozen=True, slots=True)
-class NoiseVariance:
+class NoiseVariance(Box):
     """The box and the initial value of a noise variance that is tuned like a penalty."""
-
-    initial: Annotated[float, Gt(0)] = 1.0
-    lower: Annotated[float, Gt(0)] = 1e-6
-    upper: Annotated[float, Gt(0)] = 1e6
-
-    def __post_init__(self) -> None:
-        if not self.lower <= self.initial <= self.upper:
-            raise ValueError("initial must lie between lower and upper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +114,7 @@ class Evidence(_ClosedForm):
 
     def hyperparameters(self) -> Hyperparameters | None:
         """The noise variance, if it is tuned."""
-        noise = self.noise_variance
-        if noise is None:
-            return None
-        return Hyperparameters.positive(("noise_variance",), noise.initial, noise.lower, noise.upper)
+        return None if self.noise_variance is None else self.noise_variance.hyperparameters(("noise_variance",))
 
     def objective(
         self,
