@@ -1,14 +1,37 @@
-"""Before anything else is imported: array shapes of the core are checked at run time, and hypothesis is repeatable."""
+"""Before anything else is imported: one thread for each test process, and hypothesis is repeatable.
 
+Array shapes of the core are checked at run time in its own tests; elsewhere that would be most of the time.
+"""
+
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
-import hypothesis
-import jaxtyping
-import pytest
+for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):  # before numpy is loaded
+    os.environ.setdefault(_name, "1")
+
+import hypothesis  # noqa: E402
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
 
 jaxtyping.install_import_hook("worker.core", "beartype.beartype")
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
+DEFAULT = "not slow and not chaos"  # as in pyproject.toml
+CORE = Path(__file__).parent / "core"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Processes, unless `-n` says how many: one for single files, and for the long suites, which need the machine."""
+    if config.option.markexpr != DEFAULT or all(".py" in argument for argument in config.args):
+        return 0
+    return min(os.cpu_count() or 1, 4)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before the fixtures of the test are made."""
+    jaxtyping.config.update("jaxtyping_disable", not item.path.is_relative_to(CORE))
 
 
 @pytest.fixture(scope="session", autouse=True)

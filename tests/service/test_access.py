@@ -34,7 +34,7 @@ def test_keys_are_random_and_only_their_hashes_are_configured() -> None:
     assert key not in Settings(api_key_hashes=digest).model_dump_json()
 
 
-@pytest.mark.parametrize("key", [FIRST[0], SECOND[0]])
+@pytest.mark.parametrize("key", [FIRST[0], SECOND[0]], ids=["first", "second"])
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_a_known_key_is_let_in(closed: Api, scheme: str, key: str) -> None:
     headers = {"Authorization": f"{scheme} {key}"}
@@ -47,6 +47,8 @@ def test_a_known_key_is_let_in(closed: Api, scheme: str, key: str) -> None:
     "given",
     [None, "", "Bearer", f"Bearer {UNKNOWN[0]}", f"Basic {FIRST[0]}", FIRST[0], f"Bearer {FIRST[1]}",
      f"Bearer {FIRST[0]}x", f"Bearer {FIRST[0][:-1]}", "Bearer ä\xff", "Bearer " + "x" * 10_000],
+    ids=["nothing", "empty", "no key", "unknown", "other scheme", "no scheme", "hash", "longer", "shorter", "no ASCII",
+         "long"],
 )  # fmt: skip
 def test_anybody_else_is_not(closed: Api, given: str | None) -> None:
     headers = {} if given is None else {"Authorization": given.encode("latin-1")}

@@ -63,18 +63,17 @@ def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
             yield api
 
 
-def reader() -> psutil.Process | None:
+def reader(api: Api) -> psutil.Process:
     """The reader process of the API, which runs in this process."""
-    children = psutil.Process().children()
-    return next((child for child in children if "worker.datasets.reader" in child.cmdline()), None)
+    started = api.app.state.datasets._readers._process  # type: ignore[union-attr]
+    return psutil.Process(started.pid)
 
 
 def nothing_is_left(api: Api) -> None:
     storage = LocalStorage(Path(api.app.state.settings.data_dir) / "datasets")  # type: ignore[union-attr]
     eventually(lambda: storage.workshop.unfinished() == [])
     assert list(storage.ids()) == []
-    process = reader()
-    assert process is not None
+    process = reader(api)
     eventually(lambda: process.children() == [])
 
 
@@ -99,8 +98,8 @@ def test_a_text_without_an_end(tight: Api):
 
 
 def test_a_reader_that_is_killed(tight: Api):
-    before = reader()
-    assert before is not None
+    assert tight.post("/v1/datasets", content=b"a\n", headers={"Content-Type": "text/csv"}).status_code == 422
+    before = reader(tight)
     before.kill()
     before.wait(10)
     reply = tight.post("/v1/datasets", content=b"a\n1\n", headers={"Content-Type": "text/csv"})

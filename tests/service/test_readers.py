@@ -25,9 +25,10 @@ from worker.datasets.refusal import Limits
 BROKEN = npy(np.array([[1.0, np.inf]]))
 
 
-def processes() -> tuple[psutil.Process, list[psutil.Process]]:
+def processes(readers: Readers) -> tuple[psutil.Process, list[psutil.Process]]:
     """The reader process and its children."""
-    (main,) = (child for child in psutil.Process().children() if "worker.datasets.reader" in child.cmdline())
+    assert readers._process is not None
+    main = psutil.Process(readers._process.pid)
     return main, main.children()
 
 
@@ -59,8 +60,8 @@ async def started(
     """A reading whose child waits for the first byte, and the child."""
     (directory / CONTENT).write_bytes(content)
     reading = await readers.begin(directory, kind, header=None)
-    eventually(lambda: len(processes()[1]) == 1)
-    return reading, processes()[1][0]
+    eventually(lambda: len(processes(readers)[1]) == 1)
+    return reading, processes(readers)[1][0]
 
 
 async def refusal(reading: Reading) -> None:
@@ -75,7 +76,7 @@ def test_what_a_child_said_counts_although_it_has_not_heard_all(tmp_path: Path):
 
     async def test(readers: Readers) -> None:
         reading, child = await started(readers, tmp_path)
-        main, _ = processes()
+        main, _ = processes(readers)
         main.suspend()
         reading.grown(len(BROKEN))
         eventually(lambda: over(child))
@@ -93,7 +94,7 @@ def test_what_a_child_said_counts_although_it_is_told_more_after_its_end(tmp_pat
     async def test(readers: Readers) -> None:
         reading, _ = await started(readers, tmp_path)
         reading.grown(len(BROKEN))
-        eventually(lambda: not processes()[1])
+        eventually(lambda: not processes(readers)[1])
         for _ in range(10):
             reading.grown(len(BROKEN) + 1)
         await refusal(reading)
@@ -119,7 +120,7 @@ def test_a_child_that_is_killed_in_the_middle_of_a_line(tmp_path: Path):
 def test_the_end_of_the_reader_process_is_told(tmp_path: Path):
     async def test(readers: Readers) -> None:
         reading, _ = await started(readers, tmp_path)
-        processes()[0].send_signal(signal.SIGKILL)
+        processes(readers)[0].send_signal(signal.SIGKILL)
         with pytest.raises(Unavailable):
             await asyncio.wait_for(reading.draft(), 30)
         await reading.cancel()

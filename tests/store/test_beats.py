@@ -5,7 +5,6 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import orjson
 import pytest
@@ -32,12 +31,6 @@ def any_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSer
     """One server is enough here: how each server takes the scripts is tested elsewhere."""
     with EmbeddedServer(tmp_path_factory.mktemp("server")) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The core's shapes are checked in its own tests; here that would be nine tenths of the time."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture
