@@ -197,7 +197,7 @@ def test_many_equal_columns_are_told_in_few_sentences(monkeypatch):
     X[39, -1] = 1 - X[39, -1]  # differs in the last chunk alone
     names = tuple(f"x{j}" for j in range(X.shape[1]))
     for table in (X, csr_array(X)):
-        told = observations(Problem(table, np.zeros(40), names), np.arange(40))
+        told = observations(Problem(table, np.arange(40.0), names), np.arange(40))
         assert told[:1] == ("Feature 'x4' is constant on the rows used; its penalty has no effect.",)
         assert told[-2:] == (
             "5 more features are constant as well.", "Feature 'x3' equals 'x0'; they share a coefficient."
