@@ -11,20 +11,20 @@ from pydantic import create_model
 from worker.contract.wire import Wire
 from worker.core.family import kind_of, members
 from worker.core.hypergradient import Hypergradient
-from worker.core.losses import ScoreLoss
 from worker.core.outer import Outer
-from worker.core.penalties import Form, Penalty
+from worker.core.penalties import ClassPenalty, Form
+from worker.core.scoring import Score
 from worker.core.selection import Selection
 from worker.core.training import Training
 from worker.core.weights import ExampleWeights
 
 FAMILIES: dict[str, Any] = {
     "training": Training,
-    "penalty": Penalty,
+    "penalty": ClassPenalty,
     "form": Form,
     "weights": ExampleWeights,
     "selection": Selection,
-    "loss": ScoreLoss,
+    "loss": Score,
     "hypergradient": Hypergradient,
     "outer": Outer,
 }

@@ -12,12 +12,14 @@ from worker.core.factors import Assembly
 from worker.core.hypergradient import CholeskyBackprop
 from worker.core.records import Problem
 from worker.core.training import Quadratic
+from worker.core.training.generalized_linear import GeneralizedLinearTraining
 from worker.core.tune import Plan, resolve, split_rows
 
 RATE = 1e10  # flops a second that one core reaches in the factorizations of mid-sized problems
 OVERHEAD = 1e-4  # seconds for each split of an evaluation, whatever its size
 FILL = 10  # entries of a sparse factor for one of the matrix, typical of grids and networks
-EVALUATIONS = {"newton": 25, "lbfgs": 120}  # typical of one start
+NEWTON_STEPS, CG_STEPS = 4, 20  # of a fit that begins near its minimum, typical
+EVALUATIONS = {"newton": 25, "lbfgs": 120, "inexact": 40, "hoag": 200}  # typical of one start
 
 
 def validation_view(
@@ -26,7 +28,7 @@ def validation_view(
     """The spec with every default, the hyperparameters, the methods that `auto` picks, and the cost."""
     problem, plan = outline(spec, selected), spec.plan(selected.groups if selected else None)
     names = plan.hyperparameters(problem).names
-    hypergradient, outer = resolve(plan, len(names))
+    hypergradient, outer = resolve(plan, problem)
     n = selected.rows if selected else len(problem.y)
     solver, cost = _cost(spec, plan, problem, n, outer.kind)
     return {
@@ -50,7 +52,7 @@ def _cost(spec: JobSpec, plan: Plan, problem: Problem, n: int, outer: str) -> tu
     """
     if isinstance(plan.training, Quadratic):
         return _cost_of_criteria(spec, problem, outer)
-    forms = plan.training.penalties(problem.features)[1]
+    forms = plan.training.penalties(problem)[1]
     m, p, k = len(problem.y), forms.p, len(plan.hyperparameters(problem).names)
     rows, _ = split_rows(m, plan)
     partition = spec.selection.partition(rows, m, problem)
@@ -58,13 +60,15 @@ def _cost(spec: JobSpec, plan: Plan, problem: Problem, n: int, outer: str) -> tu
     sizes = np.bincount(partition.block_of_row + 1)[1:]
     train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits) * n // m
     closed = spec.selection.closed_form
+    evaluations = _evaluations(spec, outer)
+    if isinstance(plan.training, GeneralizedLinearTraining):
+        return _cost_of_iterations(plan.training, problem, n, train, splits, k, outer, evaluations)
     dual = not closed and plan.training.prefers_dual(train, forms)
     size = train if dual else p
     evaluation = splits * (
         size**3 / 3 + 8 * size * p + (train**2 * p if dual else 0) + (2 * n * p * p if closed else 0)
     )
     hessian = splits * (4 * size * p * k + 2 * size * k * k) + 9 * k**3 if outer == "newton" else 0.0
-    evaluations = _evaluations(spec, outer)
     flops = n * p * p + evaluations * (evaluation + hessian)
     held = splits * (3 * size * size + (2 * n * p if dual else 0)) + 2 * n * p
     seconds = flops / RATE + evaluations * splits * OVERHEAD
@@ -94,3 +98,29 @@ def _cost_of_criteria(spec: JobSpec, problem: Problem, outer: str) -> tuple[str,
     seconds = flops / RATE + evaluations * OVERHEAD
     cost = {"evaluations": evaluations, "flops": float(flops), "bytes": 8.0 * held, "seconds": seconds}
     return assembly.shape, cost
+
+
+def _cost_of_iterations(
+    training: GeneralizedLinearTraining,
+    problem: Problem,
+    n: int,
+    train: int,
+    splits: int,
+    k: int,
+    outer: str,
+    evaluations: int,
+) -> tuple[str, dict[str, float]]:
+    """The same where training iterates: by factors, or by products with the rows, whose zeros are not known here."""
+    m = training.outputs(problem)
+    size = training.penalties(problem)[1].p + m * training.intercept
+    q, solver = size // m, training.method(size)
+    product = 4.0 * train * size
+    factored = solver == "newton_cholesky"
+    direct = m * (m + 1) / 2 * 2.0 * train * q * q + size**3 / 3
+    fit = NEWTON_STEPS * (2 * product + direct) if factored else NEWTON_STEPS * CG_STEPS * product
+    solve = 2.0 * size**2 if factored else CG_STEPS * product
+    hessian = (k * (solve + product) + 2.0 * train * m * k * k + 9 * k**3) if outer == "newton" else 0.0
+    flops = evaluations * splits * (fit + solve + hessian)
+    held = splits * (2 * size * size if factored else 10 * size) + splits * n * (q + 4 * m)
+    seconds = flops / RATE + evaluations * splits * NEWTON_STEPS * OVERHEAD
+    return solver, {"evaluations": evaluations, "flops": float(flops), "bytes": 8.0 * held, "seconds": seconds}

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MOST = 40  # rows of a table
+CLASSES = 6  # columns of one
 
 
 def result_table(result: Mapping[str, Any]) -> str:
     """Hyperparameters beside coefficients, then scores and certificates."""
     model = result["model"]
-    slopes = _slopes(model) if model else {}
     rows: list[tuple[str, ...]] = [("hyperparameter", "initial", "tuned", "at bound")]
     rows += [
         (item["name"], f"{item['initial']:.4g}", f"{item['value']:.4g}", item["at_bound"] or "")
@@ -19,11 +19,8 @@ def result_table(result: Mapping[str, Any]) -> str:
     ]
     more = len(result["hyperparameters"]) - MOST
     parts = [_table(rows) + (f"\n... and {more} more" if more > 0 else "")]
-    if slopes:
-        shown: list[tuple[str, ...]] = [("feature", "coefficient")]
-        if "intercept" in model:
-            shown.append(("(intercept)", f"{model['intercept']:.6g}"))
-        parts.append(_table([*shown, *((name, f"{value:.6g}") for name, value in list(slopes.items())[:MOST])]))
+    if model:
+        parts.append(_table(_coefficients(model)))
     if model and model["kind"] == "additive":
         parts.append(_table(_splines(model["splines"])))
     parts.append(_table(_scores(result)))
@@ -31,10 +28,27 @@ def result_table(result: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _slopes(model: Mapping[str, Any]) -> dict[str, float]:
+def _coefficients(model: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """A column of coefficients; of a multinomial model one for each class, as many as fit on a line."""
     if model["kind"] == "quadratic":
-        return {f"theta[{i}]": value for i, value in enumerate(model["theta"])}
-    return {item["feature"]: item["value"] for item in model["coefficients"]}
+        return [("parameter", "value"), *((f"theta[{i}]", f"{v:.6g}") for i, v in enumerate(model["theta"][:MOST]))]
+    if model["kind"] == "multinomial":
+        outputs, heads = model["classes"][:CLASSES], [one["name"][:12] for one in model["classes"][:CLASSES]]
+    else:
+        outputs, heads = [model], [f"coefficient (of {model['classes'][1]})" if model.get("classes") else "coefficient"]
+    rows: list[tuple[str, ...]] = [("feature", *heads)]
+    rows.append(("(intercept)", *(f"{one['intercept']:.6g}" for one in outputs)))
+    features = [item["feature"] for item in outputs[0]["coefficients"][:MOST]]
+    for j, feature in enumerate(features):
+        rows.append((feature, *(f"{one['coefficients'][j]['value']:.6g}" for one in outputs)))
+    if len(model.get("classes") or ()) > len(outputs) > 1:
+        rows.append((f"... and {len(model['classes']) - len(outputs)} more classes", *("" for _ in outputs)))
+    return rows
+
+
+def _measures(scores: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    found = {name: value for name, value in scores.get("measures", {}).items() if value is not None}
+    return [(f"  {name.replace('_', ' ')}", f"{value:.6g}") for name, value in found.items()]
 
 
 def _splines(terms: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
@@ -57,8 +71,10 @@ def _scores(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
         ("selection criterion", f"{selection['value']:.8g}" + (f" +- {error:.3g}" if error else "")),
         ("  before tuning", f"{selection['initial_value']:.8g}" if selection["initial_value"] is not None else "-"),
     ]
-    if result["test"]:
-        rows.append(("test rows", f"{result['test']['value']:.8g}"))
+    rows += _measures(selection)
+    if test := result["test"]:
+        rows.append(("test rows", f"{test['value']:.8g}" if test["value"] is not None else "-"))
+        rows += _measures(test)
     if (nested := result.get("nested")) and nested["value"] is not None:
         rows.append(("nested cross-validation", f"{nested['value']:.8g}"))
     work = f"{counts['iterations']} iterations, {counts['evaluations']} evaluations"

@@ -31,7 +31,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before the fixtures of the test are made."""
-    jaxtyping.config.update("jaxtyping_disable", not item.path.is_relative_to(CORE))
+    checked = item.path.is_relative_to(CORE) and item.get_closest_marker("unchecked") is None
+    jaxtyping.config.update("jaxtyping_disable", not checked)
 
 
 @pytest.fixture(scope="session", autouse=True)

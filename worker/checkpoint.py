@@ -10,6 +10,7 @@ from worker.core.records import Array, Evaluation, FoldScore, Outcome, Start, St
 
 _FOLD = ("value", "weight", "rows", "selection_value", "iterations", "evaluations")
 _EVALUATION = ("rho", "value", "gradient", "per_split")
+_ERRORS = ("value_error", "gradient_error")  # not in what versions before these bounds wrote
 
 
 def pack(state: State) -> bytes:
@@ -17,7 +18,7 @@ def pack(state: State) -> bytes:
     starts = state.starts
     arrays: dict[str, Array] = {f"search.{name}": array for name, array in state.search.items()}
     for role in ("initial", "best"):
-        for name in _EVALUATION:
+        for name in _EVALUATION + _ERRORS:
             arrays[f"{role}.{name}"] = np.array([getattr(getattr(start, role), name) for start in starts])
     arrays["gradient_norm"] = np.array([start.gradient_norm for start in starts])
     arrays["counts"] = np.array([(start.iterations, start.evaluations) for start in starts])
@@ -61,4 +62,5 @@ def _start(arrays: dict[str, Array], i: int) -> Start:
 
 def _evaluation(arrays: dict[str, Array], role: str, i: int) -> Evaluation:
     rho, value, gradient, per_split = (arrays[f"{role}.{name}"][i] for name in _EVALUATION)
-    return Evaluation(rho, float(value), gradient, per_split)
+    errors = [float(arrays[f"{role}.{name}"][i]) if f"{role}.{name}" in arrays else 0.0 for name in _ERRORS]
+    return Evaluation(rho, float(value), gradient, per_split, None, *errors)

@@ -28,7 +28,7 @@ from worker.contract.expansion import Made
 from worker.contract.spec import JobSpec, describe, encode_data, work
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.procedure import carry_out
-from worker.core.records import Outcome, Problem, State, Step
+from worker.core.records import Outcome, State, Step
 from worker.core.tune import Prepared, prepare, tune
 from worker.load import LoadError, load
 from worker.queue.horse import horse
@@ -48,7 +48,6 @@ TELL: Final = 0.15
 ATTEMPTS: Final = 3
 """Attempts after which an unexpected error fails the job."""
 
-NO_DATA: Final = encode_data(Problem(np.empty((0, 0)), np.empty(0), ()))
 OUT_OF_MEMORY: Final = (
     "The job needs more memory than a job may take here. Send fewer columns or rows, or have the limit raised: "
     "GRADTUNE_JOB_MEMORY_MB of the workers, and the memory of their machine."
@@ -278,7 +277,7 @@ def conclude_killed(
     document, last, error = None, None, None
     if claim.checkpoint:
         step = _stopped(checkpoint.unpack(claim.checkpoint))
-        document = killed_result(claim, work(claim.spec, NO_DATA), step, status, outcome)
+        document = killed_result(claim, work(claim.spec, b""), step, status, outcome)
         last = orjson.dumps(progress(step, claim.elapsed))
     elif outcome:
         detail = f"Not one iteration ended within the time limit of {claim.seconds:g} s; raise limits.seconds."

@@ -42,7 +42,7 @@ def load(description: bytes, data: bytes) -> Task:
     except DatasetGoneError as error:
         detail = "The dataset of the job is not in the storage any more; upload it again."
         raise LoadError("dataset-gone", "The dataset is gone", detail) from error
-    selected = select(dataset, table.dataset)
+    selected = select(dataset, table.dataset, task.plan.training)
     if not isinstance(selected, Selected):
         raise _unfit(selected[0].detail)
     try:

@@ -13,33 +13,26 @@ import numpy as np
 
 from worker.contract.expansion import Made
 from worker.contract.result import (
-    AdditiveModel,
     CertificateSet,
-    Coefficient,
     Counts,
-    ExpandedColumn,
-    FilledFeature,
-    FittedModel,
     Hyperparameter,
-    LinearModel,
     Method,
     NestedFold,
     NestedScore,
-    QuadraticModel,
     Result,
     SelectionScore,
-    SplineTerm,
     StartReport,
     TestScore,
     Timing,
 )
 from worker.contract.spec import Work
 from worker.core.conclude import Conclusion, conclude
-from worker.core.expansion import Basis
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.measures import Measures
 from worker.core.outer import Auto as AutoOuter
-from worker.core.records import Array, Evaluation, Outcome, Problem, Start, Step
+from worker.core.records import Array, Evaluation, Outcome, Start, Step
 from worker.core.tune import Prepared, resolve
+from worker.report_model import model_of
 from worker.store import Claim, Status
 
 # read once, before work-horses are forked: reading package metadata takes 10 ms
@@ -54,6 +47,10 @@ SOLVERS = {
     "primal": "The matrix of the features is factored for each split and trial: there are no more features than rows, "
     "or the penalty, the weights or the selection criterion need that matrix.",
     "dual": "The matrix of the rows is factored for each split and trial: it is cheaper than that of the features.",
+    "newton_cholesky": "Training is iterative: Newton's method with a factor of the Hessian for each split, kept while "
+    "it serves.",
+    "newton_cg": "Training is iterative: Newton's method with conjugate gradients, which need products with the rows "
+    "and no factor; there are many coefficients.",
     "dense": "H is factored as a dense matrix: too many entries are not zero for a band to be shorter.",
     "banded": "H is factored as a band matrix: in some order of the parameters its entries are near the diagonal.",
     "sparse": "H is factored as a sparse matrix: in any order, a band would be mostly zeros.",
@@ -61,7 +58,10 @@ SOLVERS = {
 }
 OUTER = {
     "newton": "Newton's method with the exact Hessian: {} hyperparameters are few enough for it.",
-    "lbfgs": "L-BFGS: for {} hyperparameters the exact Hessian costs more than the iterations that it saves.",
+    "lbfgs": "L-BFGS: for {} hyperparameters the exact Hessian costs more than the iterations that it saves, or the "
+    "selection criterion has none.",
+    "inexact": "Quasi-Newton descent with inexact gradients of {} hyperparameters: training takes iterations, which "
+    "are stopped as early as each step allows.",
 }
 KILLED = "The job had to be stopped inside a computation that cannot be interrupted, so no model was fitted."
 
@@ -115,10 +115,10 @@ def result(
         **_search(claim, prepared.objective.hyperparameters, step, status, outcome, elapsed, conclusion.intervals),
         message=outcome.value if outcome else STOPPED[status],
         messages=[*conclusion.messages, *unrepresentable],
-        selection=_selection(step, conclusion.standard_error, conclusion.noise_variance),
+        selection=_selection(step, conclusion),
         test=_test(prepared, conclusion),
         nested=_nested(prepared, step),
-        model=_model(prepared.problem, conclusion, made),
+        model=model_of(prepared, conclusion, made),
         certificates=CertificateSet(
             **{name: _finite(value) for name, value in asdict(conclusion.certificates).items()},
             point=shape.point if shape else None,
@@ -141,7 +141,7 @@ def _finite_parts(conclusion: Conclusion) -> tuple[Conclusion, list[str]]:
     """The conclusion without what overflowed, and a sentence for each such part: documents hold finite numbers only."""
     messages = []
     model, error, score = conclusion.model, conclusion.standard_error, conclusion.test_value
-    if model is not None and not np.isfinite([model.intercept, *model.coefficients]).all():
+    if model is not None and not np.isfinite(np.append(model.intercept, model.coefficients)).all():
         model, score = None, None
         messages.append("The coefficients of the refit on all rows overflowed, so there is no model; rescale the data.")
     if error is not None and not np.isfinite(error):
@@ -156,12 +156,12 @@ def _finite_parts(conclusion: Conclusion) -> tuple[Conclusion, list[str]]:
 def killed_result(claim: Claim, task: Work, step: Step, status: Status, outcome: Outcome | None) -> bytes:
     """The result document of a job whose work-horse was killed: what the checkpoint holds, without a refit."""
     hyperparameters = task.plan.hyperparameters(task.problem)
-    hypergradient, outer = resolve(task.plan, len(hyperparameters.names))
+    hypergradient, outer = resolve(task.plan, task.problem)
     document = Result(
         **_search(claim, hyperparameters, step, status, outcome, claim.elapsed),
         message=outcome.value if outcome else STOPPED[status],
         messages=[KILLED],
-        selection=_selection(step, None),
+        selection=_selection(step),
         test=None,
         model=None,
         certificates=CertificateSet(
@@ -223,15 +223,20 @@ def _hyperparameters(
     ]  # fmt: skip
 
 
-def _selection(step: Step, standard_error: float | None, noise_variance: float | None = None) -> SelectionScore:
+def _selection(step: Step, conclusion: Conclusion | None = None) -> SelectionScore:
     best = step.best.best
     return SelectionScore(
         value=best.value,
         initial_value=_finite(step.starts[0].initial.value),
         per_fold=best.per_split.tolist(),
-        standard_error=standard_error,
-        noise_variance=noise_variance,
+        standard_error=conclusion.standard_error if conclusion else None,
+        noise_variance=conclusion.noise_variance if conclusion else None,
+        measures=_measures(conclusion.measures) if conclusion else {},
     )
+
+
+def _measures(measures: Measures) -> dict[str, float | None]:
+    return {name: _finite(value) for name, value in measures.items()}
 
 
 def _nested(prepared: Prepared, step: Step) -> NestedScore | None:
@@ -264,52 +269,11 @@ def _start(start: Start) -> StartReport:
     )
 
 
-def _model(problem: Problem, conclusion: Conclusion, made: Sequence[Made]) -> FittedModel | None:
-    if conclusion.model is None:
-        return None
-    if problem.criteria is not None:
-        return QuadraticModel(theta=conclusion.model.coefficients.tolist())
-    expansion, slopes = problem.expansion, conclusion.model.coefficients
-    names = problem.features if expansion is None else [problem.features[j] for j in expansion.kept]
-    linear = LinearModel(
-        intercept=conclusion.model.intercept,
-        coefficients=[Coefficient(feature=name, value=float(value)) for name, value in zip(names, slopes)],  # noqa: B905
-        columns=[_expanded(one) for one in made if one.names != (one.column,)],
-        fills=_fills(problem, conclusion),
-    )
-    if expansion is None:
-        return linear
-    terms = [_spline(basis, c) for basis, c in expansion.terms(slopes)]
-    return AdditiveModel(**dict(linear) | {"kind": "additive", "splines": terms})
-
-
-def _spline(basis: Basis, c: Array) -> SplineTerm:
-    return SplineTerm(
-        feature=basis.feature,
-        degree=basis.degree,
-        knots=basis.knots.tolist(),
-        coefficients=c.tolist(),
-        range=basis.range,
-        cyclic=basis.cyclic,
-    )
-
-
-def _expanded(one: Made) -> ExpandedColumn:
-    categories = list(one.texts) if one.levels is not None else None
-    return ExpandedColumn(column=one.column, part=one.day, categories=categories, features=list(one.names))
-
-
-def _fills(problem: Problem, conclusion: Conclusion) -> list[FilledFeature]:
-    if problem.imputation is None:
-        return []
-    pairs = zip(problem.imputation.columns, conclusion.fills, strict=True)
-    return [FilledFeature(feature=problem.features[column], value=float(value)) for column, value in pairs]
-
-
 def _test(prepared: Prepared, conclusion: Conclusion) -> TestScore | None:
-    if conclusion.test_value is None:
+    if conclusion.test_value is None and not conclusion.test_measures:
         return None
-    return TestScore(value=conclusion.test_value, rows=len(prepared.test_rows))
+    measures = _measures(conclusion.test_measures)
+    return TestScore(value=conclusion.test_value, rows=len(prepared.test_rows), measures=measures)
 
 
 def _finite(value: float) -> float | None:

@@ -116,7 +116,7 @@ async def _selected(request: Request, spec: JobSpec) -> Selected | None:
 
 def _fitting(spec: JobSpec, record: Dataset) -> Selected:
     assert isinstance(spec.data, DatasetData)
-    selected = select(spec.data, record)
+    selected = select(spec.data, record, spec.training)
     if not isinstance(selected, Selected):
         raise InvalidRequest("The job spec does not fit its data.", errors=selected[:MOST])
     _refuse(faults(spec, selected))

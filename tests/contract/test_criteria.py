@@ -15,7 +15,6 @@ from worker.contract.faults import Fault
 from worker.contract.spec import describe, encode_data, fingerprint, hyperparameter_names, work
 from worker.core.selection import QuadraticSelection
 from worker.core.tune import prepare, tune
-from worker.jobs import NO_DATA
 
 GIVEN = own_criteria()["data"]
 DENSE, SPARSE = GIVEN["matrices"][:2]
@@ -137,7 +136,7 @@ def test_the_worker_sees_the_same_criteria() -> None:
     assert (one.vectors.tobytes(), one.e.tobytes(), one.constant) == (
         other.vectors.tobytes(), other.e.tobytes(), other.constant)  # fmt: skip
     assert hyperparameter_names(description) == ("h[1]", "h[2]")
-    assert work(description, NO_DATA).plan == spec.plan()  # as where a work-horse had to be killed
+    assert work(description, b"").plan == spec.plan()  # as where a work-horse had to be killed
     ends = [list(tune(prepare(problem, spec.plan())))[-1] for problem in (task.problem, spec.problem())]
     assert ends[0].best.best.rho.tobytes() == ends[1].best.best.rho.tobytes()
 

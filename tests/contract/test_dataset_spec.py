@@ -49,7 +49,7 @@ def spec_of(data: dict[str, Any], **rest: Any) -> JobSpec:
 
 
 def selected_of(spec: JobSpec, **changes: Any) -> Selected:
-    selected = select(spec.data, record(**changes))
+    selected = select(spec.data, record(**changes), spec.training)
     assert isinstance(selected, Selected), selected
     return selected
 

@@ -31,6 +31,28 @@ REQUIRED: dict[str, dict[str, Any]] = {
 }
 
 
+TARGETS: dict[str, list[Any]] = {
+    "logistic": ["no", "yes"] * 6,
+    "squared_hinge": [0, 1] * 6,
+    "multinomial": ["a", "b", "c"] * 4,
+    "poisson": [0, 1, 2, 5] * 3,
+    "gamma": [0.5, 1, 2, 5] * 3,
+}
+FITTING = {
+    "per_class": "multinomial",
+    "per_coefficient": "multinomial",
+    "stratified_k_fold": "logistic",
+    "approximate_leave_one_out": "poisson",
+    "laplace_evidence": "logistic",
+    "log_loss": "logistic",
+    "brier": "logistic",
+    "deviance": "poisson",
+    "smoothed_error": "squared_hinge",
+    "smoothed_auc": "logistic",
+    "smoothed_f": "logistic",
+}
+
+
 def required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
@@ -149,14 +171,23 @@ def test_the_fingerprint_is_that_of_the_numbers() -> None:
 def in_place(name: str, member: type) -> dict[str, Any]:
     """A spec that names an algorithm and says no more about it than it must."""
     part = {"kind": kind_of(member), **REQUIRED.get(kind_of(member), {})}
+    if kind_of(member) == "quadratic":
+        return own_criteria()
+    if name == "training":
+        return document(training=part, data__y=TARGETS.get(kind_of(member), document()["data"]["y"]))
+    if kind_of(member) in FITTING:
+        training, part = FITTING[kind_of(member)], {"kind": kind_of(member)}
+        kind = "k_fold" if training == "poisson" else "stratified_k_fold"
+        rest = {"training__penalty": part} if name == "penalty" else {"selection": {"kind": kind, "loss": part}}
+        if name == "selection":
+            rest = {"selection": part}
+        return document(training={"kind": training}, data__y=TARGETS[training], **rest)
     places = {
         "penalty": {"training__penalty": part},
         "weights": {"training__weights": part},
         "form": {"training__penalty": {"kind": "quadratic_forms", "forms": [part]}},
         "loss": {"selection": {"kind": "k_fold", "loss": part}},
     }
-    if kind_of(member) == "quadratic":
-        return own_criteria()
     data = {"data__source": ["old", "new"] * 6} if kind_of(member) == "per_source" else {}
     return document(**places.get(name, {name: part}), **data)
 
@@ -177,7 +208,10 @@ def test_every_kind_of_every_family(name: str, member: type) -> None:
     kind = kind_of(member)
     spec = parsed(in_place(name, member))
     assert type(chosen(name, spec)) is member
-    assert chosen(name, spec) == member(**as_tuples(REQUIRED.get(kind, {})))
+    made = member(**as_tuples(REQUIRED.get(kind, {})))
+    if getattr(made, "loss", ...) is None:
+        made = replace(made, loss=spec.training.score(None))
+    assert chosen(name, spec) == made
     data = encode_data(spec.problem())
     assert work(orjson.dumps(describe(spec, data)), data).plan == spec.plan()
 

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from tests.core.conftest import regression
 from tests.oracles import differences
 from worker.core.hypergradient import CholeskyBackprop, Implicit
-from worker.core.losses import AbsoluteError, Huber, QuantileError
+from worker.core.losses import AbsoluteError, Huber, QuantileError, SquaredError
 from worker.core.penalties import Banded, Difference, Identity, Matrix, PerFeature, PerGroup, QuadraticForms, Shared
 from worker.core.selection import (
     Evidence,
@@ -155,7 +155,7 @@ def naive_value(problem, training, selection, rho, box, partition):
         weights = selection.split_weights or np.ones(len(partition.splits))
         for f, (train, validation) in zip(weights, partition.splits, strict=True):
             rows = partition.rows(validation)
-            losses = selection.loss.of(naive.residuals(naive.theta(partition.rows(train)), rows))[0]
+            losses = (selection.loss or SquaredError()).of(naive.residuals(naive.theta(partition.rows(train)), rows))[0]
             total, norm = total + f * scoring[rows] @ losses, norm + f * scoring[rows].sum()
         return total / norm
     Z, s, B = naive.system(everyone)
@@ -166,7 +166,7 @@ def naive_value(problem, training, selection, rho, box, partition):
             rest = np.delete(everyone, i)
             theta = np.linalg.solve(Z[rest].T @ np.diag(s[rest]) @ Z[rest] + B, Z[rest].T @ (s[rest] * y[rest]))
             errors.append(y[i] - Z[i] @ theta)
-        return scoring @ selection.loss.of(np.array(errors))[0] / scoring.sum()
+        return scoring @ (selection.loss or SquaredError()).of(np.array(errors))[0] / scoring.sum()
     A = Z @ np.linalg.solve(H, Z.T @ np.diag(s))
     if selection.kind == "generalized_cv":
         return (scoring @ (y - A @ y) ** 2 / scoring.sum()) / (1 - np.trace(A) / n) ** 2

@@ -187,13 +187,13 @@ def test_missing_values_are_filled_before_the_expansion():
 
 def test_other_features_keep_the_penalty_of_the_spec():
     features = table().features
-    names = Ridge(penalty=PerFeature(), splines=SPLINES).penalties(features)[0].names
+    names = Ridge(penalty=PerFeature(), splines=SPLINES).penalties_of_features(features)[0].names
     assert names == ("penalty[a]", "penalty[c]", "penalty[spline(b)]", "penalty[spline(d)]")
-    box, forms = Ridge(penalty=Shared(initial=3.0), splines=SPLINES).penalties(features)
+    box, forms = Ridge(penalty=Shared(initial=3.0), splines=SPLINES).penalties_of_features(features)
     assert_allclose(np.exp(box.initial), 3.0)
     assert (forms.k, forms.p) == (3, 2 + 8 + 6)
     with pytest.raises(ValueError, match=r"'b', which the data does not have .features with splines"):
-        Ridge(penalty=PerGroup(groups={"g": features}), splines=SPLINES).penalties(features)
+        Ridge(penalty=PerGroup(groups={"g": features}), splines=SPLINES).penalties_of_features(features)
 
 
 def test_columns_without_a_range_and_sparse_tables_are_refused():

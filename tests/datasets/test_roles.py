@@ -22,7 +22,7 @@ from worker.core.outer import Newton
 from worker.core.penalties import PerGroup
 from worker.core.records import Problem
 from worker.core.selection import KFold
-from worker.core.training import Ridge
+from worker.core.training import Ridge, Training
 from worker.core.tune import Plan, prepare
 from worker.datasets import Table
 from worker.datasets.features import UnusableError, problem_of
@@ -34,6 +34,7 @@ ROOMS = RNG.integers(1, 5, ROWS)
 TOWN = [("Ulm", "Bonn", "Kiel")[i] for i in RNG.integers(0, 3, ROWS)]
 DAY = [date(2023, 11, 20) + timedelta(days=9 * i) for i in range(ROWS)]
 AGE = [None if RNG.random() < 0.2 else int(age) for age in RNG.integers(0, 90, ROWS)]
+RIDGE = Ridge()
 PRICE = (AREA + ROOMS + RNG.normal(size=ROWS)).round(6)
 FOLD = np.arange(ROWS) % 3
 COLUMNS = {"area": AREA, "rooms": ROOMS, "town": TOWN, "day": DAY, "age": AGE, "price": PRICE, "fold": FOLD}
@@ -52,9 +53,9 @@ def table(shelf: Shelf) -> Table:
     return shelf.table(csv_file(COLUMNS), "csv")
 
 
-def chosen(table: Table, **data: Any) -> Selected | list[Fault]:
+def chosen(table: Table, training: Training = RIDGE, **data: Any) -> Selected | list[Fault]:
     spec = DatasetData.model_validate({"dataset_id": table.dataset.id, "target": "price", **data})
-    return select(spec, table.dataset)
+    return select(spec, table.dataset, training)
 
 
 def problem(table: Table, **data: Any) -> Problem:

@@ -133,8 +133,8 @@ def test_a_compressed_body_is_not_read(api: Api) -> None:
 def test_a_bad_spec_over_http(api: Api) -> None:
     reply = api.create(document(training__penalty={"kind": "per_group", "groups": {"a": ["x0"]}}, test_fraction=0.01))
     assert faults(reply) == [("/training/penalty", "does_not_fit"), ("/test_fraction", "does_not_fit")]
-    reply = api.create({**document(), "data": {"x": [["secret"] * 1000] * 100, "y": ["secret"]}})
-    assert faults(reply) == [("/data/x/0/0", "float_type"), ("/data/y/0", "float_type")]
+    reply = api.create({**document(), "data": {"x": [["secret"] * 1000] * 100, "y": [1.0, "secret"]}})
+    assert faults(reply) == [("/data/x/0/0", "float_type"), ("/data/y/1", "float_type")]
     assert "secret" not in reply.text
     assert api.get("/v1/jobs").json()["data"] == []
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.service.api import eventually
-from tests.system.conftest import LONG, SHORT
+from tests.system.conftest import LONG, LONG_OF_CLASSES, SHORT
 from tests.system.processes import Service, killed, numbers
 
 pytestmark = pytest.mark.timeout(300)  # of work that is a matter of seconds on an idle machine
@@ -43,6 +43,18 @@ def test_a_killed_attempt_is_resumed_to_the_same_numbers(
     assert 100 < len(before) < len(steps)
     assert steps[: len(before)] == before
     assert job["progress"]["evaluations"] == result["counts"]["evaluations"]
+
+
+def test_iterative_training_is_resumed_to_the_same_numbers(shared: Service) -> None:
+    api = shared.api
+    first = api.ended(api.created(LONG_OF_CLASSES)["id"])
+    job_id = api.created(LONG_OF_CLASSES)["id"]
+    eventually(lambda: len(api.steps(job_id)) > 20)
+    killed(horse(shared))
+    job = api.ended(job_id)
+    assert (job["status"], job["attempt"], first["attempt"]) == ("succeeded", 2, 1)
+    assert numbers(api.result(job_id)) == numbers(api.result(first["id"]))
+    assert api.steps(job_id) == api.steps(first["id"])
 
 
 def test_the_api_comes_back_on_the_same_port(shared: Service) -> None:

@@ -10,10 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from worker.contract.classes import Classes, column_classes
 from worker.contract.data import ROLES, WEIGHTS, AllBut, DatasetData
 from worker.contract.dataset import Column, DatasetBody
 from worker.contract.expansion import LARGEST, Made, count_of_missing, features_of, fill_for, huge, levels_of
 from worker.contract.faults import Fault, pointer_of, suggestion
+from worker.core.training import Training
 
 SUGGESTED = 2000  # names that are compared with one that is not known
 DENSE = 0.1  # share of entries stored, from which on sparse columns are expanded row by row: BLAS is then faster
@@ -37,6 +39,7 @@ class Selected:
     complete: tuple[int, ...]
     folds: int
     dense: bool
+    classes: Classes
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -102,8 +105,11 @@ def is_pattern(text: str) -> bool:
     return any(mark in text for mark in "*?[")
 
 
-def select(data: DatasetData, dataset: DatasetBody) -> Selected | list[Fault]:
-    """Resolve names and patterns against the record of the dataset; the faults if it cannot be done."""
+def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selected | list[Fault]:
+    """Resolve names and patterns against the record of the dataset; the faults if it cannot be done.
+
+    The training criterion says whether the target is a class or a number.
+    """
     names = Names(dataset)
     found = list(_unknown(data, names))
     if found:
@@ -111,7 +117,10 @@ def select(data: DatasetData, dataset: DatasetBody) -> Selected | list[Fault]:
     roles = {role: _place(names, getattr(data, role)) for role in ROLES if getattr(data, role) is not None}
     target = _place(names, data.target)
     positions, found = _feature_positions(data, names, {target, *roles.values()})
-    found += _role_faults(data, names)
+    found += _role_faults(data, names, training)
+    classes = column_classes(training, data, names.column(target)) if training.classifies and not found else Classes()
+    if isinstance(classes, Fault):
+        return [classes]
     if found or not positions:
         return found or [Fault("/data/features", "empty", "No column is left to be a feature.")]
     made: list[Made] = []
@@ -130,7 +139,9 @@ def select(data: DatasetData, dataset: DatasetBody) -> Selected | list[Fault]:
     complete = _complete(data, names, made, (target, *roles.values()))
     fold = names.column(roles["fold"]) if "fold" in roles else None
     folds = int((fold.max or 0.0) if fold else 0.0) + 1 if "fold" in roles else 0
-    return Selected(dataset.rows, tuple(made), target, roles, where, texts, levels or (), complete, folds, dense)
+    return Selected(
+        dataset.rows, tuple(made), target, roles, where, texts, levels or (), complete, folds, dense, classes
+    )
 
 
 def _complete(data: DatasetData, names: Names, made: list[Made], roles: tuple[int, ...]) -> tuple[int, ...]:
@@ -188,7 +199,7 @@ def _members(names: Names, name: str) -> list[int]:
     return names.matching(name) if position is None else [position]
 
 
-def _role_faults(data: DatasetData, names: Names) -> Iterator[Fault]:
+def _role_faults(data: DatasetData, names: Names, training: Training) -> Iterator[Fault]:
     """Columns that cannot have the role that they are given."""
     for role in ("target", *ROLES):
         name = getattr(data, role)
@@ -198,9 +209,12 @@ def _role_faults(data: DatasetData, names: Names) -> Iterator[Fault]:
         if column is None:
             continue
         pointer, shown = f"/data/{role}", f"Column {column.name!r}"
-        if role not in {"groups", "source"} and column.type == "category":
-            yield Fault(pointer, "not_a_number", f"{shown} holds texts, and {role} takes numbers.")
-        elif role in {"target", "fold", *WEIGHTS} and column.type == "date":
+        of_texts = {"groups", "source", "target"} if training.classifies else {"groups", "source"}
+        if role not in of_texts and column.type == "category":
+            told = f"{shown} holds texts, and {role} takes numbers"
+            told += "; logistic and multinomial predict classes" if role == "target" else ""
+            yield Fault(pointer, "not_a_number", f"{told}.")
+        elif role in {"target", "fold", "offset", *WEIGHTS} and column.type == "date":
             yield Fault(pointer, "not_a_number", f"{shown} holds dates, and {role} takes numbers.")
         elif column.missing and not data.where:
             remedy = "leave these rows out: give the column in `where`, without bounds"

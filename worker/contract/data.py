@@ -11,15 +11,23 @@ from worker.contract.wire import Wire
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+Numbers = Annotated[list[float], Tag("[numbers]")]
+Names = Annotated[list[Name], Tag("[names]")]
 Index = Annotated[int, Field(ge=0, lt=2**31)]
 Day = Literal["days", "year", "month", "day", "weekday", "day_of_year", "hour"]
+
+
+def _numbers_or_names(value: Any) -> str:
+    return "[names]" if isinstance(value, list) and value and isinstance(value[0], str) else "[numbers]"
 
 
 class InlineData(Wire):
     """A table in the request itself: `x` row by row, `y` with one target a row."""
 
     x: list[list[float]] = Field(description="Rows of features, all of one length; finite numbers.")
-    y: list[float] = Field(description="The target of each row.")
+    y: Annotated[Numbers | Names, Discriminator(_numbers_or_names)] = Field(
+        description="The target of each row: a number, or where training is of classes a number or a name."
+    )
     features: list[Name] | None = Field(
         default=None, description="Names of the columns of `x`, all different. Default: x0, x1, ..."
     )
@@ -36,6 +44,9 @@ class InlineData(Wire):
     source: list[Name] | None = Field(default=None, description="Where each row comes from, a name.")
     fold: list[Annotated[int, Field(ge=0, lt=1000)]] | None = Field(
         default=None, description="The fold of each row for `given_folds`, counted from 0."
+    )
+    offset: list[float] | None = Field(
+        default=None, description="A known part of the linear predictor of each row, as the logarithm of an exposure."
     )
 
 
@@ -127,7 +138,10 @@ class DatasetData(Wire):
     """Columns of an uploaded dataset and what they are for."""
 
     dataset_id: Annotated[str, StringConstraints(pattern=f"^{DATASET_ID}$")]
-    target: ColumnName = Field(description="The column to predict, a number.")
+    target: ColumnName = Field(
+        description="The column to predict: a number; where training is of classes also a text, or one of at most 100 "
+        "different numbers."
+    )
     features: list[FeatureItem] | None = Field(
         default=None,
         description="Names, patterns (`x*`), or `{'all_but': [...]}`. Default: every column without another role.",
@@ -148,6 +162,7 @@ class DatasetData(Wire):
     )
     source: ColumnName | None = Field(default=None, description="Where each row comes from.")
     fold: ColumnName | None = Field(default=None, description="The fold of each row for `given_folds`, from 0.")
+    offset: ColumnName | None = Field(default=None, description="A known part of the linear predictor of each row.")
     missing: Missing | None = Field(default=None, description="Default: missing values are refused.")
     where: Annotated[list[RowRange], Field(max_length=100)] = Field(
         default_factory=list, description="Which rows are used: those in all of these ranges."
@@ -180,5 +195,5 @@ Data = Annotated[
     | Annotated[MatricesData, Tag("[matrices]")],
     Discriminator(_which),
 ]
-ROLES = ("time", "groups", "weights", "source", "fold", "scoring")
+ROLES = ("time", "groups", "weights", "source", "fold", "scoring", "offset")
 WEIGHTS = ("weights", "scoring")

@@ -16,7 +16,18 @@ LONGEST = 300  # characters of a sentence
 NAME = 60  # characters of a caller's own name that are repeated to them
 MEMBERS = 10_000  # of one JSON object
 MARKS = frozenset(
-    {"[key]", "[inline]", "[dataset]", "[matrices]", "[name]", "[all_but]", "[dense]", "[sparse]"}
+    {
+        "[key]",
+        "[inline]",
+        "[dataset]",
+        "[matrices]",
+        "[name]",
+        "[all_but]",
+        "[numbers]",
+        "[names]",
+        "[dense]",
+        "[sparse]",
+    }
 )  # parts of a location that are no place
 
 
@@ -37,7 +48,16 @@ def schema_faults(error: ValidationError, body: bytes, model: type[BaseModel]) -
     inside = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
     # a sequence that ended at a bad item is not also too short
     details = [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in inside]
+    # what is no word of a list and is an object has no fault but those of its members
+    details = [detail for detail in details if not _is_other_choice(detail["loc"], inside)]
     return [_fault(detail, document, schema) for detail in details[:MOST]]
+
+
+def _is_other_choice(location: tuple[int | str, ...], inside: set[tuple[int | str, ...]]) -> bool:
+    if not location or not str(location[-1]).startswith("literal["):
+        return False
+    here = location[:-1]
+    return any(path[:-1] == here and str(path[-1]).startswith("dict[") for path in inside if path)
 
 
 @functools.cache
@@ -96,11 +116,15 @@ def _path(location: tuple[int | str, ...], document: Any, schema: dict[str, Any]
         variant = _variant(node, here, schema)
         is_tag = "discriminator" in _resolved(node, schema) and variant is not _resolved(node, schema)
         node = variant
-        if (is_tag and part == here["kind"]) or (part in MARKS and not (isinstance(here, dict) and part in here)):
+        if (is_tag and part == here["kind"]) or (_is_mark(part) and not (isinstance(here, dict) and part in here)):
             continue
         path.append(part)
         node, here = _child(node, part), _member(here, part)
     return path
+
+
+def _is_mark(part: int | str) -> bool:
+    return part in MARKS or str(part).startswith(("literal[", "dict["))
 
 
 def _at(schema: dict[str, Any], path: list[int | str], document: Any) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from worker.contract.classes import classes_of, inline_class_faults
 from worker.contract.criteria import decode_criteria, encode_criteria
 from worker.contract.data import ROLES, WEIGHTS, InlineData
 from worker.contract.expansion import LARGEST
 from worker.contract.faults import Fault
 from worker.core.records import Problem
+from worker.core.training import Training
 
 
 def feature_names(data: InlineData) -> tuple[str, ...]:
@@ -21,21 +23,22 @@ def feature_names(data: InlineData) -> tuple[str, ...]:
     return tuple(data.features) if data.features is not None else tuple(f"x{j}" for j in range(len(data.x[0])))
 
 
-def inline_problem(data: InlineData) -> Problem:
-    """The table as arrays. Call `inline_faults` first."""
+def inline_problem(data: InlineData, training: Training) -> Problem:
+    """The table as arrays, the target as the training criterion takes it. Call `inline_faults` first."""
     vectors: dict[str, Any] = {
         name: None if getattr(data, name) is None else np.array(getattr(data, name), dtype=kind)
-        for name, kind in (("time", float), ("weights", float), ("scoring", float), ("fold", int))
+        for name, kind in (("time", float), ("weights", float), ("scoring", float), ("offset", float), ("fold", int))
     }
     if data.groups is not None:
         vectors["groups"] = np.unique(data.groups, return_inverse=True)[1]
     if data.source is not None:
         names, vectors["source"] = np.unique(data.source, return_inverse=True)
         vectors["source_names"] = tuple(names.tolist())
-    return Problem(np.array(data.x, dtype=float), np.array(data.y, dtype=float), feature_names(data), **vectors)
+    classes, y = classes_of(data.y) if training.classifies else ((), np.array(data.y, dtype=float))
+    return Problem(np.array(data.x, dtype=float), y, feature_names(data), classes=classes, **vectors)
 
 
-def inline_faults(data: InlineData) -> Iterator[Fault]:
+def inline_faults(data: InlineData, training: Training) -> Iterator[Fault]:
     """What a schema cannot say of a table."""
     if not data.x:
         yield Fault("/data/x", "empty", "There are no rows.")
@@ -52,6 +55,7 @@ def inline_faults(data: InlineData) -> Iterator[Fault]:
         yield Fault("/data/y", "length", f"There are {len(data.y)} targets for {len(data.x)} rows.")
     if len(data.x) < 2:
         yield Fault("/data/x", "too_few", "At least 2 rows are needed, one to train on and one to score.")
+    yield from inline_class_faults(training, data.y)
     yield from _role_faults(data)
     yield from _magnitude_faults(data)
     names = data.features
@@ -75,8 +79,11 @@ def _role_faults(data: InlineData) -> Iterator[Fault]:
 
 
 def _magnitude_faults(data: InlineData) -> Iterator[Fault]:
-    for name in ("x", "y", "time", *WEIGHTS):
-        large = np.argwhere(np.abs(np.array(getattr(data, name) or [], dtype=np.float64)) > LARGEST)
+    for name in ("x", "y", "time", "offset", *WEIGHTS):
+        values = getattr(data, name) or []
+        if values and isinstance(values[0], str):
+            continue
+        large = np.argwhere(np.abs(np.array(values, dtype=np.float64)) > LARGEST)
         if len(large):
             place = "/".join(str(index) for index in large[0])
             yield Fault(
@@ -107,10 +114,11 @@ def decode_data(data: bytes, described: Mapping[str, Any]) -> Problem:
             vectors[role] = vectors[role].astype(np.int64)
     names = tuple(described.get("sources", ()))
     X, y = np.ascontiguousarray(table[:, :p]), np.ascontiguousarray(table[:, p])  # noqa: N806
-    return Problem(X, y, tuple(described.get("features", ())), source_names=names, **vectors)
+    classes = tuple(described.get("classes", ()))
+    return Problem(X, y, tuple(described.get("features", ())), source_names=names, classes=classes, **vectors)
 
 
-def describe_inline(data: InlineData, encoded: bytes) -> dict[str, Any]:
+def describe_inline(data: InlineData, encoded: bytes, classes: tuple[str, ...]) -> dict[str, Any]:
     """What identifies an inline table, and what its bytes do not say."""
     rows, columns = len(data.x), len(data.x[0])
     document: dict[str, Any] = {
@@ -123,4 +131,6 @@ def describe_inline(data: InlineData, encoded: bytes) -> dict[str, Any]:
         document["roles"] = roles
     if data.source is not None:
         document["sources"] = sorted(set(data.source))
+    if classes:
+        document["classes"] = list(classes)
     return document

@@ -8,6 +8,12 @@ from pydantic import Field
 
 from worker.contract.wire import Wire
 
+MEASURES = (
+    "Where training is of classes, measures without smoothing: `error_rate`; of two classes also `auc` and `f1`, both "
+    "about the second class"
+)
+Link = Literal["identity", "logit", "log"]
+
 
 class Hyperparameter(Wire):
     """One tuned hyperparameter, in natural units."""
@@ -31,14 +37,16 @@ class SelectionScore(Wire):
     initial_value: float | None
     per_fold: list[float]
     standard_error: float | None = Field(description="Of the mean over validation rows; null when it is not known.")
+    measures: dict[str, float | None] = Field(default_factory=dict, description=f"{MEASURES} over all validation rows.")
     noise_variance: float | None = Field(default=None, description="What a likelihood says of the noise; else null.")
 
 
 class TestScore(Wire):
     """The mean loss on the rows that nothing was tuned or trained on."""
 
-    value: float
+    value: float | None = Field(description="Null where the rows do not determine it, as when a class is missing.")
     rows: int
+    measures: dict[str, float | None] = Field(default_factory=dict, description=f"{MEASURES}.")
 
 
 class NestedFold(Wire):
@@ -88,9 +96,15 @@ class FilledFeature(Wire):
 
 
 class LinearModel(Wire):
-    """Refitted on all rows less the test rows: `intercept + sum of coefficient * feature`."""
+    """Refitted on all rows less the test rows: `eta = intercept + sum of coefficient * feature` (+ offset of the row).
+
+    `link` says what that predicts: `identity` eta itself, `log` the mean `exp(eta)`, `logit` the probability
+    `1 / (1 + exp(-eta))` of the second of the `classes`, which is predicted where eta is positive, whatever the link.
+    """
 
     kind: Literal["linear"] = "linear"
+    link: Link = "identity"
+    classes: list[str] | None = Field(default=None, description="Of classifiers: both, the second is the positive one.")
     intercept: float
     coefficients: list[Coefficient]
     columns: list[ExpandedColumn] = Field(description="How features come from columns; empty where they are the same.")
@@ -118,6 +132,27 @@ class AdditiveModel(LinearModel):
     splines: list[SplineTerm]
 
 
+class ClassModel(Wire):
+    """The linear predictor of one class."""
+
+    name: str
+    intercept: float
+    coefficients: list[Coefficient]
+
+
+class MultinomialModel(Wire):
+    """Refitted on all rows less the test rows: a linear predictor for each class.
+
+    The probability of a class is `exp(eta)` of its predictor over the sum of these; the largest is predicted.
+    """
+
+    kind: Literal["multinomial"] = "multinomial"
+    link: Literal["softmax"] = "softmax"
+    classes: list[ClassModel]
+    columns: list[ExpandedColumn] = Field(description="How features come from columns; empty where they are the same.")
+    fills: list[FilledFeature] = Field(description="Of the refit; each split of the selection had its own.")
+
+
 class QuadraticModel(Wire):
     """The minimizer of the caller's own training criterion."""
 
@@ -125,7 +160,7 @@ class QuadraticModel(Wire):
     theta: list[float]
 
 
-FittedModel = LinearModel | AdditiveModel | QuadraticModel
+FittedModel = LinearModel | AdditiveModel | MultinomialModel | QuadraticModel
 
 
 class CertificateSet(Wire):
@@ -154,7 +189,7 @@ class StartReport(Wire):
 
 
 class Counts(Wire):
-    """Work done, over all starts. `factorizations` are those of the search."""
+    """Work done, over all starts. `factorizations` are those of the search; of iterative training, its fits."""
 
     iterations: int
     evaluations: int
@@ -168,9 +203,11 @@ class Method(Wire):
     hypergradient: str
     outer: str
     approximate: bool
-    solver: Literal["primal", "dual", "spectral", "dense", "banded", "sparse"] | None = Field(
+    solver: (
+        Literal["primal", "dual", "spectral", "newton_cholesky", "newton_cg", "dense", "banded", "sparse"] | None
+    ) = Field(
         description="Which matrix is factored, that of the features or of the rows, or decomposed once for all trials; "
-        "of `quadratic`, as what."
+        "which Newton method trains; of `quadratic`, as what the matrix is factored."
     )
     why: list[str] = Field(default_factory=list, description="A sentence for each choice that was left open.")
 

@@ -13,6 +13,7 @@ import orjson
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from worker.contract.columns import Selected, is_pattern
+from worker.contract.combinations import combination_faults, target_faults
 from worker.contract.criteria import criteria_faults, criteria_problem, describe_criteria
 from worker.contract.data import Data, DatasetData, InlineData, MatricesData, StoredDatasetData
 from worker.contract.faults import Fault, sentence
@@ -26,12 +27,12 @@ from worker.core.nested import Nested
 from worker.core.outer import Auto as AutoOuter
 from worker.core.outer import Outer
 from worker.core.penalties import PerGroup
-from worker.core.records import Problem
+from worker.core.records import Array, Problem
 from worker.core.selection import GivenFolds, GroupKFold, KFold, QuadraticSelection, Selection
 from worker.core.splines import others
 from worker.core.training import Quadratic, TableTraining, Training
 from worker.core.training.quadratic import numbered
-from worker.core.tune import Plan, check_weights, split_rows
+from worker.core.tune import Plan, check_splits, check_weights, split_rows
 
 ALGORITHM = "1"  # raised whenever the same spec and data may give other numbers
 OUTLINED = 100_000  # rows that stand for any larger number of them where splits are counted
@@ -85,18 +86,23 @@ class JobSpec(Wire):
 
     @model_validator(mode="after")
     def _completed(self) -> Self:
-        """The spec with the default selection criterion of its training criterion, and its multipliers written out."""
+        """The spec with what its training criterion suggests where nothing is said: selection, loss, multipliers."""
         if isinstance(self.training, Quadratic):
             if "selection" not in self.model_fields_set:
                 self.__dict__["selection"] = QuadraticSelection()
             if self.training.multipliers is None and isinstance(self.data, MatricesData):
                 k = max(len(self.data.matrices), len(self.data.vectors)) - 1
                 self.__dict__["training"] = replace(self.training, multipliers=numbered(k))
+        elif not isinstance(self.selection, QuadraticSelection) and getattr(self.selection, "loss", ...) is None:
+            named: Any = {"loss": self.training.score(None)}
+            self.__dict__["selection"] = replace(self.selection, **named)
         return self
 
     def problem(self) -> Problem:
         """The data of the request as arrays. Call `faults` first."""
-        return criteria_problem(self.data) if isinstance(self.data, MatricesData) else inline_problem(self.inline())
+        if isinstance(self.data, MatricesData):
+            return criteria_problem(self.data)
+        return inline_problem(self.inline(), self.training)
 
     def inline(self) -> InlineData:
         """The inline table. Raises TypeError for other data."""
@@ -158,7 +164,7 @@ def faults(spec: JobSpec, selected: Selected | None = None) -> list[Fault]:
     if isinstance(spec.data, MatricesData):
         return list(criteria_faults(spec.data)) or list(_multiplier_faults(spec))
     if selected is None:
-        return list(inline_faults(spec.inline())) or list(_plan_faults(spec, spec.problem()))
+        return list(inline_faults(spec.inline(), spec.training)) or list(_plan_faults(spec, spec.problem()))
     return list(_plan_faults(spec, outline(spec, selected), selected))
 
 
@@ -191,6 +197,10 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
     plan = spec.plan(selected.groups if selected else None)
     n = len(problem.y)
     assert not isinstance(plan.training, Quadratic)
+    found = list(combination_faults(plan.training, plan.selection, plan.hypergradient, problem))
+    if found := found or ([] if selected else list(target_faults(plan.training, problem))):
+        yield from found
+        return
     if found := list(_training_faults(plan.training, problem)):
         yield from found
         if any(fault.pointer == "/training/splines" for fault in found):
@@ -208,8 +218,16 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
         return
     if selected and selected.where and _lists_rows(spec.selection):
         return  # how many rows there are is known when they are read
+    yield from _split_faults(spec, plan, problem, rows, values=selected is None)
+
+
+def _split_faults(spec: JobSpec, plan: Plan, problem: Problem, rows: Array, *, values: bool) -> Iterator[Fault]:
+    """Splits that cannot be made, or where the `values` are known cannot be trained on."""
+    n = len(problem.y)
     try:
         partition = spec.selection.partition(rows, n, problem)
+        if values:
+            check_splits(plan, problem, partition)
     except ValueError as error:
         yield Fault("/selection", "does_not_fit", sentence(str(error)))
         return
@@ -222,7 +240,9 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
     try:
         if spec.nested is not None:
             for part, _ in spec.nested.splits(spec.selection, rows, problem):
-                spec.selection.partition(part, n, problem)
+                partition = spec.selection.partition(part, n, problem)
+                if values:
+                    check_splits(plan, problem, partition)
     except ValueError as error:
         yield Fault("/nested", "does_not_fit", sentence(str(error)))
 
@@ -234,7 +254,7 @@ def _training_faults(training: TableTraining, problem: Problem) -> Iterator[Faul
         yield Fault("/training/splines", "does_not_fit", sentence(str(error)))
         return
     try:
-        training.penalties(problem.features)
+        training.penalties(problem)
     except ValueError as error:
         yield Fault("/training/penalty", "does_not_fit", sentence(str(error)))
     try:
@@ -253,18 +273,21 @@ def outline(spec: JobSpec, selected: Selected | None) -> Problem:
     if selected is None:
         return spec.problem()
     n = selected.rows
+    classes = selected.classes.names
     counted = isinstance(spec.selection, KFold | GivenFolds | GroupKFold) and not _lists_rows(spec.selection)
     if counted or spec.selection.closed_form:
         n = min(n, OUTLINED)
     every = np.arange(n)
     return Problem(
         np.empty((n, 0)),
-        np.zeros(n),
+        every % max(len(classes), 1) + 0.0,
         selected.features,
         source=np.zeros(n, int) if "source" in selected.roles else None,
         source_names=selected.source_names,
         groups=every if "groups" in selected.roles else None,
         fold=every % selected.folds if selected.folds else None,
+        offset=np.zeros(n) if "offset" in selected.roles else None,
+        classes=classes,
     )
 
 
@@ -274,7 +297,8 @@ def describe(spec: JobSpec, data: bytes, selected: Selected | None = None) -> di
     if isinstance(spec.data, MatricesData):
         return {"data": describe_criteria(spec.problem(), data), **document}
     if selected is None:
-        return {"data": describe_inline(spec.inline(), data), **document}
+        classes = spec.problem().classes if spec.training.classifies else ()
+        return {"data": describe_inline(spec.inline(), data, classes), **document}
     written: dict[str, Any] = {
         "rows": selected.rows,
         "columns": len(selected.features),
@@ -282,12 +306,16 @@ def describe(spec: JobSpec, data: bytes, selected: Selected | None = None) -> di
     }
     if selected.source_names:
         written["sources"] = list(selected.source_names)
+    if selected.classes.names:
+        written["classes"] = list(selected.classes.names)
     return {"data": {**spec.data.model_dump(mode="json"), **written}, **document}
 
 
 def fingerprint(description: dict[str, Any]) -> str:
     """Equal fingerprints give equal numbers: everything that they depend on, and nothing else, is hashed."""
     relevant = {name: value for name, value in description.items() if name not in {"labels", "webhook", "limits"}}
+    if relevant["data"].get("offset", ...) is None:  # as before there were offsets
+        relevant["data"] = {name: value for name, value in relevant["data"].items() if name != "offset"}
     relevant["limits"] = {name: description["limits"][name] for name in ("evaluations", "target_value")}
     relevant["algorithm"] = ALGORITHM
     return hashlib.sha256(orjson.dumps(relevant, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -324,15 +352,16 @@ def _names(data: Mapping[str, Any]) -> _Names:
     """What a stored description says of its features and sources."""
     columns = read_expansion(data["expansion"]) if "dataset_id" in data else None
     features = data.get("features", ()) if columns is None else (f for names in columns.values() for f in names)
-    features, sources = tuple(features), tuple(data.get("sources", ()))
-    return _Names(Problem(np.empty((0, len(features))), np.empty(0), features, source_names=sources), columns)
+    features, sources, classes = tuple(features), tuple(data.get("sources", ())), tuple(data.get("classes", ()))
+    X = np.empty((0, len(features)))  # noqa: N806
+    return _Names(Problem(X, np.empty(0), features, source_names=sources, classes=classes), columns)
 
 
 def work(description: bytes, data: bytes) -> Work:
-    """Rebuild problem and plan from what was stored at submission; of a dataset the names alone."""
+    """Rebuild problem and plan from what was stored at submission; of a dataset, or without data, the names alone."""
     spec = _StoredSpec.model_validate_json(description)
     names = _names(spec.data)
-    problem = decode_data(data, spec.data) if names.columns is None else names.problem
+    problem = decode_data(data, spec.data) if names.columns is None and data else names.problem
     return Work(problem, spec.plan(names.columns))
 
 

@@ -13,7 +13,7 @@ from worker.core.losses import LossOfRows
 from worker.core.objective import Objective, Scores
 from worker.core.primal import PrimalFit
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
-from worker.core.systems import QuadraticFit
+from worker.core.systems import LeastSquaresFit
 from worker.core.tables import SparseRows
 from worker.core.weights import Weighting
 
@@ -26,7 +26,7 @@ class _Point:
     `q_i = x_i^T H^-1 x_i` (plus 1 where an intercept was eliminated); `XP = X H^-1`.
     """
 
-    fit: QuadraticFit
+    fit: LeastSquaresFit
     X: Float[Array, "n p"]
     XP: Float[Array, "n p"]
     q: Float[Array, " n"]
@@ -71,12 +71,12 @@ class LeaveOneOutObjective(Objective):
 
     def value(self, rho: Float[Array, " k"]) -> float:
         """J alone; infinite where training is singular."""
-        fits = self.quadratic_fits(rho)
+        fits = self.least_squares_fits(rho)
         return np.inf if fits is None else self._at(fits[0]).value
 
     def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
         """J and `dJ/drho`."""
-        fits = self.quadratic_fits(rho)
+        fits = self.least_squares_fits(rho)
         if fits is None:
             return self._failed(rho, Outcome.SINGULAR)
         at = self._at(fits[0])
@@ -93,7 +93,7 @@ class LeaveOneOutObjective(Objective):
         second derivative of J along them, plus `r_bar . r_jl` by the adjoint, plus `h_bar . h_jl` with
         `q_jl = 2 w^T H_j H^-1 H_l w - w^T H_jl w`.
         """
-        fits = self.quadratic_fits(rho)
+        fits = self.least_squares_fits(rho)
         if fits is None:
             raise ValueError("the Hessian is not defined where training is singular")
         fit = fits[0]
@@ -116,13 +116,13 @@ class LeaveOneOutObjective(Objective):
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of single rows."""
         del problem, partition
-        fits = self.quadratic_fits(rho)
+        fits = self.least_squares_fits(rho)
         if fits is None:
             return None
         at = self._at(fits[0])
         return Scores(at.losses, at.weights)
 
-    def _at(self, fit: QuadraticFit) -> _Point:
+    def _at(self, fit: LeastSquaresFit) -> _Point:
         rows = self.systems[0].loss
         assert isinstance(rows, LossOfRows)
         assert self.base is not None

@@ -8,11 +8,15 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.curvature import Curvature, curvature
+from worker.core.glm.set_scores import error_rate
 from worker.core.imputation import filled_by
+from worker.core.measures import Measures, Pooled
 from worker.core.model import Model, refit
-from worker.core.objective import Objective
+from worker.core.objective import Objective, relative
 from worker.core.observations import few_rows, observations
-from worker.core.records import Array, Start
+from worker.core.records import Array, Problem, Start
+from worker.core.scoring import SmoothedAuc, SmoothedF
+from worker.core.training import Quadratic
 from worker.core.tune import Prepared
 
 DIFFERENCE_STEP = 1e-2  # on the scale of rho; 4th-order differences then err by about 1e-9 of J, from both sides
@@ -26,8 +30,13 @@ JOINTLY_FLAT = (
     "The selection criterion is flat along a joint change of {} at the result: together they could be changed by large "
     "factors without changing it."
 )
+UNSCORED = "The test rows have no {} because a class is missing among them; hold out more rows."
 FLAT = "The selection criterion is flat in {} at the result: it could be changed by a large factor without effect."
 NAMED = 5  # hyperparameters that one message names
+SEPARATED = (
+    "The classes are separated in the rows used, and a penalty is at its lower bound: the training loss goes to zero "
+    "as that bound does, so the bound decides how large the coefficients are; any lower one would be chosen, too."
+)
 POOR_ADJOINT = 1e-6  # a relative residual above this is reported: the system is close to singular
 
 
@@ -53,7 +62,8 @@ class Conclusion:
 
     `fills` holds what the refit put for missing values, in the order of the problem's imputed columns. `intervals` are
     the ends, in natural units and inside the box, between which each hyperparameter can move before J rises by one
-    standard error (by half a nat, where J is a likelihood); NaN for those at a bound.
+    standard error (by half a nat, where J is a likelihood); NaN for those at a bound. `measures` are unsmoothed ones,
+    of classes: over the pooled validation rows, and over the test rows.
     """
 
     model: Model | None
@@ -65,13 +75,17 @@ class Conclusion:
     curvature: Curvature | None
     intervals: tuple[Float[Array, " k"], Float[Array, " k"]] | None
     noise_variance: float | None
+    measures: Measures
+    test_measures: Measures
 
 
 def conclude(prepared: Prepared, best: Start) -> Conclusion:
     """Refit on all rows less the test rows at the best point, score the test rows once, and certify."""
+    prepared.objective.forget()  # so that a run that was interrupted concludes the same
     rho, unit = best.best.rho, prepared.objective.unit(best.best.value)
     certificates = certify(prepared.objective, best, prepared.plan.seed)
     scores = prepared.objective.row_scores(prepared.problem, prepared.partition, rho)
+    pooled = prepared.objective.pooled(rho) if prepared.plan.training.classifies else None
     standard_error = None if scores is None else scores.standard_error()
     problem, fills = filled_by(prepared.problem, prepared.rows)
     model = refit(prepared.plan.training, problem, prepared.rows, prepared.objective.natural(rho))
@@ -80,15 +94,50 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
         messages += ("The refit on all rows is singular to working precision, so there is no model.",)
     if certificates.adjoint_residual > POOR_ADJOINT:
         messages += ("The training criterion is close to singular at the result: its gradient has few correct digits.",)
-    test_value = None
-    if model is not None and len(prepared.test_rows):
-        test_value = model.score(prepared.objective.loss, problem, prepared.test_rows)
+    test_value, tested, unscored = _tested(prepared, model, problem)
+    messages += unscored + _separated(prepared, model, problem, rho)
     shape = curvature(prepared.objective, rho, best.best.value)
     messages += _shape_messages(shape, prepared.objective.hyperparameters.names)
     rise = prepared.objective.noticeable(standard_error)
     intervals = None if shape is None or rise is None else _intervals(prepared, rho, shape, rise / unit)
     noise = prepared.objective.noise_variance(rho)
-    return Conclusion(model, certificates, standard_error, test_value, messages, fills, shape, intervals, noise)
+    return Conclusion(
+        model, certificates, standard_error, test_value, messages, fills, shape, intervals, noise,
+        {} if pooled is None else pooled.measures(),
+        {} if tested is None else tested.measures(),
+    )  # fmt: skip
+
+
+def _tested(
+    prepared: Prepared, model: Model | None, problem: Problem
+) -> tuple[float | None, Pooled | None, tuple[str, ...]]:
+    """The score of the test rows, these rows if they are of classes, and why there is no score where there is none."""
+    rows, score = prepared.test_rows, prepared.objective.loss
+    if model is None or not len(rows):
+        return None, None, ()
+    tested = (
+        Pooled(problem.y[rows], model.predictor(problem, rows), problem.score_weights(rows))
+        if prepared.plan.training.classifies
+        else None
+    )
+    if isinstance(score, SmoothedAuc | SmoothedF):
+        try:
+            score.check(problem.y[rows[problem.score_weights(rows) > 0]])
+        except ValueError:
+            return None, tested, (UNSCORED.format(score.kind),)
+    return model.score(score, problem, rows), tested, ()
+
+
+def _separated(prepared: Prepared, model: Model | None, problem: Problem, rho: Float[Array, " k"]) -> tuple[str, ...]:
+    """Whether the bounds of the penalties alone keep the coefficients of separated classes finite."""
+    training, rows = prepared.plan.training, prepared.rows
+    if model is None or isinstance(training, Quadratic) or not training.classifies:
+        return ()
+    penalties = len(training.penalties(problem)[0].names)
+    if "lower" not in prepared.objective.hyperparameters.at_bound(rho)[:penalties]:
+        return ()
+    wrong = error_rate(problem.y[rows], model.predictor(problem, rows), problem.base_weights(rows))
+    return (SEPARATED,) if wrong == 0 else ()
 
 
 def _shape_messages(shape: Curvature | None, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -129,11 +178,7 @@ def certify(objective: Objective, best: Start, seed: int) -> Certificates:
     for system, fit in zip(objective.systems, objective.fits(at.rho) or (), strict=True):
         _, theta_bar = system.loss.value_and_gradient(fit.theta)
         u = fit.solve(theta_bar)
-        adjoint = max(adjoint, _relative(fit.apply(u) - theta_bar, theta_bar))
-        inner = max(inner, _relative(fit.gradient(), fit.gradient() - fit.apply(fit.theta)))
+        adjoint = max(adjoint, relative(fit.apply(u) - theta_bar, theta_bar))
+        inner = max(inner, objective.inner_gradient_norm(fit))
     error = abs(difference - float(at.gradient @ direction)) / objective.unit(at.value)
     return Certificates(best.gradient_norm, inner, adjoint, float(error))
-
-
-def _relative(residual: Float[Array, " p"], scale: Float[Array, " p"]) -> float:
-    return float(np.linalg.norm(residual) / (np.linalg.norm(scale) or 1.0))

@@ -42,8 +42,8 @@ class Curvature:
 
 
 def curvature(objective: Objective, rho: Float[Array, " k"], value: float) -> Curvature | None:
-    """The curvature at `rho`, where J has this value; None for more than `MOST` hyperparameters."""
-    if len(rho) > MOST:
+    """The curvature at `rho`, where J has this value; None above `MOST` hyperparameters or without a Hessian."""
+    if len(rho) > MOST or not objective.has_hessian:
         return None
     bounds = objective.hyperparameters.at_bound(rho)
     free = np.flatnonzero([bound is None for bound in bounds])

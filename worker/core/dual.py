@@ -11,9 +11,8 @@ from jaxtyping import Float, Int
 from worker.core import cholesky
 from worker.core.primal import CentredSystem, PenalizedFit, solve_bar
 from worker.core.records import Array
-from worker.core.statistics import CHUNK_VALUES
 from worker.core.systems import Fit
-from worker.core.tables import Rows, column_forms, gram
+from worker.core.tables import CHUNK_VALUES, Rows, column_forms, gram
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,11 +86,21 @@ class PenaltyForms:
 
     def after_intercept(self) -> PenaltyForms:
         """The same forms of a theta with an unpenalized first entry."""
-        free = np.zeros((self.k, 1))
-        blocks = tuple(replace(b, columns=b.columns + 1) for b in self.blocks)
+        return self.placed([np.arange(1, self.p + 1)], self.p + 1)
+
+    def placed(self, copies: Sequence[Int[Array, " p"]], size: int) -> PenaltyForms:
+        """The same forms of a longer theta: of the entries at each of the given places, summed; the others are free."""
+        blocks = tuple(replace(b, columns=to[b.columns]) for b in self.blocks for to in copies)
         if isinstance(self.diagonals, np.ndarray):
-            return PenaltyForms(np.hstack([free, self.diagonals]), blocks)
-        return PenaltyForms(sparse.csr_array(sparse.hstack([sparse.csr_array(free), self.diagonals])), blocks)
+            dense = np.zeros((self.k, size))
+            for to in copies:
+                dense[:, to] = self.diagonals
+            return PenaltyForms(dense, blocks)
+        old = sparse.coo_array(self.diagonals)
+        j = np.tile(old.coords[0], len(copies))
+        columns = np.concatenate([to[old.coords[1]] for to in copies])
+        entries = np.tile(old.data, len(copies)), (j, columns)
+        return PenaltyForms(sparse.csr_array(entries, shape=(self.k, size)), blocks)
 
     @staticmethod
     def _times(A: Array | sparse.csr_array, columns: Float[Array, " p"]) -> Array | sparse.csr_array:
@@ -119,6 +129,13 @@ class Penalized:
         cholesky.diagonal_of(H)[...] += self.diagonal
         for b in self.blocks:
             H[np.ix_(b.columns, b.columns)] += b.S
+
+    def whole_diagonal(self) -> Float[Array, " p"]:
+        """The diagonal of P, that of the blocks included."""
+        out = self.diagonal.copy()
+        for b in self.blocks:
+            out[b.columns] += np.diag(b.S)
+        return out
 
     def apply(self, v: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
         """`P v`."""

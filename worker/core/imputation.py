@@ -14,8 +14,8 @@ from scipy.sparse import csr_array
 
 from worker.core.expansion import unexpanded
 from worker.core.records import Array, Partition, Problem
-from worker.core.statistics import CHUNK_VALUES, Moments, block_moments, split_moments
-from worker.core.tables import Table, rows_at_a_time
+from worker.core.statistics import Moments, block_moments, split_moments
+from worker.core.tables import CHUNK_VALUES, Table, rows_at_a_time
 
 GATHERED = 16_000_000  # values of columns held at a time for their medians
 

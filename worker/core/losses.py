@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol, runtime_checkable
 
@@ -10,14 +11,38 @@ from annotated_types import Gt, Lt
 from jaxtyping import Float
 from scipy.special import expit
 
+from worker.core.glm.derivatives import Elementwise
 from worker.core.records import Array
 from worker.core.tables import Rows
 
 Positive = Annotated[float, Gt(0)]
 
 
+class _OfResidual(ABC):
+    """A loss of the residual `r = y - eta`."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def of(self, r: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
+        """The loss of each residual with its first and second derivative in r."""
+
+    def at(self, y: Float[Array, " n"], eta: Float[Array, "n 1"], w: Float[Array, " n"]) -> Elementwise:
+        """The weighted sum of the losses as a function of the predictor; its third derivative is not known here."""
+        losses, slopes, curvatures = self.of(y - eta[:, 0])
+        return Elementwise(losses, -slopes, curvatures, np.full_like(losses, np.nan), w)
+
+    def slope_change(
+        self, y: Float[Array, " n"], eta: Float[Array, "n 1"], radius: Float[Array, " n"]
+    ) -> Float[Array, " n"]:
+        """Largest change of the slope when eta moves by at most `radius`: at one end, as the loss is convex."""
+        r = y - eta[:, 0]
+        slope = self.of(r)[1]
+        return np.maximum(self.of(r + radius)[1] - slope, slope - self.of(r - radius)[1])
+
+
 @dataclass(frozen=True, slots=True)
-class SquaredError:
+class SquaredError(_OfResidual):
     """`r^2` with the residual `r = y - eta`: the usual choice, which the mean minimizes."""
 
     kind: Literal["squared_error"] = "squared_error"
@@ -28,7 +53,7 @@ class SquaredError:
 
 
 @dataclass(frozen=True, slots=True)
-class Huber:
+class Huber(_OfResidual):
     """`r^2` up to `|r| = delta`, `2 delta |r| - delta^2` beyond (Huber 1964, times 2); `delta` in units of the target.
 
     It is the squared error for small residuals, and less impressed by outliers.
@@ -44,7 +69,7 @@ class Huber:
 
 
 @dataclass(frozen=True, slots=True)
-class AbsoluteError:
+class AbsoluteError(_OfResidual):
     """`sqrt(r^2 + s^2) - s`: the absolute error, rounded off within about `s = smoothing` (units of the target)."""
 
     smoothing: Positive = 0.01
@@ -57,7 +82,7 @@ class AbsoluteError:
 
 
 @dataclass(frozen=True, slots=True)
-class QuantileError:
+class QuantileError(_OfResidual):
     """`q r + s log(1 + exp(-r / s))`: the pinball loss of the quantile q, rounded off within `s = smoothing`."""
 
     quantile: Annotated[float, Gt(0), Lt(1)] = 0.5
@@ -71,7 +96,7 @@ class QuantileError:
         return value, self.quantile - expit(-z), expit(z) * expit(-z) / self.smoothing
 
 
-ScoreLoss = SquaredError | Huber | AbsoluteError | QuantileError
+ResidualLoss = SquaredError | Huber | AbsoluteError | QuantileError
 
 
 @runtime_checkable
@@ -126,7 +151,7 @@ class LossOfRows:
 
     X: Rows
     y: Float[Array, " n"]
-    loss: ScoreLoss
+    loss: ResidualLoss
     w: Float[Array, " n"] | None = None
 
     @property

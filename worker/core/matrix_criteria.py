@@ -12,7 +12,7 @@ from worker.core.hypergradient import OfMatrix
 from worker.core.objective import Objective, Scores
 from worker.core.primal import PrimalFit
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
-from worker.core.systems import QuadraticFit
+from worker.core.systems import LeastSquaresFit
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class GeneralizedCVObjective(_OneFit):
 
     def value(self, rho: Float[Array, " k"]) -> float:
         """J alone; infinite where training is singular."""
-        fits = self.quadratic_fits(rho)
+        fits = self.least_squares_fits(rho)
         if fits is None:
             return np.inf
         rss = self.systems[0].loss.value(fits[0].theta)
@@ -55,7 +55,7 @@ class GeneralizedCVObjective(_OneFit):
 
     def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
         """J and `dJ/drho`."""
-        fits = self.quadratic_fits(rho)
+        fits = self.least_squares_fits(rho)
         if fits is None:
             return self._failed(rho, Outcome.SINGULAR)
         fit, loss = fits[0], self.systems[0].loss
@@ -74,7 +74,7 @@ class GeneralizedCVObjective(_OneFit):
 
         `tau_jl = <H^-1, H_j H^-1 P_l + H_l H^-1 P_j - P_jl> + <Q, H_jl> - 2 tr(H_j H^-1 H_l Q)`.
         """
-        fits = self.quadratic_fits(rho)
+        fits = self.least_squares_fits(rho)
         if fits is None:
             raise ValueError("the Hessian is not defined where training is singular")
         fit, loss = fits[0], self.systems[0].loss
@@ -98,11 +98,11 @@ class GeneralizedCVObjective(_OneFit):
         total = (total + total.T) / 2
         return total if chosen is None else total[np.ix_(chosen, chosen)]
 
-    def _remainder(self, fit: QuadraticFit, inverse: Float[Array, "p p"]) -> float:
+    def _remainder(self, fit: LeastSquaresFit, inverse: Float[Array, "p p"]) -> float:
         penalized = float(fit.penalty.contract_matrix(inverse).sum())
         return 1.0 - (len(inverse) - penalized + self.eliminated) / self.rows
 
-    def _trace(self, fit: QuadraticFit, inverse: Float[Array, "p p"], trace_bar: float) -> OfMatrix:
+    def _trace(self, fit: LeastSquaresFit, inverse: Float[Array, "p p"], trace_bar: float) -> OfMatrix:
         def to_rho() -> Float[Array, " k"]:
             Q = inverse @ fit.penalty.apply(inverse)
             return trace_bar * fit.contract_matrix((Q + Q.T) / 2)
@@ -144,7 +144,7 @@ class EvidenceObjective(_OneFit):
 
     def noise_variance(self, rho: Float[Array, " k"]) -> float | None:
         """The noise variance at `rho`."""
-        fits = self.quadratic_fits(rho)
+        fits = self.least_squares_fits(rho)
         return None if fits is None else self._noise(rho, fits[0])[0]
 
     def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
@@ -154,12 +154,12 @@ class EvidenceObjective(_OneFit):
 
     def value(self, rho: Float[Array, " k"]) -> float:
         """J alone; infinite where training is singular."""
-        fits = self.quadratic_fits(rho)
+        fits = self.least_squares_fits(rho)
         return np.inf if fits is None else self._value(rho, fits[0])
 
     def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
         """J and `dJ/drho`."""
-        fits = self.quadratic_fits(rho)
+        fits = self.least_squares_fits(rho)
         if fits is None:
             return self._failed(rho, Outcome.SINGULAR)
         fit, value = fits[0], self._value(rho, fits[0])
@@ -177,7 +177,7 @@ class EvidenceObjective(_OneFit):
 
     def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
         """`d2J/drho2` in the chosen hyperparameters; `C_jl = d2C/drho_j drho_l - D_j^T H D_l` at the minimum."""
-        fits = self.quadratic_fits(rho)
+        fits = self.least_squares_fits(rho)
         if fits is None:
             raise ValueError("the Hessian is not defined where training is singular")
         fit, (s2, _) = fits[0], self._noise(rho, fits[0])
@@ -204,13 +204,13 @@ class EvidenceObjective(_OneFit):
         assert self.base is not None
         return self.base
 
-    def _free(self, fit: QuadraticFit) -> int:
+    def _free(self, fit: LeastSquaresFit) -> int:
         """M: unpenalized parameters that the likelihood is integrated over."""
         explicit = len(fit.theta) - fit.penalty.log_determinant().rank
         whole = explicit + self.eliminated
         return whole if self.integrate_intercept else whole - self.has_intercept
 
-    def _noise(self, rho: Float[Array, " k"], fit: QuadraticFit) -> tuple[float, float]:
+    def _noise(self, rho: Float[Array, " k"], fit: LeastSquaresFit) -> tuple[float, float]:
         """The noise variance and `dJ/d log s2`, which is zero where s2 follows C."""
         twice, degrees = 2.0 * self.rows * fit.criterion().value, self.rows - self._free(fit)
         if not self.noise:
@@ -218,7 +218,7 @@ class EvidenceObjective(_OneFit):
         s2 = float(self.hyperparameters.natural(rho)[-1])
         return s2, (degrees - twice / s2) / 2
 
-    def _value(self, rho: Float[Array, " k"], fit: QuadraticFit) -> float:
+    def _value(self, rho: Float[Array, " k"], fit: LeastSquaresFit) -> float:
         s2, _ = self._noise(rho, fit)
         n, free, base = self.rows, self._free(fit), self._base
         shares = fit.shares_of(base).w[base > 0]
@@ -226,6 +226,6 @@ class EvidenceObjective(_OneFit):
         twice += fit.log_determinant() - fit.penalty.log_determinant().value + free * np.log(n)
         return float(twice - np.log(n * shares).sum()) / 2
 
-    def _log_determinant(self, fit: QuadraticFit) -> OfMatrix:
+    def _log_determinant(self, fit: LeastSquaresFit) -> OfMatrix:
         assert isinstance(fit, PrimalFit)
         return OfMatrix(lambda: fit.contract_matrix(fit.inverse()) / 2, lambda: np.diag(1.0 / np.diag(fit.L)))

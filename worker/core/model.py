@@ -8,30 +8,34 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
-from worker.core.losses import ScoreLoss
+from worker.core.glm.validation import PredictorScore
 from worker.core.records import Array, Problem
-from worker.core.statistics import CHUNK_VALUES
-from worker.core.tables import rows_at_a_time, take
+from worker.core.tables import CHUNK_VALUES, rows_at_a_time, take
 from worker.core.training import Training
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A linear model in original units: `eta = intercept + X @ coefficients`."""
+    """A linear model in original units: `eta = intercept + X @ coefficients`, or one of these for each output."""
 
-    intercept: float
-    coefficients: Float[Array, " p"]
+    intercept: float | Float[Array, " m"]
+    coefficients: Float[Array, " p"] | Float[Array, "m p"]
 
-    def predict(self, X: Float[Array, "n p"] | csr_array) -> Float[Array, " n"]:
-        """The linear predictor of each row."""
-        return self.intercept + X @ self.coefficients
+    def predict(self, X: Float[Array, "n p"] | csr_array) -> Float[Array, " n *m"]:
+        """The linear predictor of each row, a column for each output where there are several."""
+        return self.intercept + X @ self.coefficients.T
 
-    def score(self, loss: ScoreLoss, problem: Problem, rows: Int[Array, " t"]) -> float:
-        """The weighted mean of the loss over the rows."""
+    def predictor(self, problem: Problem, rows: Int[Array, " t"]) -> Float[Array, "t m"]:
+        """The linear predictors of rows of a problem, their offset included."""
         size = rows_at_a_time(problem.X, CHUNK_VALUES)
-        eta = [self.predict(take(problem.X, rows[begin : begin + size])) for begin in range(0, len(rows), size)]
-        losses, weights = loss.of(problem.y[rows] - np.concatenate(eta))[0], problem.score_weights(rows)
-        return float(weights @ losses / weights.sum())
+        parts = [self.predict(take(problem.X, rows[begin : begin + size])) for begin in range(0, len(rows), size)]
+        eta = np.concatenate(parts).reshape(len(rows), -1)
+        return eta if problem.offset is None else eta + problem.offset[rows, None]
+
+    def score(self, score: PredictorScore, problem: Problem, rows: Int[Array, " t"]) -> float:
+        """The weighted mean of the score over the rows."""
+        weights = problem.score_weights(rows)
+        return score.at(problem.y[rows], self.predictor(problem, rows), weights).value / float(weights.sum())
 
 
 def refit(training: Training, problem: Problem, rows: Int[Array, " m"], lam: Float[Array, " k"]) -> Model | None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from worker.core.glm.validation import PredictorScore
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.imputation import split_problems
-from worker.core.losses import ScoreLoss, SquaredError
+from worker.core.losses import ResidualLoss, SquaredError
+from worker.core.measures import Pooled
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
-from worker.core.statistics import CHUNK_VALUES
-from worker.core.systems import Fit, QuadraticFit, System
-from worker.core.tables import rows_at_a_time, take
+from worker.core.systems import Fit, LeastSquaresFit, System
+from worker.core.tables import CHUNK_VALUES, rows_at_a_time, take
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Objective:
     systems: list[System]
     hyperparameters: Hyperparameters
     hypergradient: ExactHypergradient
-    loss: ScoreLoss = field(default_factory=SquaredError)
+    loss: PredictorScore = field(default_factory=SquaredError)
     split_weights: Float[Array, " splits"] | None = None
     singular: ClassVar[Outcome] = Outcome.SINGULAR
     _fitted: tuple[bytes, list[Fit]] | None = field(default=None, init=False)
@@ -75,6 +77,29 @@ class Objective:
         del rho
         return None
 
+    @property
+    def has_hessian(self) -> bool:
+        """Whether `hessian` gives the exact Hessian of J."""
+        return True
+
+    def forget(self) -> None:
+        """Keep nothing of earlier evaluations, so that the next ones do not depend on them."""
+        self._fitted = None
+
+    def memory(self) -> Mapping[str, Array]:
+        """What the next evaluation depends on beyond its point: nothing where training is solved directly."""
+        return {}
+
+    def recall(self, memory: Mapping[str, Array]) -> None:
+        """Go on from what `memory` gave."""
+        del memory
+        self.forget()
+
+    def inner_gradient_norm(self, fit: Fit) -> float:
+        """The norm of `dC/dtheta` at theta over that at theta = 0."""
+        gradient = fit.gradient()
+        return relative(gradient, gradient - fit.apply(fit.theta))
+
     def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
         """The hyperparameters of the training criterion, in natural units."""
         return self.hyperparameters.natural(rho)
@@ -87,17 +112,25 @@ class Objective:
         self._fitted = None  # free the factors before the next ones are made
         lam = self.natural(rho)
         fits: list[Fit] = []
-        for system in self.systems:
-            fit = system.fit(lam)
+        for split in range(len(self.systems)):
+            fit = self._fit(split, rho, lam)
             if fit is None:
                 return None
             fits.append(fit)
         self._fitted = (key, fits)
         return fits
 
-    def quadratic_fits(self, rho: Float[Array, " k"]) -> list[QuadraticFit] | None:
+    def least_squares_fits(self, rho: Float[Array, " k"]) -> list[LeastSquaresFit] | None:
         """The same where training is quadratic."""
-        return cast("list[QuadraticFit] | None", self.fits(rho))
+        return cast("list[LeastSquaresFit] | None", self.fits(rho))
+
+    def _fit(self, split: int, rho: Float[Array, " k"], lam: Float[Array, " h"]) -> Fit | None:
+        del rho
+        return self.systems[split].fit(lam)
+
+    def _tangents(self, chosen: Int[Array, " f"], fits: list[Fit]) -> list[Float[Array, "_ f"]]:
+        """`dtheta/drho` of the chosen hyperparameters for each split."""
+        return [fit.sensitivity(chosen) for fit in fits]
 
     def value(self, rho: Float[Array, " k"]) -> float:
         """J alone; infinite where training is singular."""
@@ -123,30 +156,41 @@ class Objective:
             return self._failed(rho, Outcome.NON_FINITE)
         return Evaluation(rho.copy(), value, gradient, sums / np.array([s.loss.weight for s in self.systems]))
 
+    def approximate(self, rho: Float[Array, " k"], accuracy: float) -> Evaluation:
+        """J and `dJ/drho` from fits of some accuracy, with bounds of their errors; solved directly they are exact."""
+        del accuracy
+        return self.evaluate(rho)
+
     def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
         """`d2J/drho2` in the chosen hyperparameters (ascending indices; all by default), where `evaluate` succeeded.
 
-        With `D = dtheta/drho` and the adjoint u:
-        `J_jl = D_j^T E'' D_l - u^T H_j D_l - u^T H_l D_j - u^T (H_jl theta - b_jl)`.
+        With `D = dtheta/drho`, the adjoint u and g the gradient of the training criterion:
+        `J_jl = D_j^T E'' D_l - u^T H_j D_l - u^T H_l D_j - u^T g_jl - C'''[u, D_j, D_l]`.
         """
         fits = self.fits(rho)
         if fits is None:
             raise ValueError("the Hessian is not defined where training is singular")
         chosen = np.arange(len(rho)) if chosen is None else chosen
         total = np.zeros((len(chosen), len(chosen)))
-        for factor, system, fit in zip(self.factors, self.systems, fits, strict=True):
+        tangents = self._tangents(chosen, fits)
+        for factor, system, fit, D in zip(self.factors, self.systems, fits, tangents, strict=True):
             u = fit.solve(system.loss.value_and_gradient(fit.theta)[1])
-            D = fit.sensitivity(chosen)
             cross = fit.contract_columns(u, D)[chosen]
-            curved = fit.curvature(u)[np.ix_(chosen, chosen)]
+            curved = fit.curvature(u)[np.ix_(chosen, chosen)] + fit.third(u, D)
             total += factor * (system.loss.hessian_form(D, fit.theta) - cross - cross.T - curved)
         return (total + total.T) / 2
+
+    def pooled(self, rho: Float[Array, " k"]) -> Pooled | None:
+        """The validation rows of all splits with their predictors, where training is of classes; it is not here."""
+        del rho
+        return None
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The losses of the single validation rows of all splits, whose weighted mean J is."""
         fits = self.fits(rho)
         if fits is None:
             return None
+        assert isinstance(self.loss, ResidualLoss)
         models = [system.coefficients(fit.theta) for system, fit in zip(self.systems, fits, strict=True)]
         tables = [split.X for split in split_problems(problem, partition)]
         validation = [partition.rows(blocks) for _, blocks in partition.splits]
@@ -165,3 +209,8 @@ class Objective:
 
     def _failed(self, rho: Float[Array, " k"], failure: Outcome) -> Evaluation:
         return Evaluation(rho.copy(), np.inf, np.zeros(len(rho)), np.full(len(self.systems), np.inf), failure)
+
+
+def relative(residual: Float[Array, " p"], scale: Float[Array, " p"]) -> float:
+    """The norm of the residual over that of the scale."""
+    return float(np.linalg.norm(residual) / (np.linalg.norm(scale) or 1.0))

@@ -10,8 +10,7 @@ from scipy.sparse import csr_array
 
 from worker.core.expansion import unexpanded
 from worker.core.records import Array, Partition, Problem
-from worker.core.statistics import CHUNK_VALUES
-from worker.core.tables import Table, rows_at_a_time, take
+from worker.core.tables import CHUNK_VALUES, Table, rows_at_a_time, take
 
 CONSTANT_TARGET = "The target is constant on the rows used: there is nothing to learn."
 MOST = 20  # features named in messages of one sort

@@ -72,6 +72,38 @@ class PerFeature(Box):
         return self.hyperparameters(names), PenaltyForms.build(p, p, entries)
 
 
+@dataclass(frozen=True, slots=True)
+class PerClass(Box):
+    """One penalty for all coefficients of each class."""
+
+    kind: Literal["per_class"] = "per_class"
+
+    def matrices_of_classes(
+        self, features: tuple[str, ...], classes: tuple[str, ...]
+    ) -> tuple[Hyperparameters, PenaltyForms]:
+        """The hyperparameters and their matrices, of the coefficients of one class after the other."""
+        p, m = len(features), len(classes)
+        entries = np.repeat(np.arange(m), p), np.arange(m * p)
+        return self.hyperparameters(tuple(f"penalty[{name}]" for name in classes)), PenaltyForms.build(
+            m, m * p, entries
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PerCoefficient(Box):
+    """One penalty for each feature and class, that is for each single coefficient."""
+
+    kind: Literal["per_coefficient"] = "per_coefficient"
+
+    def matrices_of_classes(
+        self, features: tuple[str, ...], classes: tuple[str, ...]
+    ) -> tuple[Hyperparameters, PenaltyForms]:
+        """The hyperparameters and their matrices, of the coefficients of one class after the other."""
+        k = len(features) * len(classes)
+        names = tuple(f"penalty[{feature}, {name}]" for name in classes for feature in features)
+        return self.hyperparameters(names), PenaltyForms.build(k, k, (np.arange(k), np.arange(k)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerGroup(Box):
     """One penalty for each named group of features. Groups may overlap: their penalties then add up.
@@ -239,3 +271,4 @@ def semidefinite(what: str, S: Float[Array, "m m"]) -> Float[Array, "m m"]:
 
 
 Penalty = Shared | PerFeature | PerGroup | QuadraticForms
+ClassPenalty = Penalty | PerClass | PerCoefficient

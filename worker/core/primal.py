@@ -55,6 +55,11 @@ class PenalizedFit(ABC):
         """`u^T dH_j D_l` for each hyperparameter j and each column of D."""
         return self.penalty.contract_columns(u, D)
 
+    def third(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "f f"]:
+        """The third derivative of a quadratic criterion: zero."""
+        del u
+        return np.zeros((D.shape[1], D.shape[1]))
+
     def contract_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, " k"]:
         """`<H_bar, dH_j>` for each hyperparameter."""
         return self.penalty.contract_matrix(H_bar)

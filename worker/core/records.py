@@ -72,8 +72,9 @@ class Problem:
     it has no missing values. An `expansion` replaces columns by others once they are filled. The rest
     holds one entry a row where the caller gave the role: `time` in any unit,
     `weights` non-negative and fixed, `scoring` the same for validation rows where it differs; `source`, `groups` and
-    `fold` are codes from 0 on, those of `source` counting through `source_names`. `criteria` are what
-    a caller brings instead of a table, which has no rows then.
+    `fold` are codes from 0 on, those of `source` counting through `source_names`. Where `y` is the number of a class,
+    `classes` holds their names. `offset` is a known part of the linear predictor. `criteria` are what a caller brings
+    instead of a table, which has no rows then.
     """
 
     X: Table | csr_array
@@ -88,6 +89,8 @@ class Problem:
     groups: Int[Array, " n"] | None = None
     fold: Int[Array, " n"] | None = None
     scoring: Float[Array, " n"] | None = None
+    offset: Float[Array, " n"] | None = None
+    classes: tuple[str, ...] = ()
     criteria: Criteria | None = None
 
     def base_weights(self, rows: Int[Array, " m"]) -> Float[Array, " m"]:
@@ -125,6 +128,7 @@ class Evaluation:
     """Value and gradient of the selection criterion J at `rho`.
 
     Where the training criterion has no usable minimizer, `failure` says why, `value` is infinite and `gradient` zero.
+    The errors bound those of J and the Euclidean norm of that of its gradient; zero where both are exact to rounding.
     """
 
     rho: Float[Array, " k"]
@@ -132,6 +136,13 @@ class Evaluation:
     gradient: Float[Array, " k"]
     per_split: Float[Array, " splits"]
     failure: Outcome | None = None
+    value_error: float = 0.0
+    gradient_error: float = 0.0
+
+    @property
+    def ceiling(self) -> float:
+        """J is at most this."""
+        return self.value + self.value_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +181,9 @@ class Start:
 
     def after(self, trial: Trial) -> Start:
         """The record after one more evaluation."""
-        better = trial.evaluation.value < self.best.value
+        new = trial.evaluation
+        same = new.value_error == 0 < self.best.value_error and (new.rho == self.best.rho).all()
+        better = same or new.ceiling < self.best.ceiling
         return Start(
             self.initial,
             trial.evaluation if better else self.best,

@@ -13,8 +13,7 @@ from scipy.sparse import csr_array
 from worker.core.expansion import Basis, Expansion, contracted
 from worker.core.penalties import difference_penalty
 from worker.core.records import Array, Problem
-from worker.core.statistics import CHUNK_VALUES
-from worker.core.tables import rows_at_a_time, take
+from worker.core.tables import CHUNK_VALUES, rows_at_a_time, take
 
 MOST_FUNCTIONS = 10_000  # a matrix of so many rows has 800 MB
 
@@ -96,7 +95,7 @@ def expansion(splines: tuple[Spline, ...], problem: Problem, rows: Int[Array, " 
     features = problem.features
     kept = np.array([features.index(name) for name in others(splines, features)], int)
     if isinstance(problem.X, csr_array):
-        raise ValueError("splines need a dense table, and this one is sparse")  # noqa: TRY004 - a fault of the data
+        raise ValueError("splines need a dense table, and this one is sparse")
     columns = np.array([features.index(spline.feature) for spline in splines], int)
     low, high = np.full(len(columns), np.inf), np.full(len(columns), -np.inf)
     size = rows_at_a_time(problem.X, CHUNK_VALUES)

@@ -14,11 +14,8 @@ from scipy.sparse import csr_array
 
 from worker.core import cholesky
 from worker.core.records import Array, Partition, Problem
-from worker.core.tables import rows_at_a_time, take
+from worker.core.tables import CHUNK_VALUES, rows_at_a_time, take
 
-CHUNK_VALUES = (
-    1_000_000  # float64 values gathered at a time: 8 MB, inside the reach of the cache and of syrk's blocking
-)
 RIDGE = 1e-10  # relative, so that duplicate columns do not hide how well the rest explains y
 CONSTANT = 1e-12  # a variance below this share of the mean square about the shift is rounding
 

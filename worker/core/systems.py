@@ -13,8 +13,11 @@ from worker.core.records import Array
 from worker.core.weights import Weighting
 
 # one factorization, of a matrix with a row for each feature or for each training row; one decomposition for all rho;
-# a factorization of the caller's own matrix
-Solver = Literal["primal", "dual", "spectral", "dense", "banded", "sparse"]
+# iterations with factors or with products of the Hessian; a factorization of the caller's own matrix
+Solver = Literal["primal", "dual", "spectral", "newton_cholesky", "newton_cg", "dense", "banded", "sparse"]
+
+# a row of slopes for each output where there are several
+Coefficients = tuple[float, Float[Array, " p"]] | tuple[Float[Array, " m"], Float[Array, "m p"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Criterion:
 class Fit(Protocol):
     """A minimizer theta of the training criterion C at one rho, and its derivatives.
 
-    `H_j`, `b_j`, `H_jl`, `b_jl` are the derivatives of H and b in rho, C being `theta^T H theta / 2 - b^T theta + ...`
+    `H = d2C/dtheta2` and `g = dC/dtheta`; `H_j`, `g_j`, `g_jl` are their derivatives in rho at fixed theta.
     """
 
     @property
@@ -44,13 +47,13 @@ class Fit(Protocol):
         """`H v`."""
 
     def gradient(self) -> Float[Array, " p"]:
-        """`dC/dtheta` at theta."""
+        """`g` at theta."""
 
     def contract(self, u: Float[Array, " p"]) -> Float[Array, " k"]:
-        """`(d2C/dtheta drho)^T u`: `u^T (H_j theta - b_j)`."""
+        """`u^T g_j`."""
 
     def curvature(self, u: Float[Array, " p"]) -> Float[Array, "k k"]:
-        """`u^T (H_jl theta - b_jl)`."""
+        """`u^T g_jl`."""
 
     def sensitivity(self, chosen: Int[Array, " f"]) -> Float[Array, "p f"]:
         """`dtheta/drho_j` for the chosen hyperparameters, ascending indices."""
@@ -58,12 +61,23 @@ class Fit(Protocol):
     def contract_columns(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "k f"]:
         """`u^T H_j D_l` for each hyperparameter j and each column of D."""
 
+    def third(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "f f"]:
+        """The third derivative of C in theta along u and each pair of columns of D."""
+
+
+@runtime_checkable
+class QuadraticFit(Fit, Protocol):
+    """A fit of a quadratic criterion `theta^T H theta / 2 - b^T theta + ...`: H does not depend on theta.
+
+    `H_j`, `b_j`, `H_jl`, `b_jl` are the derivatives of H and b in rho, so that `g_j = H_j theta - b_j`.
+    """
+
     def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "m m"] | None = None) -> Float[Array, " k"]:
         """`rho_bar` by reverse-mode differentiation of the fit, from the cotangents of theta and of its factor."""
 
 
 @runtime_checkable
-class QuadraticFit(Fit, Protocol):
+class LeastSquaresFit(QuadraticFit, Protocol):
     """A fit of a mean squared error of rows plus a penalty, with what selection criteria take from its Hessian."""
 
     @property
@@ -113,5 +127,5 @@ class System(Protocol):
     def fit(self, lam: Float[Array, " k"]) -> Fit | None:
         """The minimizer at natural hyperparameters, or None if the system is singular to working precision."""
 
-    def coefficients(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
+    def coefficients(self, theta: Float[Array, " p"]) -> Coefficients:
         """Intercept and slopes of the model in original units."""

@@ -15,10 +15,13 @@ from worker.core.nested import Nested
 from worker.core.objective import Objective
 from worker.core.outer import Auto as AutoOuter
 from worker.core.outer import ConcreteOuter, Outer
+from worker.core.outer.search import Search
 from worker.core.records import Array, Outcome, Partition, Problem, Start, State, Step, Trial
 from worker.core.selection import QuadraticSelection, Selection
 from worker.core.training import Quadratic, Training
+from worker.core.training.generalized_linear import GeneralizedLinearTraining
 
+MEMORY = "memory."  # prefix of the arrays of the objective in a state, beside those of the outer optimizer
 TRIALS = 12  # evaluations that one start takes at least, those of the certificates included
 
 
@@ -76,13 +79,19 @@ def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tu
     return np.sort(order[count:]), np.sort(order[:count])
 
 
-def resolve(plan: Plan, k: int) -> tuple[ExactHypergradient, ConcreteOuter]:
-    """The methods that `auto` stands for with `k` hyperparameters."""
+def resolve(plan: Plan, problem: Problem) -> tuple[ExactHypergradient, ConcreteOuter]:
+    """The methods that `auto` stands for. Needs no rows."""
     hypergradient = (
         plan.hypergradient.resolve() if isinstance(plan.hypergradient, AutoHypergradient) else plan.hypergradient
     )
-    outer = plan.outer.resolve(k) if isinstance(plan.outer, AutoOuter) else plan.outer
-    return hypergradient, outer
+    if not isinstance(plan.outer, AutoOuter):
+        return hypergradient, plan.outer
+    k = len(plan.hyperparameters(problem).names)
+    has_hessian, inexact = plan.selection.has_hessian, False
+    if has_hessian and isinstance(plan.training, GeneralizedLinearTraining):
+        columns = plan.training.penalties(problem)[1].p + plan.training.intercept * plan.training.outputs(problem)
+        inexact = plan.training.method(columns) == "newton_cg"
+    return hypergradient, plan.outer.resolve(k, has_hessian=has_hessian, inexact=inexact)
 
 
 def prepare(problem: Problem, plan: Plan) -> Prepared:
@@ -92,13 +101,31 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     """
     n = len(problem.y)
     rows, test_rows = split_rows(n, plan, problem.time)
+    if not isinstance(plan.training, Quadratic):
+        plan.training.check_target(problem)
     problem = plan.training.expanded(problem, rows)
     partition = plan.selection.partition(rows, n, problem)
     check_weights(problem, partition, 2 if plan.selection.closed_form else 1)
-    hypergradient, outer = resolve(plan, len(plan.hyperparameters(problem).names))
+    _check_nested(plan, problem, rows)
+    hypergradient, outer = resolve(plan, problem)
     trials = TRIALS * outer.starts
     objective = objective_of(problem, partition, plan, hypergradient, trials)
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective)
+
+
+def _check_nested(plan: Plan, problem: Problem, rows: Int[Array, " m"]) -> None:
+    """Raises ValueError where tuning on some outer fold could not be done."""
+    if plan.nested is None:
+        return
+    for part, _ in plan.nested.splits(plan.selection, rows, problem):
+        check_splits(plan, problem, plan.selection.partition(part, len(problem.y), problem))
+
+
+def check_splits(plan: Plan, problem: Problem, partition: Partition) -> None:
+    """Raises ValueError where a split lacks what training or the selection loss needs."""
+    assert not isinstance(plan.training, Quadratic)
+    loss = getattr(plan.selection, "loss", None)
+    plan.training.check_splits(problem, partition, None if isinstance(loss, str) else loss)
 
 
 def check_weights(problem: Problem, partition: Partition, least: int) -> None:
@@ -125,15 +152,44 @@ def objective_of(
     if isinstance(training, Quadratic) and isinstance(selection, QuadraticSelection):
         return selection.objective(problem, training, hypergradient)
     if isinstance(training, Quadratic) or isinstance(selection, QuadraticSelection):
-        raise ValueError("the training and the selection criterion quadratic go together")  # noqa: TRY004 - of plans
+        raise ValueError("the training and the selection criterion quadratic go together")
     return selection.objective(problem, partition, training, hypergradient, trials)
 
 
 def search(prepared: Prepared, number: int, state: Mapping[str, Array] | None = None) -> Iterator[Trial | Outcome]:
     """The trials of one start, from the `state` of an earlier one, then its outcome. Other starts change nothing."""
-    rho = prepared.objective.hyperparameters.start(number, prepared.plan.seed)
-    outcome = yield from prepared.outer.search(prepared.objective, rho, state)
-    yield outcome
+    objective = prepared.objective
+    rho = objective.hyperparameters.start(number, prepared.plan.seed)
+    of_search, memory = _split(state)
+    objective.recall(memory)
+    trials = _Told(prepared.outer.search(objective, rho, of_search))
+    for trial in trials:
+        if trial.state is None:
+            yield trial
+        else:
+            memory = {MEMORY + name: array for name, array in objective.memory().items()}
+            yield replace(trial, state={**trial.state, **memory})
+    yield trials.outcome
+
+
+class _Told:
+    """The trials of a search, one by one, and its outcome once they are told."""
+
+    outcome: Outcome
+
+    def __init__(self, trials: Search) -> None:
+        self._trials = trials
+
+    def __iter__(self) -> Iterator[Trial]:
+        self.outcome = yield from self._trials
+
+
+def _split(state: Mapping[str, Array] | None) -> tuple[dict[str, Array] | None, dict[str, Array]]:
+    """What the outer optimizer and what the objective put into a state."""
+    if state is None:
+        return None, {}
+    memory = {name.removeprefix(MEMORY): array for name, array in state.items() if name.startswith(MEMORY)}
+    return {name: array for name, array in state.items() if not name.startswith(MEMORY)}, memory
 
 
 Searches = Callable[[Prepared, int, Mapping[str, Array] | None], Iterator[Trial | Outcome]]

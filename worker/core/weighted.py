@@ -82,7 +82,7 @@ class WeightedFit(PrimalFit):
     def curvature(self, u: Float[Array, " q"]) -> Float[Array, "k k"]:
         """`u^T (d2H_jl theta - d2b_jl)` for each pair."""
         by_row = (self.Z @ u) * self.residual
-        return _blocks(np.diag(self.penalty.contract(u, self.theta)), self.shares.second(by_row))
+        return side_by_side(np.diag(self.penalty.contract(u, self.theta)), self.shares.second(by_row))
 
     def sensitivity(self, chosen: Int[Array, " f"]) -> Float[Array, "q f"]:
         """`dtheta/drho_j = -H^-1 (dH_j theta - db_j)` for the chosen hyperparameters."""
@@ -103,7 +103,7 @@ class WeightedFit(PrimalFit):
 
     def curvature_matrix(self, H_bar: Float[Array, "q q"]) -> Float[Array, "k k"]:
         """`<H_bar, d2H_jl>` for each pair."""
-        return _blocks(np.diag(self.penalty.contract_matrix(H_bar)), self.shares.second(self._by_row(H_bar)))
+        return side_by_side(np.diag(self.penalty.contract_matrix(H_bar)), self.shares.second(self._by_row(H_bar)))
 
     def forms(self, W: Float[Array, "n q"]) -> Float[Array, "n k"]:
         """`w_i^T dH_j w_i` for each row of W and each hyperparameter."""
@@ -117,12 +117,12 @@ class WeightedFit(PrimalFit):
         n, k = len(base), self.penalty.of.k
         nothing = np.zeros((k, k))
         w_dot = np.hstack([np.zeros((n, k)), self.shares.w_dot])
-        return Weighting(self.shares.w, w_dot, lambda a: _blocks(nothing, self.shares.second(a)))
+        return Weighting(self.shares.w, w_dot, lambda a: side_by_side(nothing, self.shares.second(a)))
 
     def pairs(self, P: Float[Array, "q q"], S: Float[Array, "q q"]) -> Float[Array, "k k"]:
         """The symmetric part of `tr(dH_j P dH_l S)`; P and S symmetric."""
         k, m = self.penalty.of.k, self.shares.w_dot.shape[1]
-        out = _blocks(self.penalty.pairs(P, S), np.zeros((m, m)))
+        out = side_by_side(self.penalty.pairs(P, S), np.zeros((m, m)))
         for a in range(m):
             inner = S @ (self.Z.T * self.shares.w_dot[:, a]) @ self.Z @ P
             row = self.contract_matrix((inner + inner.T) / 2)
@@ -134,7 +134,7 @@ class WeightedFit(PrimalFit):
         """The criterion at its minimum, with its explicit derivatives in rho."""
         explicit = self.penalty.contract(self.theta, self.theta) / 2
         square = self.residual**2 / 2
-        second = _blocks(np.diag(explicit), self.shares.second(square))
+        second = side_by_side(np.diag(explicit), self.shares.second(square))
         return Criterion(self._value(), np.append(explicit, square @ self.shares.w_dot), second)
 
     def _by_row(self, H_bar: Float[Array, "q q"]) -> Float[Array, " n"]:
@@ -146,7 +146,7 @@ class WeightedFit(PrimalFit):
         return self.contract_matrix(H_bar) + np.concatenate(weights)
 
 
-def _blocks(A: Float[Array, "k k"], B: Float[Array, "m m"]) -> Float[Array, "km km"]:
+def side_by_side(A: Float[Array, "k k"], B: Float[Array, "m m"]) -> Float[Array, "km km"]:
     """The block-diagonal matrix of A and B."""
     k, m = len(A), len(B)
     out = np.zeros((k + m, k + m))

@@ -154,7 +154,25 @@ def problem_of(table: Table, selected: Selected) -> Problem:
         else _sparse(table, selected, rows)
     )
     y = _vector(table, selected.target, rows)
-    return Problem(table_of_features, y, features, _imputation(selected), **codes, **vectors)
+    if selected.classes.names:
+        y = _codes_of_classes(y, selected)
+    return Problem(
+        table_of_features, y, features, _imputation(selected), classes=selected.classes.names, **codes, **vectors
+    )
+
+
+def _codes_of_classes(values: Floats, selected: Selected) -> Floats:
+    """The number of the class of each row. Raises UnusableError where a class has fewer rows than are needed."""
+    classes = selected.classes
+    codes = np.searchsorted(np.array(classes.levels), values)
+    rows = np.bincount(codes, minlength=len(classes.names))
+    if rows.min() < 2:
+        name, count = classes.names[int(np.argmin(rows))][:60], int(rows.min())
+        raise UnusableError(
+            f"Class {name!r} of the target has {count or 'no'} row{'' if count == 1 else 's'} among those used, and "
+            "two are needed, one to train on and one to score; leave the class out or use more rows."
+        )
+    return codes.astype(float)
 
 
 def _imputation(selected: Selected) -> Imputation | None:

@@ -12,7 +12,7 @@ from typing import Literal
 from jaxtyping import Float
 
 from worker.core.records import Array
-from worker.core.systems import Fit
+from worker.core.systems import Fit, QuadraticFit
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class CholeskyBackprop:
 
     def __call__(self, fit: Fit, theta_bar: Float[Array, " p"], matrix: OfMatrix | None = None) -> Float[Array, " k"]:
         """`dJ/drho` of one split from `theta_bar = dE/dtheta`, and what E takes from the factor of training."""
+        assert isinstance(fit, QuadraticFit)
         return fit.sweep(theta_bar) if matrix is None else fit.sweep(theta_bar, matrix.L_bar())
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from worker.core.outer.hoag import Hoag
+from worker.core.outer.inexact import Inexact
 from worker.core.outer.lbfgs import Lbfgs
 from worker.core.outer.newton import Newton
 from worker.core.outer.search import SearchSettings
@@ -14,17 +16,22 @@ NEWTON_UP_TO = 500  # hyperparameters; beyond, the dense k x k Hessian costs mor
 
 @dataclass(frozen=True, slots=True)
 class Auto(SearchSettings):
-    """`newton` up to 500 hyperparameters, `lbfgs` beyond."""
+    """`newton` up to 500 hyperparameters where J has an exact Hessian, else `lbfgs`.
+
+    `inexact` where training takes iterations with conjugate gradients.
+    """
 
     kind: Literal["auto"] = "auto"
 
-    def resolve(self, k: int) -> Newton | Lbfgs:
+    def resolve(self, k: int, *, has_hessian: bool = True, inexact: bool = False) -> Newton | Lbfgs | Inexact:
         """The optimizer that is used for `k` hyperparameters."""
-        chosen = Newton if k <= NEWTON_UP_TO else Lbfgs
+        if inexact:
+            return Inexact(self.max_iterations, self.tolerance, self.starts)
+        chosen = Newton if k <= NEWTON_UP_TO and has_hessian else Lbfgs
         return chosen(self.max_iterations, self.tolerance, self.starts)
 
 
-ConcreteOuter = Newton | Lbfgs
-Outer = Auto | Newton | Lbfgs
+ConcreteOuter = Newton | Lbfgs | Inexact | Hoag
+Outer = Auto | Newton | Lbfgs | Inexact | Hoag
 
-__all__ = ["Auto", "ConcreteOuter", "Lbfgs", "Newton", "Outer"]
+__all__ = ["Auto", "ConcreteOuter", "Hoag", "Inexact", "Lbfgs", "Newton", "Outer"]

@@ -5,7 +5,7 @@ All keep the total penalty `n lam` of the full data, and the full data's scales 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -13,20 +13,24 @@ from jaxtyping import Int
 
 from worker.core.closed_form import LeaveOneOutObjective
 from worker.core.family import ByKind
+from worker.core.glm.closed_form import ApproximateLeaveOneOutObjective, LaplaceObjective
 from worker.core.hypergradient import CholeskyBackprop, ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.losses import ScoreLoss, SquaredError
+from worker.core.losses import ResidualLoss, SquaredError
 from worker.core.matrix_criteria import EvidenceObjective, GeneralizedCVObjective
 from worker.core.objective import Objective
 from worker.core.penalties import Box
 from worker.core.records import Array, Partition, Problem
-from worker.core.training import TableTraining
+from worker.core.scoring import Score
+from worker.core.training import Ridge, SquaredHinge, TableTraining
+from worker.core.training.generalized_linear import GeneralizedLinearTraining
 
 
 @dataclass(frozen=True, slots=True)
 class _ClosedForm:
     ordered: ClassVar[bool] = False
     closed_form: ClassVar[bool] = True
+    has_hessian: ClassVar[bool] = True  # whether J has an exact Hessian
 
     def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:
         """One block: every usable row trains and is scored. Raises ValueError when there are fewer than two."""
@@ -49,7 +53,7 @@ class LeaveOneOut(_ClosedForm):
     `h_i` is the leverage of row i, the derivative of its fitted value in its target.
     """
 
-    loss: Annotated[ScoreLoss, ByKind(named=True)] = SquaredError()  # noqa: RUF009 - frozen
+    loss: Annotated[ResidualLoss, ByKind(named=True)] = SquaredError()  # noqa: RUF009 - frozen
     kind: Literal["leave_one_out"] = "leave_one_out"
 
     def objective(
@@ -61,6 +65,7 @@ class LeaveOneOut(_ClosedForm):
         trials: int = 1,
     ) -> Objective:
         """The outer objective."""
+        training = _quadratic(training, self.kind)
         if isinstance(hypergradient, CholeskyBackprop):  # the leverages are swept through the factor of H
             systems = training.systems(problem, partition, loss=self.loss, dual=False, score_rows=True)
         else:
@@ -89,6 +94,7 @@ class GeneralizedCV(_ClosedForm):
     ) -> Objective:
         """The outer objective. Factors the p x p matrix whatever the number of rows."""
         del trials
+        training = _quadratic(training, self.kind)
         systems = training.systems(problem, partition, dual=False)
         box = training.hyperparameters(problem)
         return GeneralizedCVObjective(systems, box, hypergradient, **_counts(problem, partition, training))
@@ -126,6 +132,7 @@ class Evidence(_ClosedForm):
     ) -> Objective:
         """The outer objective. Factors the p x p matrix whatever the number of rows."""
         del trials
+        training = _quadratic(training, self.kind)
         systems = training.systems(problem, partition, dual=False)
         noise, box = self.hyperparameters(), training.hyperparameters(problem)
         return EvidenceObjective(
@@ -153,10 +160,101 @@ class Reml(Evidence):
     integrate_intercept: ClassVar[bool] = True
 
 
-def _counts(problem: Problem, partition: Partition, training: TableTraining) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class ApproximateLeaveOneOut(_ClosedForm):
+    """Leave-one-out cross-validation of a generalized linear model, by one Newton step a row (Rad and Maleki 2018).
+
+    With squared loss it would be exact. `loss` is by default what the training criterion suggests.
+    """
+
+    loss: Annotated[Score, ByKind(named=True)] | None = None
+    kind: Literal["approximate_leave_one_out"] = "approximate_leave_one_out"
+
+    has_hessian: ClassVar[bool] = False
+
+    def check(self, training: TableTraining) -> None:
+        """Raises ValueError unless the training criterion is a generalized linear model."""
+        _iterative(training, self.kind)
+
+    def objective(
+        self,
+        problem: Problem,
+        partition: Partition,
+        training: TableTraining,
+        hypergradient: ExactHypergradient,
+        trials: int = 1,
+    ) -> Objective:
+        """The outer objective. Factors the Hessian of all coefficients whatever their number."""
+        del trials
+        self.check(training)
+        factored, loss = _factored(training, self.kind), training.judge(problem, self.loss)
+        systems = factored.systems(problem, partition, loss=self.loss)
+        return ApproximateLeaveOneOutObjective(systems, training.hyperparameters(problem), hypergradient, loss)
+
+
+@dataclass(frozen=True, slots=True)
+class LaplaceEvidence(_ClosedForm):
+    """Marginal likelihood of a generalized linear model in Laplace's approximation (MacKay 1992), minus its logarithm.
+
+    In nats, up to a constant of the data. The prior is `theta ~ N(0, (n P)^-1)`, P the matrix of the penalty; the
+    intercept has a flat one.
+    """
+
+    kind: Literal["laplace_evidence"] = "laplace_evidence"
+
+    has_hessian: ClassVar[bool] = False
+
+    def check(self, training: TableTraining) -> None:
+        """Raises ValueError unless the training criterion is a likelihood of rows with fixed weights."""
+        if isinstance(_iterative(training, self.kind), SquaredHinge):
+            raise ValueError(
+                "laplace_evidence needs a likelihood, which the squared hinge is not; use logistic or k_fold"
+            )
+        if training.weights is not None:
+            raise ValueError("laplace_evidence does not tune example weights; use approximate_leave_one_out")
+
+    def objective(
+        self,
+        problem: Problem,
+        partition: Partition,
+        training: TableTraining,
+        hypergradient: ExactHypergradient,
+        trials: int = 1,
+    ) -> Objective:
+        """The outer objective. Factors the Hessian of all coefficients whatever their number."""
+        del trials
+        self.check(training)
+        systems = _factored(training, self.kind).systems(problem, partition)
+        total = float(problem.base_weights(partition.rows((0,))).sum())
+        box = training.hyperparameters(problem)
+        return LaplaceObjective(systems, box, hypergradient, training.judge(problem, None), total=total)
+
+
+def _iterative(training: TableTraining, kind: str) -> GeneralizedLinearTraining:
+    """Raises ValueError for quadratic training criteria."""
+    if not isinstance(training, GeneralizedLinearTraining):
+        exact = {"approximate_leave_one_out": "leave_one_out", "laplace_evidence": "evidence"}[kind]
+        raise ValueError(f"{kind} is for generalized linear models; {exact} is exact for {training.kind}")
+    return training
+
+
+def _factored(training: TableTraining, kind: str) -> GeneralizedLinearTraining:
+    """With the solver whose factor the criterion needs."""
+    return replace(_iterative(training, kind), solver="newton_cholesky")
+
+
+def _quadratic(training: TableTraining, kind: str) -> Ridge:
+    """Raises ValueError unless the training criterion is quadratic."""
+    if not isinstance(training, Ridge):
+        instead = "approximate_leave_one_out" if kind in {"leave_one_out", "generalized_cv"} else "laplace_evidence"
+        raise ValueError(f"{kind} needs ridge, whose training criterion is quadratic; use {instead} here")
+    return training
+
+
+def _counts(problem: Problem, partition: Partition, training: Ridge) -> dict[str, Any]:
     return {
         "rows": int(np.count_nonzero(problem.base_weights(partition.rows((0,))))),
-        "penalties": len(training.penalties(problem.features)[0].names),
+        "penalties": len(training.penalties(problem)[0].names),
         "has_intercept": training.intercept,
         "eliminated": training.eliminates_intercept,
     }

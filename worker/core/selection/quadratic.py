@@ -29,6 +29,7 @@ class QuadraticSelection:
 
     ordered: ClassVar[bool] = False
     closed_form: ClassVar[bool] = False
+    has_hessian: ClassVar[bool] = True
 
     def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:
         """One split of no rows. Raises ValueError when there are rows."""

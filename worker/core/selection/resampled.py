@@ -12,11 +12,12 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from worker.core.family import ByKind
+from worker.core.glm.objective import WarmObjective
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.losses import ScoreLoss, SquaredError
 from worker.core.objective import Objective
 from worker.core.records import Array, Partition, Problem
+from worker.core.scoring import Score
 from worker.core.training import TableTraining
 
 MOST_FOLDS = 1000  # the splits list their folds, so memory grows with the square
@@ -30,12 +31,16 @@ Fold = Annotated[int, Ge(0), Lt(MOST_FOLDS)]
 
 @dataclass(frozen=True, slots=True)
 class _Resampled:
-    """`loss` scores a validation row; `split_weights` weigh the splits against each other, in their order."""
+    """`loss` scores a validation row, by default as the training criterion suggests.
 
-    loss: Annotated[ScoreLoss, ByKind(named=True)] = SquaredError()  # noqa: RUF009 - frozen
+    `split_weights` weigh the splits against each other, in their order.
+    """
+
+    loss: Annotated[Score, ByKind(named=True)] | None = None
     split_weights: Annotated[tuple[Annotated[float, Ge(0)], ...], MinLen(1)] | None = None
     ordered: ClassVar[bool] = False  # whether the order of the rows means something
     closed_form: ClassVar[bool] = False  # whether one fit on all rows is scored by its residuals and leverages
+    has_hessian: ClassVar[bool] = True  # whether J has an exact Hessian
 
     def objective(
         self,
@@ -48,7 +53,10 @@ class _Resampled:
         """The outer objective: the mean loss over all validation rows, pooled over the splits."""
         systems = training.systems(problem, partition, loss=self.loss, trials=trials)
         weights = None if self.split_weights is None else np.array(self.split_weights)
-        return Objective(systems, training.hyperparameters(problem), hypergradient, self.loss, weights)
+        kind = WarmObjective if training.iterative else Objective
+        return kind(
+            systems, training.hyperparameters(problem), hypergradient, training.judge(problem, self.loss), weights
+        )
 
     def hyperparameters(self) -> Hyperparameters | None:
         """Those of the criterion itself: none."""
@@ -176,6 +184,28 @@ class GroupKFold(_Resampled):
             filled[fold_of_group[group]] += sizes[group]
         block_of_row = _unused(n)
         block_of_row[rows] = fold_of_group[index]
+        return self._partition(block_of_row, _each_against_the_rest(self.folds))
+
+
+@dataclass(frozen=True, slots=True)
+class StratifiedKFold(_Resampled):
+    """K-fold cross-validation in which each fold has its share of every class."""
+
+    folds: Annotated[int, Ge(2), Le(MOST_FOLDS)] = 5
+    seed: Seed = 0
+    kind: Literal["stratified_k_fold"] = "stratified_k_fold"
+
+    def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
+        """Folds of the usable rows. Raises ValueError when a class has fewer rows than there are folds."""
+        if roles is None or not roles.classes:
+            raise ValueError("stratified folds need a training criterion of classes; use k_fold")
+        random, block_of_row, next_fold = np.random.default_rng(self.seed), _unused(n), 0
+        for code, name in enumerate(roles.classes):
+            members = random.permutation(rows[roles.y[rows] == code])
+            if len(members) < self.folds:
+                raise ValueError(f"class {name!r} has {len(members)} rows, too few for {self.folds} folds")
+            block_of_row[members] = (next_fold + np.arange(len(members))) % self.folds
+            next_fold = (next_fold + len(members)) % self.folds
         return self._partition(block_of_row, _each_against_the_rest(self.folds))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import MaxLen, MinLen
@@ -56,6 +56,9 @@ class Quadratic:
 
     multipliers: Annotated[tuple[Multiplier, ...], MinLen(1)] | None = None
     kind: Literal["quadratic"] = "quadratic"
+
+    classifies: ClassVar[bool] = False
+    iterative: ClassVar[bool] = False
 
     def of(self, criteria: Criteria) -> tuple[Multiplier, ...]:
         """One multiplier for each `A_j` with its `b_j`. Raises ValueError unless that is what was given."""

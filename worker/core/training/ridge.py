@@ -12,26 +12,24 @@ carries the variance of the training rows.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.dual import DualRidge
-from worker.core.family import ByKind
 from worker.core.forms import PenaltyForms
-from worker.core.hyperparameters import Hyperparameters
 from worker.core.imputation import moments_of_splits, split_problems
-from worker.core.losses import LossOfRows, ScoreLoss, SquaredError, SquaredErrorOfMoments, ValidationLoss
-from worker.core.penalties import Penalty, PerFeature, Shared
+from worker.core.losses import LossOfRows, ResidualLoss, SquaredError, SquaredErrorOfMoments, ValidationLoss
 from worker.core.primal import PrimalRidge
 from worker.core.records import Array, Partition, Problem
+from worker.core.scoring import Score
 from worker.core.spectral import SpectralRidge
-from worker.core.splines import Spline, expansion, others
-from worker.core.statistics import CHUNK_VALUES, Moments, unexplained
+from worker.core.statistics import Moments, unexplained
 from worker.core.systems import System
-from worker.core.tables import centred, mean_and_variance, take
+from worker.core.tables import CHUNK_VALUES, centred, mean_and_variance, take
+from worker.core.training.linear import LinearPredictor
 from worker.core.weighted import WeightedRidge
 from worker.core.weights import ExampleWeights
 
@@ -40,7 +38,7 @@ NEARLY_EXACT = 1e-4  # share of the variance of y left unexplained, below which 
 
 
 @dataclass(frozen=True, slots=True)
-class Ridge:
+class Ridge(LinearPredictor):
     """Linear regression with squared error and any number of L2 penalties.
 
     `weights`: example weights to tune along with the penalties; they multiply fixed weights of the data. `splines`:
@@ -48,41 +46,24 @@ class Ridge:
     that of the other features.
     """
 
-    intercept: bool = True
-    standardize: bool = True
-    penalty: Annotated[Penalty, ByKind()] = Shared()  # noqa: RUF009 - frozen
-    weights: Annotated[ExampleWeights, ByKind()] | None = None
-    splines: tuple[Spline, ...] = ()
     kind: Literal["ridge"] = "ridge"
 
-    def hyperparameters(self, problem: Problem) -> Hyperparameters:
-        """Names, boxes and initial values: penalties first, then weights. Needs no rows.
+    iterative: ClassVar[bool] = False
 
-        Raises ValueError when a penalty does not fit the features, or weights the sources.
-        """
-        penalties = self.penalties(problem.features)[0]
-        return penalties if self.weights is None else penalties + self.weights.hyperparameters(problem)
+    def score(self, loss: Score | None) -> ResidualLoss:
+        """The selection loss: squared error unless another one is named. Raises ValueError where it is for classes."""
+        if loss is None:
+            return SquaredError()
+        if not isinstance(loss, ResidualLoss):
+            raise ValueError(
+                f"{loss.kind} scores classes or counts; ridge predicts numbers: use squared_error or huber"
+            )
+        return loss
 
-    def penalties(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
-        """The penalties of the features without splines, then those of the splines. Raises ValueError, as above."""
-        if not self.splines:
-            return self.penalty.matrices(features)
-        rest = others(self.splines, features)
-        names = tuple(f"penalty[{spline.name}]" for spline in self.splines)
-        box, forms = self.penalty.hyperparameters(()), PenaltyForms.build(0, 0, (np.empty(0, int), np.empty(0, int)))
-        if rest or not isinstance(self.penalty, Shared | PerFeature):
-            try:
-                box, forms = self.penalty.matrices(rest)
-            except ValueError as error:
-                raise ValueError(f"{error} (features with splines have penalties of their own)") from error
-        return box + self.penalty.hyperparameters(names), forms.beside([spline.penalty() for spline in self.splines])
-
-    def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
-        """The problem that `systems` takes: with the bases of the splines, on the range of these rows.
-
-        Raises ValueError when a spline does not fit the features or their values.
-        """
-        return replace(problem, expansion=expansion(self.splines, problem, rows)) if self.splines else problem
+    def judge(self, problem: Problem, loss: Score | None) -> ResidualLoss:
+        """The selection loss as it is computed."""
+        del problem
+        return self.score(loss)
 
     @property
     def eliminates_intercept(self) -> bool:
@@ -99,7 +80,7 @@ class Ridge:
         problem: Problem,
         partition: Partition,
         *,
-        loss: ScoreLoss = SquaredError(),  # noqa: B008 - frozen
+        loss: Score | None = None,
         dual: bool | None = None,
         score_rows: bool = False,
         trials: int = 1,
@@ -111,10 +92,10 @@ class Ridge:
 
         With `score_rows` the losses keep the rows, for criteria that need more than their moments.
         """
-        problems = split_problems(problem, partition)
+        problems, loss = split_problems(problem, partition), self.score(loss)
         if self.weights is not None:
             return self._weighted(problem, problems, partition, self.weights, loss)
-        forms = self.penalties(problem.features)[1]
+        forms = self.penalties(problem)[1]
         if dual is None:
             dual = self.prefers_dual(max(len(partition.rows(train)) for train, _ in partition.splits), forms)
         score_rows = score_rows or not isinstance(loss, SquaredError)
@@ -148,7 +129,7 @@ class Ridge:
         train: Moments,
         validation: Moments,
         rows: Int[Array, " m"],
-        loss: ScoreLoss,
+        loss: ResidualLoss,
         *,
         from_rows: bool,
         score_rows: bool,
@@ -175,7 +156,7 @@ class Ridge:
         forms: PenaltyForms,
         train: Int[Array, " m"],
         validation: Int[Array, " v"],
-        loss: ScoreLoss,
+        loss: ResidualLoss,
     ) -> System:
         w = problem.base_weights(train)
         mean, variance = mean_and_variance(problem.X, train, w)
@@ -186,9 +167,9 @@ class Ridge:
         return DualRidge(scored, self._scaled(forms, variance), centre, float(y @ y) / len(y), X, y, root)
 
     def _weighted(
-        self, problem: Problem, splits: list[Problem], partition: Partition, weights: ExampleWeights, loss: ScoreLoss
+        self, problem: Problem, splits: list[Problem], partition: Partition, weights: ExampleWeights, loss: ResidualLoss
     ) -> list[System]:
-        forms, i = self.penalties(problem.features)[1], int(self.intercept)
+        forms, i = self.penalties(problem)[1], int(self.intercept)
         used = np.flatnonzero(partition.block_of_row >= 0)
         origin = self._centre(np.append(_dense(splits[0], used).mean(axis=0), problem.y[used].mean()))
         whole = None if problem.imputation is not None else _with_ones(splits[0], used, origin, i)
@@ -214,11 +195,7 @@ class Ridge:
         return mean if self.intercept else np.zeros_like(mean)
 
     def _scaled(self, forms: PenaltyForms, variance: Float[Array, " p"]) -> PenaltyForms:
-        if not self.standardize:
-            return forms
-        scale = np.sqrt(np.where(variance > 0, variance, 1.0))
-        scale[len(scale) - sum(spline.basis - 1 for spline in self.splines) :] = 1.0
-        return forms.scaled(scale)
+        return forms.scaled(self._scale(variance)) if self.standardize else forms
 
 
 def _dense(problem: Problem, rows: Int[Array, " m"]) -> Float[Array, "m p"]:
@@ -239,7 +216,7 @@ def _given(problem: Problem, rows: Int[Array, " v"]) -> Float[Array, " v"] | Non
 
 
 def _loss_of_rows(
-    problem: Problem, rows: Int[Array, " v"], centre: Float[Array, " p1"], loss: ScoreLoss
+    problem: Problem, rows: Int[Array, " v"], centre: Float[Array, " p1"], loss: ResidualLoss
 ) -> ValidationLoss:
     X = centred(problem.X, rows, centre[:-1])
     return LossOfRows(X, problem.y[rows] - centre[-1], loss, _given(problem, rows))

@@ -1,0 +1,112 @@
+"""The classes of a target: their names, their numbers, and what cannot be one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from worker.contract.data import DatasetData, RowRange
+from worker.contract.dataset import Column
+from worker.contract.expansion import levels_of
+from worker.contract.faults import Fault, pointer_of
+from worker.core.records import Array
+from worker.core.training import LogisticRegression, SquaredHinge, Training
+
+MOST_NUMBERS = 100  # different numbers that can be classes: more of them are rather a quantity
+MOST_NAMES = 1000
+ONE_OUTPUT = (LogisticRegression, SquaredHinge)
+
+
+def classes_of(y: Sequence[float] | Sequence[str]) -> tuple[tuple[str, ...], Array]:
+    """The names of the distinct values of a target, sorted, and the number of each row's class, from 0."""
+    array = np.array(y) if _is_names(y) else np.array(y, float) + 0.0  # zero has one sign
+    values, codes = np.unique(array, return_inverse=True)
+    return tuple(class_name(value) for value in values.tolist()), codes.astype(float)
+
+
+def class_name(value: Any) -> str:
+    """A value as text: numbers as short as they can be told, whole ones without a point."""
+    return value if isinstance(value, str) else repr(float(value)).removesuffix(".0")
+
+
+def inline_class_faults(training: Training, y: Sequence[float] | Sequence[str]) -> Iterator[Fault]:
+    """Why the values of a target cannot be the classes of a training criterion, or its numbers."""
+    names = _is_names(y)
+    if not training.classifies:
+        if names:
+            yield Fault("/data/y", "not_a_number", f"The target holds names, and {_predicts_numbers(training)}")
+        return
+    classes, codes = classes_of(y)
+    if fault := _count_fault(training, len(classes), names, "/data/y", "The target"):
+        yield fault
+        return
+    rows = np.bincount(codes.astype(int))
+    if rows.min() < 2:
+        alone = int(np.argmin(rows))
+        row = int(np.argmax(codes == alone))
+        remedy = "two are needed, one to train on and one to score; leave this row out or add others"
+        yield Fault(f"/data/y/{row}", "single_row", f"Class {classes[alone][:60]!r} has only this row; {remedy}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """The classes that a target can have: their names, and their values as the dataset stores them, ascending."""
+
+    names: tuple[str, ...] = ()
+    levels: tuple[float, ...] = ()
+
+
+def column_classes(training: Training, data: DatasetData, column: Column | None) -> Classes | Fault:
+    """The classes of the target column in the ranges of its values that are used, or why it has none."""
+    pointer, shown = "/data/target", f"Column {data.target[:60]!r}"
+    if column is None:
+        told = f"{shown} is sparse, so that its different values are not known; make it a dense column."
+        return Fault(pointer, "sparse", told)
+    levels, texts = levels_of(column)
+    if column.type == "number":
+        texts = tuple(class_name(value) for value in levels or ())
+    ranges = [item for item in data.where if item.column == data.target]
+    used = [(text, level) for text, level in zip(texts, levels or (), strict=False) if _in_all(level, ranges)]
+    count = MOST_NAMES + 1 if levels is None else len(used)
+    if fault := _count_fault(training, count, column.type == "category", pointer, shown):
+        return fault
+    return Classes(tuple(text for text, _ in used), tuple(level for _, level in used))
+
+
+def _in_all(level: float, ranges: Sequence[RowRange]) -> bool:
+    return all((item.min is None or item.min <= level) and (item.max is None or level <= item.max) for item in ranges)
+
+
+def class_weight_faults(training: Training, classes: tuple[str, ...]) -> Iterator[Fault]:
+    """Weights of classes that the target does not have."""
+    weights = getattr(training, "class_weights", None)
+    for name in weights if isinstance(weights, dict) else ():
+        if name not in classes:
+            known = ", ".join(repr(one[:60]) for one in classes[:5]) + (", ..." if len(classes) > 5 else "")
+            told = f"The target has no class {name[:60]!r}; its classes are {known}."
+            yield Fault(pointer_of(["training", "class_weights", name]), "unknown_class", told)
+
+
+def _is_names(y: Sequence[float] | Sequence[str]) -> bool:
+    return bool(y) and isinstance(y[0], str)
+
+
+def _count_fault(training: Training, count: int, names: bool, pointer: str, shown: str) -> Fault | None:
+    most = MOST_NAMES if names else MOST_NUMBERS
+    if count < 2:
+        told = f"{shown} has one class only, and {training.kind} tells classes apart; add rows of another one."
+        return Fault(pointer, "one_class", told)
+    if count > most:
+        remedy = "leave rare classes out" if names else "to predict a number, use ridge, huber, poisson or gamma"
+        return Fault(pointer, "too_many_classes", f"{shown} has more than {most} different values; {remedy}.")
+    if isinstance(training, ONE_OUTPUT) and count > 2:
+        told = f"{shown} has {count} classes, and {training.kind} tells two apart; use multinomial."
+        return Fault(pointer, "too_many_classes", told)
+    return None
+
+
+def _predicts_numbers(training: Training) -> str:
+    return f"{training.kind} predicts numbers; send numbers, or use logistic or multinomial for classes."

@@ -1,0 +1,88 @@
+"""Parts of a spec that are well by themselves and do not go with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from worker.contract.classes import class_weight_faults
+from worker.contract.faults import Fault, sentence
+from worker.core.glm.elementary import RowError
+from worker.core.hypergradient import CholeskyBackprop, Hypergradient
+from worker.core.records import Problem
+from worker.core.selection import (
+    ApproximateLeaveOneOut,
+    Evidence,
+    GeneralizedCV,
+    LaplaceEvidence,
+    LeaveOneOut,
+    Selection,
+)
+from worker.core.training import MultinomialRegression, TableTraining
+
+NO_SPLINES = (
+    "Penalties of splines leave straight lines free, and those of all classes could move together: multinomial takes "
+    "no splines; use logistic for two classes, or one for each class against the rest."
+)
+APPROXIMATIONS = {
+    "leave_one_out": "approximate_leave_one_out",
+    "generalized_cv": "approximate_leave_one_out",
+    "evidence": "laplace_evidence",
+    "marginal_likelihood": "laplace_evidence",
+    "reml": "laplace_evidence",
+}
+
+
+def combination_faults(
+    training: TableTraining, selection: Selection, hypergradient: Hypergradient, problem: Problem
+) -> Iterator[Fault]:
+    """What the criteria and the data ask of each other, whatever the values are."""
+    if problem.offset is not None and not training.takes_offset:
+        yield Fault("/data/offset", "does_not_fit", _about_offset(training))
+    yield from class_weight_faults(training, problem.classes)
+    if training.splines and isinstance(training, MultinomialRegression):
+        yield Fault("/training/splines", "does_not_fit", NO_SPLINES)
+    if isinstance(selection, ApproximateLeaveOneOut | LaplaceEvidence):
+        try:
+            selection.check(training)
+        except ValueError as error:
+            yield Fault("/selection/kind", "does_not_fit", sentence(str(error)))
+            return
+    if training.iterative and isinstance(selection, LeaveOneOut | GeneralizedCV | Evidence):
+        yield Fault("/selection/kind", "does_not_fit", _about_closed_form(training, selection))
+    elif (fault := _loss_fault(training, selection)) is not None:
+        yield fault
+    if training.iterative and isinstance(hypergradient, CholeskyBackprop):
+        told = f"cholesky_backprop needs a quadratic training criterion, ridge; with {training.kind} use implicit."
+        yield Fault("/hypergradient/kind", "does_not_fit", told)
+
+
+def target_faults(training: TableTraining, problem: Problem) -> Iterator[Fault]:
+    """Targets that the training criterion does not take."""
+    try:
+        training.check_target(problem)
+    except RowError as error:
+        yield Fault(f"/data/y/{error.row}", "out_of_range", sentence(str(error)))
+    except ValueError as error:
+        yield Fault("/data/y", "out_of_range", sentence(str(error)))
+
+
+def _about_offset(training: TableTraining) -> str:
+    if training.classifies:
+        return f"An offset is the same for every class, so it changes nothing in {training.kind}; leave it out."
+    return f"{training.kind} takes no offset; subtract it from the target, and leave it out."
+
+
+def _about_closed_form(training: TableTraining, selection: Selection) -> str:
+    remedy = f"k_fold or {APPROXIMATIONS[selection.kind]}"
+    return f"{selection.kind} needs ridge, whose training criterion is quadratic; with {training.kind} use {remedy}."
+
+
+def _loss_fault(training: TableTraining, selection: Selection) -> Fault | None:
+    loss = getattr(selection, "loss", None)
+    if isinstance(loss, str):  # the only one that the criterion has
+        return None
+    try:
+        training.score(loss)
+    except ValueError as error:
+        return Fault("/selection/loss", "does_not_fit", sentence(str(error)))
+    return None

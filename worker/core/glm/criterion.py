@@ -1,0 +1,110 @@
+"""The training criterion of a generalized linear model at fixed hyperparameters, and its derivatives at a point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from worker.core.forms import Penalized
+from worker.core.glm.derivatives import RowDerivatives
+from worker.core.glm.design import Design
+from worker.core.glm.losses import TrainingLoss
+from worker.core.records import Array
+
+ROUND_OFF = 8 * np.finfo(float).eps
+
+
+@dataclass(frozen=True, slots=True)
+class Regularized:
+    """`C(theta) = sum_i s_i loss(y_i, eta_i) + theta^T P theta / 2` with the shares `s`, which sum to one.
+
+    `tied` columns are intercepts of classes that could all move together without changing anything: half the square
+    of their sum is added, which keeps the sum at zero and changes nothing else.
+    """
+
+    loss: TrainingLoss
+    design: Design
+    y: Float[Array, " n"]
+    offset: Float[Array, " n"] | None
+    shares: Float[Array, " n"]
+    penalty: Penalized
+    tied: slice | None
+
+    @property
+    def m(self) -> int:
+        """Outputs."""
+        return self.loss.outputs
+
+    def at(self, theta: Float[Array, " mq"]) -> Point:
+        """Value and gradient at theta."""
+        eta = self.design.predictor(theta)
+        if self.offset is not None:
+            eta += self.offset[:, None]
+        rows = self.loss.at(self.y, eta, np.ones(len(self.y)))
+        slope = self.shares[:, None] * rows.slope
+        prior = self.penalty.apply(theta)
+        if self.tied is not None:
+            prior[self.tied] += theta[self.tied].sum()
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = float(self.shares @ rows.losses) + float(theta @ prior) / 2
+            gradient = self.design.back(slope[:, :, None])[:, 0] + prior
+        return Point(self, theta, eta, rows, value, gradient)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """C at theta. `rows` are the derivatives of the row losses, each with weight one."""
+
+    of: Regularized
+    theta: Float[Array, " mq"]
+    eta: Float[Array, "n m"]
+    rows: RowDerivatives
+    value: float
+    gradient: Float[Array, " mq"]
+
+    def bend(self, V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
+        """The second derivative of the data's part in eta times directions."""
+        return self.of.shares[:, None, None] * self.rows.bend(V)
+
+    def apply(self, D: Float[Array, "mq f"]) -> Float[Array, "mq f"]:
+        """`H D`."""
+        out = self.of.design.back(self.bend(self.of.design.along(D))) + self.of.penalty.apply(D)
+        if self.of.tied is not None:
+            out[self.of.tied] += D[self.of.tied].sum(axis=0)
+        return out
+
+    def hessian(self) -> Float[Array, "mq mq"]:
+        """H as a matrix."""
+        H = self.of.design.gram(self._blocks(), self.of.m)
+        self.of.penalty.add_to(H)
+        if self.of.tied is not None:
+            H[self.of.tied, self.of.tied] += 1.0
+        return H
+
+    def diagonal(self) -> Float[Array, " mq"]:
+        """The diagonal of H, without zeros."""
+        diagonal = self.of.design.diagonal(self._blocks(), self.of.m) + self.of.penalty.whole_diagonal()
+        if self.of.tied is not None:
+            diagonal[self.of.tied] += 1.0
+        smallest = np.finfo(float).eps * (diagonal.max(initial=0.0) or 1.0)
+        return np.maximum(diagonal, smallest)
+
+    def _blocks(self) -> list[tuple[int, int, Float[Array, " n"]]]:
+        return [(a, b, self.of.shares * w) for a, b, w in self.rows.blocks()]
+
+    def unit(self, diagonal: Float[Array, " mq"]) -> float:
+        """The size that `gradient_norm` is measured by: that of theta in the same units."""
+        return float(np.sqrt(diagonal @ self.theta**2)) or 1.0
+
+    def gradient_norm(self, diagonal: Float[Array, " mq"]) -> float:
+        """`sqrt(g^T diag(H)^-1 g)`: the length of the step that a diagonal Newton method would take, by curvature."""
+        return float(np.sqrt(np.sum(self.gradient**2 / diagonal)))
+
+    def noise(self, diagonal: Float[Array, " mq"]) -> float:
+        """What rounding alone makes of `gradient_norm`."""
+        slope = float(np.sqrt(self.of.shares @ np.sum(self.rows.slope**2, axis=1)))
+        columns = self.of.design.diagonal([(a, a, self.of.shares) for a in range(self.of.m)], self.of.m)
+        prior = self.of.penalty.apply(self.theta)
+        return ROUND_OFF * float(np.sqrt(np.sum((slope**2 * columns + prior**2) / diagonal)))

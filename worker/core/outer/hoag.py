@@ -1,0 +1,90 @@
+"""HOAG: projected gradient descent with hypergradients of a fixed schedule of accuracies (Pedregosa 2016, algorithm 1).
+
+The published algorithm, for comparison: the tolerances of fits and adjoints are a summable sequence that is chosen
+beforehand, and the step is `1 / L` with an estimate L of the Lipschitz constant of the gradient. A step after which J
+is higher than a quadratic model with L and the errors of both values allow is taken back, and L is doubled; L falls by
+a little after every success. `inexact` needs fewer and cheaper steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from worker.core.objective import Objective
+from worker.core.outer.search import Search, SearchSettings
+from worker.core.records import Array, Evaluation, Outcome, Trial
+
+FIRST = 0.1  # accuracy of the first step
+DECAY = 0.9  # of the exponential schedule, an iteration
+BEST_ACCURACY = 1e-12
+RELAX = 0.95  # what L is multiplied with after a success
+ROUND_OFF = 4 * np.finfo(float).eps  # share of |J| below which a decrease cannot be seen
+
+
+@dataclass(frozen=True, slots=True)
+class Hoag(SearchSettings):
+    """HOAG (Pedregosa 2016): gradient descent with a schedule of tolerances; for comparison, `inexact` is better.
+
+    The tolerance of iteration i is 0.1 / i^2 (`quadratic`), 0.1 / i^3 (`cubic`) or 0.1 * 0.9^i (`exponential`).
+    """
+
+    schedule: Literal["quadratic", "cubic", "exponential"] = "quadratic"
+    kind: Literal["hoag"] = "hoag"
+
+    def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
+        """Trials from `rho`, or from the `state` of an earlier trial."""
+        if state is None:
+            at, iteration = objective.approximate(rho, self._accuracy(1)), 0
+            # the first step has the length of one unit of rho for each hyperparameter
+            L = float(np.linalg.norm(at.gradient)) / np.sqrt(len(rho))
+            yield self._trial(objective, at, L, iteration)
+            if at.failure is not None:
+                return at.failure
+        else:
+            at, L, iteration = _restored(state)
+        while (outcome := self.settled(objective, at) or self._out_of_iterations(iteration)) is None:
+            accuracy = self._accuracy(iteration + 2)
+            while True:
+                new = objective.approximate(self._point(objective, at, L), accuracy)
+                moved = float(np.sum((new.rho - at.rho) ** 2))
+                slack = new.value_error + at.value_error  # infinite where nothing is known of an early, rough value
+                if L * moved <= ROUND_OFF * objective.unit(at.value):
+                    return (yield from self._ended(objective, at, iteration, Outcome.STALLED))
+                if new.failure is None and new.value <= at.value - L / 2 * moved + slack:
+                    break
+                yield Trial(new, iteration, self.relative_gradient(objective, new), None)
+                L *= 2.0
+            at, L, iteration = new, RELAX * L, iteration + 1
+            yield self._trial(objective, at, L, iteration)
+        return (yield from self._ended(objective, at, iteration, outcome))
+
+    def _ended(self, objective: Objective, at: Evaluation, iteration: int, outcome: Outcome) -> Search:
+        """An exact evaluation of the last point."""
+        exact = objective.evaluate(at.rho)
+        yield Trial(exact, iteration, self.relative_gradient(objective, exact), None)
+        return outcome
+
+    def _point(self, objective: Objective, at: Evaluation, L: float) -> Float[Array, " k"]:
+        box = objective.hyperparameters
+        return np.clip(at.rho - at.gradient / max(L, np.finfo(float).tiny), box.lower, box.upper)
+
+    def _accuracy(self, iteration: int) -> float:
+        decay = {"quadratic": iteration**-2.0, "cubic": iteration**-3.0, "exponential": DECAY**iteration}
+        return max(FIRST * decay[self.schedule], BEST_ACCURACY)
+
+    def _trial(self, objective: Objective, at: Evaluation, L: float, iteration: int) -> Trial:
+        state = {
+            "rho": at.rho, "value": np.array(at.value), "gradient": at.gradient, "per_split": at.per_split,
+            "errors": np.array([at.value_error, at.gradient_error]), "L": np.array(L), "iteration": np.array(iteration),
+        }  # fmt: skip
+        return Trial(at, iteration, self.relative_gradient(objective, at), None if at.failure else state)
+
+
+def _restored(s: Mapping[str, Array]) -> tuple[Evaluation, float, int]:
+    at = Evaluation(s["rho"], float(s["value"]), s["gradient"], s["per_split"], None, *s["errors"].tolist())
+    return at, float(s["L"]), int(s["iteration"])

@@ -1,0 +1,33 @@
+"""Selection losses: everything that a prediction can be scored by."""
+
+from worker.core.glm.scores import Brier, Deviance, LogLoss, SmoothedError
+from worker.core.glm.set_scores import SmoothedAuc, SmoothedF
+from worker.core.losses import AbsoluteError, Huber, QuantileError, ResidualLoss, SquaredError
+
+Score = (
+    SquaredError
+    | Huber
+    | AbsoluteError
+    | QuantileError
+    | LogLoss
+    | Brier
+    | Deviance
+    | SmoothedError
+    | SmoothedAuc
+    | SmoothedF
+)
+
+__all__ = [
+    "AbsoluteError",
+    "Brier",
+    "Deviance",
+    "Huber",
+    "LogLoss",
+    "QuantileError",
+    "ResidualLoss",
+    "Score",
+    "SmoothedAuc",
+    "SmoothedError",
+    "SmoothedF",
+    "SquaredError",
+]

@@ -1,0 +1,85 @@
+"""What training criteria of a linear predictor share: penalties, example weights, splines, scales of the columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from worker.core.family import ByKind
+from worker.core.forms import PenaltyForms
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.penalties import Penalty, PerFeature, Shared
+from worker.core.records import Array, Partition, Problem
+from worker.core.scoring import Score
+from worker.core.splines import Spline, expansion, others
+from worker.core.weights import ExampleWeights
+
+
+@dataclass(frozen=True, slots=True)
+class LinearPredictor:
+    """`eta = intercept + x^T theta` with any number of L2 penalties on theta; the intercept is not penalized.
+
+    `standardize`: penalties apply to columns scaled to unit variance over the training rows of each split. `weights`:
+    example weights to tune along with the penalties; they multiply fixed weights of the data. `splines`: features whose
+    straight line becomes a smooth function with a penalty of its own, in the box of `penalty`, which is that of the
+    other features.
+    """
+
+    intercept: bool = True
+    standardize: bool = True
+    penalty: Annotated[Penalty, ByKind()] = Shared()  # noqa: RUF009 - frozen
+    weights: Annotated[ExampleWeights, ByKind()] | None = None
+    splines: tuple[Spline, ...] = ()
+
+    classifies: ClassVar[bool] = False  # whether the target is a class
+    takes_offset: ClassVar[bool] = False  # whether a known part of the linear predictor changes the fit
+
+    def check_target(self, problem: Problem) -> None:
+        """Raises ValueError where a target cannot be trained on: RowError for that of a row. Any number can here."""
+
+    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+        """Raises ValueError where a split lacks what training or the selection loss needs. Nothing is needed here."""
+
+    def hyperparameters(self, problem: Problem) -> Hyperparameters:
+        """Names, boxes and initial values: penalties first, then weights. Needs no rows.
+
+        Raises ValueError when a penalty does not fit the features, or weights the sources.
+        """
+        penalties = self.penalties(problem)[0]
+        return penalties if self.weights is None else penalties + self.weights.hyperparameters(problem)
+
+    def penalties(self, problem: Problem) -> tuple[Hyperparameters, PenaltyForms]:
+        """The penalties of the features without splines, then those of the splines. Raises ValueError, as above."""
+        return self.penalties_of_features(problem.features)
+
+    def penalties_of_features(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
+        """The same for one output, by the names of its features."""
+        if not self.splines:
+            return self.penalty.matrices(features)
+        rest = others(self.splines, features)
+        names = tuple(f"penalty[{spline.name}]" for spline in self.splines)
+        box, forms = self.penalty.hyperparameters(()), PenaltyForms.build(0, 0, (np.empty(0, int), np.empty(0, int)))
+        if rest or not isinstance(self.penalty, Shared | PerFeature):
+            try:
+                box, forms = self.penalty.matrices(rest)
+            except ValueError as error:
+                raise ValueError(f"{error} (features with splines have penalties of their own)") from error
+        return box + self.penalty.hyperparameters(names), forms.beside([spline.penalty() for spline in self.splines])
+
+    def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
+        """The problem that `systems` takes: with the bases of the splines, on the range of these rows.
+
+        Raises ValueError when a spline does not fit the features or their values.
+        """
+        return replace(problem, expansion=expansion(self.splines, problem, rows)) if self.splines else problem
+
+    def _scale(self, variance: Float[Array, " p"]) -> Float[Array, " p"]:
+        """What coefficients are multiplied with before they are penalized: bases of splines stay as they are."""
+        if not self.standardize:
+            return np.ones(len(variance))
+        scale = np.sqrt(np.where(variance > 0, variance, 1.0))
+        scale[len(scale) - sum(spline.basis - 1 for spline in self.splines) :] = 1.0
+        return scale

@@ -1,0 +1,90 @@
+"""The refitted model as the contract describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from worker.contract.expansion import Made
+from worker.contract.result import (
+    AdditiveModel,
+    ClassModel,
+    Coefficient,
+    ExpandedColumn,
+    FilledFeature,
+    FittedModel,
+    LinearModel,
+    Link,
+    MultinomialModel,
+    QuadraticModel,
+    SplineTerm,
+)
+from worker.core.conclude import Conclusion
+from worker.core.expansion import Basis
+from worker.core.records import Array, Problem
+from worker.core.training import GammaRegression, LogisticRegression, PoissonRegression, Training
+from worker.core.tune import Prepared
+
+
+def model_of(prepared: Prepared, conclusion: Conclusion, made: Sequence[Made]) -> FittedModel | None:
+    """The document of the model, None where there is none. `made`: features from columns."""
+    model, problem, training = conclusion.model, prepared.problem, prepared.plan.training
+    if model is None:
+        return None
+    if problem.criteria is not None:
+        return QuadraticModel(theta=model.coefficients.tolist())
+    columns = [_expanded(one) for one in made if one.names != (one.column,)]
+    fills = _fills(problem, conclusion)
+    if model.coefficients.ndim > 1:
+        each = zip(problem.classes, np.atleast_1d(model.intercept), model.coefficients, strict=True)
+        classes = [ClassModel(name=name, intercept=float(b), coefficients=_slopes(problem, c)) for name, b, c in each]
+        return MultinomialModel(classes=classes, columns=columns, fills=fills)
+    linear = LinearModel(
+        link=_link(training),
+        classes=list(problem.classes) if training.classifies else None,
+        intercept=float(model.intercept),
+        coefficients=_slopes(problem, model.coefficients),
+        columns=columns,
+        fills=fills,
+    )
+    if problem.expansion is None:
+        return linear
+    terms = [_spline(basis, c) for basis, c in problem.expansion.terms(model.coefficients)]
+    return AdditiveModel(**dict(linear) | {"kind": "additive", "splines": terms})
+
+
+def _link(training: Training) -> Link:
+    if isinstance(training, LogisticRegression):
+        return "logit"
+    return "log" if isinstance(training, PoissonRegression | GammaRegression) else "identity"
+
+
+def _slopes(problem: Problem, slopes: Array) -> list[Coefficient]:
+    """Those of features that have no spline; the others follow them."""
+    expansion = problem.expansion
+    names = problem.features if expansion is None else [problem.features[j] for j in expansion.kept]
+    return [Coefficient(feature=name, value=float(value)) for name, value in zip(names, slopes)]  # noqa: B905
+
+
+def _spline(basis: Basis, c: Array) -> SplineTerm:
+    return SplineTerm(
+        feature=basis.feature,
+        degree=basis.degree,
+        knots=basis.knots.tolist(),
+        coefficients=c.tolist(),
+        range=basis.range,
+        cyclic=basis.cyclic,
+    )
+
+
+def _expanded(one: Made) -> ExpandedColumn:
+    categories = list(one.texts) if one.levels is not None else None
+    return ExpandedColumn(column=one.column, part=one.day, categories=categories, features=list(one.names))
+
+
+def _fills(problem: Problem, conclusion: Conclusion) -> list[FilledFeature]:
+    if problem.imputation is None:
+        return []
+    pairs = zip(problem.imputation.columns, conclusion.fills, strict=True)
+    return [FilledFeature(feature=problem.features[column], value=float(value)) for column, value in pairs]
