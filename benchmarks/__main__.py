@@ -18,6 +18,9 @@ from benchmarks import (  # noqa: E402
     datasets,
     goyal_welch,
     gradient_cost,
+    many_penalties,
+    million_columns,
+    newsgroups,
     newton_lbfgs,
     one_penalty,
     overhead,
@@ -29,12 +32,16 @@ BENCHMARKS = {
     "datasets": datasets.main,
     "goyal_welch": goyal_welch.main,
     "gradient_cost": gradient_cost.main,
+    "many_penalties": many_penalties.main,
+    "million_columns": million_columns.main,
     "newton_lbfgs": newton_lbfgs.main,
+    "newsgroups": newsgroups.main,
     "one_penalty": one_penalty.main,
     "overhead": overhead.main,
     "peers": peers.main,
     "reverse_sweep": reverse_sweep.main,
 }
+WITH_DATA = ("goyal_welch", "many_penalties", "newsgroups")
 
 
 def run() -> None:
@@ -48,7 +55,7 @@ def run() -> None:
     for name in chosen.names or BENCHMARKS:
         print(f"== {name} ==", flush=True)
         benchmark = BENCHMARKS[name]
-        if benchmark is goyal_welch.main:
+        if name in WITH_DATA:
             benchmark = functools.partial(benchmark, data=chosen.data)
         benchmark(short=chosen.short)
         print(flush=True)

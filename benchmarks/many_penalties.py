@@ -1,0 +1,127 @@
+"""Classifiers with many penalties beside the best shared one: validation loss, which selects, and test loss.
+
+One penalty for each of a9a's 14 attributes, for each of spambase's 57 features, and of scikit-learn's digits for each
+class (10) or each coefficient (640). The shared penalty is the best of a grid of 200.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.real_data import Labelled, a9a, halves, spambase
+from worker.core.hypergradient import Implicit
+from worker.core.model import refit
+from worker.core.outer import Auto
+from worker.core.penalties import ClassPenalty, PerClass, PerCoefficient, PerFeature, PerGroup, Shared
+from worker.core.records import Problem
+from worker.core.scoring import LogLoss
+from worker.core.selection import Holdout, Selection, StratifiedKFold
+from worker.core.training import LogisticRegression, MultinomialRegression
+from worker.core.tune import Plan, Prepared, prepare, tune
+
+BOX = {"initial": 1e-3, "lower": 1e-8, "upper": 1e4}
+GRID = np.logspace(-8, 4, 200)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows to tune on and rows that only score; penalties to try besides the shared one."""
+
+    name: str
+    tuned: Labelled
+    test: Labelled
+    features: tuple[str, ...]
+    standardize: bool
+    selection: Selection
+    penalties: tuple[ClassPenalty, ...]
+
+    @property
+    def problem(self) -> Problem:
+        """The rows to tune on."""
+        classes = tuple(str(c) for c in np.unique(self.tuned.y).astype(int))
+        return Problem(self.tuned.X, self.tuned.y, self.features, classes=classes)
+
+    def prepare(self, penalty: ClassPenalty) -> Prepared:
+        """The problem with the given penalties, and the search that `auto` takes."""
+        settings = {"penalty": penalty, "standardize": self.standardize}
+        several = len(self.problem.classes) > 2
+        training = MultinomialRegression(**settings) if several else LogisticRegression(**settings)
+        outer = Auto(max_iterations=1000)
+        return prepare(self.problem, Plan(training, self.selection, Implicit(), outer))
+
+
+def tasks(short: bool, data: Path | None) -> Iterator[Task]:
+    if data is not None:
+        tuned, test, groups = a9a(data)
+        names = tuple(name for members in groups.values() for name in members)
+        tuned = tuned[np.arange(2000)] if short else tuned
+        yield Task("a9a", tuned, test, names, False, Holdout(fraction=1 / 3), (PerGroup(groups=groups, **BOX),))
+        rows, names = spambase(data)
+        tuned, test = halves(rows, 1 / 3)
+        yield Task("spambase", tuned, test, names, True, StratifiedKFold(folds=2 if short else 5), (PerFeature(**BOX),))
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - not in the other benchmarks
+
+    X, y = load_digits(return_X_y=True)
+    tuned, test = halves(Labelled(X[:, :16] if short else X, y.astype(float)), 1 / 3)
+    names = tuple(f"pixel{j}" for j in range(tuned.X.shape[1]))
+    penalties = (PerClass(**BOX),) if short else (PerClass(**BOX), PerCoefficient(**BOX))
+    yield Task("digits", tuned, test, names, False, Holdout(fraction=1 / 3), penalties)
+
+
+def report(task: Task, name: str, prepared: Prepared, rho: np.ndarray, note: str) -> None:
+    """Log-loss and error of the rows that select, and of the test rows after a refit on all others."""
+    at = prepared.objective
+    fits = at.fits(rho)
+    assert fits is not None
+    seen = [
+        float(system.loss.w @ wrong(system.loss.predictor(fit.theta), system.loss.y))
+        for system, fit in zip(at.systems, fits, strict=True)
+    ]
+    error = sum(seen) / sum(system.loss.weight for system in at.systems)
+    model = refit(prepared.plan.training, task.problem, np.arange(len(task.tuned.y)), at.natural(rho))
+    assert model is not None
+    eta = model.predict(task.test.X).reshape(len(task.test.y), -1)
+    missed = wrong(eta, task.test.y)
+    losses = LogLoss().at(task.test.y, eta, np.ones(len(eta))).losses
+    spread = losses.std(ddof=1) / np.sqrt(len(losses))
+    print(
+        f"{name:>16}: validation {at.value(rho):.5f} (error {100 * error:5.2f} %)  "
+        f"test {losses.mean():.5f} +- {spread:.5f} (error {100 * missed.mean():5.2f} %)  {note}",
+        flush=True,
+    )
+
+
+def wrong(eta: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return (eta[:, 0] > 0 if eta.shape[1] == 1 else eta.argmax(1)) != y
+
+
+def compare(task: Task, grid: np.ndarray) -> None:
+    began = time.process_time()
+    shared = task.prepare(Shared(**BOX))
+    values = [shared.objective.value(np.log([lam])) for lam in grid]
+    best = np.log([grid[int(np.argmin(values))]])
+    report(task, "shared, grid", shared, best, f"{time.process_time() - began:.1f} s, {np.exp(best[0]):.3g}")
+    for penalty in (Shared(**BOX), *task.penalties):
+        began = time.process_time()
+        prepared = task.prepare(penalty)
+        *_, last = tune(prepared)
+        rho = last.best.best.rho
+        note = (
+            f"{time.process_time() - began:.1f} s, {prepared.outer.kind}, {last.evaluations} evaluations, "
+            f"{last.ended.code if last.ended else ''}"
+        )
+        report(task, penalty.kind, prepared, rho, f"{note}, {np.exp(rho.min()):.3g} to {np.exp(rho.max()):.3g}")
+
+
+def main(*, short: bool, data: Path | None) -> None:
+    if data is None:
+        print("a9a and spambase need --data DIR or GRADTUNE_DATA: left out")
+    for task in tasks(short, data):
+        n, p = task.tuned.X.shape
+        print(f"-- {task.name}: {n} x {p}, {len(task.test.y)} test rows, {task.selection.kind}", flush=True)
+        compare(task, GRID[::10] if short else GRID)
