@@ -88,6 +88,7 @@ def step_record(hyperparameters: Hyperparameters, step: Step, sequence: int) -> 
         "value": step.at.value,
         "best_value": step.best.best.value,
         "gradient_norm": step.gradient_norm,
+        "gradient_error": _finite(step.at.gradient_error),
         "hyperparameters": hyperparameters.natural(step.at.rho).tolist(),
     }
 

@@ -266,3 +266,33 @@ def test_a_column_of_zeros_is_told_and_changes_nothing(live: Api) -> None:
     result, plain = (solved(live, data, "poisson") for data in (zero, inline(COUNT)))
     assert result["messages"][0] == "Feature 'x3' is constant on the rows used; its penalty has no effect."
     assert_allclose(linear(result), np.append(linear(plain), 0.0), atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["approximate_leave_one_out", "laplace_evidence"])
+def test_criteria_of_one_fit(live: Api, kind: str) -> None:
+    spec = {"data": inline(LABEL), "training": {"kind": "logistic", "penalty": {"kind": "per_feature"}}}
+    job = live.ended(live.created({**spec, "selection": {"kind": kind}})["id"])
+    result = live.result(job["id"])
+    assert result["stop_reason"] in {"converged", "at_bounds"}
+    assert result["method"]["outer"] == "lbfgs"
+    assert result["certificates"]["finite_difference_error"] < 1e-7
+    newton = live.create({**spec, "selection": {"kind": kind}, "outer": {"kind": "newton"}})
+    assert faults(newton) == [("/outer/kind", "does_not_fit")]
+    ridge = live.create({"data": inline(NOISY), "training": {"kind": "ridge"}, "selection": {"kind": kind}})
+    assert faults(ridge) == [("/selection/kind", "does_not_fit")]
+
+
+@pytest.mark.parametrize("outer", ["inexact", "hoag"])
+def test_inexact_steps_tell_how_inexact_they_are(live: Api, outer: str) -> None:
+    training = {"kind": "logistic", "solver": "newton_cg"}
+    exact = solved(live, inline(LABEL), "logistic", training={"standardize": True})
+    spec = {"data": inline(LABEL), "selection": FOLDS, "training": {**PLAIN, **training, "standardize": True}}
+    settings = {"kind": outer, "tolerance": 1e-4, "max_iterations": 500}
+    job = live.ended(live.created({**spec, "outer": settings})["id"])
+    result, steps = live.result(job["id"]), live.steps(job["id"])
+    assert result["stop_reason"] in {"converged", "at_bounds"}
+    assert result["selection"]["value"] == pytest.approx(exact["selection"]["value"], rel=1e-5)
+    errors = [step["gradient_error"] for step in steps]
+    assert any(error is None or error > 0 for error in errors)
+    if outer == "inexact":
+        assert all(error is not None for error in errors)

@@ -8,6 +8,7 @@ from worker.contract.classes import class_weight_faults
 from worker.contract.faults import Fault, sentence
 from worker.core.glm.elementary import RowError
 from worker.core.hypergradient import CholeskyBackprop, Hypergradient
+from worker.core.outer import Newton, Outer
 from worker.core.records import Problem
 from worker.core.selection import (
     ApproximateLeaveOneOut,
@@ -33,9 +34,12 @@ APPROXIMATIONS = {
 
 
 def combination_faults(
-    training: TableTraining, selection: Selection, hypergradient: Hypergradient, problem: Problem
+    training: TableTraining, selection: Selection, hypergradient: Hypergradient, outer: Outer, problem: Problem
 ) -> Iterator[Fault]:
-    """What the criteria and the data ask of each other, whatever the values are."""
+    """What the criteria, the methods and the data ask of each other, whatever the values are."""
+    if isinstance(outer, Newton) and not selection.has_hessian:
+        told = f"newton needs an exact Hessian, which {selection.kind} does not have; use lbfgs or auto."
+        yield Fault("/outer/kind", "does_not_fit", told)
     if problem.offset is not None and not training.takes_offset:
         yield Fault("/data/offset", "does_not_fit", _about_offset(training))
     yield from class_weight_faults(training, problem.classes)

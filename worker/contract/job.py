@@ -36,6 +36,11 @@ class StepRecord(Wire):
     value: float
     best_value: float
     gradient_norm: float
+    gradient_error: float | None = Field(
+        default=0.0,
+        description="Bound of the error of the gradient of the selection criterion in all hyperparameters (Euclidean "
+        "norm, on the scale of log(value)): zero where it is exact to rounding, null where nothing is known.",
+    )
     hyperparameters: list[float] = Field(description="Natural units, in the order of the result's names.")
 
 

@@ -197,7 +197,7 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
     plan = spec.plan(selected.groups if selected else None)
     n = len(problem.y)
     assert not isinstance(plan.training, Quadratic)
-    found = list(combination_faults(plan.training, plan.selection, plan.hypergradient, problem))
+    found = list(combination_faults(plan.training, plan.selection, plan.hypergradient, plan.outer, problem))
     if found := found or ([] if selected else list(target_faults(plan.training, problem))):
         yield from found
         return
