@@ -71,7 +71,7 @@ def _covering():
         yield pytest.param(kind, penalty, selection, marks=() if quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("kind", "penalty", "selection"), _covering())
+@pytest.mark.parametrize(("kind", "penalty", "selection"), list(_covering()))
 def test_each_training_penalty_and_selection(kind, penalty, selection):
     if kind == "squared_hinge" and selection == "laplace_evidence":
         pytest.skip("no likelihood")

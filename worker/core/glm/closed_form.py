@@ -7,6 +7,7 @@ matrix over the outputs of row i, and `M = H^-1 (sum_i Z_i A_i Z_i^T) H^-1`, the
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
 
 
 @dataclass(slots=True)
-class _OneFit(WarmObjective):
+class _OneFit(WarmObjective, ABC):
     """What both share: the one system, and a gradient without a Hessian of J."""
 
     @property
@@ -63,8 +64,8 @@ class _OneFit(WarmObjective):
             return self._failed(rho, Outcome.NON_FINITE)
         return Evaluation(rho.copy(), value, gradient, np.array([value]))
 
-    def _value(self, fit: GeneralizedLinearFit) -> float:
-        return float(fit.at.value)
+    @abstractmethod
+    def _value(self, fit: GeneralizedLinearFit) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)

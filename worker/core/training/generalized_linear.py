@@ -8,6 +8,7 @@ The hypergradient follows from the implicit function theorem (Bengio 2000, secti
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -59,7 +60,7 @@ Positive = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True, slots=True)
-class GeneralizedLinearTraining(LinearPredictor):
+class GeneralizedLinearTraining(LinearPredictor, ABC):
     """`solver`: Newton's method with a Cholesky factor, or truncated, with conjugate gradients; `auto` by size."""
 
     solver: Literal["auto", "newton_cholesky", "newton_cg"] = "auto"
@@ -69,9 +70,9 @@ class GeneralizedLinearTraining(LinearPredictor):
     eliminates_intercept: ClassVar[bool] = False
     scores: ClassVar[tuple[type, ...]] = (Deviance,)  # the first is the default
 
+    @abstractmethod
     def row_loss(self, problem: Problem) -> TrainingLoss:
         """The loss of a row."""
-        raise TypeError(f"{type(self).__name__} has no loss of rows of {len(problem.features)} features")
 
     def score(self, loss: Score | None) -> Score:
         """The selection loss; the first of `scores` unless another one is named. Raises ValueError where none fits."""
