@@ -18,6 +18,8 @@ from worker.core.records import Outcome, Problem
 from worker.core.selection import KFold
 from worker.core.training import Ridge
 
+pytestmark = pytest.mark.unchecked  # thousands of evaluations; shapes are checked in test_ridge.py
+
 # but for the gradient descent of Hoag, which is slow by design
 quick = [outer for outer in members(ConcreteOuter) if outer is not Hoag]
 outers = pytest.mark.parametrize("outer", quick, ids=lambda outer: outer.kind)

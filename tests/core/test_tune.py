@@ -19,6 +19,8 @@ from worker.core.selection import GivenFolds, Holdout, KFold
 from worker.core.training import Ridge
 from worker.core.tune import Plan, prepare, tune
 
+pytestmark = pytest.mark.unchecked  # thousands of evaluations; shapes are checked in test_ridge.py
+
 
 def plan(outer=None, selection=None, penalty=None, **settings) -> Plan:
     training = Ridge(penalty=penalty or PerFeature())
