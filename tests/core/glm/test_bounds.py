@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 
 from tests.core.glm.problems import PENALTIES, TRAINING, table
 from worker.core.conclude import conclude
+from worker.core.glm.error_bound import Adjoint, bounds
 from worker.core.hypergradient import Implicit
 from worker.core.outer import Hoag, Inexact, Lbfgs, Newton
 from worker.core.penalties import PerFeature, Shared
@@ -58,6 +59,20 @@ def test_errors_never_exceed_their_bounds_on_200_random_problems(part):
         assert error <= approximate.gradient_error + 1e-10 * objective.unit(exact.value), number
         informative += approximate.gradient_error < 1e-2 * objective.unit(exact.value)
     assert informative > 15  # bounds that are always infinite would pass the rest
+
+
+@pytest.mark.parametrize("solver", ["newton_cholesky", "newton_cg"])
+def test_the_bound_of_an_inexact_adjoint_is_near_its_error_where_the_penalty_is_strong(solver):
+    training = TRAINING["logistic"](penalty=Shared(), solver=solver)
+    system = prepare(table("logistic"), Plan(training, Holdout(), Implicit(), Inexact())).objective.systems[0]
+    fit = system.fit(np.array([30.0]))
+    theta_bar = system.loss.value_and_gradient(fit.theta)[1]
+    u = fit.solve(theta_bar)
+    off = 1e-3 * fit.solve(fit.penalty.apply(fit.theta))  # the direction in which the gradient errs most
+    inexact = Adjoint(u + off, theta_bar, theta_bar - fit.apply(u + off))
+    bound = bounds(system, fit, inexact, system.loss.predictor(fit.theta))[1]
+    error = float(np.abs(fit.contract(off))[0])
+    assert error <= bound <= 1.5 * error
 
 
 def found(problem, training, selection, outer):
