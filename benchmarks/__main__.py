@@ -26,6 +26,7 @@ from benchmarks import (  # noqa: E402
     overhead,
     peers,
     reverse_sweep,
+    streamed,
 )
 
 BENCHMARKS = {
@@ -40,6 +41,7 @@ BENCHMARKS = {
     "overhead": overhead.main,
     "peers": peers.main,
     "reverse_sweep": reverse_sweep.main,
+    "streamed": streamed.main,
 }
 WITH_DATA = ("goyal_welch", "many_penalties", "newsgroups")
 

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import jaxtyping
 import numpy as np
 
 Array = np.ndarray
 
 
 def differences(f: Callable[[Array], Array | float], x: Array, h: float = 1e-2) -> Array:
-    """Derivatives of f along each coordinate by sixth-order central differences, first axis = coordinate."""
+    """Derivatives of f along each coordinate by sixth-order central differences, first axis = coordinate.
+
+    Array shapes are checked, where they are, in one call of f and not in the many others.
+    """
+    f(x)
+    checked = not jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        return _differences(f, x, h)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", not checked)
+
+
+def _differences(f: Callable[[Array], Array | float], x: Array, h: float) -> Array:
     weights = ((1, 45.0), (2, -9.0), (3, 1.0))
     rows = []
     for j in range(len(x)):

@@ -42,7 +42,8 @@ def sound(table: Table) -> None:
 def test_no_prefix_of_a_binary_file_is_a_file(shelf: Shelf, name: str):
     kind, content = SAMPLES[name]
     sound(shelf.table(content, kind))
-    for size in range(len(content)):
+    end = max(0, len(content) - 100)  # where directories and footers are
+    for size in (*range(0, end, 3), *range(end, len(content))):
         assert shelf.refused(content[:size], kind)
 
 

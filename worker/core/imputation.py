@@ -6,6 +6,7 @@ what was missing, the column filled by f is `x + (f - r) m`, a linear map of col
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -130,24 +131,26 @@ def _median(values: Float[Array, " m"]) -> float:
     return float(np.median(values)) if len(values) else np.nan
 
 
-def moments_of_splits(problem: Problem, partition: Partition, splits: list[Problem]) -> list[tuple[Moments, Moments]]:
+def moments_of_splits(
+    problem: Problem, partition: Partition, splits: list[Problem]
+) -> Iterator[tuple[Moments, Moments]]:
     """Training and validation moments of each split, filled as `splits` says, in one pass over the rows."""
     imputation = problem.imputation
     if imputation is None:
-        return _weighted_moments(splits[0], partition)
+        yield from _weighted_moments(splits[0], partition)
+        return
     if problem.expansion is not None:  # no linear map of columns any more
-        parts = zip(splits, partition.splits, strict=True)
-        return [_weighted_moments(split, _only(partition, pair))[0] for split, pair in parts]
+        for split, pair in zip(splits, partition.splits, strict=True):
+            yield from _weighted_moments(split, _only(partition, pair))
+        return
     fills = [split.X.values for split in splits if isinstance(split.X, Filled)]
     assert not isinstance(problem.X, csr_array)
     columns, reference = imputation.columns, fills[0]
     extended = replace(problem, X=_Extended(problem.X, columns, reference), imputation=None)
-    moments = _weighted_moments(extended, partition)
     p = problem.X.shape[1]
-    return [
-        (_moved(train, p, columns, fill - reference), _moved(validation, p, columns, fill - reference))
-        for (train, validation), fill in zip(moments, fills, strict=True)
-    ]
+    for (train, validation), fill in zip(_weighted_moments(extended, partition), fills, strict=True):
+        change = fill - reference
+        yield _moved(train, p, columns, change), _moved(validation, p, columns, change)
 
 
 def _only(partition: Partition, split: tuple[tuple[int, ...], tuple[int, ...]]) -> Partition:
@@ -156,13 +159,14 @@ def _only(partition: Partition, split: tuple[tuple[int, ...], tuple[int, ...]]) 
     return Partition(np.where(used, partition.block_of_row, -1), (split,))
 
 
-def _weighted_moments(problem: Problem, partition: Partition) -> list[tuple[Moments, Moments]]:
+def _weighted_moments(problem: Problem, partition: Partition) -> Iterator[tuple[Moments, Moments]]:
     """Training and validation moments of each split, each with the weights of their rows."""
     train = split_moments(block_moments(problem, partition, problem.weights), partition)
     if problem.scoring is None:
-        return train
+        yield from train
+        return
     score = split_moments(block_moments(problem, partition, problem.scoring), partition)
-    return [(pair[0], other[1]) for pair, other in zip(train, score, strict=True)]
+    yield from ((pair[0], other[1]) for pair, other in zip(train, score, strict=True))
 
 
 def _moved(moments: Moments, p: int, columns: Int[Array, " q"], change: Float[Array, " q"]) -> Moments:

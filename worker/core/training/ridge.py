@@ -104,16 +104,19 @@ class Ridge(LinearPredictor):
                 self._dual(split, forms, partition.rows(train), partition.rows(val), loss)
                 for split, (train, val) in zip(problems, partition.splits, strict=True)
             ]
-        moments = moments_of_splits(problem, partition, problems)
-        nearly_exact = not score_rows and unexplained(moments[0][0]) < NEARLY_EXACT
         spectral = trials >= SPECTRAL_TRIALS and forms.k == 1 and forms.is_positive_diagonal
-        systems = [
-            self._primal(
-                split, forms, train, validation, partition.rows(rows), loss,
-                from_rows=nearly_exact, score_rows=score_rows,
-            )
-            for split, (train, validation), (_, rows) in zip(problems, moments, partition.splits, strict=True)
-        ]  # fmt: skip
+        nearly_exact: bool | None = None
+        systems: list[PrimalRidge] = []
+        moments = moments_of_splits(problem, partition, problems)
+        for split, (train, validation), (_, rows) in zip(problems, moments, partition.splits, strict=True):
+            if nearly_exact is None:  # the first split speaks for all
+                nearly_exact = not score_rows and unexplained(train) < NEARLY_EXACT
+            systems.append(
+                self._primal(
+                    split, forms, train, validation, partition.rows(rows), loss,
+                    from_rows=nearly_exact, score_rows=score_rows,
+                )
+            )  # fmt: skip
         return [SpectralRidge.build(system) for system in systems] if spectral else list(systems)
 
     def refit(self, problem: Problem, rows: Int[Array, " m"], *, dual: bool | None = None) -> System:
@@ -135,15 +138,15 @@ class Ridge(LinearPredictor):
         score_rows: bool,
     ) -> PrimalRidge:
         centre = self._centre(train.mean())
-        M = train.about(centre) / train.weight
+        M = train.about(centre)
+        M /= train.weight
         scored: ValidationLoss
         if score_rows or len(rows) < problem.X.shape[1]:
             scored = _loss_of_rows(problem, rows, centre, loss)
         else:
             scored = SquaredErrorOfMoments(validation.weight, validation.about(centre), np.zeros(problem.X.shape[1]))
         penalty = self._scaled(forms, train.variance()[:-1])
-        H0 = np.asfortranarray(M[:-1, :-1])
-        system = PrimalRidge(scored, penalty, centre, float(M[-1, -1]), H0, M[:-1, -1].copy())
+        system = PrimalRidge(scored, penalty, centre, float(M[-1, -1]), M[:-1, :-1], M[:-1, -1].copy())
         if from_rows and isinstance(scored, SquaredErrorOfMoments):
             lower = self.hyperparameters(problem).box[0]
             fit = system.fit(lower)
