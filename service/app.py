@@ -22,9 +22,10 @@ from service.datasets import Datasets
 from service.events import Doorbell
 from service.janitor import Janitor
 from service.problems import InternalError, ProblemDocument
-from service.routes import datasets, jobs, operations
+from service.routes import datasets, jobs, operations, predictions
 from service.settings import Settings
 from worker import store
+from worker.contract.prediction import PredictionRequest
 from worker.contract.spec import JobSpec
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
@@ -65,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     problems.install(app)
     app.include_router(jobs.router)
+    app.include_router(predictions.router)
     app.include_router(datasets.router)
     app.include_router(operations.router)
     app.add_middleware(Envelope)
@@ -79,7 +81,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, summary=app.summary, routes=app.routes, openapi_version="3.1.0"
         )
         schemas = document["components"]["schemas"]
-        for model in (JobSpec, ProblemDocument):
+        for model in (JobSpec, PredictionRequest, ProblemDocument):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema

@@ -5,9 +5,10 @@ Problem
 |- NotFound 404              |- InvalidRequest 422
 |- NotTerminal 409           |- InvalidDataset 422
 |- ResultNotReady 409        |- QueueFull 429
-|- DatasetInUse 409          |- InternalError 500
-|- DatasetExists 409         |- Unavailable 503
-|- TooLarge 413              |- StorageFull 507
+|- NoModel 409               |- InternalError 500
+|- DatasetInUse 409          |- Unavailable 503
+|- DatasetExists 409         |- StorageFull 507
+|- TooLarge 413
 |- DatasetTooLarge 413
 """
 
@@ -92,6 +93,12 @@ class ResultNotReady(Problem):
     """The job has not ended, so it has no result yet."""
 
     status, code, title = 409, "result-not-ready", "The result is not ready"
+
+
+class NoModel(Problem):
+    """The job has ended without a model that could predict rows."""
+
+    status, code, title = 409, "no-model", "There is no model to predict with"
 
 
 class DatasetInUse(Problem):

@@ -19,9 +19,9 @@ async def json_body(request: Request) -> bytes:
     """The body, refused when it is too large or of another type."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise UnsupportedMediaType("Send the job spec as JSON with `Content-Type: application/json`.")
+        raise UnsupportedMediaType("Send the body as JSON with `Content-Type: application/json`.")
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise UnsupportedMediaType("Send the job spec without Content-Encoding.")
+        raise UnsupportedMediaType("Send the body without Content-Encoding.")
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > DRAINED:
         raise _too_large()
@@ -41,7 +41,7 @@ async def json_body(request: Request) -> bytes:
 
 def _too_large() -> TooLarge:
     # a part of the body may not have been read: the connection cannot be used again
-    return TooLarge(f"A job spec may have {MAX_BODY} bytes; send a smaller table.", headers={"Connection": "close"})
+    return TooLarge(f"A JSON body may have {MAX_BODY} bytes; send a smaller table.", headers={"Connection": "close"})
 
 
 def preferred_wait(request: Request) -> float:

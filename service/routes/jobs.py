@@ -44,14 +44,14 @@ T = TypeVar("T")
 JOB_ID = re.compile(r"job_[0-9a-f]{24}")
 
 
-async def _require_id(request: Request) -> None:
+async def require_id(request: Request) -> None:
     """Raise NotFound for what cannot be the id of a job: the store takes ids as parts of its keys."""
     job_id = request.path_params.get("job_id")
     if job_id is not None and not JOB_ID.fullmatch(job_id):
         raise NotFound("There is no job with this id.")
 
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require_key), Depends(_require_id)])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require_key), Depends(require_id)])
 
 SPEC_BODY = {
     "requestBody": {
@@ -73,6 +73,15 @@ async def _record(request: Request, job_id: str) -> JobRecord:
     record = await _run(request, store.job(job_id))
     if record is None:
         raise NotFound("There is no job with this id; ended jobs are kept for a limited time.")
+    return record
+
+
+async def ended_job(request: Request, job_id: str) -> JobRecord:
+    """A job that has ended. Raises NotFound, ResultNotReady."""
+    record = await _record(request, job_id)
+    if not record.done:
+        detail = f"The job is {record.status}; poll it, or wait with `Prefer: wait=60`."
+        raise ResultNotReady(detail, headers={"Retry-After": "1"})
     return record
 
 
@@ -244,10 +253,7 @@ async def read_job(request: Request, job_id: str) -> Response:
 )
 async def read_result(request: Request, job_id: str) -> Response:
     """Hyperparameters, model, certificates. A failed or cancelled job keeps the best so far with `partial: true`."""
-    record = await _record(request, job_id)
-    if not record.done:
-        detail = f"The job is {record.status}; poll it, or wait with `Prefer: wait=60`."
-        raise ResultNotReady(detail, headers={"Retry-After": "1"})
+    record = await ended_job(request, job_id)
     etag = f'"{record.id}.{record.version}"'
     if matches(request, etag):
         return Response(status_code=304, headers={"ETag": etag})

@@ -20,12 +20,13 @@ from service.problems import MEDIA_TYPE, ProblemDocument
 from service.server import bind
 from service.settings import Settings
 from worker.contract.job import Catalog, Job, JobPage, StepPage, Validation
+from worker.contract.prediction import Predictions
 from worker.contract.result import Result
 from worker.contract.wire import Wire
 
 DOCUMENT = create_app(Settings()).openapi()
 MODELS: dict[str, type[Wire]] = {
-    model.__name__: model for model in (Job, JobPage, StepPage, Validation, Catalog, Result)
+    model.__name__: model for model in (Job, JobPage, StepPage, Validation, Catalog, Result, Predictions)
 }  # fmt: skip
 OPERATIONS = [
     (re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), method.upper(), operation)

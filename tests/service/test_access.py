@@ -55,6 +55,7 @@ def test_anybody_else_is_not(closed: Api, given: str | None) -> None:
     for method, path in (
         ("POST", "/v1/jobs"), ("GET", "/v1/jobs"), ("GET", "/v1/jobs/x"), ("DELETE", "/v1/jobs/x"),
         ("GET", "/v1/jobs/x/result"), ("GET", "/v1/jobs/x/steps"), ("POST", "/v1/jobs/x/cancel"),
+        ("POST", "/v1/jobs/x/predictions"),
         ("GET", "/v1/catalog"),
     ):  # fmt: skip
         reply = closed.request(method, path, headers=headers)

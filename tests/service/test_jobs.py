@@ -241,6 +241,7 @@ def test_an_unknown_job_is_not_found_anywhere(api: Api, job_id: str) -> None:
         api.get(path, headers={"Prefer": "wait=60"}),
         api.get(f"{path}/result"),
         api.get(f"{path}/steps"),
+        api.post(f"{path}/predictions", json={"x": [[0]]}),
         api.post(f"{path}/cancel"),
         api.delete(path),
     ]

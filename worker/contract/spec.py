@@ -18,6 +18,7 @@ from worker.contract.criteria import criteria_faults, criteria_problem, describe
 from worker.contract.data import Data, DatasetData, InlineData, MatricesData, StoredDatasetData
 from worker.contract.faults import Fault, sentence
 from worker.contract.inline import decode_data, describe_inline, encode_data, inline_faults, inline_problem
+from worker.contract.prediction import RowLayout
 from worker.contract.wire import Wire
 from worker.contract.written import read_expansion, written_out
 from worker.core.family import ByKind
@@ -376,3 +377,10 @@ def hyperparameter_names(description: bytes) -> tuple[str, ...]:
     spec = _StoredSpec.model_validate_json(description)
     names = _names(spec.data)
     return spec.plan(names.columns).hyperparameters(names.problem).names
+
+
+def row_layout(description: bytes) -> RowLayout:
+    """What a row of the table of a stored description is."""
+    data = _StoredSpec.model_validate_json(description).data
+    has_offset = bool(data.get("offset")) or "offset" in data.get("roles", ())
+    return RowLayout(_names(data).problem.features, has_offset)

@@ -1,0 +1,125 @@
+"""Predictions of the model that a job has fitted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import ValidationError
+
+from service.auth import require_key
+from service.problems import (
+    InvalidRequest,
+    NoModel,
+    NotFound,
+    ResultNotReady,
+    TooLarge,
+    Unavailable,
+    UnsupportedMediaType,
+    documented,
+)
+from service.requests import json_body
+from service.routes.jobs import ended_job, require_id
+from worker import store
+from worker.contract.faults import MOST, Fault, crowded, schema_faults
+from worker.contract.prediction import (
+    Predicted,
+    PredictionRequest,
+    Predictions,
+    RowModel,
+    Rows,
+    fitted_model,
+    outputs_of,
+    predict,
+    rows_of,
+)
+from worker.contract.result import QuadraticModel
+from worker.contract.spec import row_layout
+from worker.core.records import Array
+from worker.store import JobRecord
+
+MAX_ROWS = 100_000
+MAX_OUTPUTS = 1_000_000  # rows times classes
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require_key), Depends(require_id)])
+
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PredictionRequest"}}},
+    }
+}
+
+
+@router.post(
+    "/{job_id}/predictions",
+    summary="Predict rows with the fitted model",
+    response_model=Predictions,
+    responses=documented(NotFound, ResultNotReady, NoModel, TooLarge, UnsupportedMediaType, InvalidRequest),
+    openapi_extra=BODY,
+)
+async def predict_rows(request: Request, job_id: str) -> Response:
+    """Rows in, predictions out; nothing is kept. The model of a partial result predicts, too."""
+    body = await json_body(request)
+    record = await ended_job(request, job_id)
+    document = await store.arun(request.app.state.redis, store.result(job_id))
+    return Response(await asyncio.to_thread(_answer, record, document, body), media_type="application/json")
+
+
+def _answer(record: JobRecord, document: bytes | None, body: bytes) -> bytes:
+    """The reply. Raises a Problem."""
+    model = _model(record, document)
+    asked = _parse(body)
+    if len(asked.x) > MAX_ROWS or len(asked.x) * outputs_of(model) > MAX_OUTPUTS:
+        most = f"{MAX_ROWS} rows, and {MAX_OUTPUTS} rows times classes"
+        raise TooLarge(f"One request may have {most}; send the rows in several.")
+    rows = rows_of(asked, row_layout(record.spec), model.fills)
+    if not isinstance(rows, Rows):
+        raise InvalidRequest("The rows do not fit the model.", errors=rows)
+    predicted = predict(model, rows)
+    if (overflows := predicted.overflows()).size:
+        told = "The prediction of this row overflows; look at the magnitudes of its values."
+        errors = [Fault(f"/x/{i}", "overflow", told) for i in overflows[:MOST]]
+        raise InvalidRequest("Rows have no finite prediction.", errors=errors)
+    return orjson.dumps({"job_id": record.id, "rows": len(rows.X), **_view(predicted)})
+
+
+def _model(record: JobRecord, document: bytes | None) -> RowModel:
+    try:
+        model = None if document is None else fitted_model(document)
+    except ValidationError:  # fitted by a newer version, while this process has not been replaced yet
+        raise Unavailable("A newer version of the service has to answer this.", headers={"Retry-After": "5"}) from None
+    if model is None:
+        raise NoModel(f"The job is {record.status} and has no fitted model; its result or its `error` says why.")
+    if isinstance(model, QuadraticModel):
+        raise NoModel("`quadratic` has parameters and knows no rows; read `model.theta` in the result.")
+    return model
+
+
+def _parse(body: bytes) -> PredictionRequest:
+    if fault := crowded(body):
+        raise InvalidRequest("The request is not valid.", errors=[fault])
+    try:
+        return PredictionRequest.model_validate_json(body)
+    except ValidationError as error:
+        errors = schema_faults(error, body, PredictionRequest)
+        raise InvalidRequest("The request is not valid.", errors=errors) from None
+
+
+def _view(predicted: Predicted) -> dict[str, Any]:
+    """The fields of `Predictions` that depend on the rows."""
+
+    def by_class(columns: Array) -> dict[str, list[float]]:
+        return dict(zip(predicted.classes, columns.T.tolist(), strict=True))
+
+    several = predicted.eta.ndim > 1
+    answers = predicted.mean if predicted.labels is None else np.array(predicted.classes, object)[predicted.labels]
+    assert answers is not None
+    return {
+        "predictor": by_class(predicted.eta) if several else predicted.eta.tolist(),
+        "predictions": answers.tolist(),
+        "probabilities": None if predicted.probabilities is None else by_class(predicted.probabilities),
+    }

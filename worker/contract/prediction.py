@@ -1,0 +1,207 @@
+"""Predictions: the rows that a caller sends, and what a fitted model says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, assert_never
+
+import numpy as np
+from pydantic import BaseModel, Field
+from scipy.interpolate import BSpline
+from scipy.special import expit, softmax
+
+from worker.contract.faults import MOST, Fault, suggestion
+from worker.contract.result import (
+    AdditiveModel,
+    FilledFeature,
+    FittedModel,
+    LinearModel,
+    MultinomialModel,
+    SplineTerm,
+)
+from worker.contract.wire import Wire
+from worker.core.records import Array
+
+SHOWN = 60  # characters of a name that are repeated
+RowModel = LinearModel | AdditiveModel | MultinomialModel  # fitted models that predict rows
+
+
+class PredictionRequest(Wire):
+    """Rows to predict, in the features of the model: of a dataset, in those that its columns became."""
+
+    x: list[list[float | None]] = Field(
+        description="Rows of features. Null is a missing value, where the model has one to fill in (`model.fills`)."
+    )
+    features: list[str] | None = Field(
+        default=None, description="Names of the columns of `x`, in any order. Default: the features in their order."
+    )
+    offset: list[float] | None = Field(
+        default=None, description="The offset of each row, where training had one. Default: 0."
+    )
+
+
+class Predictions(Wire):
+    """What the fitted model says of each row."""
+
+    job_id: str
+    rows: int
+    predictor: list[float] | dict[str, list[float]] = Field(
+        description="The linear predictor `eta` of each row, offset included; of `multinomial`, for each class."
+    )
+    predictions: list[float] | list[str] = Field(description="The mean of the target, or the name of the class.")
+    probabilities: dict[str, list[float]] | None = Field(
+        description="Of each class, where the link gives them (`logit`, `softmax`)."
+    )
+
+
+class _WithModel(BaseModel):
+    model: Annotated[FittedModel, Field(discriminator="kind")] | None
+
+
+def fitted_model(result: bytes) -> FittedModel | None:
+    """The model of a result document, whatever else it holds. Raises ValidationError for a model of a newer version."""
+    return _WithModel.model_validate_json(result).model
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayout:
+    """What a row of the training table was: its features in their order, and whether it had an offset."""
+
+    features: tuple[str, ...]
+    offset: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Complete rows: `X` (n x p) in the order of `features`, and the `offset` (n)."""
+
+    X: Array
+    features: tuple[str, ...]
+    offset: Array
+
+    def columns(self, names: Sequence[str]) -> Array:
+        """Some features of all rows (n x len(names))."""
+        place = {name: j for j, name in enumerate(self.features)}
+        return self.X[:, [place[name] for name in names]]
+
+
+def rows_of(asked: PredictionRequest, layout: RowLayout, fills: Sequence[FilledFeature]) -> Rows | list[Fault]:
+    """The rows as the model takes them, missing values filled; or what is wrong with them."""
+    names = layout.features if asked.features is None else tuple(asked.features)
+    if found := [*_name_faults(asked.features, layout.features), *_shape_faults(asked, layout, len(names))]:
+        return found[:MOST]
+    X = np.array(asked.x, dtype=float)  # noqa: N806 - null becomes NaN
+    values = {fill.feature: fill.value for fill in fills}
+    missing = np.isnan(X)
+    filled = np.array([name in values for name in names])
+    if (gaps := np.argwhere(missing & ~filled)).size:
+        return [_gap(int(i), int(j), names[j]) for i, j in gaps[:MOST]]
+    X = np.where(missing, [values.get(name, 0.0) for name in names], X)  # noqa: N806
+    offset = np.zeros(len(X)) if asked.offset is None else np.array(asked.offset, dtype=float)
+    return Rows(X, names, offset)
+
+
+def _gap(i: int, j: int, name: str) -> Fault:
+    told = f"Feature {name[:SHOWN]!r} is missing, and the model has no value to fill in for it; send a number."
+    return Fault(f"/x/{i}/{j}", "missing_value", told)
+
+
+def _name_faults(given: Sequence[str] | None, known: Sequence[str]) -> Iterator[Fault]:
+    if given is None:
+        return
+    places: dict[str, int] = {}
+    features = set(known)
+    for j, name in enumerate(given):
+        if name not in features:
+            near = suggestion(name, list(known)) if len(known) <= 1000 else ""
+            yield Fault(f"/features/{j}", "unknown_feature", f"The model has no feature {name[:SHOWN]!r}{near}.")
+            return
+        if places.setdefault(name, j) != j:
+            yield Fault(f"/features/{j}", "duplicate", f"Column {places[name]} has the name {name[:SHOWN]!r} already.")
+            return
+    if absent := [name for name in known if name not in places]:
+        shown = ", ".join(repr(name[:SHOWN]) for name in absent[:3]) + (", ..." if len(absent) > 3 else "")
+        yield Fault("/features", "missing_feature", f"The model also needs {shown}; send every feature.")
+
+
+def _shape_faults(asked: PredictionRequest, layout: RowLayout, width: int) -> Iterator[Fault]:
+    if not asked.x:
+        yield Fault("/x", "empty", "There are no rows.")
+    for i, row in enumerate(asked.x):
+        if len(row) != width:
+            told = f"This row has {len(row)} values for {width} features; `model` in the result names them."
+            yield Fault(f"/x/{i}", "length", told)
+            break
+    if asked.offset is not None and not layout.offset:
+        yield Fault("/offset", "does_not_fit", "The model was trained without an offset; leave it out.")
+    elif asked.offset is not None and len(asked.offset) != len(asked.x):
+        yield Fault("/offset", "length", f"There are {len(asked.offset)} entries for {len(asked.x)} rows.")
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Of n rows: `eta` (n, or n x m for the m classes of several predictors), the mean or the class of each row.
+
+    `labels` is the number of the class (n) where there are `classes`, `mean` (n) where there are none;
+    `probabilities` (n x m) where the link gives them.
+    """
+
+    eta: Array
+    classes: tuple[str, ...] = ()
+    labels: Array | None = None
+    mean: Array | None = None
+    probabilities: Array | None = None
+
+    def overflows(self) -> Array:
+        """Numbers of the rows that have no finite prediction."""
+        finite = np.isfinite(self.eta).reshape(len(self.eta), -1).all(1)
+        return np.flatnonzero(~finite if self.mean is None else ~(finite & np.isfinite(self.mean)))
+
+
+def outputs_of(model: RowModel) -> int:
+    """Numbers that a prediction has for each row."""
+    return len(model.classes) if isinstance(model, MultinomialModel) else 1
+
+
+def predict(model: RowModel, rows: Rows) -> Predicted:
+    """What the model says of the rows: one branch for each kind of model."""
+    with np.errstate(over="ignore", invalid="ignore"):  # such rows are told, see `Predicted.overflows`
+        match model:
+            case MultinomialModel():
+                return _multinomial(model, rows)
+            case AdditiveModel():
+                return _linked(model, _linear(model, rows) + sum(_term(one, rows) for one in model.splines))
+            case LinearModel():
+                return _linked(model, _linear(model, rows))
+            case _:
+                assert_never(model)
+
+
+def _linear(model: LinearModel, rows: Rows) -> Array:
+    features, slopes = [one.feature for one in model.coefficients], [one.value for one in model.coefficients]
+    eta: Array = model.intercept + rows.columns(features) @ np.array(slopes) + rows.offset
+    return eta
+
+
+def _term(term: SplineTerm, rows: Rows) -> Array:
+    low, high = term.range
+    x = rows.columns([term.feature])[:, 0]
+    inside = np.clip(low + np.mod(x - low, high - low) if term.cyclic else x, low, high)
+    values: Array = BSpline(np.array(term.knots), np.array(term.coefficients), term.degree)(inside)
+    return values
+
+
+def _linked(model: LinearModel, eta: Array) -> Predicted:
+    if model.classes is None:
+        return Predicted(eta, mean=np.exp(eta) if model.link == "log" else eta)
+    probabilities = np.column_stack([expit(-eta), expit(eta)]) if model.link == "logit" else None
+    return Predicted(eta, tuple(model.classes), (eta > 0).astype(int), probabilities=probabilities)
+
+
+def _multinomial(model: MultinomialModel, rows: Rows) -> Predicted:
+    features = [one.feature for one in model.classes[0].coefficients]
+    slopes = np.array([[slope.value for slope in one.coefficients] for one in model.classes])
+    eta = np.array([one.intercept for one in model.classes]) + rows.columns(features) @ slopes.T
+    names = tuple(one.name for one in model.classes)
+    return Predicted(eta, names, eta.argmax(1), probabilities=softmax(eta, axis=1))
