@@ -144,8 +144,8 @@ def test_budget_tolerance_and_bounds_as_outcomes(outer):
 
 
 def test_auto_takes_newton_until_its_hessian_costs_too_much():
-    assert isinstance(Auto(starts=3).resolve(500), Newton)
-    assert isinstance(Auto().resolve(501), Lbfgs)
+    assert isinstance(Auto(starts=3).resolve(1000), Newton)
+    assert isinstance(Auto().resolve(1001), Lbfgs)
     assert Auto(max_iterations=7, tolerance=1e-3, starts=3).resolve(2) == Newton(7, 1e-3, 3)
 
 

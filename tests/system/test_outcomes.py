@@ -213,6 +213,6 @@ def test_more_hyperparameters_than_rows(api: Api) -> None:
     job = api.ended(api.created(spec)["id"])
     result = api.result(job["id"])
     why = result["method"].pop("why")
-    assert result["method"] == {"hypergradient": "implicit", "outer": "lbfgs", "approximate": False, "solver": "dual"}
+    assert result["method"] == {"hypergradient": "implicit", "outer": "newton", "approximate": False, "solver": "dual"}
     assert "600 hyperparameters" in why[1]
     assert len(result["hyperparameters"]) == 600
