@@ -13,11 +13,13 @@ from worker.core.hypergradient import CholeskyBackprop
 from worker.core.records import Problem
 from worker.core.training import Quadratic
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
+from worker.core.training.kernel import KernelTraining
 from worker.core.tune import Plan, resolve, split_rows
 
 RATE = 1e10  # flops a second that one core reaches in the factorizations of mid-sized problems
 OVERHEAD = 1e-4  # seconds for each split of an evaluation, whatever its size
 FILL = 10  # entries of a sparse factor for one of the matrix, typical of grids and networks
+KERNEL = 100  # operations that an exponential and what surrounds it count for
 NEWTON_STEPS, CG_STEPS = 4, 20  # of a fit that begins near its minimum, typical
 EVALUATIONS = {"newton": 25, "lbfgs": 120, "inexact": 40, "hoag": 200}  # typical of one start
 
@@ -61,6 +63,8 @@ def _cost(spec: JobSpec, plan: Plan, problem: Problem, n: int, outer: str) -> tu
     train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits) * n // m
     closed = spec.selection.closed_form
     evaluations = _evaluations(spec, outer)
+    if isinstance(plan.training, KernelTraining):
+        return _cost_of_kernels(plan.training, len(problem.features), n, train, splits, evaluations, closed=closed)
     if isinstance(plan.training, GeneralizedLinearTraining):
         return _cost_of_iterations(plan.training, problem, n, train, splits, k, outer, evaluations)
     dual = not closed and plan.training.prefers_dual(train, forms)
@@ -98,6 +102,23 @@ def _cost_of_criteria(spec: JobSpec, problem: Problem, outer: str) -> tuple[str,
     seconds = flops / RATE + evaluations * OVERHEAD
     cost = {"evaluations": evaluations, "flops": float(flops), "bytes": 8.0 * held, "seconds": seconds}
     return assembly.shape, cost
+
+
+def _cost_of_kernels(
+    training: KernelTraining, p: int, n: int, train: int, splits: int, evaluations: int, *, closed: bool
+) -> tuple[str, dict[str, float]]:
+    """The same for kernel machines: a factor of the curved rows for each Newton step, or of the landmarks."""
+    steps = NEWTON_STEPS if training.iterative else 1
+    if training.landmarks is None:
+        flops = splits * (steps * train**3 / 3 + 4.0 * train * n * p + KERNEL * train * n + closed * 2.0 * train**3)
+        held = 5.0 * train**2 + 2.0 * n * p
+    else:
+        m = min(training.landmarks.count, train)
+        flops = splits * ((steps + 2) * train * m**2 + m**3 + 4.0 * n * m * p + KERNEL * n * m)
+        held = 6.0 * n * m + 4.0 * m**2 + 2.0 * n * p
+    seconds = evaluations * (flops / RATE + splits * OVERHEAD)
+    cost = {"evaluations": evaluations, "flops": evaluations * flops, "bytes": 8.0 * held, "seconds": seconds}
+    return "kernel_matrix" if training.landmarks is None else "landmarks", cost
 
 
 def _cost_of_iterations(

@@ -54,6 +54,8 @@ SOLVERS = {
     "dense": "H is factored as a dense matrix: too many entries are not zero for a band to be shorter.",
     "banded": "H is factored as a band matrix: in some order of the parameters its entries are near the diagonal.",
     "sparse": "H is factored as a sparse matrix: in any order, a band would be mostly zeros.",
+    "kernel_matrix": "The matrix of the kernel of all training rows is factored, of those rows whose loss is curved.",
+    "landmarks": "Some rows stand for all of them: matrices have a row for each landmark.",
     "spectral": "One eigendecomposition for each split serves all trials: there is one penalty, and several starts.",
 }
 OUTER = {
@@ -109,7 +111,7 @@ def result(
         hypergradient=prepared.hypergradient.kind,
         outer=prepared.outer.kind,
         approximate=False,
-        solver=prepared.objective.systems[0].solver,
+        solver=prepared.objective.solver,
         why=reasons(prepared),
     )
     document = Result(
@@ -132,7 +134,7 @@ def result(
 
 def reasons(prepared: Prepared) -> list[str]:
     """Why the methods that were left open are what they are."""
-    why = [SOLVERS[prepared.objective.systems[0].solver]]
+    why = [SOLVERS[prepared.objective.solver]]
     if isinstance(prepared.plan.outer, AutoOuter):
         why.append(OUTER[prepared.outer.kind].format(len(prepared.objective.hyperparameters.names)))
     return why
@@ -142,7 +144,7 @@ def _finite_parts(conclusion: Conclusion) -> tuple[Conclusion, list[str]]:
     """The conclusion without what overflowed, and a sentence for each such part: documents hold finite numbers only."""
     messages = []
     model, error, score = conclusion.model, conclusion.standard_error, conclusion.test_value
-    if model is not None and not np.isfinite(np.append(model.intercept, model.coefficients)).all():
+    if model is not None and not model.is_finite:
         model, score = None, None
         messages.append("The coefficients of the refit on all rows overflowed, so there is no model; rescale the data.")
     if error is not None and not np.isfinite(error):

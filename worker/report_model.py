@@ -9,11 +9,13 @@ import numpy as np
 from worker.contract.expansion import Made
 from worker.contract.result import (
     AdditiveModel,
+    Calibration,
     ClassModel,
     Coefficient,
     ExpandedColumn,
     FilledFeature,
     FittedModel,
+    KernelModel,
     LinearModel,
     Link,
     MultinomialModel,
@@ -22,8 +24,10 @@ from worker.contract.result import (
 )
 from worker.core.conclude import Conclusion
 from worker.core.expansion import Basis
+from worker.core.machines.model import KernelModel as CoreKernelModel
 from worker.core.records import Array, Problem
-from worker.core.training import GammaRegression, LogisticRegression, PoissonRegression, Training
+from worker.core.training import GammaRegression, KernelLogistic, LogisticRegression, PoissonRegression, Training
+from worker.core.training.kernel import KernelTraining
 from worker.core.tune import Prepared
 
 
@@ -36,6 +40,8 @@ def model_of(prepared: Prepared, conclusion: Conclusion, made: Sequence[Made]) -
         return QuadraticModel(theta=model.coefficients.tolist())
     columns = [_expanded(one) for one in made if one.names != (one.column,)]
     fills = _fills(problem, conclusion)
+    if isinstance(model, CoreKernelModel):
+        return _kernel(prepared, conclusion, model, columns, fills)
     if model.coefficients.ndim > 1:
         each = zip(problem.classes, np.atleast_1d(model.intercept), model.coefficients, strict=True)
         classes = [ClassModel(name=name, intercept=float(b), coefficients=_slopes(problem, c)) for name, b, c in each]
@@ -54,8 +60,37 @@ def model_of(prepared: Prepared, conclusion: Conclusion, made: Sequence[Made]) -
     return AdditiveModel(**dict(linear) | {"kind": "additive", "splines": terms})
 
 
+def _kernel(
+    prepared: Prepared,
+    conclusion: Conclusion,
+    model: CoreKernelModel,
+    columns: list[ExpandedColumn],
+    fills: list[FilledFeature],
+) -> KernelModel:
+    problem, training = prepared.problem, prepared.plan.training
+    assert isinstance(training, KernelTraining)
+    support = model.support.original + model.standard.mean
+    line = conclusion.calibration
+    return KernelModel(
+        link=_link(training),
+        classes=list(problem.classes) if training.classifies else None,
+        intercept=model.intercept,
+        kernel=training.kernel,
+        values=dict(zip(model.kernel.box.names, model.lam.tolist(), strict=True)),
+        features=list(problem.features),
+        centre=model.standard.mean.tolist(),
+        scale=model.standard.scale.tolist(),
+        support=support.tolist(),
+        coefficients=model.coefficients.tolist(),
+        bytes=8 * (support.size + len(support)),
+        calibration=None if line is None else Calibration(slope=line[0], offset=line[1]),
+        columns=columns,
+        fills=fills,
+    )
+
+
 def _link(training: Training) -> Link:
-    if isinstance(training, LogisticRegression):
+    if isinstance(training, LogisticRegression | KernelLogistic):
         return "logit"
     return "log" if isinstance(training, PoissonRegression | GammaRegression) else "identity"
 

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from tests.core.conftest import regression
 from worker.core.family import members
 from worker.core.hypergradient import Implicit
-from worker.core.objective import Objective
+from worker.core.objective import FittedObjective
 from worker.core.outer import Auto, ConcreteOuter, Hoag, Lbfgs, Newton
 from worker.core.outer.newton import _ball_minimizer
 from worker.core.penalties import PerFeature, Shared
@@ -25,10 +25,10 @@ quick = [outer for outer in members(ConcreteOuter) if outer is not Hoag]
 outers = pytest.mark.parametrize("outer", quick, ids=lambda outer: outer.kind)
 
 
-def objective_of(problem: Problem, penalty=None) -> Objective:
+def objective_of(problem: Problem, penalty=None) -> FittedObjective:
     training = Ridge(penalty=penalty or PerFeature())
     partition = KFold().partition(np.arange(len(problem.y)), len(problem.y))
-    return Objective(training.systems(problem, partition), training.hyperparameters(problem), Implicit())
+    return FittedObjective(training.systems(problem, partition), training.hyperparameters(problem), Implicit())
 
 
 def run(search):

@@ -11,7 +11,7 @@ from tests.core.conftest import regression
 from tests.oracles import differences, pooled_error, ridge
 from worker.core.hypergradient import CholeskyBackprop, Implicit
 from worker.core.losses import Huber
-from worker.core.objective import Objective
+from worker.core.objective import FittedObjective
 from worker.core.penalties import PerFeature, PerGroup, Shared
 from worker.core.records import Problem
 from worker.core.selection import GivenFolds, Holdout, KFold, LeaveOneOut
@@ -28,7 +28,7 @@ def build(problem, training, selection, method, *, dual):
     n = len(problem.y)
     partition = selection.partition(np.arange(n), n)
     systems = training.systems(problem, partition, dual=dual)
-    return partition, Objective(systems, training.hyperparameters(problem), method)
+    return partition, FittedObjective(systems, training.hyperparameters(problem), method)
 
 
 @pytest.mark.parametrize("selection", SELECTIONS, ids=lambda s: s.kind)

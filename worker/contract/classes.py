@@ -13,11 +13,11 @@ from worker.contract.dataset import Column
 from worker.contract.expansion import levels_of
 from worker.contract.faults import Fault, pointer_of
 from worker.core.records import Array
-from worker.core.training import LogisticRegression, SquaredHinge, Training
+from worker.core.training import KernelLogistic, KernelSvm, LogisticRegression, SquaredHinge, Training
 
 MOST_NUMBERS = 100  # different numbers that can be classes: more of them are rather a quantity
 MOST_NAMES = 1000
-ONE_OUTPUT = (LogisticRegression, SquaredHinge)
+ONE_OUTPUT = (LogisticRegression, SquaredHinge, KernelSvm, KernelLogistic)
 
 
 def classes_of(y: Sequence[float] | Sequence[str]) -> tuple[tuple[str, ...], Array]:
@@ -100,7 +100,11 @@ def _count_fault(training: Training, count: int, names: bool, pointer: str, show
         told = f"{shown} has one class only, and {training.kind} tells classes apart; add rows of another one."
         return Fault(pointer, "one_class", told)
     if count > most:
-        remedy = "leave rare classes out" if names else "to predict a number, use ridge, huber, poisson or gamma"
+        remedy = (
+            "leave rare classes out"
+            if names
+            else "to predict a number, use ridge, kernel_ridge, huber, poisson or gamma"
+        )
         return Fault(pointer, "too_many_classes", f"{shown} has more than {most} different values; {remedy}.")
     if isinstance(training, ONE_OUTPUT) and count > 2:
         told = f"{shown} has {count} classes, and {training.kind} tells two apart; use multinomial."

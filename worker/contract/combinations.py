@@ -18,7 +18,8 @@ from worker.core.selection import (
     LeaveOneOut,
     Selection,
 )
-from worker.core.training import MultinomialRegression, TableTraining
+from worker.core.training import KernelMachine, KernelRidge, MultinomialRegression, TableTraining
+from worker.core.training.kernel import KernelTraining
 
 NO_SPLINES = (
     "Penalties of splines leave straight lines free, and those of all classes could move together: multinomial takes "
@@ -37,8 +38,9 @@ def combination_faults(
     training: TableTraining, selection: Selection, hypergradient: Hypergradient, outer: Outer, problem: Problem
 ) -> Iterator[Fault]:
     """What the criteria, the methods and the data ask of each other, whatever the values are."""
-    if isinstance(outer, Newton) and not selection.has_hessian:
-        told = f"newton needs an exact Hessian, which {selection.kind} does not have; use lbfgs or auto."
+    if isinstance(outer, Newton) and not (selection.has_hessian and training.has_hessian):
+        without = selection.kind if training.has_hessian else training.kind
+        told = f"newton needs an exact Hessian, which {without} does not have; use lbfgs or auto."
         yield Fault("/outer/kind", "does_not_fit", told)
     if problem.offset is not None and not training.takes_offset:
         yield Fault("/data/offset", "does_not_fit", _about_offset(training))
@@ -51,6 +53,9 @@ def combination_faults(
         except ValueError as error:
             yield Fault("/selection/kind", "does_not_fit", sentence(str(error)))
             return
+    if isinstance(training, KernelTraining):
+        yield from _kernel_faults(training, selection, hypergradient)
+        return
     if training.iterative and isinstance(selection, LeaveOneOut | GeneralizedCV | Evidence):
         yield Fault("/selection/kind", "does_not_fit", _about_closed_form(training, selection))
     elif (fault := _loss_fault(training, selection)) is not None:
@@ -58,6 +63,24 @@ def combination_faults(
     if training.iterative and isinstance(hypergradient, CholeskyBackprop):
         told = f"cholesky_backprop needs a quadratic training criterion, ridge; with {training.kind} use implicit."
         yield Fault("/hypergradient/kind", "does_not_fit", told)
+
+
+def _kernel_faults(training: KernelMachine, selection: Selection, hypergradient: Hypergradient) -> Iterator[Fault]:
+    """What kernel machines ask of the other parts."""
+    if isinstance(hypergradient, CholeskyBackprop):
+        yield Fault("/hypergradient/kind", "does_not_fit", f"With {training.kind} use implicit, which is as exact.")
+    if isinstance(selection, GeneralizedCV):
+        told = f"{selection.kind} is not there for kernels; use leave_one_out with kernel_ridge, or k_fold."
+        yield Fault("/selection/kind", "does_not_fit", told)
+    elif isinstance(selection, LeaveOneOut | Evidence):
+        if not isinstance(training, KernelRidge):
+            told = f"{selection.kind} needs kernel_ridge, whose training criterion is quadratic; use k_fold."
+            yield Fault("/selection/kind", "does_not_fit", told)
+        elif training.landmarks is not None:
+            told = f"{selection.kind} needs the exact kernel matrix; leave landmarks out, or use k_fold or holdout."
+            yield Fault("/training/landmarks", "does_not_fit", told)
+    elif (fault := _loss_fault(training, selection)) is not None:
+        yield fault
 
 
 def target_faults(training: TableTraining, problem: Problem) -> Iterator[Fault]:

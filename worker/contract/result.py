@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from worker.contract.wire import Wire
+from worker.core.family import ByKind
+from worker.core.kernels import Kernel
+from worker.core.systems import Solver
 
 MEASURES = (
     "Where training is of classes, measures without smoothing: `error_rate`; of two classes also `auc` and `f1`, both "
@@ -153,6 +156,39 @@ class MultinomialModel(Wire):
     fills: list[FilledFeature] = Field(description="Of the refit; each split of the selection had its own.")
 
 
+class Calibration(Wire):
+    """Platt's line: the probability of the second class is `1 / (1 + exp(-(slope * eta + offset)))`."""
+
+    slope: float
+    offset: float
+
+
+class KernelModel(Wire):
+    """Refitted on all rows less the test rows: `eta = intercept + sum over support rows of coefficient * kernel`.
+
+    The kernel is that of features less their `centre` and over their `scale`, with the fitted `values` of its
+    hyperparameters. `link` and `classes` are those of linear models. `bytes` is the size of the support as numbers.
+    """
+
+    kind: Literal["kernel"] = "kernel"
+    link: Link = "identity"
+    classes: list[str] | None = Field(default=None, description="Of classifiers: both, the second is the positive one.")
+    intercept: float
+    kernel: Annotated[Kernel, ByKind(named=True)]
+    values: dict[str, float] = Field(description="Hyperparameters of the kernel, by name.")
+    features: list[str]
+    centre: list[float]
+    scale: list[float]
+    support: list[list[float]] = Field(description="Rows in original units, filled where values were missing.")
+    coefficients: list[float] = Field(description="One for each support row.")
+    bytes: int
+    calibration: Calibration | None = Field(
+        default=None, description="Of platt_log_loss: fitted to the pooled validation rows at the result; else null."
+    )
+    columns: list[ExpandedColumn] = Field(description="How features come from columns; empty where they are the same.")
+    fills: list[FilledFeature] = Field(description="Of the refit; each split of the selection had its own.")
+
+
 class QuadraticModel(Wire):
     """The minimizer of the caller's own training criterion."""
 
@@ -160,7 +196,7 @@ class QuadraticModel(Wire):
     theta: list[float]
 
 
-FittedModel = LinearModel | AdditiveModel | MultinomialModel | QuadraticModel
+FittedModel = LinearModel | AdditiveModel | MultinomialModel | KernelModel | QuadraticModel
 
 
 class CertificateSet(Wire):
@@ -203,11 +239,9 @@ class Method(Wire):
     hypergradient: str
     outer: str
     approximate: bool
-    solver: (
-        Literal["primal", "dual", "spectral", "newton_cholesky", "newton_cg", "dense", "banded", "sparse"] | None
-    ) = Field(
+    solver: Solver | None = Field(
         description="Which matrix is factored, that of the features or of the rows, or decomposed once for all trials; "
-        "which Newton method trains; of `quadratic`, as what the matrix is factored."
+        "which Newton method trains; of `quadratic`, as what the matrix is factored; of kernels, with landmarks or without."
     )
     why: list[str] = Field(default_factory=list, description="A sentence for each choice that was left open.")
 

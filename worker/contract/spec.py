@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,11 +11,12 @@ import numpy as np
 import orjson
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from worker.contract.columns import Selected, is_pattern
+from worker.contract.columns import Selected
 from worker.contract.combinations import combination_faults, target_faults
 from worker.contract.criteria import criteria_faults, criteria_problem, describe_criteria
 from worker.contract.data import Data, DatasetData, InlineData, MatricesData, StoredDatasetData
 from worker.contract.faults import Fault, sentence
+from worker.contract.grouping import grouped
 from worker.contract.inline import decode_data, describe_inline, encode_data, inline_faults, inline_problem
 from worker.contract.prediction import RowLayout
 from worker.contract.wire import Wire
@@ -27,11 +27,11 @@ from worker.core.hypergradient import Hypergradient
 from worker.core.nested import Nested
 from worker.core.outer import Auto as AutoOuter
 from worker.core.outer import Outer
-from worker.core.penalties import PerGroup
 from worker.core.records import Array, Problem
 from worker.core.selection import GivenFolds, GroupKFold, KFold, QuadraticSelection, Selection
 from worker.core.splines import others
 from worker.core.training import Quadratic, TableTraining, Training
+from worker.core.training.kernel import KernelTraining
 from worker.core.training.quadratic import numbered
 from worker.core.tune import Plan, check_splits, check_weights, split_rows
 
@@ -128,33 +128,6 @@ class JobSpec(Wire):
         )
 
 
-def grouped(training: TableTraining, columns: Mapping[str, tuple[str, ...]]) -> TableTraining:
-    """The training criterion with its penalty groups written out in features: columns and patterns are expanded."""
-    penalty = training.penalty
-    if not isinstance(penalty, PerGroup):
-        return training
-    if penalty.groups is None:
-        splined = {spline.feature for spline in training.splines}
-        rest = {name: tuple(made for made in names if made not in splined) for name, names in columns.items()}
-        groups = {name: names for name, names in rest.items() if names}
-        return replace(training, penalty=replace(penalty, groups=groups))
-    features = {name for names in columns.values() for name in names}
-    groups = {
-        group: tuple(name for member in members for name in _expanded(member, columns, features))
-        for group, members in penalty.groups.items()
-    }
-    return replace(training, penalty=replace(penalty, groups=groups))
-
-
-def _expanded(member: str, columns: Mapping[str, tuple[str, ...]], features: set[str]) -> tuple[str, ...]:
-    """The features that a member of a group means: itself, those of a column, or of the columns that match."""
-    if member in features or not (member in columns or is_pattern(member)):
-        return (member,)
-    if member in columns:
-        return columns[member]
-    return tuple(name for column in fnmatch.filter(columns, member) for name in columns[column]) or (member,)
-
-
 def faults(spec: JobSpec, selected: Selected | None = None) -> list[Fault]:
     """What a schema cannot say: the shape of the data, and whether data and plan fit together.
 
@@ -202,7 +175,7 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
     if found := found or ([] if selected else list(target_faults(plan.training, problem))):
         yield from found
         return
-    if found := list(_training_faults(plan.training, problem)):
+    if found := list(_training_faults(plan.training, problem, selected.rows if selected else n)):
         yield from found
         if any(fault.pointer == "/training/splines" for fault in found):
             return
@@ -248,11 +221,14 @@ def _split_faults(spec: JobSpec, plan: Plan, problem: Problem, rows: Array, *, v
         yield Fault("/nested", "does_not_fit", sentence(str(error)))
 
 
-def _training_faults(training: TableTraining, problem: Problem) -> Iterator[Fault]:
+def _training_faults(training: TableTraining, problem: Problem, rows: int) -> Iterator[Fault]:
     try:
         others(training.splines, problem.features)
     except ValueError as error:
         yield Fault("/training/splines", "does_not_fit", sentence(str(error)))
+        return
+    if isinstance(training, KernelTraining):
+        yield from _kernel_faults(training, problem, rows)
         return
     try:
         training.penalties(problem)
@@ -263,6 +239,17 @@ def _training_faults(training: TableTraining, problem: Problem) -> Iterator[Faul
             training.weights.hyperparameters(problem)
     except ValueError as error:
         yield Fault("/training/weights", "does_not_fit", sentence(str(error)))
+
+
+def _kernel_faults(training: KernelTraining, problem: Problem, rows: int) -> Iterator[Fault]:
+    try:
+        training.kernel.over(problem.features)
+    except ValueError as error:
+        yield Fault("/training/kernel", "does_not_fit", sentence(str(error)))
+    try:
+        training.check_size(rows, len(problem.features))
+    except ValueError as error:
+        yield Fault("/training/landmarks", "too_large", sentence(str(error)))
 
 
 def _lists_rows(selection: Selection) -> bool:

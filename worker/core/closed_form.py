@@ -10,7 +10,8 @@ from scipy.linalg import blas
 
 from worker.core.hypergradient import OfMatrix
 from worker.core.losses import LossOfRows
-from worker.core.objective import Objective, Scores
+from worker.core.objective import FittedObjective
+from worker.core.outer_objective import Scores
 from worker.core.primal import PrimalFit
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
 from worker.core.systems import LeastSquaresFit
@@ -60,7 +61,7 @@ class _Point:
 
 
 @dataclass(slots=True)
-class LeaveOneOutObjective(Objective):
+class LeaveOneOutObjective(FittedObjective):
     """`J = sum_i w_i loss(e_i) / sum_i w_i`, e_i the residual of row i under the fit without it (Allen 1974).
 
     The fit without row i keeps the total penalty and the shares of the other rows.

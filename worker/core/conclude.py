@@ -11,11 +11,11 @@ from worker.core.curvature import Curvature, curvature
 from worker.core.glm.set_scores import error_rate
 from worker.core.imputation import filled_by
 from worker.core.measures import Measures, Pooled
-from worker.core.model import Model, refit
-from worker.core.objective import Objective, relative
+from worker.core.model import LinearModel, Model, refit
 from worker.core.observations import few_rows, observations
+from worker.core.outer_objective import Objective
 from worker.core.records import Array, Problem, Start
-from worker.core.scoring import SmoothedAuc, SmoothedF
+from worker.core.scoring import PlattLogLoss, SmoothedAuc, SmoothedF
 from worker.core.training import Quadratic
 from worker.core.tune import Prepared
 
@@ -63,7 +63,7 @@ class Conclusion:
     `fills` holds what the refit put for missing values, in the order of the problem's imputed columns. `intervals` are
     the ends, in natural units and inside the box, between which each hyperparameter can move before J rises by one
     standard error (by half a nat, where J is a likelihood); NaN for those at a bound. `measures` are unsmoothed ones,
-    of classes: over the pooled validation rows, and over the test rows.
+    of classes: over the pooled validation rows, and over the test rows. `calibration` is Platt's line, where it is one.
     """
 
     model: Model | None
@@ -77,6 +77,7 @@ class Conclusion:
     noise_variance: float | None
     measures: Measures
     test_measures: Measures
+    calibration: tuple[float, float] | None = None
 
 
 def conclude(prepared: Prepared, best: Start) -> Conclusion:
@@ -105,7 +106,14 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
         model, certificates, standard_error, test_value, messages, fills, shape, intervals, noise,
         {} if pooled is None else pooled.measures(),
         {} if tested is None else tested.measures(),
+        _calibration(prepared, pooled),
     )  # fmt: skip
+
+
+def _calibration(prepared: Prepared, pooled: Pooled | None) -> tuple[float, float] | None:
+    """Platt's line of the pooled validation rows, where that is the selection loss."""
+    score = prepared.objective.loss
+    return score.at(pooled.y, pooled.eta, pooled.w).line if pooled and isinstance(score, PlattLogLoss) else None
 
 
 def _tested(
@@ -131,7 +139,7 @@ def _tested(
 def _separated(prepared: Prepared, model: Model | None, problem: Problem, rho: Float[Array, " k"]) -> tuple[str, ...]:
     """Whether the bounds of the penalties alone keep the coefficients of separated classes finite."""
     training, rows = prepared.plan.training, prepared.rows
-    if model is None or isinstance(training, Quadratic) or not training.classifies:
+    if not isinstance(model, LinearModel) or isinstance(training, Quadratic) or not training.classifies:
         return ()
     penalties = len(training.penalties(problem)[0].names)
     if "lower" not in prepared.objective.hyperparameters.at_bound(rho)[:penalties]:
@@ -174,11 +182,6 @@ def certify(objective: Objective, best: Start, seed: int) -> Certificates:
     h = DIFFERENCE_STEP
     values = [objective.value(at.rho + step * h * direction) for step in (-2, -1, 1, 2)]
     difference = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * h)
-    inner, adjoint = 0.0, 0.0
-    for system, fit in zip(objective.systems, objective.fits(at.rho) or (), strict=True):
-        _, theta_bar = system.loss.value_and_gradient(fit.theta)
-        u = fit.solve(theta_bar)
-        adjoint = max(adjoint, relative(fit.apply(u) - theta_bar, theta_bar))
-        inner = max(inner, objective.inner_gradient_norm(fit))
+    at_best = objective.residuals(at.rho)
     error = abs(difference - float(at.gradient @ direction)) / objective.unit(at.value)
-    return Certificates(best.gradient_norm, inner, adjoint, float(error))
+    return Certificates(best.gradient_norm, at_best.inner_gradient_norm, at_best.adjoint_residual, float(error))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.linalg import eigh
 
-from worker.core.objective import Objective
+from worker.core.outer_objective import Objective
 from worker.core.records import Array
 
 MOST = 500  # hyperparameters up to which the dense Hessian is computed for this

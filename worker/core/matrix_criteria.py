@@ -9,14 +9,15 @@ from jaxtyping import Float, Int
 from scipy.linalg import blas
 
 from worker.core.hypergradient import OfMatrix
-from worker.core.objective import Objective, Scores
+from worker.core.objective import FittedObjective
+from worker.core.outer_objective import Scores
 from worker.core.primal import PrimalFit
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
 from worker.core.systems import LeastSquaresFit
 
 
 @dataclass(slots=True)
-class _OneFit(Objective):
+class _OneFit(FittedObjective):
     """What both objectives share: `rows` of the sample, and how many unpenalized parameters an intercept adds."""
 
     rows: int = 0

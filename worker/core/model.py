@@ -9,17 +9,24 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.glm.validation import PredictorScore
+from worker.core.machines.model import KernelModel
 from worker.core.records import Array, Problem
 from worker.core.tables import CHUNK_VALUES, rows_at_a_time, take
 from worker.core.training import Training
+from worker.core.training.kernel import KernelTraining
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class LinearModel:
     """A linear model in original units: `eta = intercept + X @ coefficients`, or one of these for each output."""
 
     intercept: float | Float[Array, " m"]
     coefficients: Float[Array, " p"] | Float[Array, "m p"]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number of it is."""
+        return bool(np.isfinite(np.append(self.intercept, self.coefficients)).all())
 
     def predict(self, X: Float[Array, "n p"] | csr_array) -> Float[Array, " n *m"]:
         """The linear predictor of each row, a column for each output where there are several."""
@@ -38,8 +45,13 @@ class Model:
         return score.at(problem.y[rows], self.predictor(problem, rows), weights).value / float(weights.sum())
 
 
+Model = LinearModel | KernelModel
+
+
 def refit(training: Training, problem: Problem, rows: Int[Array, " m"], lam: Float[Array, " k"]) -> Model | None:
     """The model of the given rows, whose missing values are filled; None where training is singular."""
+    if isinstance(training, KernelTraining):
+        return training.model(problem, rows, lam)
     system = training.refit(problem, rows)
     fit = system.fit(lam)
-    return None if fit is None else Model(*system.coefficients(fit.theta))
+    return None if fit is None else LinearModel(*system.coefficients(fit.theta))

@@ -1,10 +1,9 @@
-"""The outer objective `J(rho) = E(theta(rho); rho)` with its exact gradient and Hessian."""
+"""The outer objective where each split has a system whose fits score validation rows: exact gradient and Hessian."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,31 +13,14 @@ from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.imputation import split_problems
 from worker.core.losses import ResidualLoss, SquaredError
-from worker.core.measures import Pooled
+from worker.core.outer_objective import Objective, Residuals, Scores, failed, relative
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
-from worker.core.systems import Fit, LeastSquaresFit, System
+from worker.core.systems import Fit, LeastSquaresFit, Solver, System
 from worker.core.tables import CHUNK_VALUES, rows_at_a_time, take
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Losses of single rows, and weights that sum to one and give J as their mean."""
-
-    losses: Float[Array, " v"]
-    weights: Float[Array, " v"]
-
-    def standard_error(self) -> float | None:
-        """Of the weighted mean, rows being independent; None for a single row."""
-        m = len(self.losses)
-        if m < 2:
-            return None
-        deviations = self.losses - self.weights @ self.losses
-        deviations *= self.weights  # in place: there may be very many rows
-        return float(np.linalg.norm(deviations) * np.sqrt(m / (m - 1)))
-
-
 @dataclass(slots=True)
-class Objective:
+class FittedObjective(Objective):
     """Weighted mean of the selection loss over all validation rows, pooled over the splits.
 
     `J = sum_s f_s sum_i w_i loss_i / sum_s f_s sum_i w_i` with the weights `f` of the splits and `w` of the rows. Keeps
@@ -50,7 +32,6 @@ class Objective:
     hypergradient: ExactHypergradient
     loss: PredictorScore = field(default_factory=SquaredError)
     split_weights: Float[Array, " splits"] | None = None
-    singular: ClassVar[Outcome] = Outcome.SINGULAR
     _fitted: tuple[bytes, list[Fit]] | None = field(default=None, init=False)
 
     @property
@@ -59,23 +40,10 @@ class Objective:
         weights = np.ones(len(self.systems)) if self.split_weights is None else self.split_weights
         return weights / sum(f * system.loss.weight for f, system in zip(weights, self.systems, strict=True))
 
-    def unit(self, value: float) -> float:
-        """The size that changes of J near `value` are measured by: J itself, which is positive."""
-        return abs(value) or 1.0
-
     @property
-    def is_mean_loss(self) -> bool:
-        """Whether J is a mean of the loss over rows, which a score on other rows can be compared with."""
-        return True
-
-    def noticeable(self, standard_error: float | None) -> float | None:
-        """A rise of J that means something: its standard error, where it is known."""
-        return standard_error
-
-    def noise_variance(self, rho: Float[Array, " k"]) -> float | None:
-        """The noise variance that the criterion implies, None where it implies none."""
-        del rho
-        return None
+    def solver(self) -> Solver:
+        """How the systems are solved."""
+        return self.systems[0].solver
 
     @property
     def has_hessian(self) -> bool:
@@ -86,23 +54,10 @@ class Objective:
         """Keep nothing of earlier evaluations, so that the next ones do not depend on them."""
         self._fitted = None
 
-    def memory(self) -> Mapping[str, Array]:
-        """What the next evaluation depends on beyond its point: nothing where training is solved directly."""
-        return {}
-
-    def recall(self, memory: Mapping[str, Array]) -> None:
-        """Go on from what `memory` gave."""
-        del memory
-        self.forget()
-
     def inner_gradient_norm(self, fit: Fit) -> float:
         """The norm of `dC/dtheta` at theta over that at theta = 0."""
         gradient = fit.gradient()
         return relative(gradient, gradient - fit.apply(fit.theta))
-
-    def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
-        """The hyperparameters of the training criterion, in natural units."""
-        return self.hyperparameters.natural(rho)
 
     def fits(self, rho: Float[Array, " k"]) -> list[Fit] | None:
         """A fit for each split, or None if one of them is singular to working precision."""
@@ -156,11 +111,6 @@ class Objective:
             return self._failed(rho, Outcome.NON_FINITE)
         return Evaluation(rho.copy(), value, gradient, sums / np.array([s.loss.weight for s in self.systems]))
 
-    def approximate(self, rho: Float[Array, " k"], accuracy: float) -> Evaluation:
-        """J and `dJ/drho` from fits of some accuracy, with bounds of their errors; solved directly they are exact."""
-        del accuracy
-        return self.evaluate(rho)
-
     def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
         """`d2J/drho2` in the chosen hyperparameters (ascending indices; all by default), where `evaluate` succeeded.
 
@@ -179,11 +129,6 @@ class Objective:
             curved = fit.curvature(u)[np.ix_(chosen, chosen)] + fit.third(u, D)
             total += factor * (system.loss.hessian_form(D, fit.theta) - cross - cross.T - curved)
         return (total + total.T) / 2
-
-    def pooled(self, rho: Float[Array, " k"]) -> Pooled | None:
-        """The validation rows of all splits with their predictors, where training is of classes; it is not here."""
-        del rho
-        return None
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The losses of the single validation rows of all splits, whose weighted mean J is."""
@@ -207,10 +152,15 @@ class Objective:
                     scores.weights[place] = factor * problem.score_weights(some)
         return scores
 
+    def residuals(self, rho: Float[Array, " k"]) -> Residuals:
+        """How exactly `evaluate` solves at this point."""
+        inner, adjoint = 0.0, 0.0
+        for system, fit in zip(self.systems, self.fits(rho) or (), strict=True):
+            _, theta_bar = system.loss.value_and_gradient(fit.theta)
+            u = fit.solve(theta_bar)
+            adjoint = max(adjoint, relative(fit.apply(u) - theta_bar, theta_bar))
+            inner = max(inner, self.inner_gradient_norm(fit))
+        return Residuals(inner, adjoint)
+
     def _failed(self, rho: Float[Array, " k"], failure: Outcome) -> Evaluation:
-        return Evaluation(rho.copy(), np.inf, np.zeros(len(rho)), np.full(len(self.systems), np.inf), failure)
-
-
-def relative(residual: Float[Array, " p"], scale: Float[Array, " p"]) -> float:
-    """The norm of the residual over that of the scale."""
-    return float(np.linalg.norm(residual) / (np.linalg.norm(scale) or 1.0))
+        return failed(rho, len(self.systems), failure)

@@ -13,7 +13,8 @@ from scipy.sparse import csr_array
 from worker.core import cholesky
 from worker.core.criteria import Criteria
 from worker.core.factors import Assembly, DenseFactor, Factor, Shape
-from worker.core.objective import Objective, Scores
+from worker.core.objective import FittedObjective
+from worker.core.outer_objective import Scores
 from worker.core.primal import solve_bar
 from worker.core.records import Array, Outcome, Partition, Problem
 
@@ -150,7 +151,7 @@ class SumFit:
         return self.slope * to_h[1:]
 
 
-class QuadraticObjective(Objective):
+class QuadraticObjective(FittedObjective):
     """`J(rho) = E(theta(rho))` for a criterion E that the caller brings: no rows, no splits, any sign."""
 
     singular: ClassVar[Outcome] = Outcome.INDEFINITE

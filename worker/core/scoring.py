@@ -3,6 +3,7 @@
 from worker.core.glm.scores import Brier, Deviance, LogLoss, SmoothedError
 from worker.core.glm.set_scores import SmoothedAuc, SmoothedF
 from worker.core.losses import AbsoluteError, Huber, QuantileError, ResidualLoss, SquaredError
+from worker.core.machines.platt import PlattLogLoss
 
 Score = (
     SquaredError
@@ -15,6 +16,7 @@ Score = (
     | SmoothedError
     | SmoothedAuc
     | SmoothedF
+    | PlattLogLoss
 )
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Deviance",
     "Huber",
     "LogLoss",
+    "PlattLogLoss",
     "QuantileError",
     "ResidualLoss",
     "Score",

@@ -13,8 +13,20 @@ from worker.core.records import Array
 from worker.core.weights import Weighting
 
 # one factorization, of a matrix with a row for each feature or for each training row; one decomposition for all rho;
-# iterations with factors or with products of the Hessian; a factorization of the caller's own matrix
-Solver = Literal["primal", "dual", "spectral", "newton_cholesky", "newton_cg", "dense", "banded", "sparse"]
+# iterations with factors or with products of the Hessian; a factorization of the caller's own matrix;
+# factorizations of a kernel matrix, of all rows or of landmarks
+Solver = Literal[
+    "primal",
+    "dual",
+    "spectral",
+    "newton_cholesky",
+    "newton_cg",
+    "dense",
+    "banded",
+    "sparse",
+    "kernel_matrix",
+    "landmarks",
+]
 
 # a row of slopes for each output where there are several
 Coefficients = tuple[float, Float[Array, " p"]] | tuple[Float[Array, " m"], Float[Array, "m p"]]

@@ -12,10 +12,10 @@ from worker.core.hypergradient import Auto as AutoHypergradient
 from worker.core.hypergradient import ExactHypergradient, Hypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.nested import Nested
-from worker.core.objective import Objective
 from worker.core.outer import Auto as AutoOuter
 from worker.core.outer import ConcreteOuter, Outer
 from worker.core.outer.search import Search
+from worker.core.outer_objective import Objective
 from worker.core.records import Array, Outcome, Partition, Problem, Start, State, Step, Trial
 from worker.core.selection import QuadraticSelection, Selection
 from worker.core.training import Quadratic, Training
@@ -87,7 +87,7 @@ def resolve(plan: Plan, problem: Problem) -> tuple[ExactHypergradient, ConcreteO
     if not isinstance(plan.outer, AutoOuter):
         return hypergradient, plan.outer
     k = len(plan.hyperparameters(problem).names)
-    has_hessian, inexact = plan.selection.has_hessian, False
+    has_hessian, inexact = plan.selection.has_hessian and plan.training.has_hessian, False
     if has_hessian and isinstance(plan.training, GeneralizedLinearTraining):
         columns = plan.training.penalties(problem)[1].p + plan.training.intercept * plan.training.outputs(problem)
         inexact = plan.training.method(columns) == "newton_cg"

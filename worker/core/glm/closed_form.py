@@ -18,7 +18,7 @@ from worker.core import cholesky
 from worker.core.glm.design import Design
 from worker.core.glm.fit import GeneralizedLinear, GeneralizedLinearFit
 from worker.core.glm.objective import WarmObjective
-from worker.core.objective import Scores
+from worker.core.outer_objective import Scores
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
 
 

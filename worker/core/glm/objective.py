@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from worker.core.glm.error_bound import Adjoint, bounds
 from worker.core.glm.fit import EXACT, EXACT_SOLVE, GeneralizedLinear, GeneralizedLinearFit
 from worker.core.measures import Pooled
-from worker.core.objective import Objective, Scores
+from worker.core.objective import FittedObjective
+from worker.core.outer_objective import Scores
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
 from worker.core.systems import Fit
 
@@ -100,7 +101,7 @@ class _Approximation:
 
 
 @dataclass(slots=True)
-class WarmObjective(Objective):
+class WarmObjective(FittedObjective):
     """Mean loss over validation rows of models whose fits are warm started from an anchor.
 
     The anchor is the last point where a Hessian was asked for, which Newton's method does at each point that it

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import _lbfgsb
 
-from worker.core.objective import Objective
 from worker.core.outer.search import Search, SearchSettings
+from worker.core.outer_objective import Objective
 from worker.core.records import Array, Outcome, Trial
 
 MEMORY = 10  # correction pairs; SciPy's default

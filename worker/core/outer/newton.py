@@ -23,8 +23,8 @@ from jaxtyping import Float
 from scipy.linalg import eigh
 
 from worker.core import cholesky
-from worker.core.objective import Objective
 from worker.core.outer.search import Search, SearchSettings
+from worker.core.outer_objective import Objective
 from worker.core.records import Array, Evaluation, Outcome, Trial
 
 FIRST_RADIUS = 0.3  # in x, times the square root of the number of hyperparameters

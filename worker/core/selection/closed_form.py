@@ -17,12 +17,13 @@ from worker.core.glm.closed_form import ApproximateLeaveOneOutObjective, Laplace
 from worker.core.hypergradient import CholeskyBackprop, ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.losses import ResidualLoss, SquaredError
+from worker.core.machines.closed_form import GaussianProcessEvidence, KernelLeaveOneOut
 from worker.core.matrix_criteria import EvidenceObjective, GeneralizedCVObjective
-from worker.core.objective import Objective
+from worker.core.outer_objective import Objective
 from worker.core.penalties import Box
 from worker.core.records import Array, Partition, Problem
 from worker.core.scoring import Score
-from worker.core.training import Ridge, SquaredHinge, TableTraining
+from worker.core.training import KernelRidge, Ridge, SquaredHinge, TableTraining
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
 
 
@@ -65,6 +66,9 @@ class LeaveOneOut(_ClosedForm):
         trials: int = 1,
     ) -> Objective:
         """The outer objective."""
+        if isinstance(training, KernelRidge):
+            split, kernel = training.exact(problem, partition, self.kind), training.kernel.over(problem.features)
+            return KernelLeaveOneOut(split, training.hyperparameters(problem), kernel, self.loss)
         training = _quadratic(training, self.kind)
         if isinstance(hypergradient, CholeskyBackprop):  # the leverages are swept through the factor of H
             systems = training.systems(problem, partition, loss=self.loss, dual=False, score_rows=True)
@@ -130,11 +134,18 @@ class Evidence(_ClosedForm):
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
-        """The outer objective. Factors the p x p matrix whatever the number of rows."""
+        """The outer objective. Factors the p x p matrix whatever the number of rows, or the kernel matrix."""
         del trials
+        noise, box = self.hyperparameters(), training.hyperparameters(problem)
+        if isinstance(training, KernelRidge):
+            return GaussianProcessEvidence(
+                training.exact(problem, partition, self.kind), box if noise is None else box + noise,
+                training.kernel.over(problem.features), SquaredError(),
+                noise=noise is not None,
+                integrate_intercept=self.integrate_intercept,
+            )  # fmt: skip
         training = _quadratic(training, self.kind)
         systems = training.systems(problem, partition, dual=False)
-        noise, box = self.hyperparameters(), training.hyperparameters(problem)
         return EvidenceObjective(
             systems, box if noise is None else box + noise, hypergradient,
             **_counts(problem, partition, training),

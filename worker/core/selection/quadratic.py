@@ -11,7 +11,7 @@ from jaxtyping import Int
 from worker.core.factors import Shape
 from worker.core.hypergradient import CholeskyBackprop, ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.objective import Objective
+from worker.core.outer_objective import Objective
 from worker.core.quadratic import QuadraticObjective
 from worker.core.records import Array, Partition, Problem
 from worker.core.systems import System

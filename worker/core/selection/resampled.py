@@ -15,10 +15,12 @@ from worker.core.family import ByKind
 from worker.core.glm.objective import WarmObjective
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.objective import Objective
+from worker.core.objective import FittedObjective
+from worker.core.outer_objective import Objective
 from worker.core.records import Array, Partition, Problem
 from worker.core.scoring import Score
 from worker.core.training import TableTraining
+from worker.core.training.kernel import KernelTraining
 
 MOST_FOLDS = 1000  # the splits list their folds, so memory grows with the square
 
@@ -51,9 +53,11 @@ class _Resampled:
         trials: int = 1,
     ) -> Objective:
         """The outer objective: the mean loss over all validation rows, pooled over the splits."""
-        systems = training.systems(problem, partition, loss=self.loss, trials=trials)
         weights = None if self.split_weights is None else np.array(self.split_weights)
-        kind = WarmObjective if training.iterative else Objective
+        if isinstance(training, KernelTraining):
+            return training.objective(problem, partition, self.loss, weights)
+        systems = training.systems(problem, partition, loss=self.loss, trials=trials)
+        kind = WarmObjective if training.iterative else FittedObjective
         return kind(
             systems, training.hyperparameters(problem), hypergradient, training.judge(problem, self.loss), weights
         )

@@ -8,11 +8,12 @@ from worker.core.training.generalized_linear import (
     PoissonRegression,
     SquaredHinge,
 )
+from worker.core.training.kernel import KernelLogistic, KernelRidge, KernelSvm
 from worker.core.training.quadratic import Quadratic
 from worker.core.training.ridge import Ridge
 
-# those that are trained on the rows of a table
-TableTraining = (
+# those with a coefficient for each feature
+LinearTraining = (
     Ridge
     | LogisticRegression
     | MultinomialRegression
@@ -21,11 +22,19 @@ TableTraining = (
     | HuberRegression
     | SquaredHinge
 )
+KernelMachine = KernelRidge | KernelSvm | KernelLogistic
+# those that are trained on the rows of a table
+TableTraining = LinearTraining | KernelMachine
 Training = TableTraining | Quadratic
 
 __all__ = [
     "GammaRegression",
     "HuberRegression",
+    "KernelLogistic",
+    "KernelMachine",
+    "KernelRidge",
+    "KernelSvm",
+    "LinearTraining",
     "LogisticRegression",
     "MultinomialRegression",
     "PoissonRegression",

@@ -51,6 +51,7 @@ from worker.core.scoring import (
 )
 from worker.core.systems import System
 from worker.core.tables import mean_and_variance
+from worker.core.training.classes import ClassWeights, check_classes, weights_of_classes
 from worker.core.training.linear import LinearPredictor
 
 CHOLESKY_UP_TO = 1000  # coefficients; beyond, factors cost more than the products of conjugate gradients
@@ -176,9 +177,6 @@ def _slopes_of_all(m: int, p: int) -> Int[Array, " mp"]:
     return (np.arange(m)[:, None] * (p + 1) + 1 + np.arange(p)).ravel()
 
 
-ClassWeights = Literal["balanced"] | dict[str, Positive]
-
-
 @dataclass(frozen=True, slots=True)
 class _Classifier(GeneralizedLinearTraining):
     """A loss of classes.
@@ -194,45 +192,11 @@ class _Classifier(GeneralizedLinearTraining):
 
     def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
         """Raises ValueError where a class has no row to train on, or none that a loss of all rows together needs."""
-        rows, score = np.flatnonzero(partition.block_of_row >= 0), self.score(loss)
-        trained = _rows_of_classes(problem, partition, rows[problem.base_weights(rows) > 0])
-        scored = _rows_of_classes(problem, partition, rows[problem.score_weights(rows) > 0])
-        for number, (train, validation) in enumerate(partition.splits, start=1):
-            split = f"split {number} of {len(partition.splits)}"
-            missing = np.flatnonzero(trained[list(train)].sum(axis=0) == 0)
-            if len(missing):
-                name = _names_of_classes(problem)[missing[0]]
-                raise ValueError(
-                    f"class {name!r} has no row to train on in {split}; use stratified_k_fold, or leave its rows out"
-                )
-            if isinstance(score, SmoothedAuc | SmoothedF):
-                try:
-                    score.check(np.flatnonzero(scored[list(validation)].sum(axis=0)).astype(float))
-                except ValueError as error:
-                    raise ValueError(f"{error} ({split})") from error
+        check_classes(problem, partition, self.score(loss))
 
     def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
         """Weights by class."""
-        if self.class_weights is None:
-            return None
-        codes = problem.y[rows].astype(int)
-        if self.class_weights == "balanced":
-            counts = np.bincount(codes, problem.base_weights(rows), len(problem.classes))
-            weights = counts.sum() / (len(counts) * np.where(counts > 0, counts, 1.0))
-        else:
-            weights = np.array([self.class_weights.get(name, 1.0) for name in problem.classes])
-        return weights[codes]
-
-
-def _rows_of_classes(problem: Problem, partition: Partition, rows: Int[Array, " r"]) -> Int[Array, "blocks m"]:
-    """How many of the rows each block has of each class."""
-    m, blocks = len(_names_of_classes(problem)), partition.blocks
-    cells = partition.block_of_row[rows].astype(int) * m + problem.y[rows].astype(int)
-    return np.bincount(cells, minlength=blocks * m)[: blocks * m].reshape(blocks, m)
-
-
-def _names_of_classes(problem: Problem) -> tuple[str, ...]:
-    return problem.classes or ("0", "1")
+        return weights_of_classes(self.class_weights, problem, rows)
 
 
 @dataclass(frozen=True, slots=True)

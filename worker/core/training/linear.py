@@ -34,6 +34,7 @@ class LinearPredictor:
     weights: Annotated[ExampleWeights, ByKind()] | None = None
     splines: tuple[Spline, ...] = ()
 
+    has_hessian: ClassVar[bool] = True  # whether J can have an exact Hessian
     classifies: ClassVar[bool] = False  # whether the target is a class
     takes_offset: ClassVar[bool] = False  # whether a known part of the linear predictor changes the fit
 

@@ -57,6 +57,7 @@ class Quadratic:
     multipliers: Annotated[tuple[Multiplier, ...], MinLen(1)] | None = None
     kind: Literal["quadratic"] = "quadratic"
 
+    has_hessian: ClassVar[bool] = True
     classifies: ClassVar[bool] = False
     iterative: ClassVar[bool] = False
 

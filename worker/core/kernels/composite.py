@@ -1,0 +1,150 @@
+"""Sums and products of kernels: multiple-kernel learning by tuned weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import MinLen
+from jaxtyping import Float
+
+from worker.core.family import ByKind
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.kernels.function import Evaluated, KernelFunction
+from worker.core.kernels.points import Points
+from worker.core.kernels.products import Linear, Polynomial
+from worker.core.kernels.stationary import Matern, Periodic, RationalQuadratic, Rbf
+from worker.core.kernels.widths import Positive
+from worker.core.penalties import Box
+from worker.core.records import Array
+
+Simple = Rbf | Matern | RationalQuadratic | Periodic | Polynomial | Linear
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """The product of kernels, such as a periodic one whose pattern changes over time."""
+
+    factors: Annotated[tuple[Annotated[Simple, ByKind()], ...], MinLen(2)]
+    name: str | None = None
+    kind: Literal["product"] = "product"
+
+    def over(self, features: tuple[str, ...]) -> ProductOfFunctions:
+        """The kernel of rows with these features. Raises ValueError when a factor does not fit them."""
+        boxes, parts = _parts(self.factors, features)
+        return ProductOfFunctions(_joined(boxes), parts)
+
+
+@dataclass(frozen=True, slots=True)
+class TermWeight(Box):
+    """The box of the weights of a sum's terms, relative to the first, whose weight is 1."""
+
+    initial: Positive = 1.0
+    lower: Positive = 1e-6
+    upper: Positive = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sum:
+    """`k_1 + sum_m weight_m k_m`, the weights tuned: that of the first term is 1, as the penalty sets the scale."""
+
+    terms: Annotated[tuple[Annotated[Simple | Product, ByKind()], ...], MinLen(2)]
+    weights: TermWeight = TermWeight()
+    kind: Literal["sum"] = "sum"
+
+    def over(self, features: tuple[str, ...]) -> SumOfFunctions:
+        """The kernel of rows with these features. Raises ValueError when a term does not fit them."""
+        boxes, parts = _parts(self.terms, features)
+        weights = self.weights.hyperparameters(tuple(f"{name}.weight" for name in _names(self.terms)[1:]))
+        return SumOfFunctions(_joined([*boxes, weights]), parts)
+
+
+Kernel = Simple | Product | Sum
+
+
+@dataclass(frozen=True, slots=True)
+class ProductOfFunctions(KernelFunction):
+    """A product of kernels."""
+
+    parts: tuple[KernelFunction, ...]
+
+    def at(self, X: Points, Z: Points, lam: Float[Array, " k"]) -> Evaluated:
+        """The kernel of each pair."""
+        each = [part.at(X, Z, some) for part, some in zip(self.parts, _cut(self.parts, lam), strict=True)]
+
+        def contract(K_bar: Float[Array, "n m"]) -> Float[Array, " k"]:
+            """Each factor with the product of the others: no quotients, as a factor may be zero."""
+            found = []
+            for j, one in enumerate(each):
+                others = [other.K for i, other in enumerate(each) if i != j]
+                found.append(one.contract(np.multiply.reduce([K_bar, *others])))
+            return np.concatenate(found)
+
+        return Evaluated(np.multiply.reduce([one.K for one in each]), contract)
+
+    def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
+        """`k(x, x)`."""
+        each = zip(self.parts, _cut(self.parts, lam), strict=True)
+        return np.multiply.reduce([part.diagonal(X, some) for part, some in each])
+
+
+@dataclass(frozen=True, slots=True)
+class SumOfFunctions(KernelFunction):
+    """A weighted sum of kernels; the weights are the last hyperparameters."""
+
+    parts: tuple[KernelFunction, ...]
+
+    def at(self, X: Points, Z: Points, lam: Float[Array, " k"]) -> Evaluated:
+        """The kernel of each pair."""
+        each = [part.at(X, Z, some) for part, some in zip(self.parts, _cut(self.parts, lam), strict=True)]
+        weights = self._weights(lam)
+        K = each[0].K.copy()
+        for weight, one in zip(weights[1:], each[1:], strict=True):
+            K += weight * one.K
+
+        def contract(K_bar: Float[Array, "n m"]) -> Float[Array, " k"]:
+            found = [one.contract(weight * K_bar) for weight, one in zip(weights, each, strict=True)]
+            of_weights = [weight * np.vdot(K_bar, one.K) for weight, one in zip(weights[1:], each[1:], strict=True)]
+            return np.concatenate([*found, of_weights])
+
+        return Evaluated(K, contract)
+
+    def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
+        """`k(x, x)`."""
+        each = zip(self._weights(lam), self.parts, _cut(self.parts, lam), strict=True)
+        return np.sum([weight * part.diagonal(X, some) for weight, part, some in each], axis=0)
+
+    def _weights(self, lam: Float[Array, " k"]) -> Float[Array, " m"]:
+        return np.append(1.0, lam[len(lam) - len(self.parts) + 1 :])
+
+
+def _names(kernels: Sequence[Simple | Product]) -> list[str]:
+    """The names of terms or factors. Raises ValueError where two are the same."""
+    names = [one.name or one.kind for one in kernels]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise ValueError(f"two kernels are called {name!r}; give one of them a `name`")
+    return names
+
+
+def _parts(
+    kernels: Sequence[Simple | Product], features: tuple[str, ...]
+) -> tuple[list[Hyperparameters], tuple[KernelFunction, ...]]:
+    """Each kernel, with the box of its hyperparameters under its own name."""
+    parts = tuple(one.over(features) for one in kernels)
+    named = zip(_names(kernels), parts, strict=True)
+    return [replace(part.box, names=tuple(f"{name}.{one}" for one in part.box.names)) for name, part in named], parts
+
+
+def _joined(boxes: list[Hyperparameters]) -> Hyperparameters:
+    joined = boxes[0]
+    for box in boxes[1:]:
+        joined = joined + box
+    return joined
+
+
+def _cut(parts: tuple[KernelFunction, ...], lam: Float[Array, " k"]) -> list[Float[Array, " _"]]:
+    ends = np.cumsum([len(part.box.names) for part in parts])
+    return np.split(lam[: ends[-1]], ends[:-1])

@@ -1,0 +1,55 @@
+"""What a kernel gives to those who train with it: values for pairs of rows, and their cotangents in rho."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.kernels.points import Points
+from worker.core.records import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The kernel of each row of one set with each of another, and `<K_bar, dK/drho_j>` for every hyperparameter j.
+
+    No matrix is made for each hyperparameter: the work is a few products of matrices, whatever their number.
+    """
+
+    K: Float[Array, "n m"]
+    contract: Callable[[Float[Array, "n m"]], Float[Array, " k"]]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFunction(ABC):
+    """A kernel over given features, with the box of its hyperparameters, all of which are positive."""
+
+    box: Hyperparameters
+
+    @abstractmethod
+    def at(self, X: Points, Z: Points, lam: Float[Array, " k"]) -> Evaluated:
+        """The kernel of each pair, at natural hyperparameters."""
+
+    @abstractmethod
+    def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
+        """`k(x, x)`."""
+
+
+def columns_of(chosen: tuple[str, ...] | None, features: tuple[str, ...]) -> Int[Array, " q"]:
+    """The columns of the chosen features, all where none are named. Raises ValueError where one is not there."""
+    if chosen is None:
+        return np.arange(len(features))
+    if not chosen:
+        raise ValueError("the kernel names no features; leave the list out for all of them")
+    if len(set(chosen)) < len(chosen):
+        raise ValueError("the kernel names a feature twice")
+    position = {name: j for j, name in enumerate(features)}
+    for name in chosen:
+        if name not in position:
+            raise ValueError(f"the kernel names the feature {name!r}, which the data does not have")
+    return np.array([position[name] for name in chosen])

@@ -1,0 +1,100 @@
+"""Kernels of the scaled inner product `g = sum_j x_j z_j / width_j^2`, of features less their training means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Le
+from jaxtyping import Float, Int
+
+from worker.core.family import ByKind
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.kernels.function import Evaluated, KernelFunction, columns_of
+from worker.core.kernels.points import Points
+from worker.core.kernels.widths import Grouped, Positive, SharedWidth, Widths
+from worker.core.penalties import Box
+from worker.core.records import Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear:
+    """`sum_j x_j z_j`, or with widths `sum_j x_j z_j / width_j^2`: linear models with a penalty for each width.
+
+    `widths` are none by default, as one for all features and the penalty would say the same thing.
+    """
+
+    features: tuple[str, ...] | None = None
+    name: str | None = None
+    widths: Annotated[Widths, ByKind(named=True)] | None = None
+    kind: Literal["linear"] = "linear"
+
+    def over(self, features: tuple[str, ...]) -> ProductFunction:
+        """The kernel of rows with these features. Raises ValueError when it does not fit them."""
+        columns = columns_of(self.features, features)
+        if self.widths is not None:
+            widths = self.widths.over(tuple(features[j] for j in columns))
+            return ProductFunction(widths.box, columns, widths, 1, has_constant=False)
+        return ProductFunction(Hyperparameters.positive((), 1.0, 0.5, 2.0), columns, None, 1, has_constant=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Box):
+    """The box of the constant of a polynomial kernel."""
+
+    initial: Positive = 1.0
+    lower: Positive = 1e-4
+    upper: Positive = 1e4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polynomial:
+    """`(constant + sum_j x_j z_j / width_j^2)^degree` with a tuned constant."""
+
+    features: tuple[str, ...] | None = None
+    name: str | None = None
+    degree: Annotated[int, Ge(2), Le(10)] = 2
+    constant: Constant = Constant()
+    widths: Annotated[Widths, ByKind(named=True)] = SharedWidth()  # noqa: RUF009 - frozen
+    kind: Literal["polynomial"] = "polynomial"
+
+    def over(self, features: tuple[str, ...]) -> ProductFunction:
+        """The kernel of rows with these features. Raises ValueError when it does not fit them."""
+        columns = columns_of(self.features, features)
+        widths = self.widths.over(tuple(features[j] for j in columns))
+        box = widths.box + self.constant.hyperparameters(("constant",))
+        return ProductFunction(box, columns, widths, self.degree, has_constant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ProductFunction(KernelFunction):
+    """A power of an inner product of given columns."""
+
+    columns: Int[Array, " q"]
+    widths: Grouped | None
+    degree: int
+    has_constant: bool
+
+    def at(self, X: Points, Z: Points, lam: Float[Array, " k"]) -> Evaluated:
+        """The kernel of each pair."""
+        A, B, c = self._scaled(X, lam), self._scaled(Z, lam), float(lam[-1]) if self.has_constant else 0.0
+        base = A @ B.T
+        base += c
+        K = base if self.degree == 1 else base**self.degree
+
+        def contract(K_bar: Float[Array, "n m"]) -> Float[Array, " k"]:
+            M = K_bar if self.degree == 1 else self.degree * base ** (self.degree - 1) * K_bar
+            of_widths = np.empty(0) if self.widths is None else self.widths.sums(-2.0 * np.einsum("ij,ij->j", A, M @ B))
+            return np.append(of_widths, c * M.sum()) if self.has_constant else of_widths
+
+        return Evaluated(K, contract)
+
+    def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
+        """`k(x, x)`."""
+        A = self._scaled(X, lam)
+        return (np.einsum("ij,ij->i", A, A) + (float(lam[-1]) if self.has_constant else 0.0)) ** self.degree
+
+    def _scaled(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, "n q"]:
+        part = X.scaled[:, self.columns]
+        return part if self.widths is None else part * self.widths.inverse(lam)

@@ -1,0 +1,214 @@
+"""Kernels of the scaled distance `s = sum_j (x_j - z_j)^2 / width_j^2`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from worker.core.family import ByKind
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.kernels.function import Evaluated, KernelFunction, columns_of
+from worker.core.kernels.points import Points, gap_forms, squared_distances
+from worker.core.kernels.widths import Grouped, Positive, SharedWidth, Widths
+from worker.core.penalties import Box
+from worker.core.records import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """`k = phi(s)` at many s, `phi'(s)` when asked, and the derivative in the logarithm of a shape parameter.
+
+    Where `phi'` is infinite, at s = 0, it is zero here: it only ever multiplies squared differences, which are zero.
+    """
+
+    K: Float[Array, "n m"]
+    slope: Callable[[], Float[Array, "n m"]]
+    of_shape: Callable[[], Float[Array, "n m"]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfFeatures:
+    """`features`: those that the kernel is about, all by default. `name` tells terms of a sum or product apart."""
+
+    features: tuple[str, ...] | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stationary(_OfFeatures, ABC):
+    widths: Annotated[Widths, ByKind(named=True)] = SharedWidth()  # noqa: RUF009 - frozen
+
+    def shape(self) -> Hyperparameters | None:
+        """A hyperparameter of the profile, if it has one."""
+        return None
+
+    @abstractmethod
+    def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
+        """The kernel at scaled squared distances, which it may overwrite."""
+
+    def over(self, features: tuple[str, ...]) -> StationaryFunction:
+        """The kernel of rows with these features. Raises ValueError when it does not fit them."""
+        columns = columns_of(self.features, features)
+        widths = self.widths.over(tuple(features[j] for j in columns))
+        shape = self.shape()
+        return StationaryFunction(widths.box if shape is None else widths.box + shape, self, columns, widths)
+
+
+@dataclass(frozen=True, slots=True)
+class StationaryFunction(KernelFunction):
+    """A stationary kernel of given columns."""
+
+    form: _Stationary
+    columns: Int[Array, " q"]
+    widths: Grouped
+
+    def at(self, X: Points, Z: Points, lam: Float[Array, " k"]) -> Evaluated:
+        """The kernel of each pair."""
+        h = self.widths.inverse(lam)
+        A, B = X.scaled[:, self.columns] * h, Z.scaled[:, self.columns] * h
+        profile = self.form.profile(squared_distances(A, B), float(lam[-1]))
+
+        def contract(K_bar: Float[Array, "n m"]) -> Float[Array, " k"]:
+            of_shape = () if profile.of_shape is None else (np.vdot(K_bar, profile.of_shape()),)
+            M = profile.slope()
+            M *= K_bar
+            return np.append(self.widths.sums(-2.0 * gap_forms(A, B, M)), of_shape)
+
+        return Evaluated(profile.K, contract)
+
+    def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
+        """One."""
+        del lam
+        return np.ones(len(X))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rbf(_Stationary):
+    """The Gaussian kernel `exp(-s / 2)`."""
+
+    kind: Literal["rbf"] = "rbf"
+
+    def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
+        """`phi' = -phi / 2`."""
+        del shape
+        s *= -0.5
+        K = np.exp(s, out=s)
+        return Profile(K, lambda: -0.5 * K)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matern(_Stationary):
+    """The Matern kernel of smoothness `nu`: 1/2 is `exp(-r)`, `r = sqrt(s)`, larger ones are smoother.
+
+    `(1 + a) e^-a` with `a = sqrt(3 s)` for 3/2, `(1 + a + a^2 / 3) e^-a` with `a = sqrt(5 s)` for 5/2.
+    """
+
+    nu: Literal["1/2", "3/2", "5/2"] = "5/2"
+    kind: Literal["matern"] = "matern"
+
+    def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
+        """The kernel with `phi' = -e^-r / (2 r)`, `-3/2 e^-a`, `-5/6 (1 + a) e^-a`."""
+        del shape
+        s *= int(self.nu[0])
+        a = np.sqrt(s, out=s)
+        decay = np.exp(-a)
+        if self.nu == "1/2":
+            return Profile(decay, lambda: np.divide(decay, -2.0 * a, out=np.zeros_like(a), where=a > 0))
+        if self.nu == "3/2":
+            return Profile((1.0 + a) * decay, lambda: -1.5 * decay)
+        return Profile((1.0 + a + a**2 / 3.0) * decay, lambda: -5.0 / 6.0 * (1.0 + a) * decay)
+
+
+@dataclass(frozen=True, slots=True)
+class MixtureShape(Box):
+    """The box of the shape of a rational quadratic kernel."""
+
+    initial: Positive = 1.0
+    lower: Positive = 1e-2
+    upper: Positive = 1e3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RationalQuadratic(_Stationary):
+    """`(1 + s / (2 alpha))^-alpha`, a mixture of Gaussian kernels of many widths; `alpha` is tuned."""
+
+    alpha: MixtureShape = MixtureShape()
+    kind: Literal["rational_quadratic"] = "rational_quadratic"
+
+    def shape(self) -> Hyperparameters | None:
+        """`alpha`."""
+        return self.alpha.hyperparameters(("alpha",))
+
+    def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
+        """With `t = s / (2 alpha)`: `phi' = -phi / (2 (1 + t))`, `alpha phi (t / (1 + t) - log(1 + t))` in log alpha."""
+        s /= 2.0 * shape
+        t, logarithm = s, np.log1p(s)
+        K = np.exp(-shape * logarithm)
+        return Profile(K, lambda: -0.5 * K / (1.0 + t), lambda: shape * K * (t / (1.0 + t) - logarithm))
+
+
+@dataclass(frozen=True, slots=True)
+class Period(Box):
+    """The box of a period, in the original units of the features."""
+
+    initial: Positive = 1.0
+    lower: Positive = 1e-3
+    upper: Positive = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Periodic(_OfFeatures):
+    """`exp(-2 sum_j sin^2(pi (x_j - z_j) / period) / width_j^2)` with a tuned period, in original units.
+
+    It is the Gaussian kernel of points on circles. J has many minima in a period: begin near the one meant.
+    """
+
+    widths: Annotated[Widths, ByKind(named=True)] = SharedWidth()  # noqa: RUF009 - frozen
+    period: Period = Period()
+    kind: Literal["periodic"] = "periodic"
+
+    def over(self, features: tuple[str, ...]) -> PeriodicFunction:
+        """The kernel of rows with these features. Raises ValueError when it does not fit them."""
+        columns = columns_of(self.features, features)
+        widths = self.widths.over(tuple(features[j] for j in columns))
+        return PeriodicFunction(widths.box + self.period.hyperparameters(("period",)), columns, widths)
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodicFunction(KernelFunction):
+    """A periodic kernel of given columns."""
+
+    columns: Int[Array, " q"]
+    widths: Grouped
+
+    def at(self, X: Points, Z: Points, lam: Float[Array, " k"]) -> Evaluated:
+        """The kernel of each pair."""
+        (A, A_dot), (B, B_dot) = self._circles(X, lam), self._circles(Z, lam)
+        S = squared_distances(A, B)
+        S *= -0.5
+        K = np.exp(S, out=S)
+
+        def contract(K_bar: Float[Array, "n m"]) -> Float[Array, " k"]:
+            M = -0.5 * K * K_bar
+            forms = gap_forms(A, B, M).reshape(2, -1).sum(0)
+            A_bar = 2.0 * (M.sum(1)[:, None] * A - M @ B)
+            B_bar = 2.0 * (M.sum(0)[:, None] * B - M.T @ A)
+            return np.append(self.widths.sums(-2.0 * forms), np.vdot(A_bar, A_dot) + np.vdot(B_bar, B_dot))
+
+        return Evaluated(K, contract)
+
+    def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
+        """One."""
+        del lam
+        return np.ones(len(X))
+
+    def _circles(self, X: Points, lam: Float[Array, " k"]) -> tuple[Float[Array, "n q2"], Float[Array, "n q2"]]:
+        """Points on circles, a chord of which is `2 sin(pi x / period) / width`, and their derivative in log period."""
+        h, angle = self.widths.inverse(lam), 2.0 * np.pi / lam[-1] * X.original[:, self.columns]
+        cosine, sine = np.cos(angle) * h, np.sin(angle) * h
+        return np.hstack([cosine, sine]), np.hstack([sine * angle, -cosine * angle])

@@ -1,0 +1,104 @@
+"""Widths of kernels: one for all features, one for each (automatic relevance determination), or one for each group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Gt, MinLen
+from jaxtyping import Float, Int
+
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.records import Array
+
+Positive = Annotated[float, Gt(0)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Widths:
+    """The box of widths, in units of the (standardized) features; `initial` null is the root of their number."""
+
+    initial: Positive | None = None
+    lower: Positive = 1e-2
+    upper: Positive = 1e4
+
+    def __post_init__(self) -> None:
+        if not self.lower < self.upper:
+            raise ValueError(f"lower ({self.lower:g}) must be below upper ({self.upper:g})")
+        if self.initial is not None and not self.lower <= self.initial <= self.upper:
+            raise ValueError(
+                f"initial ({self.initial:g}) must lie between lower ({self.lower:g}) and upper ({self.upper:g})"
+            )
+
+    def box(self, names: tuple[str, ...], features: int) -> Hyperparameters:
+        """Widths of these names, of a kernel of so many features."""
+        initial = np.sqrt(features) if self.initial is None else self.initial
+        return Hyperparameters.positive(names, float(np.clip(initial, self.lower, self.upper)), self.lower, self.upper)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedWidth(_Widths):
+    """One width for all features: distances are the same in every direction."""
+
+    kind: Literal["shared"] = "shared"
+
+    def over(self, features: tuple[str, ...]) -> Grouped:
+        """The widths of these features."""
+        return Grouped(self.box(("width",), len(features)), np.zeros(len(features), int))
+
+
+@dataclass(frozen=True, slots=True)
+class WidthPerFeature(_Widths):
+    """One width for each feature: that of an irrelevant one is driven to its upper bound."""
+
+    kind: Literal["per_feature"] = "per_feature"
+
+    def over(self, features: tuple[str, ...]) -> Grouped:
+        """The widths of these features."""
+        names = tuple(f"width[{name}]" for name in features)
+        return Grouped(self.box(names, len(features)), np.arange(len(features)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WidthPerGroup(_Widths):
+    """One width for each named group of features; each feature is in exactly one."""
+
+    groups: Annotated[dict[str, tuple[str, ...]], MinLen(1)]
+    kind: Literal["per_group"] = "per_group"
+
+    def over(self, features: tuple[str, ...]) -> Grouped:
+        """The widths of these features. Raises ValueError unless each of them is in exactly one group."""
+        of_feature: dict[str, int] = {}
+        for j, (group, members) in enumerate(self.groups.items()):
+            if not members:
+                raise ValueError(f"group {group!r} has no features")
+            for name in members:
+                if name not in features:
+                    raise ValueError(f"group {group!r} names the feature {name!r}, which the kernel does not have")
+                if name in of_feature:
+                    raise ValueError(f"the feature {name!r} is in two groups of widths, and has one width")
+                of_feature[name] = j
+        if missing := [name for name in features if name not in of_feature]:
+            raise ValueError(f"every feature needs a width; in no group: {', '.join(map(repr, missing[:5]))}")
+        names = tuple(f"width[{group}]" for group in self.groups)
+        return Grouped(self.box(names, len(features)), np.array([of_feature[name] for name in features]))
+
+
+Widths = SharedWidth | WidthPerFeature | WidthPerGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """Widths with their box, and which of them each feature has."""
+
+    box: Hyperparameters
+    of_feature: Int[Array, " p"]
+
+    def inverse(self, widths: Float[Array, " k"]) -> Float[Array, " p"]:
+        """What each feature is multiplied with."""
+        return 1.0 / widths[self.of_feature]
+
+    def sums(self, by_feature: Float[Array, " p"]) -> Float[Array, " k"]:
+        """Sums over the features of each width."""
+        return np.bincount(self.of_feature, by_feature, minlength=len(self.box.names))

@@ -1,0 +1,1 @@
+"""Kernel machines: training and selection where theta lives on rows."""

@@ -1,0 +1,214 @@
+"""The training problem of one split of a kernel machine, its solution, and how the solution moves with the kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg import blas
+
+from worker.core import cholesky
+from worker.core.kernels import KernelFunction, Points
+from worker.core.machines.losses import MachineLoss, most_curvature
+from worker.core.machines.newton import Minimum, OfLandmarks, OfRows, minimize
+from worker.core.records import Array
+
+Start = tuple[Float[Array, " m"], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Rows to train on, with shares that sum to one, all positive, and rows to score.
+
+    `landmarks` are the rows of `X` that stand for all of them, None where every row does; the kernel among them has
+    `nugget` on its diagonal.
+    """
+
+    X: Points
+    y: Float[Array, " n"]
+    shares: Float[Array, " n"]
+    scored: Points
+    y_scored: Float[Array, " v"]
+    w_scored: Float[Array, " v"]
+    loss: MachineLoss
+    intercept: bool
+    landmarks: Points | None = None
+    nugget: float = 0.0
+
+    @property
+    def weight(self) -> float:
+        """Sum of the scoring weights."""
+        return float(self.w_scored.sum())
+
+    def fit(self, kernel: KernelFunction, lam: Float[Array, " k"], start: Start | None) -> MachineFit | None:
+        """The minimum at a penalty, the first of `lam`, and hyperparameters of the kernel; None if there is none."""
+        if self.landmarks is None:
+            return RowFit.at(self, kernel, lam, start)
+        return LandmarkFit.at(self, kernel, self.landmarks, lam, start)
+
+    def minimum(self, model: OfRows | OfLandmarks, start: Start) -> Minimum | None:
+        """The minimum of C for a kernel matrix."""
+        most = most_curvature(self.loss) * self.shares
+        return minimize(model, lambda f: self.loss.at(self.y, f[:, None], self.shares), most, start)
+
+
+@dataclass(frozen=True, slots=True)
+class Adjoint:
+    """`d(sum of scores)/drho` with the solution of the adjoint system and its relative residual."""
+
+    rho_bar: Float[Array, " k"]
+    residual: float
+
+
+@dataclass(frozen=True, slots=True)
+class RowFit:
+    """A machine with a coefficient for each training row."""
+
+    split: Split
+    kernel: KernelFunction
+    lam: Float[Array, " k"]
+    model: OfRows
+    minimum: Minimum
+
+    @classmethod
+    def at(cls, split: Split, kernel: KernelFunction, lam: Float[Array, " k"], start: Start | None) -> RowFit | None:
+        """The minimum, from a start."""
+        model = OfRows(float(lam[0]), split.intercept, kernel.at(split.X, split.X, lam[1:]).K)
+        found = split.minimum(model, start or (np.zeros(len(split.y)), 0.0))
+        return None if found is None else cls(split, kernel, lam, model, found)
+
+    @property
+    def support(self) -> Points:
+        """The rows that the coefficients belong to."""
+        return self.split.X
+
+    @property
+    def coefficients(self) -> Float[Array, " n"]:
+        """What the kernels of the rows are multiplied with."""
+        return self.minimum.theta
+
+    def predictor(self, X: Points) -> Float[Array, " v"]:
+        """Of other rows."""
+        return self.kernel.at(X, self.split.X, self.lam[1:]).K @ self.minimum.theta + self.minimum.b
+
+    def inner_gradient_norm(self) -> float:
+        """`|lam theta + g|` over `|g|`, g the slopes of the losses."""
+        g = self.split.loss.at(self.split.y, self.minimum.f[:, None], self.split.shares).slope[:, 0]
+        off = np.append(self.lam[0] * self.minimum.theta + g, g.sum() if self.split.intercept else 0.0)
+        return float(np.linalg.norm(off) / (np.linalg.norm(g) or 1.0))
+
+    def pullback(self, e: Float[Array, " v"]) -> Adjoint:
+        """From `e = dE/df` of the scored rows.
+
+        Adjoint `(lam I + K D) z + 1 c = K_v^T e`, `1^T D z = 1^T e`; with `y = D z` the cotangents are `-y theta^T` of
+        K, `e theta^T` of K_v and `-z^T theta` of lam.
+        """
+        split, theta, D = self.split, self.minimum.theta, self.minimum.D
+        scored = self.kernel.at(split.scored, split.X, self.lam[1:])
+        h, curved = e @ scored.K, D > 0
+        R = np.sqrt(D[curved])
+        c, x = self.model.bordered(self.minimum.L, R, R * h[curved], float(e.sum()))
+        y = np.zeros(len(theta))
+        y[curved] = R * x
+        K_y = self.model.predictor(y)
+        z = (h - K_y - c) / self.lam[0]
+        off = np.append(D * z - y, (y.sum() - e.sum()) / len(y) if split.intercept and curved.any() else 0.0)
+        rho_bar = scored.contract(np.outer(e, theta))
+        rho_bar -= self.kernel.at(split.X, split.X, self.lam[1:]).contract(np.outer(y, theta))
+        residual = float(np.linalg.norm(off) / (np.linalg.norm(y) or 1.0))
+        return Adjoint(np.append(-self.lam[0] * (z @ theta), rho_bar), residual)
+
+
+@dataclass(frozen=True, slots=True)
+class LandmarkFit:
+    """A machine with a coefficient for each landmark: `f = K_nm gamma + b`, `|f - b|^2 = gamma^T K_mm gamma`.
+
+    The Nystrom approximation `K_nm K_mm^-1 K_mn` of the kernel in the form of a subset of regressors (Williams and
+    Seeger 2001). `gamma = C^-T theta` with `K_mm = C C^T`.
+    """
+
+    split: Split
+    kernel: KernelFunction
+    landmarks: Points
+    lam: Float[Array, " k"]
+    C: Float[Array, "m m"]
+    model: OfLandmarks
+    minimum: Minimum
+
+    @classmethod
+    def at(
+        cls, split: Split, kernel: KernelFunction, landmarks: Points, lam: Float[Array, " k"], start: Start | None
+    ) -> LandmarkFit | None:
+        """The minimum, from a start."""
+        K_mm = np.asfortranarray(kernel.at(landmarks, landmarks, lam[1:]).K)
+        diagonal = cholesky.diagonal_of(K_mm)
+        diagonal += split.nugget * float(np.mean(diagonal))
+        C = cholesky.factor_in_place(K_mm)
+        if C is None:
+            return None
+        K_nm = kernel.at(split.X, landmarks, lam[1:]).K
+        Phi = blas.dtrsm(1.0, C, K_nm.T, lower=1).T
+        model = OfLandmarks(float(lam[0]), split.intercept, np.ascontiguousarray(Phi))
+        found = split.minimum(model, start or (np.zeros(len(landmarks)), 0.0))
+        return None if found is None else cls(split, kernel, landmarks, lam, C, model, found)
+
+    @property
+    def support(self) -> Points:
+        """The rows that the coefficients belong to."""
+        return self.landmarks
+
+    @property
+    def coefficients(self) -> Float[Array, " m"]:
+        """What the kernels of the landmarks are multiplied with."""
+        return self._to_landmarks(self.minimum.theta)
+
+    def predictor(self, X: Points) -> Float[Array, " v"]:
+        """Of other rows."""
+        return self.kernel.at(X, self.landmarks, self.lam[1:]).K @ self.coefficients + self.minimum.b
+
+    def inner_gradient_norm(self) -> float:
+        """`|lam theta + Phi^T g|` over `|Phi^T g|`, g the slopes of the losses."""
+        g = self.split.loss.at(self.split.y, self.minimum.f[:, None], self.split.shares).slope[:, 0]
+        pull = g @ self.model.Phi
+        off = np.append(self.lam[0] * self.minimum.theta + pull, g.sum() if self.split.intercept else 0.0)
+        return float(np.linalg.norm(off) / (np.linalg.norm(pull) or 1.0))
+
+    def pullback(self, e: Float[Array, " v"]) -> Adjoint:
+        """From `e = dE/df` of the scored rows.
+
+        With the adjoint (c, u) of (b, theta) and `v = C^-T u`, the cotangents are `-g v^T - D (K_nm v + c) gamma^T` of
+        `K_nm`, `e gamma^T` of `K_vm`, `-lam v gamma^T` of `K_mm` and `-u^T theta` of lam.
+        """
+        split, kernel, lam = self.split, self.kernel, self.lam
+        gamma, (theta, D) = self.coefficients, (self.minimum.theta, self.minimum.D)
+        scored = kernel.at(split.scored, self.landmarks, lam[1:])
+        h = blas.dtrsv(self.C, e @ scored.K, lower=1)
+        total = float(e.sum()) if split.intercept else 0.0
+        u, c = self.model.solve(self.minimum.L, h, total)
+        moved = self.model.Phi @ u + c
+        off = np.append((D * moved) @ self.model.Phi + lam[0] * u - h, (D @ moved - total) * split.intercept)
+        v = self._to_landmarks(u)
+        g = split.loss.at(split.y, self.minimum.f[:, None], split.shares).slope[:, 0]
+        rho_bar = scored.contract(np.outer(e, gamma))
+        of_rows = kernel.at(split.X, self.landmarks, lam[1:])
+        rho_bar -= of_rows.contract(np.outer(g, v) + np.outer(D * moved, gamma))
+        among = kernel.at(self.landmarks, self.landmarks, lam[1:])
+        K_mm_bar = np.outer(lam[0] * v, gamma)
+        rho_bar -= among.contract(K_mm_bar)
+        if split.nugget:
+            rho_bar -= self._of_nugget(float(np.trace(K_mm_bar)))
+        residual = float(np.linalg.norm(off) / (np.linalg.norm(np.append(h, total)) or 1.0))
+        return Adjoint(np.append(-lam[0] * (u @ theta), rho_bar), residual)
+
+    def _to_landmarks(self, theta: Float[Array, " m"]) -> Float[Array, " m"]:
+        return blas.dtrsv(self.C, theta, lower=1, trans=1)
+
+    def _of_nugget(self, trace: float) -> Float[Array, " q"]:
+        """The nugget is a share of the mean of the diagonal, which moves with the kernel."""
+        m = len(self.landmarks)
+        same = self.kernel.at(self.landmarks, self.landmarks, self.lam[1:])
+        return self.split.nugget * trace / m * same.contract(np.eye(m))
+
+
+MachineFit = RowFit | LandmarkFit
