@@ -241,7 +241,7 @@ class Method(Wire):
     approximate: bool
     solver: Solver | None = Field(
         description="Which matrix is factored, that of the features or of the rows, or decomposed once for all trials; "
-        "which Newton method trains; of `quadratic`, as what the matrix is factored; of kernels, with landmarks or without."
+        "which Newton method trains; of `quadratic`, as what the matrix is factored; of kernels, with landmarks or not."
     )
     why: list[str] = Field(default_factory=list, description="A sentence for each choice that was left open.")
 

@@ -145,7 +145,7 @@ class RationalQuadratic(_Stationary):
         return self.alpha.hyperparameters(("alpha",))
 
     def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
-        """With `t = s / (2 alpha)`: `phi' = -phi / (2 (1 + t))`, `alpha phi (t / (1 + t) - log(1 + t))` in log alpha."""
+        """With `t = s / 2 alpha`: `phi' = -phi / (2 (1 + t))`, `alpha phi (t / (1 + t) - log(1 + t))` in log alpha."""
         s /= 2.0 * shape
         t, logarithm = s, np.log1p(s)
         K = np.exp(-shape * logarithm)

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from worker.core.glm.derivatives import Elementwise
 from worker.core.glm.elementary import Column, PerRow
 from worker.core.glm.losses import LogisticLoss, SquaredHingeLoss
-
-
-class RowLoss(Protocol):
-    """A convex loss of a target and one predictor."""
-
-    def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
-        """Losses and derivatives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +39,11 @@ class HuberizedHingeLoss:
         return Elementwise(losses, -sign * reach / (2.0 * self.h), bent / (2.0 * self.h), np.zeros_like(short), w)
 
 
-def most_curvature(loss: RowLoss) -> float:
+MachineLoss = HalfSquaredError | HuberizedHingeLoss | LogisticLoss | SquaredHingeLoss
+
+
+def most_curvature(loss: MachineLoss) -> float:
     """The largest second derivative that the loss has anywhere."""
     if isinstance(loss, LogisticLoss):
         return 0.25
     return 0.5 / loss.h if isinstance(loss, HuberizedHingeLoss) else 1.0
-
-
-MachineLoss = HalfSquaredError | HuberizedHingeLoss | LogisticLoss | SquaredHingeLoss
