@@ -7,7 +7,7 @@ With the shares `s` of the rows in C and `A = K + lam diag(1 / s)`, the coeffici
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -24,13 +24,17 @@ from worker.core.systems import Solver
 
 @dataclass(frozen=True, slots=True)
 class _Solved:
-    """The factor of A, the kernel, `theta = P y`, `a = A^-1 1` and its sum (zero without an intercept)."""
+    """The kernel, the factor of A, `a = A^-1 1` and its sum (both zero without an intercept), `theta = P y`."""
 
     kernel: Evaluated
     L: Float[Array, "n n"]
-    theta: Float[Array, " n"]
     a: Float[Array, " n"]
     total: float
+    theta: Float[Array, " n"] = field(init=False)
+    y: InitVar[Float[Array, " n"]]
+
+    def __post_init__(self, y: Float[Array, " n"]) -> None:
+        object.__setattr__(self, "theta", self.project(y))
 
     def project(self, v: Float[Array, " n"]) -> Float[Array, " n"]:
         """`P v`."""
@@ -104,8 +108,7 @@ class _OneFit(Objective):
         if L is None:
             return None
         a = cholesky.solve(L, np.ones(len(split.y))) if split.intercept else np.zeros(len(split.y))
-        at = _Solved(evaluated, L, np.empty(0), a, float(a.sum()))
-        return _Solved(evaluated, L, at.project(split.y), a, at.total)
+        return _Solved(evaluated, L, a, float(a.sum()), y=split.y)
 
     @abstractmethod
     def _value(self, rho: Float[Array, " k"], at: _Solved) -> float:
