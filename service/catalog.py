@@ -11,6 +11,7 @@ from pydantic import create_model
 from worker.contract.wire import Wire
 from worker.core.family import kind_of, members
 from worker.core.hypergradient import Hypergradient
+from worker.core.kernels import Kernel, Widths
 from worker.core.outer import Outer
 from worker.core.penalties import ClassPenalty, Form
 from worker.core.scoring import Score
@@ -23,6 +24,8 @@ FAMILIES: dict[str, Any] = {
     "penalty": ClassPenalty,
     "form": Form,
     "weights": ExampleWeights,
+    "kernel": Kernel,
+    "widths": Widths,
     "selection": Selection,
     "loss": Score,
     "hypergradient": Hypergradient,

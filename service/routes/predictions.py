@@ -32,6 +32,7 @@ from worker.contract.prediction import (
     RowModel,
     Rows,
     fitted_model,
+    kernels_of,
     outputs_of,
     predict,
     rows_of,
@@ -43,6 +44,7 @@ from worker.store import JobRecord
 
 MAX_ROWS = 100_000
 MAX_OUTPUTS = 1_000_000  # rows times classes
+MAX_KERNELS = 100_000_000  # rows times support rows: some seconds
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require_key), Depends(require_id)])
 
@@ -75,6 +77,9 @@ def _answer(record: JobRecord, document: bytes | None, body: bytes) -> bytes:
     asked = _parse(body)
     if len(asked.x) > MAX_ROWS or len(asked.x) * outputs_of(model) > MAX_OUTPUTS:
         most = f"{MAX_ROWS} rows, and {MAX_OUTPUTS} rows times classes"
+        raise TooLarge(f"One request may have {most}; send the rows in several.")
+    if len(asked.x) * kernels_of(model) > MAX_KERNELS:
+        most = f"{MAX_KERNELS // kernels_of(model)} rows for a model with {kernels_of(model)} support rows"
         raise TooLarge(f"One request may have {most}; send the rows in several.")
     rows = rows_of(asked, row_layout(record.spec), model.fills)
     if not isinstance(rows, Rows):

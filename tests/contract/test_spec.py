@@ -14,6 +14,7 @@ from service.catalog import FAMILIES, catalog
 from tests.contract.specs import document, own_criteria, parsed
 from worker.contract.spec import JobSpec, describe, encode_data, fingerprint, hyperparameter_names, work
 from worker.core.family import kind_of, members
+from worker.core.kernels import Linear, Matern, Periodic, Rbf
 from worker.core.penalties import Difference
 from worker.core.training import Quadratic
 
@@ -27,6 +28,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "identity": {"name": "all"},
     "difference": {"name": "smooth"},
     "matrix": {"name": "own", "matrix": [[2.0, -1.0, 0.0], [-1.0, 2.0, 0.0], [0.0, 0.0, 0.0]]},
+    "product": {"factors": [{"kind": "periodic"}, {"kind": "rbf"}]},
+    "sum": {"terms": [{"kind": "linear"}, {"kind": "matern"}]},
     "banded": {"name": "own", "bands": [[2.0, 2.0, 2.0], [-1.0, -1.0]]},
 }
 
@@ -34,6 +37,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
 TARGETS: dict[str, list[Any]] = {
     "logistic": ["no", "yes"] * 6,
     "squared_hinge": [0, 1] * 6,
+    "kernel_svm": ["no", "yes"] * 6,
+    "kernel_logistic": [0, 1] * 6,
     "multinomial": ["a", "b", "c"] * 4,
     "poisson": [0, 1, 2, 5] * 3,
     "gamma": [0.5, 1, 2, 5] * 3,
@@ -50,6 +55,7 @@ FITTING = {
     "smoothed_error": "squared_hinge",
     "smoothed_auc": "logistic",
     "smoothed_f": "logistic",
+    "platt_log_loss": "kernel_svm",
 }
 
 
@@ -61,7 +67,8 @@ def as_tuples(value: Any) -> Any:
     """What JSON says, as the core's records hold it."""
     if isinstance(value, dict) and "kind" in value:
         settings = {name: as_tuples(item) for name, item in value.items() if name != "kind"}
-        return {"difference": Difference}[value["kind"]](**settings)
+        kinds = {"difference": Difference, "periodic": Periodic, "rbf": Rbf, "linear": Linear, "matern": Matern}
+        return kinds[value["kind"]](**settings)
     if isinstance(value, dict):
         return {name: as_tuples(item) for name, item in value.items()}
     return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
@@ -186,6 +193,8 @@ def in_place(name: str, member: type) -> dict[str, Any]:
         "penalty": {"training__penalty": part},
         "weights": {"training__weights": part},
         "form": {"training__penalty": {"kind": "quadratic_forms", "forms": [part]}},
+        "kernel": {"training": {"kind": "kernel_ridge", "kernel": part}},
+        "widths": {"training": {"kind": "kernel_ridge", "kernel": {"kind": "rbf", "widths": part}}},
         "loss": {"selection": {"kind": "k_fold", "loss": part}},
     }
     data = {"data__source": ["old", "new"] * 6} if kind_of(member) == "per_source" else {}
@@ -198,6 +207,8 @@ def chosen(name: str, spec: JobSpec) -> Any:
         return replace(spec.training, multipliers=None)  # they are written out
     if name in {"penalty", "weights"}:
         return getattr(spec.training, name)
+    if name in {"kernel", "widths"}:
+        return spec.training.kernel if name == "kernel" else spec.training.kernel.widths
     if name == "form":
         return spec.training.penalty.forms[0]
     return spec.selection.loss if name == "loss" else getattr(spec, name)

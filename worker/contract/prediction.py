@@ -16,15 +16,18 @@ from worker.contract.result import (
     AdditiveModel,
     FilledFeature,
     FittedModel,
+    KernelModel,
     LinearModel,
     MultinomialModel,
     SplineTerm,
 )
 from worker.contract.wire import Wire
+from worker.core.machines.model import KernelModel as CoreKernelModel
+from worker.core.machines.model import Standard
 from worker.core.records import Array
 
 SHOWN = 60  # characters of a name that are repeated
-RowModel = LinearModel | AdditiveModel | MultinomialModel  # fitted models that predict rows
+RowModel = LinearModel | AdditiveModel | MultinomialModel | KernelModel  # fitted models that predict rows
 
 
 class PredictionRequest(Wire):
@@ -51,7 +54,7 @@ class Predictions(Wire):
     )
     predictions: list[float] | list[str] = Field(description="The mean of the target, or the name of the class.")
     probabilities: dict[str, list[float]] | None = Field(
-        description="Of each class, where the link gives them (`logit`, `softmax`)."
+        description="Of each class, where the link gives them (`logit`, `softmax`) or a calibration does."
     )
 
 
@@ -164,6 +167,11 @@ def outputs_of(model: RowModel) -> int:
     return len(model.classes) if isinstance(model, MultinomialModel) else 1
 
 
+def kernels_of(model: RowModel) -> int:
+    """Kernels that are computed for each row."""
+    return len(model.support) if isinstance(model, KernelModel) else 0
+
+
 def predict(model: RowModel, rows: Rows) -> Predicted:
     """What the model says of the rows: one branch for each kind of model."""
     with np.errstate(over="ignore", invalid="ignore"):  # such rows are told, see `Predicted.overflows`
@@ -174,8 +182,20 @@ def predict(model: RowModel, rows: Rows) -> Predicted:
                 return _linked(model, _linear(model, rows) + sum(_term(one, rows) for one in model.splines))
             case LinearModel():
                 return _linked(model, _linear(model, rows))
+            case KernelModel():
+                return _linked(model, _machine(model).predict(rows.columns(model.features)))
             case _:
                 assert_never(model)
+
+
+def _machine(model: KernelModel) -> CoreKernelModel:
+    function, standard = (
+        model.kernel.over(tuple(model.features)),
+        Standard(np.array(model.centre), np.array(model.scale)),
+    )
+    values = np.array([model.values[name] for name in function.box.names])
+    support = standard.of(np.array(model.support).reshape(-1, len(model.features)))
+    return CoreKernelModel(function, values, standard, support, np.array(model.coefficients), model.intercept)
 
 
 def _linear(model: LinearModel, rows: Rows) -> Array:
@@ -192,10 +212,13 @@ def _term(term: SplineTerm, rows: Rows) -> Array:
     return values
 
 
-def _linked(model: LinearModel, eta: Array) -> Predicted:
+def _linked(model: LinearModel | KernelModel, eta: Array) -> Predicted:
     if model.classes is None:
         return Predicted(eta, mean=np.exp(eta) if model.link == "log" else eta)
-    probabilities = np.column_stack([expit(-eta), expit(eta)]) if model.link == "logit" else None
+    odds = eta if model.link == "logit" else None
+    if isinstance(model, KernelModel) and (line := model.calibration) is not None:
+        odds = line.slope * eta + line.offset
+    probabilities = None if odds is None else np.column_stack([expit(-odds), expit(odds)])
     return Predicted(eta, tuple(model.classes), (eta > 0).astype(int), probabilities=probabilities)
 
 
