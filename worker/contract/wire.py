@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -46,19 +46,26 @@ def _tagged_union(mark: ByKind, source: Any, handler: GetCoreSchemaHandler) -> C
         _failing_fast(choice, handler)
     if not mark.named:
         return core_schema.tagged_union_schema(choices, discriminator="kind")
-    names = {f"'{kind_of(member)}'": _by_name(member) for member in members(source)}
+    names = {f"'{kind_of(member)}'": _by_name(member) for member in members(source) if _has_defaults(member)}
     return core_schema.tagged_union_schema(
         choices | names,
         discriminator=_kind_or_name,
         serialization=core_schema.plain_serializer_function_ser_schema(_name_or_settings),
-        metadata={"pydantic_js_functions": [functools.partial(_named_json_schema, choices)]},
+        metadata={"pydantic_js_functions": [functools.partial(_named_json_schema, choices, list(names))]},
     )
 
 
-def _named_json_schema(choices: dict[str, CoreSchema], _: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+def _named_json_schema(
+    choices: dict[str, CoreSchema], quoted: list[str], _: CoreSchema, handler: GetJsonSchemaHandler
+) -> dict[str, Any]:
     """Either a bare name or an object with its settings."""
-    names = {"type": "string", "enum": list(choices)}
+    names = {"type": "string", "enum": [name.strip("'") for name in quoted]}
     return {"anyOf": [names, handler(core_schema.tagged_union_schema(choices, discriminator="kind"))]}
+
+
+def _has_defaults(member: Any) -> bool:
+    """Whether a member needs no settings, so that its name says all."""
+    return all(field.default is not MISSING or field.default_factory is not MISSING for field in fields(member))
 
 
 def _by_name(member: Any) -> CoreSchema:
@@ -80,7 +87,8 @@ def _kind_or_name(value: Any) -> str | None:
 
 def _name_or_settings(member: Any) -> Any:
     """The bare name of a member with the defaults of its settings, else all of them."""
-    return member.kind if member == type(member)() else asdict(member)
+    named = _has_defaults(type(member)) and member == type(member)()
+    return member.kind if named else asdict(member)
 
 
 # The core marks its families and knows no pydantic; here the mark learns what it means on the wire.

@@ -6,7 +6,7 @@ from typing import Final
 
 from worker.store.lifecycle import TERMINAL, Status
 
-CONTRACT: Final = 3
+CONTRACT: Final = 4
 """Version of what is stored for a job, its description, data and checkpoint; of jobs stored without one, too.
 
 Raise it whenever a worker of the version before could not run what is stored now.

@@ -14,6 +14,7 @@ from tests.contract.specs import document, parsed, table
 from worker import checkpoint, store
 from worker.contract.spec import describe, encode_data, fingerprint, work
 from worker.core.conclude import conclude
+from worker.core.model import LinearModel
 from worker.core.tune import prepare, tune
 from worker.report import step_record
 
@@ -37,7 +38,7 @@ def stored() -> dict[str, Any]:
     steps = list(tune(prepared))
     some = [step for step in islice(steps, 5) if step.state is not None]
     conclusion = conclude(prepared, steps[-1].best)
-    assert conclusion.model is not None
+    assert isinstance(conclusion.model, LinearModel)
     assert some[-1].state is not None
     names = prepared.objective.hyperparameters
     return {

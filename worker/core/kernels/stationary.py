@@ -89,7 +89,7 @@ class StationaryFunction(KernelFunction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rbf(_Stationary):
-    """The Gaussian kernel `exp(-s / 2)`."""
+    """The Gaussian kernel `exp(-s / 2)`, of functions with every derivative."""
 
     kind: Literal["rbf"] = "rbf"
 
