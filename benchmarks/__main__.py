@@ -18,6 +18,8 @@ from benchmarks import (  # noqa: E402
     datasets,
     goyal_welch,
     gradient_cost,
+    kernel_cost,
+    kernels,
     many_penalties,
     million_columns,
     newsgroups,
@@ -33,6 +35,8 @@ BENCHMARKS = {
     "datasets": datasets.main,
     "goyal_welch": goyal_welch.main,
     "gradient_cost": gradient_cost.main,
+    "kernel_cost": kernel_cost.main,
+    "kernels": kernels.main,
     "many_penalties": many_penalties.main,
     "million_columns": million_columns.main,
     "newton_lbfgs": newton_lbfgs.main,
@@ -43,7 +47,7 @@ BENCHMARKS = {
     "reverse_sweep": reverse_sweep.main,
     "streamed": streamed.main,
 }
-WITH_DATA = ("goyal_welch", "many_penalties", "newsgroups")
+WITH_DATA = ("goyal_welch", "kernels", "many_penalties", "newsgroups")
 
 
 def run() -> None:

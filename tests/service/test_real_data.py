@@ -207,4 +207,4 @@ def test_goyal_welch_walks_forward_in_time(live: Api) -> None:
     gone = np.flatnonzero(np.isnan(X).any(axis=0))
     imputation = Imputation(gone, ("mean",) * len(gone), np.zeros(len(gone))) if len(gone) else None
     time, y = np.array(shuffled["month"], dtype=float), np.array(shuffled["premium"], dtype=float)
-    assert_same(result, Problem(X, y, PREDICTORS, imputation, time), plan_of(spec))
+    assert_same(result, Problem(X, y, PREDICTORS, imputation, time=time), plan_of(spec))

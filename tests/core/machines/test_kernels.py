@@ -141,6 +141,9 @@ def test_contraction_is_the_derivative(name):
         return
     wanted = differences(lambda at: float(np.vdot(K_bar, function.at(X, Z, np.exp(at)).K)), rho, 2e-3)
     assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+    a, c = K_bar[:, 0], K_bar[0]
+    at = function.at(X, Z, np.exp(rho))
+    assert_allclose(at.contract_outer(a, c), at.contract(np.outer(a, c)), rtol=1e-10, atol=1e-12)
 
 
 def test_close_rows_keep_their_distance():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,11 +143,10 @@ def test_leave_one_out_is_n_refits():
     errors = []
     for i in range(25):
         kept = np.delete(np.arange(25), i)
-        part = type(split)(
-            split.X.rows(kept), split.y[kept], split.shares[kept], split.X, split.y, split.w_scored, split.loss, True
-        )
+        left = split.X.rows(np.array([i]))
+        part = replace(split, X=split.X.rows(kept), y=split.y[kept], shares=split.shares[kept], scored=left)
         fit = part.fit(training.kernel.over(problem.features), lam, None)
-        errors.append(problem.y[i] - fit.predictor(split.X.rows(np.array([i])))[0])
+        errors.append(problem.y[i] - fit.predictor[0])
     wanted = np.average(np.square(errors), weights=problem.weights)
     assert_allclose(objective.value(objective.hyperparameters.initial), wanted, rtol=1e-10)
 

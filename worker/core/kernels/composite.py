@@ -109,7 +109,12 @@ class SumOfFunctions(KernelFunction):
             of_weights = [weight * np.vdot(K_bar, one.K) for weight, one in zip(weights[1:], each[1:], strict=True)]
             return np.concatenate([*found, of_weights])
 
-        return Evaluated(K, contract)
+        def of_outer(a: Float[Array, " n"], c: Float[Array, " m"]) -> Float[Array, " k"]:
+            found = [one.contract_outer(weight * a, c) for weight, one in zip(weights, each, strict=True)]
+            of_weights = [weight * (a @ one.K @ c) for weight, one in zip(weights[1:], each[1:], strict=True)]
+            return np.concatenate([*found, of_weights])
+
+        return Evaluated(K, contract, of_outer)
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
         """`k(x, x)`."""

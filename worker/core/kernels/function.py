@@ -18,11 +18,17 @@ from worker.core.records import Array
 class Evaluated:
     """The kernel of each row of one set with each of another, and `<K_bar, dK/drho_j>` for every hyperparameter j.
 
-    No matrix is made for each hyperparameter: the work is a few products of matrices, whatever their number.
+    No matrix is made for each hyperparameter: the work is a few products of matrices, whatever their number. Where the
+    cotangent is `a c^T`, `of_outer` does without that matrix, if the kernel knows how.
     """
 
     K: Float[Array, "n m"]
     contract: Callable[[Float[Array, "n m"]], Float[Array, " k"]]
+    of_outer: Callable[[Float[Array, " n"], Float[Array, " m"]], Float[Array, " k"]] | None = None
+
+    def contract_outer(self, a: Float[Array, " n"], c: Float[Array, " m"]) -> Float[Array, " k"]:
+        """`a^T dK/drho_j c` for every hyperparameter j."""
+        return self.contract(np.outer(a, c)) if self.of_outer is None else self.of_outer(a, c)
 
 
 @dataclass(frozen=True, slots=True)

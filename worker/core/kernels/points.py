@@ -50,3 +50,11 @@ def squared_distances(X: Float[Array, "n p"], Z: Float[Array, "m p"]) -> Float[A
 def gap_forms(X: Float[Array, "n p"], Z: Float[Array, "m p"], M: Float[Array, "n m"]) -> Float[Array, " p"]:
     """`sum_ik M_ik (x_ij - z_kj)^2` for each column j, by one product of matrices."""
     return M.sum(1) @ X**2 + M.sum(0) @ Z**2 - 2.0 * np.einsum("ij,ij->j", X, M @ Z)
+
+
+def outer_gap_forms(
+    X: Float[Array, "n p"], Z: Float[Array, "m p"], P: Float[Array, "n m"], a: Float[Array, " n"], c: Float[Array, " m"]
+) -> Float[Array, " p"]:
+    """The same for `M_ik = a_i P_ik c_k`, without a matrix of that size."""
+    scaled = c[:, None] * Z
+    return (a * (P @ c)) @ X**2 + (a @ P) @ (scaled * Z) - 2.0 * np.einsum("i,ij,ij->j", a, X, P @ scaled)

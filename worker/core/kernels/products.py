@@ -78,17 +78,26 @@ class ProductFunction(KernelFunction):
 
     def at(self, X: Points, Z: Points, lam: Float[Array, " k"]) -> Evaluated:
         """The kernel of each pair."""
-        A, B, c = self._scaled(X, lam), self._scaled(Z, lam), float(lam[-1]) if self.has_constant else 0.0
+        A, B, constant = self._scaled(X, lam), self._scaled(Z, lam), float(lam[-1]) if self.has_constant else 0.0
         base = A @ B.T
-        base += c
+        base += constant
         K = base if self.degree == 1 else base**self.degree
 
         def contract(K_bar: Float[Array, "n m"]) -> Float[Array, " k"]:
             M = K_bar if self.degree == 1 else self.degree * base ** (self.degree - 1) * K_bar
             of_widths = np.empty(0) if self.widths is None else self.widths.sums(-2.0 * np.einsum("ij,ij->j", A, M @ B))
-            return np.append(of_widths, c * M.sum()) if self.has_constant else of_widths
+            return np.append(of_widths, constant * M.sum()) if self.has_constant else of_widths
 
-        return Evaluated(K, contract)
+        def of_outer(a: Float[Array, " n"], c: Float[Array, " m"]) -> Float[Array, " k"]:
+            scaled = c[:, None] * B
+            if self.degree == 1:
+                return np.empty(0) if self.widths is None else self.widths.sums(-2.0 * (a @ A) * scaled.sum(0))
+            M = self.degree * base ** (self.degree - 1)
+            forms = np.einsum("i,ij,ij->j", a, A, M @ scaled)
+            assert self.widths is not None
+            return np.append(self.widths.sums(-2.0 * forms), constant * (a @ M @ c))
+
+        return Evaluated(K, contract, of_outer)
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
         """`k(x, x)`."""

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from worker.core.family import ByKind
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.kernels.function import Evaluated, KernelFunction, columns_of
-from worker.core.kernels.points import Points, gap_forms, squared_distances
+from worker.core.kernels.points import Points, gap_forms, outer_gap_forms, squared_distances
 from worker.core.kernels.widths import Grouped, Positive, SharedWidth, Widths
 from worker.core.penalties import Box
 from worker.core.records import Array
@@ -21,13 +21,14 @@ from worker.core.records import Array
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`k = phi(s)` at many s, `phi'(s)` when asked, and the derivative in the logarithm of a shape parameter.
+    """`k = phi(s)` at many s, `phi'(s) / factor` when asked, and the derivative in the logarithm of a shape parameter.
 
     Where `phi'` is infinite, at s = 0, it is zero here: it only ever multiplies squared differences, which are zero.
     """
 
     K: Float[Array, "n m"]
     slope: Callable[[], Float[Array, "n m"]]
+    factor: float = 1.0
     of_shape: Callable[[], Float[Array, "n m"]] | None = None
 
 
@@ -75,11 +76,15 @@ class StationaryFunction(KernelFunction):
 
         def contract(K_bar: Float[Array, "n m"]) -> Float[Array, " k"]:
             of_shape = () if profile.of_shape is None else (np.vdot(K_bar, profile.of_shape()),)
-            M = profile.slope()
-            M *= K_bar
-            return np.append(self.widths.sums(-2.0 * gap_forms(A, B, M)), of_shape)
+            M = profile.slope() * K_bar
+            return np.append(self.widths.sums(-2.0 * profile.factor * gap_forms(A, B, M)), of_shape)
 
-        return Evaluated(profile.K, contract)
+        def of_outer(a: Float[Array, " n"], c: Float[Array, " m"]) -> Float[Array, " k"]:
+            of_shape = () if profile.of_shape is None else (a @ profile.of_shape() @ c,)
+            forms = outer_gap_forms(A, B, profile.slope(), a, c)
+            return np.append(self.widths.sums(-2.0 * profile.factor * forms), of_shape)
+
+        return Evaluated(profile.K, contract, of_outer)
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
         """One."""
@@ -98,7 +103,7 @@ class Rbf(_Stationary):
         del shape
         s *= -0.5
         K = np.exp(s, out=s)
-        return Profile(K, lambda: -0.5 * K)
+        return Profile(K, lambda: K, -0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +123,10 @@ class Matern(_Stationary):
         a = np.sqrt(s, out=s)
         decay = np.exp(-a)
         if self.nu == "1/2":
-            return Profile(decay, lambda: np.divide(decay, -2.0 * a, out=np.zeros_like(a), where=a > 0))
+            return Profile(decay, lambda: np.divide(decay, a, out=np.zeros_like(a), where=a > 0), -0.5)
         if self.nu == "3/2":
-            return Profile((1.0 + a) * decay, lambda: -1.5 * decay)
-        return Profile((1.0 + a + a**2 / 3.0) * decay, lambda: -5.0 / 6.0 * (1.0 + a) * decay)
+            return Profile((1.0 + a) * decay, lambda: decay, -1.5)
+        return Profile((1.0 + a + a**2 / 3.0) * decay, lambda: (1.0 + a) * decay, -5.0 / 6.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +154,7 @@ class RationalQuadratic(_Stationary):
         s /= 2.0 * shape
         t, logarithm = s, np.log1p(s)
         K = np.exp(-shape * logarithm)
-        return Profile(K, lambda: -0.5 * K / (1.0 + t), lambda: shape * K * (t / (1.0 + t) - logarithm))
+        return Profile(K, lambda: K / (1.0 + t), -0.5, lambda: shape * K * (t / (1.0 + t) - logarithm))
 
 
 @dataclass(frozen=True, slots=True)

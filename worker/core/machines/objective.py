@@ -107,10 +107,7 @@ class MachineObjective(Objective):
         """The validation rows of all splits with their predictors."""
         parts = zip(self.factors, self._fits(rho), strict=True)
         return Pooled.of_parts(
-            [
-                (split.y_scored, fit.predictor(split.scored)[:, None], factor * split.w_scored)
-                for factor, (split, fit) in parts
-            ]
+            [(split.y_scored, fit.predictor[:, None], factor * split.w_scored) for factor, (split, fit) in parts]
         )
 
     def _fits(self, rho: Float[Array, " k"]) -> Iterator[tuple[Split, MachineFit]]:
@@ -132,4 +129,4 @@ class MachineObjective(Objective):
         return fit
 
     def _scored(self, split: Split, fit: MachineFit) -> ScoreDerivatives:
-        return self.loss.at(split.y_scored, fit.predictor(split.scored)[:, None], split.w_scored)
+        return self.loss.at(split.y_scored, fit.predictor[:, None], split.w_scored)

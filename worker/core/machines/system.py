@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy.linalg import blas
 
 from worker.core import cholesky
-from worker.core.kernels import KernelFunction, Points
+from worker.core.kernels import Evaluated, KernelFunction, Points
 from worker.core.machines.losses import MachineLoss, most_curvature
 from worker.core.machines.newton import Minimum, OfLandmarks, OfRows, minimize
 from worker.core.records import Array
@@ -66,17 +66,21 @@ class RowFit:
     """A machine with a coefficient for each training row."""
 
     split: Split
-    kernel: KernelFunction
     lam: Float[Array, " k"]
+    among: Evaluated
+    scored: Evaluated
     model: OfRows
     minimum: Minimum
 
     @classmethod
     def at(cls, split: Split, kernel: KernelFunction, lam: Float[Array, " k"], start: Start | None) -> RowFit | None:
         """The minimum, from a start."""
-        model = OfRows(float(lam[0]), split.intercept, kernel.at(split.X, split.X, lam[1:]).K)
+        among = kernel.at(split.X, split.X, lam[1:])
+        model = OfRows(float(lam[0]), split.intercept, among.K)
         found = split.minimum(model, start or (np.zeros(len(split.y)), 0.0))
-        return None if found is None else cls(split, kernel, lam, model, found)
+        if found is None:
+            return None
+        return cls(split, lam, among, kernel.at(split.scored, split.X, lam[1:]), model, found)
 
     @property
     def support(self) -> Points:
@@ -88,9 +92,10 @@ class RowFit:
         """What the kernels of the rows are multiplied with."""
         return self.minimum.theta
 
-    def predictor(self, X: Points) -> Float[Array, " v"]:
-        """Of other rows."""
-        return self.kernel.at(X, self.split.X, self.lam[1:]).K @ self.minimum.theta + self.minimum.b
+    @property
+    def predictor(self) -> Float[Array, " v"]:
+        """Of the scored rows."""
+        return self.scored.K @ self.minimum.theta + self.minimum.b
 
     def inner_gradient_norm(self) -> float:
         """`|lam theta + g|` over `|g|`, g the slopes of the losses."""
@@ -105,8 +110,7 @@ class RowFit:
         K, `e theta^T` of K_v and `-z^T theta` of lam.
         """
         split, theta, D = self.split, self.minimum.theta, self.minimum.D
-        scored = self.kernel.at(split.scored, split.X, self.lam[1:])
-        h, curved = e @ scored.K, D > 0
+        h, curved = e @ self.scored.K, D > 0
         R = np.sqrt(D[curved])
         c, x = self.model.bordered(self.minimum.L, R, R * h[curved], float(e.sum()))
         y = np.zeros(len(theta))
@@ -114,8 +118,7 @@ class RowFit:
         K_y = self.model.predictor(y)
         z = (h - K_y - c) / self.lam[0]
         off = np.append(D * z - y, (y.sum() - e.sum()) / len(y) if split.intercept and curved.any() else 0.0)
-        rho_bar = scored.contract(np.outer(e, theta))
-        rho_bar -= self.kernel.at(split.X, split.X, self.lam[1:]).contract(np.outer(y, theta))
+        rho_bar = self.scored.contract_outer(e, theta) - self.among.contract_outer(y, theta)
         residual = float(np.linalg.norm(off) / (np.linalg.norm(y) or 1.0))
         return Adjoint(np.append(-self.lam[0] * (z @ theta), rho_bar), residual)
 
@@ -129,10 +132,12 @@ class LandmarkFit:
     """
 
     split: Split
-    kernel: KernelFunction
     landmarks: Points
     lam: Float[Array, " k"]
     C: Float[Array, "m m"]
+    of_rows: Evaluated
+    among: Evaluated
+    scored: Evaluated
     model: OfLandmarks
     minimum: Minimum
 
@@ -141,17 +146,20 @@ class LandmarkFit:
         cls, split: Split, kernel: KernelFunction, landmarks: Points, lam: Float[Array, " k"], start: Start | None
     ) -> LandmarkFit | None:
         """The minimum, from a start."""
-        K_mm = np.asfortranarray(kernel.at(landmarks, landmarks, lam[1:]).K)
+        among = kernel.at(landmarks, landmarks, lam[1:])
+        K_mm = np.array(among.K, order="F")
         diagonal = cholesky.diagonal_of(K_mm)
         diagonal += split.nugget * float(np.mean(diagonal))
         C = cholesky.factor_in_place(K_mm)
         if C is None:
             return None
-        K_nm = kernel.at(split.X, landmarks, lam[1:]).K
-        Phi = blas.dtrsm(1.0, C, K_nm.T, lower=1).T
+        of_rows = kernel.at(split.X, landmarks, lam[1:])
+        Phi = blas.dtrsm(1.0, C, of_rows.K.T, lower=1).T
         model = OfLandmarks(float(lam[0]), split.intercept, np.ascontiguousarray(Phi))
         found = split.minimum(model, start or (np.zeros(len(landmarks)), 0.0))
-        return None if found is None else cls(split, kernel, landmarks, lam, C, model, found)
+        if found is None:
+            return None
+        return cls(split, landmarks, lam, C, of_rows, among, kernel.at(split.scored, landmarks, lam[1:]), model, found)
 
     @property
     def support(self) -> Points:
@@ -163,9 +171,10 @@ class LandmarkFit:
         """What the kernels of the landmarks are multiplied with."""
         return self._to_landmarks(self.minimum.theta)
 
-    def predictor(self, X: Points) -> Float[Array, " v"]:
-        """Of other rows."""
-        return self.kernel.at(X, self.landmarks, self.lam[1:]).K @ self.coefficients + self.minimum.b
+    @property
+    def predictor(self) -> Float[Array, " v"]:
+        """Of the scored rows."""
+        return self.scored.K @ self.coefficients + self.minimum.b
 
     def inner_gradient_norm(self) -> float:
         """`|lam theta + Phi^T g|` over `|Phi^T g|`, g the slopes of the losses."""
@@ -180,35 +189,24 @@ class LandmarkFit:
         With the adjoint (c, u) of (b, theta) and `v = C^-T u`, the cotangents are `-g v^T - D (K_nm v + c) gamma^T` of
         `K_nm`, `e gamma^T` of `K_vm`, `-lam v gamma^T` of `K_mm` and `-u^T theta` of lam.
         """
-        split, kernel, lam = self.split, self.kernel, self.lam
+        split, lam = self.split, self.lam
         gamma, (theta, D) = self.coefficients, (self.minimum.theta, self.minimum.D)
-        scored = kernel.at(split.scored, self.landmarks, lam[1:])
-        h = blas.dtrsv(self.C, e @ scored.K, lower=1)
+        h = blas.dtrsv(self.C, e @ self.scored.K, lower=1)
         total = float(e.sum()) if split.intercept else 0.0
         u, c = self.model.solve(self.minimum.L, h, total)
         moved = self.model.Phi @ u + c
         off = np.append((D * moved) @ self.model.Phi + lam[0] * u - h, (D @ moved - total) * split.intercept)
         v = self._to_landmarks(u)
         g = split.loss.at(split.y, self.minimum.f[:, None], split.shares).slope[:, 0]
-        rho_bar = scored.contract(np.outer(e, gamma))
-        of_rows = kernel.at(split.X, self.landmarks, lam[1:])
-        rho_bar -= of_rows.contract(np.outer(g, v) + np.outer(D * moved, gamma))
-        among = kernel.at(self.landmarks, self.landmarks, lam[1:])
-        K_mm_bar = np.outer(lam[0] * v, gamma)
-        rho_bar -= among.contract(K_mm_bar)
-        if split.nugget:
-            rho_bar -= self._of_nugget(float(np.trace(K_mm_bar)))
+        rho_bar = self.scored.contract_outer(e, gamma) - lam[0] * self.among.contract_outer(v, gamma)
+        rho_bar -= self.of_rows.contract_outer(g, v) + self.of_rows.contract_outer(D * moved, gamma)
+        nugget = split.nugget * lam[0] * float(v @ gamma) / len(v)  # a share of the mean diagonal, which may move
+        rho_bar -= nugget * self.among.contract(np.eye(len(v)))
         residual = float(np.linalg.norm(off) / (np.linalg.norm(np.append(h, total)) or 1.0))
         return Adjoint(np.append(-lam[0] * (u @ theta), rho_bar), residual)
 
     def _to_landmarks(self, theta: Float[Array, " m"]) -> Float[Array, " m"]:
         return blas.dtrsv(self.C, theta, lower=1, trans=1)
-
-    def _of_nugget(self, trace: float) -> Float[Array, " q"]:
-        """The nugget is a share of the mean of the diagonal, which moves with the kernel."""
-        m = len(self.landmarks)
-        same = self.kernel.at(self.landmarks, self.landmarks, self.lam[1:])
-        return self.split.nugget * trace / m * same.contract(np.eye(m))
 
 
 MachineFit = RowFit | LandmarkFit
