@@ -42,10 +42,10 @@ class Found:
 
 
 def search(
-    problem: Problem, training: KernelTraining, selection: Selection, evaluations: int
+    problem: Problem, training: KernelTraining, selection: Selection, evaluations: int, tolerance: float = 1e-3
 ) -> tuple[np.ndarray, int, Model]:
     """The best hyperparameters, the evaluations, and the model of all rows."""
-    plan = Plan(training, selection, Implicit(), Lbfgs(tolerance=1e-3), max_evaluations=evaluations)
+    plan = Plan(training, selection, Implicit(), Lbfgs(tolerance=tolerance), max_evaluations=evaluations)
     prepared = prepare(problem, plan)
     step = list(tune(prepared))[-1]
     lam = prepared.objective.natural(step.best.best.rho)
@@ -120,7 +120,7 @@ def pumadyn(data: Path, *, short: bool) -> None:
     train, test = (Problem(X[part], y[part], names) for part in (order[:n], order[n:]))
     for label, widths in (("one width", SharedWidth()), ("ARD", WidthPerFeature())):
         began = time.process_time()
-        lam, used, model = search(train, KernelRidge(Rbf(widths=widths)), Evidence(), 60)
+        lam, used, model = search(train, KernelRidge(Rbf(widths=widths)), Evidence(), 80, 1e-6)
         seconds = time.process_time() - began
         error = np.mean((model.predictor(test, np.arange(len(test.y)))[:, 0] - test.y) ** 2) / np.var(test.y)
         print(
