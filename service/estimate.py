@@ -54,8 +54,7 @@ def _cost(spec: JobSpec, plan: Plan, problem: Problem, n: int, outer: str) -> tu
     """
     if isinstance(plan.training, Quadratic):
         return _cost_of_criteria(spec, problem, outer)
-    forms = plan.training.penalties(problem)[1]
-    m, p, k = len(problem.y), forms.p, len(plan.hyperparameters(problem).names)
+    m, k = len(problem.y), len(plan.hyperparameters(problem).names)
     rows, _ = split_rows(m, plan)
     partition = spec.selection.partition(rows, m, problem)
     splits = len(partition.splits)
@@ -65,6 +64,8 @@ def _cost(spec: JobSpec, plan: Plan, problem: Problem, n: int, outer: str) -> tu
     evaluations = _evaluations(spec, outer)
     if isinstance(plan.training, KernelTraining):
         return _cost_of_kernels(plan.training, len(problem.features), n, train, splits, evaluations, closed=closed)
+    forms = plan.training.penalties(problem)[1]
+    p = forms.p
     if isinstance(plan.training, GeneralizedLinearTraining):
         return _cost_of_iterations(plan.training, problem, n, train, splits, k, outer, evaluations)
     dual = not closed and plan.training.prefers_dual(train, forms)

@@ -94,6 +94,8 @@ def target_faults(training: TableTraining, problem: Problem) -> Iterator[Fault]:
 
 
 def _about_offset(training: TableTraining) -> str:
+    if isinstance(training, KernelTraining):
+        return f"{training.kind} takes no offset; leave it out."
     if training.classifies:
         return f"An offset is the same for every class, so it changes nothing in {training.kind}; leave it out."
     return f"{training.kind} takes no offset; subtract it from the target, and leave it out."

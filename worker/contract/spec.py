@@ -175,7 +175,8 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
     if found := found or ([] if selected else list(target_faults(plan.training, problem))):
         yield from found
         return
-    if found := list(_training_faults(plan.training, problem, selected.rows if selected else n)):
+    known = n if selected is None else 0 if selected.where else selected.rows
+    if found := list(_training_faults(plan.training, problem, known)):
         yield from found
         if any(fault.pointer == "/training/splines" for fault in found):
             return
@@ -222,6 +223,7 @@ def _split_faults(spec: JobSpec, plan: Plan, problem: Problem, rows: Array, *, v
 
 
 def _training_faults(training: TableTraining, problem: Problem, rows: int) -> Iterator[Fault]:
+    """What does not fit the features, or is too large for so many `rows`, zero where that is not known yet."""
     try:
         others(training.splines, problem.features)
     except ValueError as error:

@@ -17,6 +17,7 @@ from worker.core.outer_objective import Objective
 from worker.core.records import Array, Problem, Start
 from worker.core.scoring import PlattLogLoss, SmoothedAuc, SmoothedF
 from worker.core.training import Quadratic
+from worker.core.training.kernel import KernelTraining
 from worker.core.tune import Prepared
 
 DIFFERENCE_STEP = 1e-2  # on the scale of rho; 4th-order differences then err by about 1e-9 of J, from both sides
@@ -139,7 +140,11 @@ def _tested(
 def _separated(prepared: Prepared, model: Model | None, problem: Problem, rho: Float[Array, " k"]) -> tuple[str, ...]:
     """Whether the bounds of the penalties alone keep the coefficients of separated classes finite."""
     training, rows = prepared.plan.training, prepared.rows
-    if not isinstance(model, LinearModel) or isinstance(training, Quadratic) or not training.classifies:
+    if (
+        not isinstance(model, LinearModel)
+        or isinstance(training, Quadratic | KernelTraining)
+        or not training.classifies
+    ):
         return ()
     penalties = len(training.penalties(problem)[0].names)
     if "lower" not in prepared.objective.hyperparameters.at_bound(rho)[:penalties]:

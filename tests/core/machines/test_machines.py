@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.sparse import csr_array
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import LogisticRegression as SklearnLogistic
@@ -230,6 +231,14 @@ def test_weights_are_repetitions():
         one = machine.model(whole, np.arange(30), lam)
         other = machine.model(listed, np.arange(len(repeated)), lam)
         assert_allclose(one.predict(problem.X), other.predict(problem.X), rtol=1e-7, atol=1e-9)
+
+
+def test_sparse_rows_are_rows():
+    problem = table(30)
+    sparse = replace(problem, X=csr_array(problem.X))
+    lam = np.array([0.02, 1.3])
+    ones = [KernelLogistic().model(one, np.arange(30), lam) for one in (problem, sparse)]
+    assert_allclose(*(one.predictor(two, np.arange(30)) for one, two in zip(ones, (problem, sparse), strict=True)))
 
 
 def test_relevant_features_have_short_widths():

@@ -16,7 +16,6 @@ from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float, Int
 
 from worker.core.family import ByKind, kind_of
-from worker.core.forms import PenaltyForms
 from worker.core.glm.elementary import refuse_binary
 from worker.core.glm.losses import LogisticLoss, SquaredHingeLoss
 from worker.core.glm.validation import PredictorScore
@@ -107,13 +106,7 @@ class KernelTraining(ABC):
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """The penalty, then those of the kernel. Raises ValueError when the kernel does not fit the features."""
-        return self.penalties(problem)[0] + self.kernel.over(problem.features).box
-
-    def penalties(self, problem: Problem) -> tuple[Hyperparameters, PenaltyForms]:
-        """The penalty, as other training criteria have many; there are no matrices here."""
-        self.kernel.over(problem.features)
-        entries = np.empty(0, int), np.empty(0, int)
-        return self.penalty.hyperparameters(("penalty",)), PenaltyForms.build(1, 0, entries)
+        return self.penalty.hyperparameters(("penalty",)) + self.kernel.over(problem.features).box
 
     def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
         """The problem itself."""
@@ -159,7 +152,7 @@ class KernelTraining(ABC):
     def splits(self, problem: Problem, partition: Partition) -> list[Split]:
         """The rows of each split as kernels see them."""
         used = [(partition.rows(train), partition.rows(scored)) for train, scored in partition.splits]
-        self.check_size(max(len(rows) for rows, _ in used), problem.X.shape[1])
+        self.check_size(int(np.count_nonzero(partition.block_of_row >= 0)), problem.X.shape[1])  # those of the refit
         problems = split_problems(problem, partition)
         return [self._split(split, *rows)[0] for split, rows in zip(problems, used, strict=True)]
 
