@@ -96,6 +96,7 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
         messages += ("The refit on all rows is singular to working precision, so there is no model.",)
     if certificates.adjoint_residual > POOR_ADJOINT:
         messages += ("The training criterion is close to singular at the result: its gradient has few correct digits.",)
+    messages += prepared.objective.remarks(rho)
     test_value, tested, unscored = _tested(prepared, model, problem)
     messages += unscored + _separated(prepared, model, problem, rho)
     shape = curvature(prepared.objective, rho, best.best.value)

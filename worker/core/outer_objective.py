@@ -121,6 +121,11 @@ class Objective(ABC):
         del rho
         return None
 
+    def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
+        """Sentences about the result that the user should read: none here."""
+        del rho
+        return ()
+
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The losses of the single validation rows of all splits; None where J is no mean of them."""
         del problem, partition, rho

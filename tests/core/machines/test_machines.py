@@ -17,7 +17,7 @@ from sklearn.svm import LinearSVC
 from tests.oracles import differences
 from worker.core.conclude import conclude
 from worker.core.hypergradient import Implicit
-from worker.core.kernels import Linear, Matern, Polynomial, Rbf, Sum, WidthPerFeature
+from worker.core.kernels import Linear, Matern, Polynomial, Rbf, SharedWidth, Sum, WidthPerFeature
 from worker.core.machines.losses import HuberizedHingeLoss
 from worker.core.machines.platt import PlattLogLoss
 from worker.core.outer import Lbfgs
@@ -258,6 +258,17 @@ def test_relevant_features_have_short_widths():
     assert_allclose(concluded.noise_variance, 0.01, rtol=0.4)
 
 
+def test_a_plateau_is_told():
+    """Widths so short that no row is like another: nothing is learnt, and the user reads it."""
+    narrow = Rbf(widths=SharedWidth(initial=0.02, upper=0.03))
+    for selection in (Evidence(), KFold(folds=3)):
+        prepared = prepare(table(40, classes=False), Plan(KernelRidge(narrow), selection, Implicit(), Lbfgs()))
+        concluded = conclude(prepared, list(tune(prepared))[-1].best)
+        assert sum("No row is like another" in told for told in concluded.messages) == 1
+    prepared = prepare(table(40, classes=False), Plan(KernelRidge(), KFold(folds=3), Implicit(), Lbfgs()))
+    assert not conclude(prepared, list(tune(prepared))[-1].best).messages
+
+
 def test_a_search_goes_on_bit_for_bit():
     prepared = prepare(table(40), Plan(KernelSvm(Rbf(widths=ARD)), KFold(folds=3), Implicit(), Lbfgs(max_iterations=8)))
     steps = list(tune(prepared))
@@ -321,16 +332,14 @@ def test_platts_line_is_the_best_one():
     assert np.isfinite(separated.line).all()
 
 
-def test_newton_ends_where_no_row_is_curved():
-    """A large penalty: every row is on the straight part of the huberized hinge, and only the intercept is left."""
-    objective = objective_of(
-        Problem(np.eye(6), np.array([0.0, 0, 0, 1, 1, 1]), tuple("abcdef"), classes=("0", "1")),
-        KernelSvm(hinge="huberized", penalty=KernelPenalty(upper=1e3)),
-        Holdout(validation_rows=(0, 5)),
-    )
-    at = objective.evaluate(np.log([500.0, 1.0]))
-    assert at.failure is None
-    assert np.isfinite(at.gradient).all()
+@pytest.mark.parametrize("landmarks", [None, Landmarks(6)], ids=["exact", "landmarks"])
+def test_where_no_row_is_curved(landmarks):
+    """A large penalty: every row is on the straight part of the hinge, and the intercept stays where it is."""
+    training = KernelSvm(hinge="huberized", penalty=KernelPenalty(initial=400.0, upper=1e3), landmarks=landmarks)
+    y = np.array([0.0, 1, 0, 1, 0, 1, 0, 1])
+    problem = Problem(np.random.default_rng(0).normal(size=(8, 2)), y, ("a", "b"), classes=("0", "1"))
+    objective = objective_of(problem, training, Holdout(validation_rows=(0, 1)))
+    assert_gradient(objective, objective.hyperparameters.initial)
 
 
 def test_too_many_rows_are_refused_with_the_remedy():

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from worker.core import cholesky
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.kernels import Evaluated, KernelFunction
+from worker.core.kernels import Evaluated, KernelFunction, unlike
 from worker.core.losses import ResidualLoss
 from worker.core.machines.system import Split
 from worker.core.outer_objective import Objective, Residuals, Scores, failed, relative
@@ -78,6 +78,10 @@ class _OneFit(Objective):
         if not (np.isfinite(value) and np.isfinite(direct).all()):
             return failed(rho, 1, Outcome.NON_FINITE)
         return Evaluation(rho.copy(), value, direct, np.array([value]))
+
+    def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
+        """Whether the kernel tells every row from every other."""
+        return unlike(self.kernel, self.split.X, self.natural(rho)[1:])
 
     def residuals(self, rho: Float[Array, " k"]) -> Residuals:
         """Of `A theta + b 1 = y`, which is both the training system and, A being symmetric, the adjoint one."""

@@ -54,15 +54,16 @@ class Model(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Minimum:
-    """Where Newton's method ended: theta, b, predictors, and curvatures with their factor, at the minimum."""
+    """Theta, b and the predictors at the minimum, and the curvatures of the losses there with their factor.
+
+    Where no row is curved, the curvatures are zero, and the factor is empty.
+    """
 
     theta: Float[Array, " m"]
     b: float
     f: Float[Array, " n"]
     D: Float[Array, " n"]
     L: Float[Array, "s s"]
-    steps: int
-    decrement: float
 
 
 Losses = Callable[[Float[Array, " n"]], Elementwise]
@@ -83,7 +84,7 @@ def minimize(
     D: Float[Array, " n"] | None = None
     L: Float[Array, "s s"] | None = None
     last = np.inf
-    for steps in range(MOST_STEPS):
+    for _ in range(MOST_STEPS):
         wanted = _curvatures(at, most_curved, needed=model.intercept)
         if D is None or L is None or not np.array_equal(wanted, D):
             D, L = wanted, model.factor(wanted)
@@ -99,7 +100,8 @@ def minimize(
         if not np.isfinite(decrement):
             return None
         if decrement <= EXACT or (decrement <= ROUNDING and decrement >= last / 4):
-            return Minimum(theta, b, f, D, L, steps, max(decrement, 0.0))
+            curved = bool(at.second.any())
+            return Minimum(theta, b, f, D if curved else np.zeros_like(D), L if curved else np.empty((0, 0)))
         last = decrement
         along = model.norm(theta, smooth, step)
         t = 1.0

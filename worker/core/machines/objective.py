@@ -11,7 +11,7 @@ from jaxtyping import Float
 from worker.core.glm.derivatives import ScoreDerivatives
 from worker.core.glm.validation import PredictorScore
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.kernels import KernelFunction
+from worker.core.kernels import KernelFunction, unlike
 from worker.core.machines.system import MachineFit, Split, Start
 from worker.core.measures import Pooled
 from worker.core.outer_objective import Objective, Residuals, Scores, failed
@@ -90,6 +90,10 @@ class MachineObjective(Objective):
             inner = max(inner, fit.inner_gradient_norm())
             adjoint = max(adjoint, fit.pullback(self._scored(split, fit).slope[:, 0]).residual)
         return Residuals(inner, adjoint)
+
+    def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
+        """Whether the kernel tells every row from every other."""
+        return unlike(self.kernel, self.splits[0].X, self.natural(rho)[1:])
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of the single validation rows; None where the score is not a mean over rows."""

@@ -192,8 +192,8 @@ class LandmarkFit:
         split, lam = self.split, self.lam
         gamma, (theta, D) = self.coefficients, (self.minimum.theta, self.minimum.D)
         h = blas.dtrsv(self.C, e @ self.scored.K, lower=1)
-        total = float(e.sum()) if split.intercept else 0.0
-        u, c = self.model.solve(self.minimum.L, h, total)
+        total = float(e.sum()) if split.intercept and D.any() else 0.0  # else b stays as it is
+        u, c = self.model.solve(self.minimum.L, h, total) if D.any() else (h / lam[0], 0.0)
         moved = self.model.Phi @ u + c
         off = np.append((D * moved) @ self.model.Phi + lam[0] * u - h, (D @ moved - total) * split.intercept)
         v = self._to_landmarks(u)
