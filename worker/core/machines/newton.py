@@ -21,6 +21,7 @@ from worker.core.records import Array
 MOST_STEPS = 200
 EXACT = 1e-24  # relative decrement of C, quadratic in the error of the point, below which no step is worth its price
 ROUNDING = 1e-14  # below this decrement, one that no longer falls is rounding
+SURE = 1e-12  # below this decrement a whole step is taken: C does not tell steps apart
 ARMIJO = 1e-4
 CURVED = 1e-20  # of the largest curvature, below which a row counts as straight
 SHORTEST = 2.0**-40
@@ -100,16 +101,14 @@ def minimize(
         if not np.isfinite(decrement):
             return None
         if decrement <= EXACT or (decrement <= ROUNDING and decrement >= last / 4):
-            curved = bool(at.second.any())
-            return Minimum(theta, b, f, D if curved else np.zeros_like(D), L if curved else np.empty((0, 0)))
+            return _minimum(theta, b, f, at, D, L)
         last = decrement
         along = model.norm(theta, smooth, step)
         t = 1.0
-        while True:
-            trial = losses(f + t * move)
-            fall = trial.value - at.value + model.lam * (t * along + t * t / 2 * bend)
-            if fall <= ARMIJO * t * slope or decrement < 1e-12:
-                break
+        while (
+            decrement >= SURE
+            and losses(f + t * move).value - at.value + model.lam * (t * along + t * t / 2 * bend) > ARMIJO * t * slope
+        ):
             t /= 2
             if t < SHORTEST:
                 return None
@@ -118,6 +117,18 @@ def minimize(
         f, at = smooth + b, losses(smooth + b)
         norm += 2.0 * t * along + t * t * bend
     return None
+
+
+def _minimum(
+    theta: Float[Array, " m"],
+    b: float,
+    f: Float[Array, " n"],
+    at: Elementwise,
+    D: Float[Array, " n"],
+    L: Float[Array, "s s"],
+) -> Minimum:
+    curved = bool(at.second.any())
+    return Minimum(theta, b, f, D if curved else np.zeros_like(D), L if curved else np.empty((0, 0)))
 
 
 def _curvatures(at: Elementwise, most_curved: Float[Array, " n"], *, needed: bool) -> Float[Array, " n"]:
