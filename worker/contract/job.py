@@ -129,6 +129,8 @@ class Catalog(Wire):
     penalty: list[CatalogEntry]
     form: list[CatalogEntry]
     weights: list[CatalogEntry]
+    kernel: list[CatalogEntry]
+    widths: list[CatalogEntry]
     selection: list[CatalogEntry]
     loss: list[CatalogEntry]
     hypergradient: list[CatalogEntry]
