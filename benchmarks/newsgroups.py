@@ -1,7 +1,7 @@
 """20 newsgroups, one penalty, hold-out: CPU seconds to within 1e-3 and 1e-6 of the best log-loss that anyone finds.
 
-The home ground of HOAG (Pedregosa 2016): tf-idf of words, logistic regression without an intercept, the penalty between
-1e-8 and 1e4. All penalties found are judged by one objective, solved exactly. Each method has a process of its own.
+The home ground of HOAG (Pedregosa 2016): tf-idf of words, logistic regression, the penalty between 1e-8 and 1e4. All
+penalties found are judged by one objective, solved exactly. Each method has a process of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,21 @@ from worker.core.training import LogisticRegression
 from worker.core.tune import Plan, Prepared, prepare, tune
 
 LOWER, UPPER, INITIAL = 1e-8, 1e4, 1e-3
-TASKS: dict[str, tuple[int, int] | int] = {"a pair": (0, 1), "one against the rest": 0}
+
+
+@dataclass(frozen=True)
+class Task:
+    """Two classes, or one against all others."""
+
+    classes: tuple[int, int] | int
+    intercept: bool = False
+
+
+TASKS = {
+    "a pair": Task((0, 1)),
+    "a pair, intercept": Task((0, 1), intercept=True),
+    "one against the rest": Task(0),
+}
 OURS = {"gradtune": Inexact, "gradtune_newton": Newton, "gradtune_lbfgs": Lbfgs, "gradtune_hoag": Hoag}
 GRIDS = [f"{solver}_{count}" for count in (10, 30) for solver in ("lbfgs", "newton-cg", "liblinear")]
 SEARCHES = ["optuna_tpe", "optuna_gp"]
@@ -37,10 +52,10 @@ SEARCHES = ["optuna_tpe", "optuna_gp"]
 Found = Callable[[float], None]
 
 
-def objective(data: Labelled, outer: Outer, initial: float = INITIAL) -> Prepared:
+def objective(data: Labelled, task: Task, outer: Outer, initial: float = INITIAL) -> Prepared:
     names = tuple(f"w{j}" for j in range(data.X.shape[1]))
     penalty = Shared(initial=initial, lower=LOWER, upper=UPPER)
-    training = LogisticRegression(penalty=penalty, standardize=False, intercept=False)
+    training = LogisticRegression(penalty=penalty, standardize=False, intercept=task.intercept)
     problem = Problem(data.X, data.y, names, classes=("other", "chosen"))
     return prepare(problem, Plan(training, Holdout(fraction=0.3), Implicit(), outer))
 
@@ -50,29 +65,29 @@ def parts(data: Labelled) -> tuple[np.ndarray, np.ndarray]:
     return partition.rows((0,)), partition.rows((1,))
 
 
-def ours(data: Labelled, method: str, found: Found) -> None:
+def ours(data: Labelled, task: Task, method: str, found: Found) -> None:
     best = np.inf
-    for step in tune(objective(data, OURS[method](max_iterations=10_000, tolerance=1e-7))):
+    for step in tune(objective(data, task, OURS[method](max_iterations=10_000, tolerance=1e-7))):
         if step.best.best.value < best:
             best = step.best.best.value
             found(float(np.exp(step.best.best.rho[0])))
 
 
-def grid(data: Labelled, method: str, found: Found) -> None:
-    """scikit-learn's LogisticRegressionCV, the same split."""
+def grid(data: Labelled, task: Task, method: str, found: Found) -> None:
+    """scikit-learn's LogisticRegressionCV, the same split; its liblinear penalizes an intercept, too."""
     from sklearn.linear_model import LogisticRegressionCV  # noqa: PLC0415
 
     solver, count = method.split("_")
     train, scored = parts(data)
     C = np.sort(1.0 / (np.geomspace(LOWER, UPPER, int(count)) * len(train)))
     model = LogisticRegressionCV(
-        Cs=C, cv=[(train, scored)], scoring="neg_log_loss", solver=solver, fit_intercept=False, max_iter=1000,
-        refit=False, use_legacy_attributes=False,
+        Cs=C, cv=[(train, scored)], scoring="neg_log_loss", solver=solver,
+        fit_intercept=task.intercept, max_iter=1000, refit=False, use_legacy_attributes=False,
     )  # fmt: skip
     found(float(1.0 / (np.ravel(model.fit(data.X, data.y).C_)[0] * len(train))))
 
 
-def search(data: Labelled, method: str, found: Found) -> None:
+def search(data: Labelled, task: Task, method: str, found: Found) -> None:
     """Optuna; each trial a fit of scikit-learn that is warm started from the one before."""
     import optuna  # noqa: PLC0415
     from sklearn.linear_model import LogisticRegression as Sklearn  # noqa: PLC0415
@@ -80,7 +95,7 @@ def search(data: Labelled, method: str, found: Found) -> None:
 
     train, scored = parts(data)
     X, y, Xv, yv = data.X[train], data.y[train], data.X[scored], data.y[scored]
-    model = Sklearn(fit_intercept=False, max_iter=1000, warm_start=True)
+    model = Sklearn(fit_intercept=task.intercept, max_iter=1000, warm_start=True)
     best = np.inf
 
     def value(trial: optuna.Trial) -> float:
@@ -103,7 +118,8 @@ def search(data: Labelled, method: str, found: Found) -> None:
 def child(name: str, method: str, seconds: int, directory: str) -> None:
     """Prints each point found with the CPU seconds so far; a few rows first, to import and to warm up."""
     warnings.simplefilter("ignore")
-    data = newsgroups(Path(directory), TASKS[name])
+    task = TASKS[name]
+    data = newsgroups(Path(directory), task.classes)
     run = ours if method in OURS else search if method in SEARCHES else grid
     rows = np.linspace(0, len(data.y) - 1, 60).astype(int)
     points = 0
@@ -115,7 +131,7 @@ def child(name: str, method: str, seconds: int, directory: str) -> None:
             raise StopIteration
 
     with suppress(StopIteration):
-        run(data[rows], method, enough)
+        run(data[rows], task, method, enough)
     began = time.process_time()
     limit = int(np.ceil(began)) + seconds
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))  # the process is killed there
@@ -123,7 +139,7 @@ def child(name: str, method: str, seconds: int, directory: str) -> None:
     def found(lam: float) -> None:
         print(json.dumps({"seconds": time.process_time() - began, "lam": lam}), flush=True)
 
-    run(data, method, found)
+    run(data, task, method, found)
 
 
 def trace(name: str, method: str, seconds: int, directory: Path, judge: Prepared) -> Trace:
@@ -140,7 +156,7 @@ def twenty_starts(name: str, data: Labelled, count: int) -> None:
     """From all over the box: the spread of where they end, and the memory beyond the data."""
     values, evaluations = [], []
     for initial in np.geomspace(LOWER, UPPER, count):
-        *_, last = tune(objective(data, Inexact(tolerance=1e-9), float(initial)))
+        *_, last = tune(objective(data, TASKS[name], Inexact(tolerance=1e-9), float(initial)))
         values.append(last.best.best.value)
         evaluations.append(last.evaluations)
     print(f"{name}: {count} starts over the box end between {min(values):.10g} and {max(values):.10g}, "
@@ -154,11 +170,11 @@ def memory(name: str, directory: Path) -> None:
 
 
 def memory_child(name: str, directory: str) -> None:
-    data = newsgroups(Path(directory), TASKS[name])
+    data = newsgroups(Path(directory), TASKS[name].classes)
     size = data.X.data.nbytes + data.X.indices.nbytes + data.X.indptr.nbytes + data.y.nbytes
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = _status("VmRSS")
-    *_, _ = tune(objective(data, Inexact()))
+    *_, _ = tune(objective(data, TASKS[name], Inexact()))
     grown = _status("VmHWM") - before
     print(
         f"memory: {grown / 2**20:.0f} MB more than before at most, {grown / size:.2f} of the data's {size / 2**20:.0f}"
@@ -177,14 +193,14 @@ def main(*, short: bool, data: Path | None) -> None:
     seconds = 3 if short else 20
     print(f"CPU seconds to within 1e-3, 1e-6 (relative) of the best found by anyone; limit {seconds} CPU s a method")
     for name in list(TASKS)[: 1 if short else None]:
-        rows = newsgroups(data, TASKS[name])
-        judge = objective(rows, Inexact())
+        rows = newsgroups(data, TASKS[name].classes)
+        judge = objective(rows, TASKS[name], Inexact())
         print(f"-- {name}: {rows.X.shape[0]} x {rows.X.shape[1]}, {rows.X.nnz} values", flush=True)
         methods = ["gradtune", "lbfgs_10"] if short else [*OURS, *GRIDS, *SEARCHES]
         show({method: trace(name, method, seconds, data, judge) for method in methods})
         memory(name, data)
     for name in list(TASKS)[: 1 if short else None]:
-        twenty_starts(name, newsgroups(data, TASKS[name]), 3 if short else 20)
+        twenty_starts(name, newsgroups(data, TASKS[name].classes), 3 if short else 20)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
 
 from tests.core.conftest import regression
-from worker.core import imputation, statistics
+from worker.core import imputation, statistics, tables
 from worker.core.conclude import conclude
 from worker.core.hypergradient import Auto, CholeskyBackprop
 from worker.core.imputation import split_problems
@@ -20,6 +20,7 @@ from worker.core.outer import Newton
 from worker.core.penalties import PerFeature, PerGroup, Shared
 from worker.core.records import Imputation, Problem
 from worker.core.selection import GivenFolds, GroupKFold, Holdout, KFold, LeaveOneOut, WalkForward
+from worker.core.tables import mean_and_variance
 from worker.core.training import Ridge
 from worker.core.tune import Plan, prepare, split_rows, tune
 
@@ -69,6 +70,21 @@ def test_sparse_equals_dense(n, p, training, selection, values, monkeypatch):
     outer = Newton(max_iterations=4)
     plan = Plan(replace(training, penalty=Shared()), selection, Auto(), outer, test_fraction=0.1)
     assert_equal(evaluated(problem, plan), evaluated(replace(problem, X=csr_array(problem.X)), plan), 1e-12)
+
+
+@pytest.mark.parametrize("values", [20, 1_000_000])
+def test_moments_of_sparse_columns_are_those_of_dense_ones(values, monkeypatch):
+    monkeypatch.setattr(tables, "SPARSE_CHUNK_VALUES", values)
+    X, weights = sparse_problem(40, 8).X, np.arange(40.0)
+    X[1:, 3], X[0, 3] = 5.0, 7.0  # differs in a row without weight alone
+    X[:20, 4], X[20:, 4] = 0.0, 3.0
+    rows = np.flatnonzero(np.arange(40) % 7)
+    rows = np.append(0, rows)
+    for dense, sparse in zip(
+        mean_and_variance(X, rows, weights[rows]), mean_and_variance(csr_array(X), rows, weights[rows]), strict=True
+    ):
+        assert_allclose(sparse, dense, rtol=1e-12, atol=1e-15)
+    assert (mean_and_variance(csr_array(X), rows, weights[rows])[1][1:4] == 0).all()
 
 
 def test_sparse_rows_pass_through_the_reverse_sweep():

@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 Array = np.ndarray
 
 CHUNK_VALUES = 1_000_000  # float64 values read at a time: 8 MB, inside the reach of the cache and of syrk's blocking
+SPARSE_CHUNK_VALUES = 200_000  # stored values of sparse rows, each with several temporaries
 
 
 @runtime_checkable
@@ -130,7 +131,7 @@ def mean_and_variance(
     """
     share = weights / weights.sum()
     if isinstance(X, csr_array):
-        return _sparse_mean_and_variance(take(X, rows), share)
+        return _sparse_mean_and_variance(X, rows, share)
     size = rows_at_a_time(X, CHUNK_VALUES)
     pieces = [slice(begin, begin + size) for begin in range(0, len(rows), size)]
     p = X.shape[1]
@@ -147,13 +148,23 @@ def mean_and_variance(
 
 
 def _sparse_mean_and_variance(
-    part: csr_array, share: Float[Array, " m"]
+    X: csr_array, rows: Int[Array, " m"], share: Float[Array, " m"]
 ) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
-    mean, p = share @ part, part.shape[1]
-    by_entry = np.repeat(share, np.diff(part.indptr))
-    deviation = by_entry * (part.data - mean[part.indices]) ** 2
-    squares = np.bincount(part.indices, weights=deviation, minlength=p)
-    stored = np.bincount(part.indices, weights=by_entry, minlength=p)
-    used = part[share > 0]
-    spread = (used.max(axis=0) - used.min(axis=0)).toarray().ravel()
-    return mean, np.where(spread > 0, squares + np.maximum(1.0 - stored, 0.0) * mean**2, 0.0)
+    p, size = X.shape[1], rows_at_a_time(X, SPARSE_CHUNK_VALUES)
+    pieces = [slice(begin, begin + size) for begin in range(0, len(rows), size)]
+    mean, example, stored = np.zeros(p), np.zeros(p), np.zeros(p)
+    for some in pieces:
+        part = take(X, rows[some])
+        mean += share[some] @ part
+        counted = np.repeat(share[some] > 0, np.diff(part.indptr))
+        example[part.indices[counted]] = part.data[counted]
+        stored += np.bincount(part.indices[counted], minlength=p)
+    squares, weight = np.zeros(p), np.zeros(p)
+    differs = (stored < np.count_nonzero(share)) & (example != 0)  # from the zeros that are not stored
+    for some in pieces:
+        part = take(X, rows[some])
+        by_entry = np.repeat(share[some], np.diff(part.indptr))
+        squares += np.bincount(part.indices, by_entry * (part.data - mean[part.indices]) ** 2, minlength=p)
+        weight += np.bincount(part.indices, by_entry, minlength=p)
+        differs[part.indices[(by_entry > 0) & (part.data != example[part.indices])]] = True
+    return mean, np.where(differs, squares + np.maximum(1.0 - weight, 0.0) * mean**2, 0.0)

@@ -14,8 +14,9 @@ from worker.core.conclude import conclude
 from worker.core.glm.error_bound import Adjoint, bounds
 from worker.core.hypergradient import Implicit
 from worker.core.outer import Hoag, Inexact, Lbfgs, Newton
+from worker.core.outer.inexact import _At, _direction
 from worker.core.penalties import PerFeature, Shared
-from worker.core.records import Outcome, Problem
+from worker.core.records import Evaluation, Outcome, Problem
 from worker.core.scoring import Brier, SmoothedAuc, SmoothedError
 from worker.core.selection import Holdout, KFold
 from worker.core.tune import Plan, prepare, tune
@@ -97,6 +98,16 @@ def test_inexact_ends_where_exact_methods_end(kind, solver):
         assert_allclose(steps[-1].best.best.value, exact[-1].best.best.value, rtol=1e-10)
         assert certificates.outer_gradient_norm <= 1e-7
     assert certificates.adjoint_residual < 1e-9
+
+
+@pytest.mark.parametrize(("before", "now"), [(3.0, 0.5), (3.0, 2.0)])
+def test_one_hyperparameter_goes_to_the_minimizer_of_a_cubic(before, now):
+    """`log J = t^3 / 3 - t` has its minimum at 1; the secant stops short of it."""
+    log_J, slope = (lambda t: t**3 / 3 - t), (lambda t: np.array([t**2 - 1]))
+    at = Evaluation(np.array([now]), np.exp(log_J(now)), slope(now) * np.exp(log_J(now)), np.ones(1), None, 0.0, 0.0)
+    step, change, rise = np.array([[now - before]]), (slope(now) - slope(before))[None], log_J(now) - log_J(before)
+    here = _At(at, steps=step, changes=change, rises=np.array([rise]))
+    assert_allclose(now + _direction(here, np.array([True])), 1.0, rtol=1e-12)
 
 
 def test_early_steps_are_less_exact_than_late_ones():

@@ -40,10 +40,12 @@ def conjugate_gradients(
             break
         step = np.where(moving, size / np.where(moving, curvature, 1.0), 0.0)
         X += step * P
-        R -= step * Q
+        Q *= step
+        R -= Q
         Z = precondition(R)
         new = _inner(R, Z)
-        P = Z + np.where(size > 0, new / np.where(size > 0, size, 1.0), 0.0) * P
+        P *= np.where(size > 0, new / np.where(size > 0, size, 1.0), 0.0)
+        P += Z
         size = new
     return X
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from scipy import sparse
 
 from worker.core.records import Array
-from worker.core.tables import CHUNK_VALUES, Table, rows_at_a_time, take
+from worker.core.tables import CHUNK_VALUES, SPARSE_CHUNK_VALUES, Table, rows_at_a_time, take
 
 Blocks = Iterable[tuple[int, int, Float[Array, " n"]]]
 
@@ -91,8 +91,7 @@ class Design:
         """The diagonal of `gram`."""
         out = np.zeros((m, self.q))
         weights = [(a, w) for a, b, w in blocks if a == b]
-        for some, Z in self._chunks():
-            squares = _squares(Z)
+        for some, squares in self._squares():
             for a, w in weights:
                 out[a] += w[some] @ squares
         return out.ravel()
@@ -101,8 +100,8 @@ class Design:
         """`sqrt(sum_j z_ij^2 scale_aj)` for each row and output."""
         per_output = scale.reshape(-1, self.q).T
         out = np.empty((len(self), per_output.shape[1]))
-        for some, Z in self._chunks():
-            out[some] = _squares(Z) @ per_output
+        for some, squares in self._squares():
+            out[some] = squares @ per_output
         return np.sqrt(out)
 
     def forms(self, P: Float[Array, "q q"]) -> Float[Array, " n"]:
@@ -114,13 +113,19 @@ class Design:
 
     def dense_chunks(self) -> Iterator[tuple[slice, Float[Array, "c q"]]]:
         """Pieces of the rows as dense arrays."""
-        size = max(1, CHUNK_VALUES // self.q)
+        for some, Z in self._pieces(max(1, CHUNK_VALUES // self.q)):
+            yield some, Z.toarray() if isinstance(Z, sparse.csr_array) else Z
+
+    def _squares(self) -> Iterator[tuple[slice, Any]]:
+        """The squares of all entries, some rows after the other."""
+        for some, Z in self._pieces(rows_at_a_time(self.table, SPARSE_CHUNK_VALUES)):
+            yield some, Z.power(2) if isinstance(Z, sparse.csr_array) else Z**2
+
+    def _pieces(self, size: int) -> Iterator[tuple[slice, Any]]:
         for some, Z in self._chunks():
             for begin in range(0, Z.shape[0], size):
                 part = Z[begin : begin + size]
-                first = some.start + begin
-                dense = part.toarray() if isinstance(part, sparse.csr_array) else part
-                yield slice(first, first + dense.shape[0]), dense
+                yield slice(some.start + begin, some.start + begin + part.shape[0]), part
 
     def _chunks(self) -> Iterator[tuple[slice, Any]]:
         if self.held is not None:
@@ -148,9 +153,3 @@ def _cross(Z: Any, w: Float[Array, " c"]) -> Float[Array, "q q"]:
         root = Z * np.sqrt(w)[:, None]
         return root.T @ root  # a symmetric product, at half the price
     return (Z.T * w) @ Z
-
-
-def _squares(Z: Any) -> Any:
-    if isinstance(Z, sparse.csr_array):
-        return sparse.csr_array((Z.data**2, Z.indices, Z.indptr), shape=Z.shape)
-    return Z**2

@@ -129,9 +129,10 @@ class GeneralizedLinearFit:
             if L is None:
                 return np.full_like(b, np.nan)
             return cholesky.solve(L, np.asfortranarray(B)).reshape(b.shape)
-        diagonal = self.found.diagonal[:, None]
         X0 = None if start is None else start.reshape(B.shape)
-        return conjugate_gradients(self.at.apply, lambda R: R / diagonal, B, tolerance, MOST_CG, X0).reshape(b.shape)
+        return conjugate_gradients(self.at.apply, self.found.preconditioner(), B, tolerance, MOST_CG, X0).reshape(
+            b.shape
+        )
 
     def apply(self, v: Float[Array, " mq *f"]) -> Float[Array, " mq *f"]:
         """`H v`."""

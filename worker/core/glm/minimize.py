@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core import cholesky
-from worker.core.glm.conjugate import conjugate_gradients
+from worker.core.glm.conjugate import Operator, conjugate_gradients
 from worker.core.glm.criterion import Point, Regularized
 from worker.core.records import Array
 
@@ -25,6 +25,7 @@ MOST_CG = 2_000
 HALVINGS = 60
 KEEP = 0.02  # a factor that shrinks the gradient norm at least this much is used again
 ARMIJO = 1e-4
+DOMINATED = 20.0  # 10 to 30 do; on tf-idf half the iterations that the diagonal of H alone takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,16 @@ class Minimum:
     gradient_norm: float
     tolerance: float
     iterations: int
+
+    def preconditioner(self) -> Operator:
+        """Division by the diagonal of the penalty, or of H over `DOMINATED` where that is more.
+
+        Directions that no row has, the most of them in sparse wide rows, share one eigenvalue as long as it is the
+        penalty that they are divided by; columns of large scale or with hardly any penalty need the diagonal of H.
+        """
+        prior = self.at.of.penalty.whole_diagonal()
+        scale = np.maximum(prior, self.diagonal / DOMINATED)[:, None]
+        return lambda R: R / scale
 
 
 def minimize(criterion: Regularized, theta: Float[Array, " mq"], solver: Solver, tolerance: float) -> Minimum | None:
@@ -93,10 +104,8 @@ def _factor(state: Minimum) -> Float[Array, "mq mq"] | None:
 def _truncated(state: Minimum) -> Float[Array, " mq"]:
     relative = min(0.1, np.sqrt(state.gradient_norm))
     relative = max(relative, 0.3 * state.tolerance / state.gradient_norm)
-    diagonal = state.diagonal[:, None]
-    solved = conjugate_gradients(
-        state.at.apply, lambda R: R / diagonal, -state.at.gradient[:, None], float(relative), MOST_CG
-    )
+    gradient = state.at.gradient[:, None]
+    solved = conjugate_gradients(state.at.apply, state.preconditioner(), -gradient, float(relative), MOST_CG)
     return solved[:, 0]
 
 

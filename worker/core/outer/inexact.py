@@ -40,7 +40,7 @@ ROUND_OFF = 4 * np.finfo(float).eps  # share of |J| below which a decrease canno
 class _At:
     """Where the search stands.
 
-    `steps` and `changes` are the last moves of rho and what they did to the gradient of `log |J|`.
+    `steps` are the last moves of rho, `changes` and `rises` what they did to the gradient of `log |J|` and to it.
     """
 
     at: Evaluation
@@ -49,6 +49,7 @@ class _At:
     iteration: int = 0
     steps: Float[Array, "m k"] = field(default_factory=lambda: np.zeros((0, 0)))
     changes: Float[Array, "m k"] = field(default_factory=lambda: np.zeros((0, 0)))
+    rises: Float[Array, " m"] = field(default_factory=lambda: np.zeros(0))
 
     def state(self) -> dict[str, Array]:
         """Everything as arrays."""
@@ -57,7 +58,7 @@ class _At:
             "rho": at.rho, "value": np.array(at.value), "gradient": at.gradient, "per_split": at.per_split,
             "errors": np.array([at.value_error, at.gradient_error]), "accuracy": np.array(self.accuracy),
             "reach": np.array(self.reach), "iteration": np.array(self.iteration),
-            "steps": self.steps, "changes": self.changes,
+            "steps": self.steps, "changes": self.changes, "rises": self.rises,
         }  # fmt: skip
 
     @classmethod
@@ -65,7 +66,8 @@ class _At:
         """What `state` gave."""
         errors = s["errors"].tolist()
         at = Evaluation(s["rho"], float(s["value"]), s["gradient"], s["per_split"], None, *errors)
-        return cls(at, float(s["accuracy"]), float(s["reach"]), int(s["iteration"]), s["steps"], s["changes"])
+        pairs = s["steps"], s["changes"], s["rises"]
+        return cls(at, float(s["accuracy"]), float(s["reach"]), int(s["iteration"]), *pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ class Inexact(SearchSettings):
             if here.at.gradient_error <= goal:
                 break
             yield self._trial(objective, here, saved=False)
-            accuracy = max(TIGHTEN * here.accuracy, BEST_ACCURACY)
+            share = goal / here.at.gradient_error  # the error is about in proportion to the accuracy
+            accuracy = max(min(TIGHTEN, 0.5 * share) * here.accuracy, BEST_ACCURACY)
             at = objective.approximate(here.at.rho, accuracy)
             if at.failure is not None:
                 break
@@ -174,10 +177,11 @@ def _moved(here: _At, new: Evaluation, free: Bool[Array, " k"], reach: float) ->
     curvature = float(step @ change)
     if curvature > 1e-10 * float(np.linalg.norm(step) * np.linalg.norm(change)):
         steps, changes = np.vstack([here.steps, step])[-PAIRS:], np.vstack([here.changes, change])[-PAIRS:]
+        rises = np.append(here.rises, np.log(abs(new.value) or 1.0) - np.log(abs(here.at.value) or 1.0))[-PAIRS:]
     else:
-        steps, changes = here.steps[:0], here.changes[:0]
+        steps, changes, rises = here.steps[:0], here.changes[:0], here.rises[:0]
     accuracy = min(LOOSEN * here.accuracy, FIRST_ACCURACY)
-    return _At(new, accuracy, reach, here.iteration + 1, steps, changes)
+    return _At(new, accuracy, reach, here.iteration + 1, steps, changes, rises)
 
 
 def _relative(at: Evaluation) -> Float[Array, " k"]:
@@ -207,4 +211,22 @@ def _direction(here: _At, free: Bool[Array, " k"]) -> Float[Array, " k"]:
     for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
         q += (alpha - float(y @ q) / float(s @ y)) * s
     q = np.where(free, q, 0.0)
+    if len(q) == 1:
+        return np.array([_farther(here, float(g[0]), -float(q[0]))])
     return -q if q @ g > 1e-8 * float(np.linalg.norm(q) * np.linalg.norm(g)) else steepest
+
+
+def _farther(here: _At, g: float, secant: float) -> float:
+    """The secant step, or that to the minimizer of the cubic through `log J` at both ends of the last step.
+
+    Of both the longer one (More and Thuente 1994, cases 2 and 3). The cubic: Nocedal and Wright (2006, eq. 3.59).
+    """
+    step, before = float(here.steps[-1, 0]), g - float(here.changes[-1, 0])
+    d1 = before + g - 3.0 * float(here.rises[-1]) / step
+    root = d1**2 - before * g
+    if here.at.value <= 0 or not root >= 0:
+        return secant
+    d2 = np.copysign(np.sqrt(root), step)
+    below = g - before + 2.0 * d2
+    cubic = -step * (g + d2 - d1) / below if below else 0.0
+    return cubic if cubic * secant > secant**2 else secant
