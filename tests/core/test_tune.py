@@ -12,7 +12,7 @@ from tests.core.conftest import regression
 from worker.core.conclude import certify, conclude
 from worker.core.hypergradient import Auto as AutoHypergradient
 from worker.core.hypergradient import CholeskyBackprop
-from worker.core.outer import Auto, Lbfgs, Newton
+from worker.core.outer import Auto, Hoag, Inexact, Lbfgs, Newton
 from worker.core.penalties import PerFeature, Shared
 from worker.core.records import Outcome, Problem
 from worker.core.selection import GivenFolds, Holdout, KFold
@@ -57,6 +57,45 @@ def test_resumed_anywhere_in_several_starts_it_ends_with_the_same_numbers(outer)
         for a, b in zip(rest[-1].starts, whole[-1].starts, strict=True):
             assert (a.best.rho == b.best.rho).all()
             assert (a.best.value, a.outcome, a.iterations) == (b.best.value, b.outcome, b.iterations)
+
+
+@pytest.mark.parametrize("outer", [Newton, Lbfgs, Inexact, Hoag], ids=lambda outer: outer.kind)
+def test_a_start_on_a_plateau_is_left(outer):
+    problem, box = regression(60, 6), {"lower": 1e-8, "upper": 1e12}
+    near, far = (
+        run(problem, plan(outer(max_iterations=500), penalty=Shared(initial=initial, **box)))[1]
+        for initial in (1.0, 1e12)
+    )
+    assert far[0].gradient_norm < 1e-6
+    assert far[-1].ended is near[-1].ended is Outcome.CONVERGED
+    assert_allclose(far[-1].best.best.value, near[-1].best.best.value, rtol=1e-10)
+    for i in [i for i, step in enumerate(far) if step.state is not None][:3]:
+        _, rest = run(
+            problem, plan(outer(max_iterations=500), penalty=Shared(initial=1e12, **box)), resume=far[i].state
+        )
+        assert rest[-1].best.best.value == far[-1].best.best.value
+        assert rest[-1].evaluations == far[-1].evaluations
+
+
+def test_a_start_at_a_minimum_costs_one_more_evaluation_and_stays():
+    problem = regression(60, 6)
+    _, steps = run(problem, plan(Newton(tolerance=1e-9), penalty=Shared()))
+    minimum = steps[-1].best.best
+    _, again = run(problem, plan(Newton(), penalty=Shared(initial=float(np.exp(minimum.rho[0])))))
+    assert again[-1].ended is Outcome.CONVERGED
+    assert again[-1].evaluations == 2
+    assert_allclose(again[-1].best.best.rho, minimum.rho, atol=1e-6)
+
+
+def test_a_slope_that_levels_off_is_no_plateau():
+    problem = regression(60, 6)
+    noise = dataclasses.replace(problem, y=np.random.default_rng(5).normal(size=60))
+    _, steps = run(noise, plan(penalty=Shared(initial=1e8, lower=1e-8, upper=1e12)))
+    at = steps[0]
+    assert 0 < at.gradient_norm < 1e-6
+    assert at.at.gradient[0] < 0  # J falls towards the upper bound, less and less
+    assert steps[-1].ended is Outcome.CONVERGED
+    assert steps[-1].evaluations == 2
 
 
 def test_same_plan_same_numbers_and_another_seed_other_starts():

@@ -14,6 +14,7 @@ from worker.core.hyperparameters import Hyperparameters
 from worker.core.nested import Nested
 from worker.core.outer import Auto as AutoOuter
 from worker.core.outer import ConcreteOuter, Outer
+from worker.core.outer.plateau import off_plateau
 from worker.core.outer.search import Search
 from worker.core.outer_objective import Objective
 from worker.core.records import Array, Outcome, Partition, Problem, Start, State, Step, Trial
@@ -162,7 +163,7 @@ def search(prepared: Prepared, number: int, state: Mapping[str, Array] | None = 
     rho = objective.hyperparameters.start(number, prepared.plan.seed)
     of_search, memory = _split(state)
     objective.recall(memory)
-    trials = _Told(prepared.outer.search(objective, rho, of_search))
+    trials = _Told(_descent(prepared, rho, of_search))
     for trial in trials:
         if trial.state is None:
             yield trial
@@ -170,6 +171,20 @@ def search(prepared: Prepared, number: int, state: Mapping[str, Array] | None = 
             memory = {MEMORY + name: array for name, array in objective.memory().items()}
             yield replace(trial, state={**trial.state, **memory})
     yield trials.outcome
+
+
+def _descent(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> Search:
+    """The search; one that ends where it began begins again off the plateau, if it stood on one."""
+    outer, objective = prepared.outer, prepared.objective
+    trials = _Told(outer.search(objective, rho, state))
+    moved = state is not None and bool(state["iteration"])
+    for trial in trials:
+        moved = moved or trial.iteration > 0
+        yield trial
+    if moved or trials.outcome not in {Outcome.CONVERGED, Outcome.AT_BOUNDS}:
+        return trials.outcome
+    foot = yield from off_plateau(outer, objective, rho)
+    return trials.outcome if foot is None else (yield from outer.search(objective, foot))
 
 
 class _Told:

@@ -83,6 +83,27 @@ def test_each_training_penalty_and_selection(kind, penalty, selection):
 
 
 @pytest.mark.unchecked
+@pytest.mark.parametrize("solver", ["newton_cholesky", "newton_cg"])
+def test_a_row_without_weight_trains_nothing_even_where_its_loss_overflows(solver):
+    problem = dataclasses.replace(table("poisson"), scoring=np.ones(70))
+    idle = np.arange(0, 70, 7)
+    weights, X, clipped = problem.weights.copy(), problem.X.copy(), problem.X.copy()
+    weights[idle], problem.scoring[idle] = 0.0, 0.0
+    X[idle] = 1e4 * (-1.0) ** np.arange(10)[:, None]  # e^eta is infinite at one of two
+    clipped[idle] = 0.0
+    training = TRAINING["poisson"](penalty=PENALTIES["per_feature"], standardize=False, solver=solver)
+    far, near = (
+        objective_of(dataclasses.replace(problem, X=table, weights=weights), training, KFold(folds=3))
+        for table in (X, clipped)
+    )
+    rho = point_of(near)
+    expected = near.evaluate(rho)
+    with np.errstate(over="ignore"):
+        at = far.evaluate(rho)
+    assert_allclose(at.value, expected.value, rtol=1e-12)
+    assert_allclose(at.gradient, expected.gradient, rtol=1e-9)
+
+
 @pytest.mark.parametrize("weights", [SigmoidTime(), ExponentialTime()])
 @pytest.mark.parametrize("selection", ["walk_forward", "k_fold", "approximate_leave_one_out"])
 @pytest.mark.parametrize("kind", ["logistic", "multinomial", "poisson"])

@@ -42,7 +42,9 @@ class Regularized:
         eta = self.design.predictor(theta)
         if self.offset is not None:
             eta += self.offset[:, None]
-        rows = self.loss.at(self.y, eta, np.ones(len(self.y)))
+        # a row without weight counts nothing, also where its loss would overflow
+        counted = eta if self.shares.all() else np.where(self.shares[:, None] != 0, eta, 0.0)
+        rows = self.loss.at(self.y, counted, np.ones(len(self.y)))
         slope = self.shares[:, None] * rows.slope
         prior = self.penalty.apply(theta)
         if self.tied is not None:
