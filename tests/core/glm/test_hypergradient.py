@@ -11,6 +11,8 @@ from numpy.testing import assert_allclose
 
 from tests.core.glm.problems import CLASS_PENALTIES, PENALTIES, TRAINING, table
 from tests.oracles import differences
+from worker.core.glm import design
+from worker.core.glm.design import Design
 from worker.core.hypergradient import Implicit
 from worker.core.outer import Lbfgs
 from worker.core.scoring import SquaredError
@@ -130,6 +132,25 @@ def test_each_score(kind, score, intercept):
     folds = StratifiedKFold if problem.classes else KFold
     objective = objective_of(problem, training, folds(folds=2, loss=score()))
     assert_derivatives(objective, point_of(objective), 1e-2 if kind in SMOOTH else 2e-5, hessian=1e-5)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("sparse", [True, False])
+@pytest.mark.parametrize("kind", ["logistic", "multinomial"])
+def test_a_hessian_in_pieces_is_the_same(kind, sparse, monkeypatch):
+    training = TRAINING[kind](penalty=PENALTIES["per_feature"])
+    objective = objective_of(table(kind, sparse=sparse), training, KFold(folds=3))
+    rho = point_of(objective)
+    objective.evaluate(rho)
+    whole = objective.hessian(rho)
+    taken, along = [], Design.along
+    monkeypatch.setattr(design, "HELD_PREDICTORS", 40)
+    monkeypatch.setattr(Design, "along", lambda self, D: taken.append(D.shape[1]) or along(self, D))
+    pieces = [V.size for _, V in objective.systems[0].design.pieces(np.ones((len(objective.fits(rho)[0].theta), 5)))]
+    assert len(pieces) > 1
+    assert max(pieces) <= 40
+    assert_allclose(objective.hessian(rho), whole, rtol=1e-10, atol=1e-12 * np.abs(whole).max())
+    assert max(taken) < len(rho)
 
 
 @pytest.mark.unchecked

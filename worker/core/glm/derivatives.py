@@ -59,6 +59,9 @@ class RowDerivatives(ScoreDerivatives, Protocol):
     def third_contract(self, A: Float[Array, "n m m"]) -> Float[Array, "n m"]:
         """The third derivative of each row's loss, without its weight, contracted with a symmetric matrix."""
 
+    def part(self, some: slice) -> RowDerivatives:
+        """The same of some of the rows."""
+
     def twist(self, U: Float[Array, "n m"], V: Float[Array, "n m f"]) -> Float[Array, "f f"]:
         """The third derivative of f along U and each pair of the directions in V."""
 
@@ -101,6 +104,10 @@ class Elementwise:
     def least_curvature(self) -> Float[Array, " n"]:
         """The second derivative."""
         return self.second
+
+    def part(self, some: slice) -> Elementwise:
+        """The same of some of the rows."""
+        return Elementwise(self.losses[some], self.first[some], self.second[some], self.third[some], self.w[some])
 
     def twist(self, U: Float[Array, "n 1"], V: Float[Array, "n 1 f"]) -> Float[Array, "f f"]:
         """The third derivative of f along U and each pair of the directions in V."""
@@ -156,6 +163,10 @@ class Softmax:
     def least_curvature(self) -> Float[Array, " n"]:
         """The smallest probability: `sum_a p_a (v_a - c)^2 >= min p sum_a (v_a - c)^2` for every c."""
         return self.probabilities.min(axis=1)
+
+    def part(self, some: slice) -> Softmax:
+        """The same of some of the rows."""
+        return Softmax(self.losses[some], self.probabilities[some], self.observed[some], self.w[some])
 
     def twist(self, U: Float[Array, "n m"], V: Float[Array, "n m f"]) -> Float[Array, "f f"]:
         """The third central moment under the probabilities, along U and each pair of the directions in V."""

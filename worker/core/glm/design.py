@@ -13,6 +13,8 @@ from scipy import sparse
 from worker.core.records import Array
 from worker.core.tables import CHUNK_VALUES, SPARSE_CHUNK_VALUES, Table, rows_at_a_time, take
 
+HELD_PREDICTORS = 16_000_000  # changes of predictors along many directions that are held at once
+
 Blocks = Iterable[tuple[int, int, Float[Array, " n"]]]
 
 
@@ -58,12 +60,23 @@ class Design:
 
     def along(self, D: Float[Array, "mq f"]) -> Float[Array, "n m f"]:
         """The change of eta along each column of D."""
-        m, f = len(D) // self.q, D.shape[1]
-        flat = np.ascontiguousarray(D.reshape(m, self.q, f).transpose(1, 0, 2)).reshape(self.q, m * f)
-        out = np.empty((len(self), m * f))
+        out = np.empty((len(self), len(D) // self.q, D.shape[1]))
         for some, Z in self._chunks():
-            out[some] = Z @ flat
-        return out.reshape(len(self), m, f)
+            out[some] = _times(Z, D, self.q)
+        return out
+
+    def columns_at_once(self, D: Float[Array, "mq f"]) -> int:
+        """How many columns of D `along` may take, so that it gives no more than `HELD_PREDICTORS` values."""
+        return max(1, HELD_PREDICTORS * self.q // (len(self) * len(D) or 1))
+
+    def pieces(self, D: Float[Array, "mq f"]) -> Iterator[tuple[slice, Float[Array, "c m f"]]]:
+        """`along` for some rows after the other, no more than `HELD_PREDICTORS` values at once."""
+        size = max(1, HELD_PREDICTORS * self.q // (D.size or 1))
+        for some, Z in self._chunks():
+            for begin in range(0, Z.shape[0], size):
+                part = Z[begin : begin + size]
+                first = some.start + begin
+                yield slice(first, first + part.shape[0]), _times(part, D, self.q)
 
     def back(self, G: Float[Array, "n m f"]) -> Float[Array, "mq f"]:
         """`sum_i z_i G_ia` for each output a, one column for each f: the transpose of `along`."""
@@ -142,6 +155,13 @@ class Design:
         if isinstance(part, sparse.csr_array):
             return sparse.csr_array(sparse.hstack([sparse.csr_array(ones), part])) if self.intercept else part
         return np.hstack([ones, part - self.origin])
+
+
+def _times(Z: Any, D: Float[Array, "mq f"], q: int) -> Float[Array, "c m f"]:
+    """The change of the predictors of some rows along each column of D."""
+    m, f = len(D) // q, D.shape[1]
+    flat = np.ascontiguousarray(D.reshape(m, q, f).transpose(1, 0, 2)).reshape(q, m * f)
+    return (Z @ flat).reshape(Z.shape[0], m, f)
 
 
 def _cross(Z: Any, w: Float[Array, " c"]) -> Float[Array, "q q"]:

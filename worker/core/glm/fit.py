@@ -182,7 +182,10 @@ class GeneralizedLinearFit:
     def third(self, u: Float[Array, " mq"], D: Float[Array, "mq f"]) -> Float[Array, "f f"]:
         """`C'''[u, D_j, D_l]`: how H changes along D, because theta does."""
         design = self.at.of.design
-        return self.at.rows.twist(self.shares.w[:, None] * design.predictor(u), design.along(D))
+        U, total = self.shares.w[:, None] * design.predictor(u), np.zeros((D.shape[1], D.shape[1]))
+        for some, V in design.pieces(D):
+            total += self.at.rows.part(some).twist(U[some], V)
+        return total
 
     def _slopes_along(self, u: Float[Array, " mq"]) -> Float[Array, " n"]:
         return np.sum(self.at.rows.slope * self.at.of.design.predictor(u), axis=1)

@@ -65,7 +65,11 @@ class LossOfPredictors:
         return at.value, self.design.back(at.slope[:, :, None])[:, 0]
 
     def hessian_form(self, D: Float[Array, "mq f"], theta: Float[Array, " mq"]) -> Float[Array, "f f"]:
-        """`D^T E'' D`."""
-        eta_dot = self.design.along(D)
-        f = D.shape[1]
-        return eta_dot.reshape(-1, f).T @ np.ascontiguousarray(self.at(theta).bend(eta_dot)).reshape(-1, f)
+        """`D^T E'' D`, some columns after the other where the changes of their predictors are many."""
+        at, f = self.at(theta), D.shape[1]
+        some = self.design.columns_at_once(D)
+        if f <= some:
+            eta_dot = self.design.along(D)
+            return eta_dot.reshape(-1, f).T @ np.ascontiguousarray(at.bend(eta_dot)).reshape(-1, f)
+        parts = [D[:, begin : begin + some] for begin in range(0, f, some)]
+        return np.hstack([D.T @ self.design.back(at.bend(self.design.along(part))) for part in parts])
