@@ -23,6 +23,7 @@ from benchmarks import (  # noqa: E402
     many_penalties,
     million_columns,
     newsgroups,
+    newton_classifiers,
     newton_lbfgs,
     one_penalty,
     overhead,
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "kernels": kernels.main,
     "many_penalties": many_penalties.main,
     "million_columns": million_columns.main,
+    "newton_classifiers": newton_classifiers.main,
     "newton_lbfgs": newton_lbfgs.main,
     "newsgroups": newsgroups.main,
     "one_penalty": one_penalty.main,
@@ -47,7 +49,7 @@ BENCHMARKS = {
     "reverse_sweep": reverse_sweep.main,
     "streamed": streamed.main,
 }
-WITH_DATA = ("goyal_welch", "kernels", "many_penalties", "newsgroups")
+WITH_DATA = ("goyal_welch", "kernels", "many_penalties", "newsgroups", "newton_classifiers")
 
 
 def run() -> None:

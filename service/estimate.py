@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def validation_view(
     names = plan.hyperparameters(problem).names
     hypergradient, outer = resolve(plan, problem)
     n = selected.rows if selected else len(problem.y)
-    solver, cost = _cost(spec, plan, problem, n, outer.kind)
+    solver, cost = _cost(spec, plan, problem, n, outer.kind, selected.filled if selected else 1.0)
     return {
         "spec": description,
         "hyperparameters": len(names),
@@ -47,10 +48,12 @@ def validation_view(
     }
 
 
-def _cost(spec: JobSpec, plan: Plan, problem: Problem, n: int, outer: str) -> tuple[str, dict[str, float]]:
+def _cost(
+    spec: JobSpec, plan: Plan, problem: Problem, n: int, outer: str, filled: float
+) -> tuple[str, dict[str, float]]:
     """Flops of statistics, factorizations and Hessians; bytes of what is held at once; seconds on one core.
 
-    The splits are those of `problem`, whose rows stand for the n that there are.
+    The splits are those of `problem`, whose rows stand for the n that there are. `filled`: the share of values stored.
     """
     if isinstance(plan.training, Quadratic):
         return _cost_of_criteria(spec, problem, outer)
@@ -67,15 +70,16 @@ def _cost(spec: JobSpec, plan: Plan, problem: Problem, n: int, outer: str) -> tu
     forms = plan.training.penalties(problem)[1]
     p = forms.p
     if isinstance(plan.training, GeneralizedLinearTraining):
-        return _cost_of_iterations(plan.training, problem, n, train, splits, k, outer, evaluations)
+        size_of_table = _Rows(n, train, splits, filled)
+        return _cost_of_iterations(plan.training, problem, size_of_table, k, outer, evaluations, closed=closed)
     dual = not closed and plan.training.prefers_dual(train, forms)
     size = train if dual else p
     evaluation = splits * (
-        size**3 / 3 + 8 * size * p + (train**2 * p if dual else 0) + (2 * n * p * p if closed else 0)
+        size**3 / 3 + 8 * size * p + (train**2 * p * filled if dual else 0) + (2 * n * p * p * filled if closed else 0)
     )
     hessian = splits * (4 * size * p * k + 2 * size * k * k) + 9 * k**3 if outer == "newton" else 0.0
-    flops = n * p * p + evaluations * (evaluation + hessian)
-    held = splits * (3 * size * size + (2 * n * p if dual else 0)) + 2 * n * p
+    flops = n * p * p * filled + evaluations * (evaluation + hessian)
+    held = splits * (3 * size * size + (2 * n * p * filled if dual else 0)) + 2 * n * p * filled
     seconds = flops / RATE + evaluations * splits * OVERHEAD
     cost = {"evaluations": evaluations, "flops": float(flops), "bytes": 8.0 * held, "seconds": seconds}
     return "dual" if dual else "primal", cost
@@ -122,27 +126,43 @@ def _cost_of_kernels(
     return "kernel_matrix" if training.landmarks is None else "landmarks", cost
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """How many there are, in the largest training part, and splits; the share of their values that is stored."""
+
+    n: int
+    train: int
+    splits: int
+    filled: float
+
+
 def _cost_of_iterations(
     training: GeneralizedLinearTraining,
     problem: Problem,
-    n: int,
-    train: int,
-    splits: int,
+    rows: _Rows,
     k: int,
     outer: str,
     evaluations: int,
+    *,
+    closed: bool,
 ) -> tuple[str, dict[str, float]]:
-    """The same where training iterates: by factors, or by products with the rows, whose zeros are not known here."""
+    """The same where training iterates: by factors, or by products with the values that are stored."""
+    n, train, splits, filled = rows.n, rows.train, rows.splits, rows.filled
     m = training.outputs(problem)
-    size = training.penalties(problem)[1].p + m * training.intercept
-    q, solver = size // m, training.method(size)
-    product = 4.0 * train * size
+    size = training.coefficients(problem)
+    q, solver = size // m, "newton_cholesky" if closed else training.method(size)
+    entries = filled * (q - training.intercept) + training.intercept  # of a row
+    product = 4.0 * train * m * entries
     factored = solver == "newton_cholesky"
-    direct = m * (m + 1) / 2 * 2.0 * train * q * q + size**3 / 3
+    direct = m * (m + 1) / 2 * 2.0 * train * entries * (q if filled == 1.0 else entries) + size**3 / 3
     fit = NEWTON_STEPS * (2 * product + direct) if factored else NEWTON_STEPS * CG_STEPS * product
+    fit += closed * (2.0 * size**3 + m * (m + 1) * n * q * q)
     solve = 2.0 * size**2 if factored else CG_STEPS * product
     hessian = (k * (solve + product) + 2.0 * train * m * k * k + 9 * k**3) if outer == "newton" else 0.0
     flops = evaluations * splits * (fit + solve + hessian)
-    held = splits * (2 * size * size if factored else 10 * size) + splits * n * (q + 4 * m)
+    stored = n * (entries * (1.0 if filled == 1.0 else 1.5) + 4 * m)  # beside a sparse value, its place
+    held = splits * (2 * size * size if factored else 10 * size) + splits * stored
+    if outer == "newton":
+        held += splits * size * k
     seconds = flops / RATE + evaluations * splits * NEWTON_STEPS * OVERHEAD
     return solver, {"evaluations": evaluations, "flops": float(flops), "bytes": 8.0 * held, "seconds": seconds}

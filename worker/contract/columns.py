@@ -26,7 +26,8 @@ class Selected:
     """What a job uses of a dataset: features in their order, positions of the target and the other roles.
 
     `complete` are the positions of columns that may have no missing value in the rows that are used; `folds` is the
-    number of folds that the record of the fold column lets expect, 0 without one.
+    number of folds that the record of the fold column lets expect, 0 without one. `filled` is the share of the table of
+    features that is stored, about: 1 where rows are made dense.
     """
 
     rows: int
@@ -40,6 +41,7 @@ class Selected:
     folds: int
     dense: bool
     classes: Classes
+    filled: float = 1.0
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -140,8 +142,9 @@ def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selec
     fold = names.column(roles["fold"]) if "fold" in roles else None
     folds = int((fold.max or 0.0) if fold else 0.0) + 1 if "fold" in roles else 0
     return Selected(
-        dataset.rows, tuple(made), target, roles, where, texts, levels or (), complete, folds, dense, classes
-    )
+        dataset.rows, tuple(made), target, roles, where, texts, levels or (), complete, folds, dense, classes,
+        1.0 if dense else _filled(made, dataset),
+    )  # fmt: skip
 
 
 def _complete(data: DatasetData, names: Names, made: list[Made], roles: tuple[int, ...]) -> tuple[int, ...]:
@@ -248,3 +251,12 @@ def _is_dense(made: list[Made], dataset: DatasetBody) -> bool:
     if sparse is None or all(one.position < width for one in made):
         return True
     return sparse.nonzeros >= DENSE * dataset.rows * sparse.columns
+
+
+def _filled(made: list[Made], dataset: DatasetBody) -> float:
+    """The share of the features that is stored, the sparse columns taken for alike."""
+    sparse = dataset.sparse
+    assert sparse is not None
+    dense = sum(len(one.names) for one in made if one.position < len(dataset.columns))
+    features = sum(len(one.names) for one in made)
+    return (dense + (features - dense) * sparse.nonzeros / (dataset.rows * sparse.columns)) / features

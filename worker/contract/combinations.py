@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from worker.contract.classes import class_weight_faults
 from worker.contract.faults import Fault, sentence
@@ -19,6 +20,7 @@ from worker.core.selection import (
     Selection,
 )
 from worker.core.training import KernelMachine, KernelRidge, MultinomialRegression, TableTraining
+from worker.core.training.generalized_linear import GeneralizedLinearTraining
 from worker.core.training.kernel import KernelTraining
 
 NO_SPLINES = (
@@ -53,6 +55,8 @@ def combination_faults(
         except ValueError as error:
             yield Fault("/selection/kind", "does_not_fit", sentence(str(error)))
             return
+    if isinstance(training, GeneralizedLinearTraining):
+        yield from _size_faults(training, selection, problem)
     if isinstance(training, KernelTraining):
         yield from _kernel_faults(training, selection, hypergradient)
         return
@@ -63,6 +67,19 @@ def combination_faults(
     if training.iterative and isinstance(hypergradient, CholeskyBackprop):
         told = f"cholesky_backprop needs a quadratic training criterion, ridge; with {training.kind} use implicit."
         yield Fault("/hypergradient/kind", "does_not_fit", told)
+
+
+def _size_faults(training: GeneralizedLinearTraining, selection: Selection, problem: Problem) -> Iterator[Fault]:
+    """Factors that are too large, with what needs none."""
+    factored = replace(training, solver="newton_cholesky") if selection.closed_form else training
+    try:
+        factored.check_size(problem)
+    except ValueError as error:
+        if selection.closed_form:
+            told = f"{selection.kind} needs the factor of the Hessian; {error}; use holdout or k_fold, with newton_cg"
+            yield Fault("/selection/kind", "too_large", sentence(told))
+        else:
+            yield Fault("/training/solver", "too_large", sentence(f"{error}; use newton_cg or auto"))
 
 
 def _kernel_faults(training: KernelMachine, selection: Selection, hypergradient: Hypergradient) -> Iterator[Fault]:

@@ -99,7 +99,8 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     messages += prepared.objective.remarks(rho)
     test_value, tested, unscored = _tested(prepared, model, problem)
     messages += unscored + _separated(prepared, model, problem, rho)
-    shape = curvature(prepared.objective, rho, best.best.value)
+    # without an exact Hessian at the price of the search itself, at most
+    shape = curvature(prepared.objective, rho, best.best.value, best.evaluations)
     messages += _shape_messages(shape, prepared.objective.hyperparameters.names)
     rise = prepared.objective.noticeable(standard_error)
     intervals = None if shape is None or rise is None else _intervals(prepared, rho, shape, rise / unit)

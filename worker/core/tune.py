@@ -90,8 +90,7 @@ def resolve(plan: Plan, problem: Problem) -> tuple[ExactHypergradient, ConcreteO
     k = len(plan.hyperparameters(problem).names)
     has_hessian, inexact = plan.selection.has_hessian and plan.training.has_hessian, False
     if has_hessian and isinstance(plan.training, GeneralizedLinearTraining):
-        columns = plan.training.penalties(problem)[1].p + plan.training.intercept * plan.training.outputs(problem)
-        inexact = plan.training.method(columns) == "newton_cg"
+        inexact = plan.training.method(plan.training.coefficients(problem)) == "newton_cg"
     return hypergradient, plan.outer.resolve(k, has_hessian=has_hessian, inexact=inexact)
 
 

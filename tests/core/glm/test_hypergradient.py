@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 
 from tests.core.glm.problems import CLASS_PENALTIES, PENALTIES, TRAINING, table
 from tests.oracles import differences
+from worker.core.curvature import curvature
 from worker.core.glm import design
 from worker.core.glm.design import Design
 from worker.core.hypergradient import Implicit
@@ -132,6 +133,22 @@ def test_each_score(kind, score, intercept):
     folds = StratifiedKFold if problem.classes else KFold
     objective = objective_of(problem, training, folds(folds=2, loss=score()))
     assert_derivatives(objective, point_of(objective), 1e-2 if kind in SMOOTH else 2e-5, hessian=1e-5)
+
+
+@pytest.mark.parametrize("selection", ["k_fold", "approximate_leave_one_out"])
+def test_a_curvature_by_differences_is_that_of_the_hessian(selection, monkeypatch):
+    training = TRAINING["logistic"](penalty=PENALTIES["per_group"])
+    objective = objective_of(table("logistic"), training, SELECTIONS[selection])
+    rho = point_of(objective)
+    value = objective.evaluate(rho).value
+    if objective.has_hessian:
+        H = objective.hessian(rho)
+    else:
+        H = differences(lambda t: objective.evaluate(rho + t).gradient, np.zeros(2), 1e-2)
+    monkeypatch.setattr(type(objective), "has_hessian", False)
+    found = curvature(objective, rho, value, 4)
+    assert_allclose(found.smallest, np.linalg.eigvalsh(H / value)[0], rtol=1e-5, atol=1e-7)
+    assert curvature(objective, rho, value, 3) is None
 
 
 @pytest.mark.unchecked

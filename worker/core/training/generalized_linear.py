@@ -55,6 +55,7 @@ from worker.core.training.classes import ClassWeights, check_classes, weights_of
 from worker.core.training.linear import LinearPredictor
 
 CHOLESKY_UP_TO = 1000  # coefficients; beyond, factors cost more than the products of conjugate gradients
+MOST_FACTORED = 20_000  # coefficients; two matrices of that size are held, 6 GB
 HELD_VALUES = 64_000_000  # of dense rows over all splits, kept in memory; more are read from the table at each product
 
 Positive = Annotated[float, Gt(0)]
@@ -115,6 +116,20 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         if self.solver != "auto":
             return self.solver
         return "newton_cholesky" if columns <= CHOLESKY_UP_TO else "newton_cg"
+
+    def coefficients(self, problem: Problem) -> int:
+        """Coefficients of all outputs, intercepts included. Needs no rows."""
+        columns = len(problem.features) + sum(spline.basis - 2 for spline in self.splines)
+        return self.outputs(problem) * (columns + self.intercept)
+
+    def check_size(self, problem: Problem) -> None:
+        """Raises ValueError where a factor of the Hessian would be asked for that no memory takes."""
+        size = self.coefficients(problem)
+        if self.method(size) == "newton_cholesky" and size > MOST_FACTORED:
+            raise ValueError(
+                f"a factor for {size} coefficients takes about {16e-9 * size**2:.0f} GB for each split and "
+                f"{size**3 / 3:.0e} operations for each step, and {MOST_FACTORED} coefficients are the most"
+            )
 
     def systems(
         self, problem: Problem, partition: Partition, *, loss: Score | None = None, trials: int = 1
