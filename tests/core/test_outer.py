@@ -12,9 +12,9 @@ from worker.core.family import members
 from worker.core.hypergradient import Implicit
 from worker.core.objective import FittedObjective
 from worker.core.outer import Auto, ConcreteOuter, Hoag, Lbfgs, Newton
-from worker.core.outer.newton import _ball_minimizer
+from worker.core.outer.newton import _ball_minimizer, _Model
 from worker.core.penalties import PerFeature, Shared
-from worker.core.records import Outcome, Problem
+from worker.core.records import Evaluation, Outcome, Problem
 from worker.core.selection import KFold
 from worker.core.training import Ridge
 
@@ -176,3 +176,17 @@ def test_ball_minimizer_satisfies_the_conditions_of_optimality(pairs, radius):
     assert value <= best_other + 2e-2 * max(1.0, abs(best_other))
     if eigenvalues[0] > 1e-2 and np.linalg.norm(g / eigenvalues) < radius:
         assert_allclose(s, -g / eigenvalues, rtol=1e-9, atol=1e-9)
+
+
+def test_a_step_that_the_box_cuts_still_leads_down():
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        M = random.normal(size=(3, 3))
+        rho = np.zeros(3)
+        bounds = -(random.uniform(0.0, 5.0, 3) ** 3) / 50, random.uniform(0.0, 5.0, 3) ** 3 / 50
+        slope = -random.uniform(0.0, 1.0, 3)
+        H = M + M.T
+        at = Evaluation(rho, 1.0, -slope, np.ones(1))
+        model = _Model(at, bounds, np.arange(3), -np.ones(3), slope, H, *np.linalg.eigh(H))
+        x, _ = model.minimizer(random.uniform(0.1, 10.0))
+        assert model.change(x) < 0

@@ -127,7 +127,7 @@ class _Model:
         g = self.vectors.T @ self.slope
         while True:
             x = np.clip(self.vectors @ _ball_minimizer(self.eigenvalues, g, radius), nearest, furthest)
-            if self.change(x) < 0.25 * self.slope @ x or radius < 1e-12:
+            if self.change(x) < min(0.25 * self.slope @ x, 0.0) or radius < 1e-12:
                 return x, radius
             radius /= 2
 
