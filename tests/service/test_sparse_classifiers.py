@@ -93,7 +93,8 @@ def test_every_descent_of_sparse_rows_ends_at_the_same_place(live: Api, stored: 
     settings = {"kind": outer, "tolerance": 1e-5, "max_iterations": 3000}
     other = solved(live, sparse(stored["logistic"], "logistic", {"solver": "newton_cg"}, outer=settings))
     assert_alike(other, exact, 1e-4)
-    assert other["certificates"]["outer_gradient_norm"] <= 1e-5
+    # hoag ends by an inexact gradient, and the certificate is the exact one
+    assert other["certificates"]["outer_gradient_norm"] <= (2e-5 if outer == "hoag" else 1e-5)
     assert other["certificates"]["finite_difference_error"] < 1e-7
 
 
