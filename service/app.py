@@ -29,7 +29,21 @@ from worker.contract.prediction import PredictionRequest
 from worker.contract.spec import JobSpec
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
+CANCEL_AGAIN = 1.0  # seconds until a task that still runs is cancelled again
 log = logging.getLogger(__name__)
+
+
+async def stopped(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks until each of them has ended, however it ends.
+
+    Once is not enough: a cancellation that meets a timeout or a lost connection inside a library can be swallowed
+    there (`asyncio.wait_for` of Python 3.11 does so), and a server that waits for such a task never stops.
+    """
+    running = {task for task in tasks if not task.done()}
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -46,10 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
             yield
         finally:
             app.state.doorbell.close()
-            for task in tasks:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            await stopped(*tasks)
             app.state.datasets.close()
             await client.aclose()
 
