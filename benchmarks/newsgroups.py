@@ -6,11 +6,14 @@ penalties found are judged by one objective, solved exactly. Each method has a p
 
 from __future__ import annotations
 
+import collections
+import functools
 import json
 import resource
 import subprocess
 import sys
 import time
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -52,11 +55,15 @@ SEARCHES = ["optuna_tpe", "optuna_gp"]
 Found = Callable[[float], None]
 
 
+@functools.cache
+def names(count: int) -> tuple[str, ...]:
+    return tuple(f"w{j}" for j in range(count))
+
+
 def objective(data: Labelled, task: Task, outer: Outer, initial: float = INITIAL) -> Prepared:
-    names = tuple(f"w{j}" for j in range(data.X.shape[1]))
     penalty = Shared(initial=initial, lower=LOWER, upper=UPPER)
     training = LogisticRegression(penalty=penalty, standardize=False, intercept=task.intercept)
-    problem = Problem(data.X, data.y, names, classes=("other", "chosen"))
+    problem = Problem(data.X, data.y, names(data.X.shape[1]), classes=("other", "chosen"))
     return prepare(problem, Plan(training, Holdout(fraction=0.3), Implicit(), outer))
 
 
@@ -164,7 +171,7 @@ def twenty_starts(name: str, data: Labelled, count: int) -> None:
 
 
 def memory(name: str, directory: Path) -> None:
-    """Peak memory of one tuning beyond that before it, over the data; in a process of its own."""
+    """Peak memory of the arrays and objects of one tuning beside the data; in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.newsgroups", name, "memory", "0", str(directory)]
     print(subprocess.run(command, capture_output=True, text=True, check=True).stdout, end="")
 
@@ -172,25 +179,18 @@ def memory(name: str, directory: Path) -> None:
 def memory_child(name: str, directory: str) -> None:
     data = newsgroups(Path(directory), TASKS[name].classes)
     size = data.X.data.nbytes + data.X.indices.nbytes + data.X.indptr.nbytes + data.y.nbytes
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _status("VmRSS")
-    *_, _ = tune(objective(data, TASKS[name], Inexact()))
-    grown = _status("VmHWM") - before
-    print(
-        f"memory: {grown / 2**20:.0f} MB more than before at most, {grown / size:.2f} of the data's {size / 2**20:.0f}"
-    )
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+    names(data.X.shape[1])  # the caller's, as the rows are
+    tracemalloc.start()
+    collections.deque(tune(objective(data, TASKS[name], Inexact())), maxlen=0)  # keeps no step but the last
+    grown = tracemalloc.get_traced_memory()[1]
+    print(f"memory: {grown / 2**20:.1f} MB at most, {grown / size:.2f} of the data's {size / 2**20:.0f}")
 
 
 def main(*, short: bool, data: Path | None) -> None:
     if data is None:
         print("needs --data DIR or GRADTUNE_DATA, a directory with twenty_newsgroups: left out")
         return
-    seconds = 3 if short else 20
+    seconds = 3 if short else 30
     print(f"CPU seconds to within 1e-3, 1e-6 (relative) of the best found by anyone; limit {seconds} CPU s a method")
     for name in list(TASKS)[: 1 if short else None]:
         rows = newsgroups(data, TASKS[name].classes)

@@ -104,9 +104,28 @@ def column_forms(X: Rows, K: Float[Array, "n n"], values: int) -> Float[Array, "
 
 
 def take(X: Table | csr_array, rows: Int[Array, " m"]) -> Any:
-    """The rows with the given ascending indices, sparse ones of a sparse table; consecutive ones as one slice."""
-    consecutive = len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1
-    return X[int(rows[0]) : int(rows[-1]) + 1] if consecutive else X[rows]
+    """The rows with the given ascending indices, sparse ones of a sparse table; consecutive ones as one slice of it."""
+    together = consecutive(rows)
+    if together is None:
+        return X[rows]
+    return view(X, together) if isinstance(X, csr_array) else X[together]
+
+
+def consecutive(rows: Int[Array, " m"]) -> slice | None:
+    """The slice that the given ascending rows are; None where they have gaps, or there are none."""
+    if not len(rows) or rows[-1] - rows[0] != len(rows) - 1:
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1)
+
+
+def view(X: csr_array, rows: slice) -> csr_array:
+    """Consecutive rows of a sparse table, as part of its own arrays; scipy's slices and constructors copy them."""
+    pointers = X.indptr[rows.start : rows.stop + 1]
+    part = csr_array((len(pointers) - 1, X.shape[1]), dtype=X.dtype)
+    part.data = X.data[pointers[0] : pointers[-1]]
+    part.indices = X.indices[pointers[0] : pointers[-1]]
+    part.indptr = pointers - pointers[0]
+    return part
 
 
 def centred(X: Table | csr_array, rows: Int[Array, " m"], offset: Float[Array, " p"]) -> Rows:

@@ -187,8 +187,10 @@ def test_conjugate_gradients_give_what_factors_give(kind, sparse):
         assert_allclose(one, other, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("copied", [True, False])
 @pytest.mark.parametrize("kind", TRAINING)
-def test_sparse_rows_give_what_dense_rows_give(kind):
+def test_sparse_rows_give_what_dense_rows_give(kind, copied, monkeypatch):
+    monkeypatch.setattr("worker.core.glm.rows.COPIED_BYTES", 10**9 if copied else 0)
     sparse = table(kind, sparse=True)
     dense = dataclasses.replace(sparse, X=sparse.X.toarray())
     training = TRAINING[kind](penalty=PENALTIES["per_feature"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +17,7 @@ from worker.core.records import Array
 ROUND_OFF = 8 * np.finfo(float).eps
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Regularized:
     """`C(theta) = sum_i s_i loss(y_i, eta_i) + theta^T P theta / 2` with the shares `s`, which sum to one.
 
@@ -36,6 +37,11 @@ class Regularized:
     def m(self) -> int:
         """Outputs."""
         return self.loss.outputs
+
+    @cached_property
+    def second_moments(self) -> Float[Array, " mq"]:
+        """The mean square of each column, weighted by the shares, once for each output."""
+        return np.tile(self.design.diagonal([(0, 0, self.shares)], 1), self.m)
 
     def at(self, theta: Float[Array, " mq"]) -> Point:
         """Value and gradient at theta."""
@@ -107,6 +113,5 @@ class Point:
     def noise(self, diagonal: Float[Array, " mq"]) -> float:
         """What rounding alone makes of `gradient_norm`."""
         slope = float(np.sqrt(self.of.shares @ np.sum(self.rows.slope**2, axis=1)))
-        columns = self.of.design.diagonal([(a, a, self.of.shares) for a in range(self.of.m)], self.of.m)
         prior = self.of.penalty.apply(self.theta)
-        return ROUND_OFF * float(np.sqrt(np.sum((slope**2 * columns + prior**2) / diagonal)))
+        return ROUND_OFF * float(np.sqrt(np.sum((slope**2 * self.of.second_moments + prior**2) / diagonal)))

@@ -140,7 +140,7 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         forms, row_loss, score = self.penalties(problem)[1], self.row_loss(problem), self.judge(problem, loss)
         used = [(partition.rows(train), partition.rows(scored)) for train, scored in partition.splits]
         p = problem.X.shape[1]
-        hold = isinstance(problem.X, csr_array) or sum(map(len, sum(used, ()))) * (p + 1) <= HELD_VALUES
+        hold = sum(map(len, sum(used, ()))) * (p + 1) <= HELD_VALUES
         return [
             self._system(split, forms, row_loss, score, rows, scored, hold=hold)
             for split, (rows, scored) in zip(split_problems(problem, partition), used, strict=True)
