@@ -52,7 +52,7 @@ def assert_equal(one, other, rtol: float) -> None:
         assert_allclose(a.gradient, b.gradient, rtol=share, atol=share * abs(a.value))
     assert_allclose(one[1], other[1], rtol=1e3 * rtol, atol=10 * rtol * np.abs(one[1]).max())
     a, b = one[3], other[3]
-    rtol *= 1e3
+    rtol *= 1e4
     assert_allclose(a.model.coefficients, b.model.coefficients, rtol=rtol, atol=rtol)
     assert_allclose([a.model.intercept, a.standard_error], [b.model.intercept, b.standard_error], rtol=rtol)
     assert_allclose(a.test_value or 0.0, b.test_value or 0.0, rtol=rtol)

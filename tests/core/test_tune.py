@@ -81,7 +81,8 @@ def test_a_start_at_a_minimum_costs_one_more_evaluation_and_stays():
     problem = regression(60, 6)
     _, steps = run(problem, plan(Newton(tolerance=1e-9), penalty=Shared()))
     minimum = steps[-1].best.best
-    _, again = run(problem, plan(Newton(), penalty=Shared(initial=float(np.exp(minimum.rho[0])))))
+    _, again = run(problem, plan(Newton(), penalty=Shared(initial=float(np.exp(minimum.rho[0] + 1e-7)))))
+    assert 0 < again[0].gradient_norm < 1e-6
     assert again[-1].ended is Outcome.CONVERGED
     assert again[-1].evaluations == 2
     assert_allclose(again[-1].best.best.rho, minimum.rho, atol=1e-6)

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import orjson
@@ -43,10 +44,10 @@ def table(p: int) -> Problem:
 def tune(client: redis.Redis) -> Callable[..., None]:
     """Submit a job with a penalty for each of p columns: an iteration decomposes a p x p matrix in one call."""
 
-    def tune(job_id: str, p: int, *, seconds: float = 600.0, evaluations: int | None = None) -> None:
+    def tune(job_id: str, p: int, *, seconds: float = 600.0, evaluations: int | None = None, **training: Any) -> None:
         spec = {
             "data": {"x": [[0.0], [1.0]], "y": [0.0, 1.0]},
-            "training": {"kind": "ridge", "penalty": {"kind": "per_feature"}},
+            "training": {"kind": "ridge", "penalty": {"kind": "per_feature"}, **training},
             "selection": {"kind": "holdout"},
             "outer": {"kind": "newton"},
             "limits": {"seconds": seconds, "evaluations": evaluations},
@@ -173,7 +174,8 @@ def test_a_first_iteration_that_takes_too_long_is_an_error(
     client: redis.Redis, workers: Workers, tune: Callable[..., None]
 ) -> None:
     workers.start_real()
-    tune("j", 2500, seconds=0.2)
+    penalty = {"kind": "per_feature", "initial": 1e-3}  # a minute's worth of factors for one evaluation
+    tune("j", 2500, seconds=0.05, kind="huber", delta=0.01, solver="newton_cholesky", penalty=penalty)
     ended(client, "j", Status.FAILED)
     error = json.loads(record(client, "j").error or b"")
     assert error["code"] == "max_seconds"

@@ -17,6 +17,9 @@ from worker.core.tables import Table
 
 Array = np.ndarray
 
+ROUND_OFF = 4 * np.finfo(float).eps  # share of |J| below which a decrease cannot be seen
+ALIKE = 1e-14  # share of |J| by which values of J differ where only rounding does
+
 
 class Outcome(Enum):
     """How a search ended; the value is the sentence that the user reads."""
@@ -183,7 +186,9 @@ class Start:
         """The record after one more evaluation."""
         new = trial.evaluation
         same = new.value_error == 0 < self.best.value_error and (new.rho == self.best.rho).all()
-        better = same or new.ceiling < self.best.ceiling
+        alike = abs(new.ceiling - self.best.ceiling) <= ALIKE * abs(self.best.ceiling)
+        flatter = alike and trial.gradient_norm < self.gradient_norm
+        better = same or flatter or new.ceiling < self.best.ceiling
         return Start(
             self.initial,
             trial.evaluation if better else self.best,

@@ -18,7 +18,7 @@ from worker.core.records import Array, Partition, Problem
 from worker.core.tables import CHUNK_VALUES, rows_at_a_time, take
 
 RIDGE = 1e-10  # relative, so that duplicate columns do not hide how well the rest explains y
-MOST_ROWS = 4000  # dense rows at a time: those of a narrow table and their copy stay in the cache
+MOST_ROWS = 2000  # dense rows at a time: those of a narrow table and their copy stay in the cache
 MIRRORED = 64  # columns whose lower part is copied at a time: flat optimum between 32 and 128
 CONSTANT = 1e-12  # a variance below this share of the mean square about the shift is rounding
 

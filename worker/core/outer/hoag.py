@@ -17,13 +17,12 @@ from jaxtyping import Float
 
 from worker.core.outer.search import Search, SearchSettings
 from worker.core.outer_objective import Objective
-from worker.core.records import Array, Evaluation, Outcome, Trial
+from worker.core.records import ROUND_OFF, Array, Evaluation, Outcome, Trial
 
 FIRST = 0.1  # accuracy of the first step
 DECAY = 0.9  # of the exponential schedule, an iteration
 BEST_ACCURACY = 1e-12
 RELAX = 0.95  # what L is multiplied with after a success
-ROUND_OFF = 4 * np.finfo(float).eps  # share of |J| below which a decrease cannot be seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float
 
 from worker.core.outer.search import Search, SearchSettings
 from worker.core.outer_objective import Objective
-from worker.core.records import Array, Evaluation, Outcome, Trial
+from worker.core.records import ROUND_OFF, Array, Evaluation, Outcome, Trial
 
 FIRST_ACCURACY = 1e-3  # gradient norm of the inner search over the size of theta
 BEST_ACCURACY = 1e-12
@@ -33,7 +33,6 @@ TIGHTEN, LOOSEN = 0.1, 1.5
 FIRST_REACH, MOST_REACH = 4.0, 6.0  # longest move of one hyperparameter on the scale of rho
 PAIRS = 10
 SHORTENINGS = 30
-ROUND_OFF = 4 * np.finfo(float).eps  # share of |J| below which a decrease cannot be seen
 
 
 @dataclass(frozen=True, slots=True)

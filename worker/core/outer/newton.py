@@ -25,13 +25,12 @@ from scipy.linalg import eigh
 from worker.core import cholesky
 from worker.core.outer.search import Search, SearchSettings
 from worker.core.outer_objective import Objective
-from worker.core.records import Array, Evaluation, Outcome, Trial
+from worker.core.records import ROUND_OFF, Array, Evaluation, Outcome, Trial
 
-FIRST_RADIUS = 0.3  # in x, times the square root of the number of hyperparameters
+FIRST_RADIUS = 0.8  # in x, times the square root of the number of hyperparameters
 LARGEST_RADIUS = 4.0
 LONGEST_STEP = 1.5  # of one hyperparameter on the scale of rho: a factor of about 4.5
 ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75  # ratios of actual to predicted decrease
-ROUND_OFF = 4 * np.finfo(float).eps  # share of |J| below which a decrease cannot be seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +52,13 @@ class Newton(SearchSettings):
             ratio = -np.inf
             while ratio < ACCEPT:
                 x, radius = model.minimizer(radius)
-                predicted = -model.change(x)
-                if predicted <= ROUND_OFF * objective.unit(at.value):
-                    return Outcome.STALLED
+                predicted, rounding = -model.change(x), ROUND_OFF * objective.unit(at.value)
                 new = objective.evaluate(model.point(x))
+                if predicted <= rounding:  # J cannot tell whether the step is a good one: its gradient does
+                    if self._flatter(objective, at, new):
+                        break
+                    yield Trial(new, iteration, self.relative_gradient(objective, new), None)
+                    return Outcome.STALLED
                 ratio = (at.value - new.value) / predicted
                 radius = _next_radius(radius, ratio, float(np.linalg.norm(x)), len(rho))
                 if ratio < ACCEPT:
@@ -64,6 +66,11 @@ class Newton(SearchSettings):
             at, iteration = new, iteration + 1
             yield self._trial(objective, at, iteration, radius)
         return outcome
+
+    def _flatter(self, objective: Objective, at: Evaluation, new: Evaluation) -> bool:
+        """Whether the gradient at the new point is at most half of that before."""
+        flat = self.relative_gradient(objective, new) <= 0.5 * self.relative_gradient(objective, at)
+        return new.failure is None and flat
 
     def _trial(self, objective: Objective, at: Evaluation, iteration: int, radius: float) -> Trial:
         state = {
