@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.peers.tasks import SIZES, Task, build
 
 SECONDS, SHORT_SECONDS = 30, 1  # CPU seconds of a method
+REPEATS = 3
 LONG = {"1000 single penalties": 300}  # where the peers need more
 TOLERANCES = (1e-3, 1e-6)
 RIDGE_PEERS = ("gradtune_lbfgs", "best_shared", "optuna_tpe", "cma_es", "torch_lbfgs")
@@ -61,6 +62,14 @@ def available(method: str) -> bool:
 
 
 def run(name: str, method: str, size: str, seconds: int, task: Task) -> Trace:
+    """The fastest of three runs where they are short: the first one often meets memory that was never touched."""
+    traces = [once(name, method, size, seconds, task)]
+    while traces[0].seconds and traces[0].seconds[-1] < seconds / 10 and len(traces) < REPEATS:
+        traces.append(once(name, method, size, seconds, task))
+    return min(traces, key=lambda trace: trace.seconds[-1:])
+
+
+def once(name: str, method: str, size: str, seconds: int, task: Task) -> Trace:
     command = [sys.executable, "-m", "benchmarks.peers.child", name, method, size, str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20 * seconds + 600, check=False)
     lines: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines() if line.endswith("}")]

@@ -12,6 +12,7 @@ from worker.core.family import members
 from worker.core.hypergradient import Implicit
 from worker.core.objective import FittedObjective
 from worker.core.outer import Auto, ConcreteOuter, Hoag, Lbfgs, Newton
+from worker.core.outer.line import Quartic
 from worker.core.outer.newton import _ball_minimizer, _Model
 from worker.core.penalties import PerFeature, Shared
 from worker.core.records import Evaluation, Outcome, Problem
@@ -53,8 +54,8 @@ def test_ends_at_a_stationary_point_of_the_box(outer, penalty):
     assert (at.rho <= box.upper).all()
     outward = ((at.rho == box.lower) & (at.gradient >= 0)) | ((at.rho == box.upper) & (at.gradient <= 0))
     assert (np.abs(at.gradient[~outward]) <= 1e-9 * at.value).all()
-    accepted = [trial.evaluation.value for trial in trials if trial.state is not None]
-    assert accepted == sorted(accepted, reverse=True)
+    accepted = np.array([trial.evaluation.value for trial in trials if trial.state is not None])
+    assert (accepted[1:] <= accepted[:-1] * (1 + 1e-14)).all()
 
 
 def test_one_penalty_is_found_to_the_last_digits():
@@ -190,3 +191,47 @@ def test_a_step_that_the_box_cuts_still_leads_down():
         model = _Model(at, bounds, np.arange(3), -np.ones(3), slope, H, *np.linalg.eigh(H))
         x, _ = model.minimizer(random.uniform(0.1, 10.0))
         assert model.change(x) < 0
+
+
+def polynomial_at(c: np.ndarray, rho: float) -> Evaluation:
+    slope = np.polynomial.polynomial.polyval(rho, np.polynomial.polynomial.polyder(c))
+    value = float(np.polynomial.polynomial.polyval(rho, c))
+    return Evaluation(np.array([rho]), value, np.array([slope]), np.array([value]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_evaluations_make_a_quartic(seed):
+    random = np.random.default_rng(seed)
+    c = random.normal(size=5) + np.array([20.0, 0.0, 0.0, 0.0, 1.0])
+    here, there = random.normal(), random.normal()
+    at, second = polynomial_at(c, here), np.polynomial.polynomial.polyder(c, 2)
+    curvature = float(np.polynomial.polynomial.polyval(here, second))
+    line = Quartic.through(at, curvature, polynomial_at(c, there))
+    assert line is not None
+    steps = np.linspace(-2.0, 1.5, 3501)
+    changes = np.polynomial.polynomial.polyval(here + steps, c) - at.value
+    assert_allclose([line.change(s) for s in steps[::100]], changes[::100], atol=1e-9)
+    assert line.change(line.minimizer(-2.0, 1.5)) <= changes.min() + 1e-9
+    assert Quartic.through(at, curvature, polynomial_at(c, here + 1e-6)) is None
+    assert Quartic.through(at, curvature, Evaluation(np.array([there]), np.inf, np.zeros(1), np.zeros(1))) is None
+
+
+def test_with_one_hyperparameter_the_evaluation_before_saves_others(monkeypatch):
+    def evaluations(seed: int) -> int:
+        objective = objective_of(regression(80, 6, seed=seed), Shared())
+        return len(run(Newton(tolerance=1e-9).search(objective, np.array([1.5])))[0])
+
+    seeds = 2, 5  # of a minimum inside the box
+    with_quartic = [evaluations(seed) for seed in seeds]
+    monkeypatch.setattr(Quartic, "through", lambda *_: None)
+    assert all(few < evaluations(seed) for few, seed in zip(with_quartic, seeds, strict=True))
+
+
+def test_a_state_without_the_evaluation_before_is_gone_on_from():
+    objective = objective_of(regression(80, 6, seed=5), Shared())
+    trials, _ = run(Newton(tolerance=1e-9).search(objective, np.array([3.0])))
+    assert "before" in trials[2].state
+    state = {name: array for name, array in trials[2].state.items() if name != "before"}
+    again, outcome = run(Newton(tolerance=1e-9).search(objective, np.array([3.0]), state))
+    assert outcome is Outcome.CONVERGED
+    assert_allclose(again[-1].evaluation.rho, trials[-1].evaluation.rho, atol=1e-6)

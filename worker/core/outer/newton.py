@@ -10,12 +10,14 @@ Newton's method in rho would move by one unit an iteration. With `x_j` the relat
 `rho_j` moves downhill by `-log(1 - x_j)`, whose second derivative adds `-|g_j|` to the diagonal of the Hessian; at a
 stationary point both coordinates agree. A step is cut at `LONGEST_STEP`, lest it jump over a minimum into the flat
 region behind it.
+
+With a single hyperparameter, once the minimum is between two evaluations, both make the model: a quartic (`line.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,6 +25,7 @@ from jaxtyping import Float
 from scipy.linalg import eigh
 
 from worker.core import cholesky
+from worker.core.outer.line import Quartic
 from worker.core.outer.search import Search, SearchSettings
 from worker.core.outer_objective import Objective
 from worker.core.records import ROUND_OFF, Array, Evaluation, Outcome, Trial
@@ -41,16 +44,17 @@ class Newton(SearchSettings):
 
     def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
         """Trials from `rho`, or from the `state` of an earlier trial."""
-        at, radius, iteration = _restore(rho, state)
+        at, before, radius, iteration = _restore(rho, state)
         if at is None:
             at = objective.evaluate(rho)
-            yield self._trial(objective, at, 0, radius)
+            yield self._trial(objective, at, before, 0, radius)
             if at.failure is not None:
                 return at.failure
         while (outcome := self.settled(objective, at) or self._out_of_iterations(iteration)) is None:
             model = _Model.build(objective, at)
             ratio = -np.inf
             while ratio < ACCEPT:
+                model = model.after(before)
                 x, radius = model.minimizer(radius)
                 predicted, rounding = -model.change(x), ROUND_OFF * objective.unit(at.value)
                 new = objective.evaluate(model.point(x))
@@ -63,8 +67,9 @@ class Newton(SearchSettings):
                 radius = _next_radius(radius, ratio, float(np.linalg.norm(x)), len(rho))
                 if ratio < ACCEPT:
                     yield Trial(new, iteration, self.relative_gradient(objective, new), None)
-            at, iteration = new, iteration + 1
-            yield self._trial(objective, at, iteration, radius)
+                    before = new
+            at, before, iteration = new, at, iteration + 1
+            yield self._trial(objective, at, before, iteration, radius)
         return outcome
 
     def _flatter(self, objective: Objective, at: Evaluation, new: Evaluation) -> bool:
@@ -72,19 +77,28 @@ class Newton(SearchSettings):
         flat = self.relative_gradient(objective, new) <= 0.5 * self.relative_gradient(objective, at)
         return new.failure is None and flat
 
-    def _trial(self, objective: Objective, at: Evaluation, iteration: int, radius: float) -> Trial:
+    def _trial(
+        self, objective: Objective, at: Evaluation, before: Evaluation | None, iteration: int, radius: float
+    ) -> Trial:
         state = {
             "rho": at.rho, "value": np.array(at.value), "gradient": at.gradient, "per_split": at.per_split,
             "radius": np.array(radius), "iteration": np.array(iteration),
         }  # fmt: skip
+        if before is not None and len(at.rho) == 1:
+            state["before"] = np.array([before.rho[0], before.value, before.gradient[0]])
         return Trial(at, iteration, self.relative_gradient(objective, at), None if at.failure else state)
 
 
-def _restore(rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> tuple[Evaluation | None, float, int]:
+def _restore(
+    rho: Float[Array, " k"], state: Mapping[str, Array] | None
+) -> tuple[Evaluation | None, Evaluation | None, float, int]:
     if state is None:
-        return None, FIRST_RADIUS * float(np.sqrt(len(rho))), 0
-    at = Evaluation(state["rho"], float(state["value"]), state["gradient"], state["per_split"])
-    return at, float(state["radius"]), int(state["iteration"])
+        return None, None, FIRST_RADIUS * float(np.sqrt(len(rho))), 0
+    at, before = Evaluation(state["rho"], float(state["value"]), state["gradient"], state["per_split"]), None
+    if "before" in state:
+        point, value, slope = state["before"]
+        before = Evaluation(np.array([point]), float(value), np.array([slope]), np.empty(0))
+    return at, before, float(state["radius"]), int(state["iteration"])
 
 
 def _next_radius(radius: float, ratio: float, length: float, k: int) -> float:
@@ -110,6 +124,7 @@ class _Model:
     H: Float[Array, "f f"]
     eigenvalues: Float[Array, " f"]
     vectors: Float[Array, "f f"]
+    line: Quartic | None = None
 
     @classmethod
     def build(cls, objective: Objective, at: Evaluation) -> _Model:
@@ -121,6 +136,16 @@ class _Model:
         cholesky.diagonal_of(H)[...] += slope
         return cls(at, (box.lower, box.upper), free, downhill, slope, H, *eigh(H, driver="evd"))
 
+    def after(self, before: Evaluation | None) -> _Model:
+        """With one hyperparameter whose minimum is between here and an earlier evaluation: that one's model, too.
+
+        On the way to a minimum further off the quadratic in x is the better one.
+        """
+        if before is None or len(self.at.rho) > 1 or not before.gradient[0] * self.at.gradient[0] < 0:
+            return replace(self, line=None)
+        curvature = float(self.H[0, 0] - self.slope[0])  # on the scale of rho
+        return replace(self, line=Quartic.through(self.at, curvature, before))
+
     def minimizer(self, radius: float) -> tuple[Float[Array, " f"], float]:
         """Minimizer of the model in a ball, cut to the box and the longest step, and the radius of the ball.
 
@@ -131,6 +156,9 @@ class _Model:
         behind = np.where(self.downhill > 0, rho - lower, upper - rho)
         furthest = -np.expm1(-np.minimum(ahead, LONGEST_STEP))
         nearest = -np.expm1(np.minimum(behind, LONGEST_STEP))
+        if self.line is not None:
+            ends = self._move(np.clip([-radius, radius], nearest, furthest))
+            return self._relative(self.line.minimizer(*np.sort(ends))), radius
         g = self.vectors.T @ self.slope
         while True:
             x = np.clip(self.vectors @ _ball_minimizer(self.eigenvalues, g, radius), nearest, furthest)
@@ -140,15 +168,25 @@ class _Model:
 
     def change(self, x: Float[Array, " f"]) -> float:
         """What the model predicts for the change of J."""
+        if self.line is not None:
+            return self.line.change(float(self._move(x)[0]))
         return float(self.slope @ x + x @ self.H @ x / 2)
 
     def point(self, x: Float[Array, " f"]) -> Float[Array, " k"]:
         """The point on the scale of rho; exactly on a bound where x reaches it."""
         rho = self.at.rho.copy()
-        rho[self.free] -= self.downhill * np.log1p(-x)
+        rho[self.free] += self._move(x)
         near = 1e-12
         rho = np.where(rho >= self.bounds[1] - near, self.bounds[1], rho)
         return np.where(rho <= self.bounds[0] + near, self.bounds[0], rho)
+
+    def _move(self, x: Float[Array, " *f"]) -> Float[Array, " *f"]:
+        """The step on the scale of rho."""
+        return -self.downhill * np.log1p(-x)
+
+    def _relative(self, step: float) -> Float[Array, " f"]:
+        """The step in x."""
+        return -np.expm1(-self.downhill * step)
 
 
 def _ball_minimizer(eigenvalues: Float[Array, " f"], g: Float[Array, " f"], radius: float) -> Float[Array, " f"]:
