@@ -12,14 +12,16 @@ from worker.contract.spec import JobSpec, outline
 from worker.core.factors import Assembly
 from worker.core.hypergradient import CholeskyBackprop
 from worker.core.records import Problem
+from worker.core.selection import LeaveOneOut
 from worker.core.training import Quadratic
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
 from worker.core.training.kernel import KernelTraining
-from worker.core.tune import Plan, resolve, split_rows
+from worker.core.tune import TRIALS, Plan, resolve, split_rows
 
 RATE = 1e10  # flops a second that one core reaches in the factorizations of mid-sized problems
 OVERHEAD = 1e-4  # seconds for each split of an evaluation, whatever its size
 FILL = 10  # entries of a sparse factor for one of the matrix, typical of grids and networks
+DECOMPOSITION = 9  # flops of an eigendecomposition over the cube of its size
 KERNEL = 100  # operations that an exponential and what surrounds it count for
 NEWTON_STEPS, CG_STEPS = 4, 20  # of a fit that begins near its minimum, typical
 EVALUATIONS = {"newton": 25, "lbfgs": 120, "inexact": 40, "hoag": 200}  # typical of one start
@@ -33,7 +35,7 @@ def validation_view(
     names = plan.hyperparameters(problem).names
     hypergradient, outer = resolve(plan, problem)
     n = selected.rows if selected else len(problem.y)
-    solver, cost = _cost(spec, plan, problem, n, outer.kind, selected.filled if selected else 1.0)
+    solver, cost = _cost(spec, plan, problem, n, (hypergradient.kind, outer.kind), selected.filled if selected else 1.0)
     return {
         "spec": description,
         "hyperparameters": len(names),
@@ -49,12 +51,13 @@ def validation_view(
 
 
 def _cost(
-    spec: JobSpec, plan: Plan, problem: Problem, n: int, outer: str, filled: float
+    spec: JobSpec, plan: Plan, problem: Problem, n: int, methods: tuple[str, str], filled: float
 ) -> tuple[str, dict[str, float]]:
     """Flops of statistics, factorizations and Hessians; bytes of what is held at once; seconds on one core.
 
     The splits are those of `problem`, whose rows stand for the n that there are. `filled`: the share of values stored.
     """
+    hypergradient, outer = methods
     if isinstance(plan.training, Quadratic):
         return _cost_of_criteria(spec, problem, outer)
     m, k = len(problem.y), len(plan.hyperparameters(problem).names)
@@ -72,17 +75,24 @@ def _cost(
     if isinstance(plan.training, GeneralizedLinearTraining):
         size_of_table = _Rows(n, train, splits, filled)
         return _cost_of_iterations(plan.training, problem, size_of_table, k, outer, evaluations, closed=closed)
-    dual = not closed and plan.training.prefers_dual(train, forms)
+    free = isinstance(spec.selection, LeaveOneOut) and hypergradient == "implicit"  # others need the primal factor
+    trials, primal = (TRIALS * spec.outer.starts, None) if free or not closed else (1, False)
+    solver = plan.training.solver(train, forms, trials, dual=primal)
+    dual = solver == "dual"
     size = train if dual else p
     evaluation = splits * (
-        size**3 / 3 + 8 * size * p + (train**2 * p * filled if dual else 0) + (2 * n * p * p * filled if closed else 0)
+        (0 if solver == "spectral" else size**3 / 3)
+        + 8 * size * p
+        + (train**2 * p * filled if dual else 0)
+        + (2 * n * p * p * filled if closed else 0)
     )
     hessian = splits * (4 * size * p * k + 2 * size * k * k) + 9 * k**3 if outer == "newton" else 0.0
     flops = n * p * p * filled + evaluations * (evaluation + hessian)
+    flops += splits * DECOMPOSITION * p**3 if solver == "spectral" else 0.0
     held = splits * (3 * size * size + (2 * n * p * filled if dual else 0)) + 2 * n * p * filled
     seconds = flops / RATE + evaluations * splits * OVERHEAD
     cost = {"evaluations": evaluations, "flops": float(flops), "bytes": 8.0 * held, "seconds": seconds}
-    return "dual" if dual else "primal", cost
+    return solver, cost
 
 
 def _evaluations(spec: JobSpec, outer: str) -> int:

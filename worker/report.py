@@ -231,7 +231,7 @@ def _selection(step: Step, conclusion: Conclusion | None = None) -> SelectionSco
     return SelectionScore(
         value=best.value,
         initial_value=_finite(step.starts[0].initial.value),
-        per_fold=best.per_split.tolist(),
+        per_fold=[_finite(value) for value in best.per_split],
         standard_error=conclusion.standard_error if conclusion else None,
         noise_variance=conclusion.noise_variance if conclusion else None,
         measures=_measures(conclusion.measures) if conclusion else {},
@@ -248,7 +248,8 @@ def _nested(prepared: Prepared, step: Step) -> NestedScore | None:
     if not folds:
         return None
     weights = np.array([fold.weight for fold in folds])
-    value = float(weights @ [fold.value for fold in folds] / weights.sum())
+    scored = weights > 0
+    value = float(weights[scored] @ [fold.value for fold in folds if fold.weight > 0] / weights.sum())
     promised = float(weights @ [fold.selection_value for fold in folds] / weights.sum())
     return NestedScore(
         value=_finite(value),

@@ -66,7 +66,17 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     (of("kernel_ridge", training__kernel={"kind": "sum", "terms": [{"kind": "rbf"}] * 2}), "/training/kernel", "rbf"),
     (of("kernel_ridge", training__kernel={"kind": "sum", "terms": [{"kind": "rbf"}]}), "/training/kernel/terms", "2"),
     (of("kernel_ridge", training__kernel="gauss"), "/training/kernel", "rbf"),
-    (of("kernel_ridge", training__kernel="sum"), "/training/kernel", "rbf"),
+    (of("kernel_ridge", training__kernel="sum"), "/training/kernel", "settings without a default"),
+    (
+        of("kernel_ridge", training__kernel={"kind": "rbf", "widths": "per_group"}),
+        "/training/kernel/widths",
+        "'per_group' has",
+    ),
+    (
+        of("kernel_logistic", selection={"kind": "approximate_leave_one_out"}),
+        "/selection/kind",
+        "use k_fold or holdout",
+    ),
     (
         of("kernel_ridge", training__kernel={"kind": "rbf", "widths": {"kind": "per_feature", "lower": 3, "upper": 2}}),
         "/training/kernel/widths",

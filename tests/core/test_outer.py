@@ -16,8 +16,9 @@ from worker.core.outer.line import Quartic
 from worker.core.outer.newton import _ball_minimizer, _Model
 from worker.core.penalties import PerFeature, Shared
 from worker.core.records import Evaluation, Outcome, Problem
-from worker.core.selection import KFold
+from worker.core.selection import KFold, LeaveOneOut
 from worker.core.training import Ridge
+from worker.core.tune import Plan, prepare, tune
 
 pytestmark = pytest.mark.unchecked  # thousands of evaluations; shapes are checked in test_ridge.py
 
@@ -188,7 +189,7 @@ def test_a_step_that_the_box_cuts_still_leads_down():
         slope = -random.uniform(0.0, 1.0, 3)
         H = M + M.T
         at = Evaluation(rho, 1.0, -slope, np.ones(1))
-        model = _Model(at, bounds, np.arange(3), -np.ones(3), slope, H, *np.linalg.eigh(H))
+        model = _Model(at, bounds, 1.0, np.arange(3), -np.ones(3), slope, H, *np.linalg.eigh(H))
         x, _ = model.minimizer(random.uniform(0.1, 10.0))
         assert model.change(x) < 0
 
@@ -235,3 +236,21 @@ def test_a_state_without_the_evaluation_before_is_gone_on_from():
     again, outcome = run(Newton(tolerance=1e-9).search(objective, np.array([3.0]), state))
     assert outcome is Outcome.CONVERGED
     assert_allclose(again[-1].evaluation.rho, trials[-1].evaluation.rho, atol=1e-6)
+
+
+@outers
+@pytest.mark.parametrize("share", [2.0**-40, 2.0**-330])
+def test_the_units_of_the_target_change_nothing(outer, share):
+    problem = regression(60, 5)
+    small = Problem(problem.X, problem.y * share, problem.features)
+    one, other = (run(outer().search(objective_of(p), np.zeros(5))) for p in (problem, small))
+    assert one[1] is other[1] is Outcome.CONVERGED
+    assert_allclose(other[0][-1].evaluation.value / share**2, one[0][-1].evaluation.value, rtol=1e-9)
+
+
+def test_a_hessian_that_is_not_finite_is_an_outcome():
+    problem = regression(40, 3)
+    tiny = Problem(problem.X * 1e-100, problem.y, problem.features)
+    prepared = prepare(tiny, Plan(Ridge(), LeaveOneOut(), Implicit(), Newton()))
+    *_, last = tune(prepared)
+    assert last.ended is Outcome.NON_FINITE

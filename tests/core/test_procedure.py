@@ -31,7 +31,7 @@ def test_an_interval_is_where_the_criterion_has_risen_by_half_a_nat():
     plan = Plan(Ridge(penalty=grouped(problem)), Evidence(), Implicit(), Newton(tolerance=1e-10))
     prepared = prepare(problem, plan)
     last = end_of(prepared)
-    shape = curvature(prepared.objective, last.best.best.rho, last.best.best.value)
+    shape = curvature(prepared.objective, last.best.best)
     assert shape.point == "minimum"
     rise = 1e-6  # small, so that J is quadratic that far
     width = shape.half_widths(rise)[0]
@@ -57,7 +57,7 @@ def test_a_point_that_curves_downward_is_no_minimum():
     problem = regression(60, 3)
     prepared = prepare(problem, Plan(Ridge(penalty=Shared()), KFold(), Implicit(), Newton()))
     rho = np.array([3.5])  # on the way to an upper bound J bends over
-    shape = curvature(prepared.objective, rho, prepared.objective.value(rho))
+    shape = curvature(prepared.objective, prepared.objective.evaluate(rho))
     assert shape.point == "saddle"
     assert shape.smallest < 0
     assert shape.half_widths(1.0) is None

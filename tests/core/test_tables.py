@@ -216,8 +216,9 @@ def test_many_equal_columns_are_told_in_few_sentences(monkeypatch):
         told = observations(Problem(table, np.arange(40.0), names), np.arange(40))
         assert told[:1] == ("Feature 'x4' is constant on the rows used; its penalty has no effect.",)
         assert told[-2:] == (
-            "5 more features are constant as well.", "Feature 'x3' equals 'x0'; they share a coefficient."
-        )  # fmt: skip
+            "5 more features are constant as well.",
+            "Feature 'x3' equals 'x0': the data determine the sum of their coefficients alone.",
+        )
         assert len(told) == 22
 
 

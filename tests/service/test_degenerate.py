@@ -53,6 +53,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "nothing that is scored": (
         given(scoring=[1] * 6 + [0] * 18) | {"selection": {"kind": "walk_forward", "initial": 12}},
         "/data/scoring", "Every row that would be scored has weight 0"),
+    "nothing that is scored in a split that counts": (
+        given(scoring=[1] * 12 + [0] * 12, fold=[0] * 12 + [1] * 12)
+        | {"selection": {"kind": "given_folds", "split_weights": [0, 1]}},
+        "/data/scoring", "Every row that would be scored has weight 0, or its split has"),
+    "columns whose squares vanish": (given(X * [1.0, 1e-200, 1.0]), "/data/x/0/1", "vanish; rescale the column"),
     "a spline of a constant": (
         given(np.hstack([X, ONES])) | {"training__splines": [{"feature": "x3"}]},
         "/training/splines", "'x3' is constant on the rows used"),
@@ -73,7 +78,7 @@ TOLD: dict[str, tuple[dict[str, Any], list[str]]] = {
         given(np.hstack([ONES, 2.0 * ONES])) | PER_FEATURE,
         ["'x0' is constant", "'x1' is constant", "does not depend on penalty[x0] and penalty[x1]"]),
     "duplicate columns": (
-        given(np.hstack([X, X[:, :1]])) | PER_FEATURE, ["Feature 'x3' equals 'x0'; they share", "is flat"]),
+        given(np.hstack([X, X[:, :1]])) | PER_FEATURE, ["Feature 'x3' equals 'x0': the data", "is flat"]),
     "a constant target": (given(y=np.full(ROWS, 2.0)), ["The target is constant", "does not depend on penalty at"]),
     "a window shorter than the features": (
         given(WIDE) | PER_FEATURE | WINDOW, ["A split trains on 3 rows, fewer than the 8 features"]),
@@ -115,3 +120,67 @@ def test_what_is_flat_is_told_by_name(live: Api, name: str) -> None:
     for word in words:
         assert any(word in message for message in messages), messages
     assert all(message.endswith(".") for message in messages)
+
+
+@pytest.mark.parametrize("training", ["ridge", "huber", "kernel_ridge"])
+def test_a_fold_without_scoring_weights_has_no_score(live: Api, training: str) -> None:
+    third = [0] * 8 + [1] * 8 + [2] * 8
+    data = given(scoring=[1.0] * 8 + [0.0] * 8 + [2.0] * 8, fold=third)
+    spec = document(**data, selection={"kind": "given_folds"}, training={"kind": training})
+    job = live.created(spec, Prefer="wait=60")
+    assert (job["status"], job["attempt"]) == ("succeeded", 1)
+    selection = live.result(job["id"])["selection"]
+    first, missing, last = selection["per_fold"]
+    assert missing is None
+    assert selection["value"] == pytest.approx((8 * first + 16 * last) / 24)
+
+
+def test_a_nested_fold_without_scoring_weights_has_no_score(live: Api) -> None:
+    spec = document(**given(scoring=[1.0] * 8 + [0.0] * 8 + [1.0] * 8), nested={"folds": 2})
+    spec["selection"] = {"kind": "walk_forward", "initial": 4, "horizon": 2}
+    nested = live.result(live.created(spec, Prefer="wait=60")["id"])["nested"]
+    assert nested["folds"][0]["value"] is None
+    assert nested["value"] == nested["folds"][1]["value"] > 0
+
+
+def test_test_rows_without_weights_have_no_score(live: Api) -> None:
+    spec = document(**given(weights=[1.0] * 18 + [0.0] * 6, time=list(range(ROWS))), test_fraction=0.25)
+    spec["selection"] = {"kind": "walk_forward", "initial": 9}
+    result = live.result(live.created(spec, Prefer="wait=60")["id"])
+    assert result["test"] is None
+    assert any("All test rows have the weight 0" in message for message in result["messages"])
+
+
+def test_a_slope_that_does_not_bend_is_not_called_flat(live: Api) -> None:
+    spec = {
+        "data": {
+            "matrices": [[[2.0, 0.0], [0.0, 2.0]], None],
+            "vectors": [[1.0, 1.0], [1.0, 0.0]],
+            "selection": {"vector": [1.0, 0.0], "constant": 50.0},
+        },
+        "training": {
+            "kind": "quadratic",
+            "multipliers": [{"name": "a", "scale": "linear", "lower": -1e9, "upper": 1e9}],
+        },
+        "outer": {"kind": "newton", "max_iterations": 3},
+    }
+    result = live.result(live.created(spec, Prefer="wait=60")["id"])
+    assert result["stop_reason"] == "max_iterations"
+    assert not any("does not depend" in message or "is flat" in message for message in result["messages"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "solver"),
+    [
+        (5, {"selection": {"kind": "leave_one_out"}}, "dual"),
+        (5, {"selection": {"kind": "generalized_cv"}}, "primal"),
+        (ROWS, {"outer": {"kind": "newton", "starts": 3}}, "spectral"),
+        (ROWS, {"selection": {"kind": "leave_one_out"}, "outer": {"kind": "newton", "starts": 3}}, "spectral"),
+        (ROWS, {"outer": {"kind": "newton", "starts": 3}, "hypergradient": {"kind": "cholesky_backprop"}}, "spectral"),
+    ],
+)
+def test_the_solver_that_is_promised_is_the_one_that_is_used(live: Api, rows: int, changes: Any, solver: str) -> None:
+    spec = document(**given(np.hstack([WIDE, X])[:rows], Y[:rows]), training={"kind": "ridge"}, **changes)
+    promised = live.post("/v1/jobs?validate_only=true", json=spec).json()["method"]["solver"]
+    used = live.result(live.created(spec, Prefer="wait=60")["id"])["method"]["solver"]
+    assert promised == used == solver

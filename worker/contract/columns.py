@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from worker.contract.classes import Classes, column_classes
 from worker.contract.data import ROLES, WEIGHTS, AllBut, DatasetData
 from worker.contract.dataset import Column, DatasetBody
-from worker.contract.expansion import LARGEST, Made, count_of_missing, features_of, fill_for, huge, levels_of
+from worker.contract.expansion import (
+    Made,
+    count_of_missing,
+    features_of,
+    fill_for,
+    largest_of,
+    levels_of,
+    magnitude_fault,
+)
 from worker.contract.faults import Fault, pointer_of, suggestion
 from worker.core.training import Training
 
@@ -222,8 +230,8 @@ def _role_faults(data: DatasetData, names: Names, training: Training) -> Iterato
         elif column.missing and not data.where:
             remedy = "leave these rows out: give the column in `where`, without bounds"
             yield Fault(pointer, "missing_values", f"{shown} has {count_of_missing(column)}; {remedy}.")
-        elif huge(column):
-            yield Fault(pointer, "too_large", f"{shown} has magnitudes above {LARGEST:g}, which overflow; rescale it.")
+        elif (fault := magnitude_fault(pointer, shown, largest_of(column))) is not None:
+            yield fault
         elif role in WEIGHTS and (column.min or 0.0) < 0:
             yield Fault(pointer, "negative", f"{shown} has negative values, down to {column.min:g}.")
         elif role in WEIGHTS and not column.max:

@@ -10,7 +10,7 @@ from worker.contract.dataset import Column
 from worker.contract.faults import Fault
 
 CATEGORIES = {"month": range(1, 13), "weekday": range(1, 8), "hour": range(24)}
-LARGEST = 1e150  # magnitudes beyond overflow when squared
+LARGEST, SMALLEST = 1e150, 1e-150  # magnitudes beyond overflow or vanish when squared
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,20 @@ class Made:
     missing_feature: bool = False
 
 
-def huge(column: Column) -> bool:
-    """Whether squares of its values overflow."""
-    return max(abs(column.min or 0.0), abs(column.max or 0.0)) > LARGEST
+def magnitude_fault(pointer: str, shown: str, largest: float) -> Fault | None:
+    """Where squares of the values of a column overflow, or vanish, though some are not zero."""
+    if largest > LARGEST:
+        told = f"{shown} has magnitudes above {LARGEST:g}, which overflow; rescale it."
+        return Fault(pointer, "too_large", told)
+    if 0 < largest < SMALLEST:
+        told = f"{shown} has no magnitude above {SMALLEST:g}, so that squares of it vanish; rescale it."
+        return Fault(pointer, "too_small", told)
+    return None
+
+
+def largest_of(column: Column) -> float:
+    """The largest magnitude in a column."""
+    return max(abs(column.min or 0.0), abs(column.max or 0.0))
 
 
 def count_of_missing(column: Column) -> str:
@@ -51,9 +62,8 @@ def features_of(data: DatasetData, column: Column | None, name: str, position: i
     """The features of one column (a sparse one has no record), or why it cannot be one."""
     if column is None:
         return [Made(name, position, (name,))]
-    if huge(column):
-        told = f"Column {name!r} has magnitudes above {LARGEST:g}, which overflow; rescale it."
-        return [Fault("/data/features", "too_large", told)]
+    if (fault := magnitude_fault("/data/features", f"Column {name!r}", largest_of(column))) is not None:
+        return [fault]
     fill = fill_for(data, name)
     if column.missing and fill is None and not data.where:
         remedy = "say in `missing` how to fill them, or leave the column or these rows out"

@@ -93,13 +93,16 @@ def _fault(detail: ErrorDetails, document: Any, schema: dict[str, Any]) -> Fault
     context = detail.get("ctx", {})
     text = detail["msg"].removeprefix("Value error, ")
     if code in {"union_tag_invalid", "union_tag_not_found"}:
-        known = [tag.strip(" '") for tag in context.get("expected_tags", "").split(",") if tag]
+        known = [tag.strip(" '\"") for tag in context.get("expected_tags", "").split(",") if tag]
         known = list(dict.fromkeys(known)) or _kinds(_at(schema, path, document))
         by_name = isinstance(_value(document, path), str)  # where a bare name stands for a member
         path, given = path if by_name else [*path, "kind"], str(context.get("tag", "")).strip("'")
-        code = "unknown_kind" if given else "missing"
-        text = f"There is no kind {_name(given)}" if given else "The field kind is required"
-        text += f"{_nearest(given, known)}; known: {', '.join(known)}"
+        if by_name and given in known:
+            code, text = "missing", f'{_name(given)} has settings without a default: {{"kind": "{given}", ...}}'
+        else:
+            code = "unknown_kind" if given else "missing"
+            text = f"There is no kind {_name(given)}" if given else "The field kind is required"
+            text += f"{_nearest(given, known)}; known: {', '.join(known)}"
     elif code in {"extra_forbidden", "unexpected_keyword_argument"}:
         known = list(_at(schema, path[:-1], document).get("properties", {}))
         code, text = "unknown_field", f"There is no field {_name(str(path[-1]))} here{_nearest(str(path[-1]), known)}"

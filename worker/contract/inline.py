@@ -12,7 +12,7 @@ import numpy as np
 from worker.contract.classes import classes_of, inline_class_faults
 from worker.contract.criteria import decode_criteria, encode_criteria
 from worker.contract.data import ROLES, WEIGHTS, InlineData
-from worker.contract.expansion import LARGEST
+from worker.contract.expansion import LARGEST, SMALLEST
 from worker.contract.faults import Fault
 from worker.core.records import Problem
 from worker.core.training import Training
@@ -89,6 +89,16 @@ def _magnitude_faults(data: InlineData) -> Iterator[Fault]:
             yield Fault(
                 f"/data/{name}/{place}", "too_large", f"Magnitudes above {LARGEST:g} overflow; rescale the column."
             )
+    yield from _vanishing(data)
+
+
+def _vanishing(data: InlineData) -> Iterator[Fault]:
+    """Columns whose squares vanish."""
+    for j, largest in enumerate(np.abs(np.array(data.x, dtype=np.float64)).max(axis=0)):
+        if 0 < largest < SMALLEST:
+            yield Fault(f"/data/x/0/{j}", "too_small", f"Magnitudes below {SMALLEST:g} vanish; rescale the column.")
+    if data.y and not isinstance(data.y[0], str) and 0 < np.abs(np.array(data.y, dtype=np.float64)).max() < SMALLEST:
+        yield Fault("/data/y/0", "too_small", f"Magnitudes below {SMALLEST:g} vanish; rescale the target.")
 
 
 def encode_data(problem: Problem) -> bytes:

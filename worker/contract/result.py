@@ -38,7 +38,7 @@ class SelectionScore(Wire):
 
     value: float
     initial_value: float | None
-    per_fold: list[float]
+    per_fold: list[float | None]
     standard_error: float | None = Field(description="Of the mean over validation rows; null when it is not known.")
     measures: dict[str, float | None] = Field(default_factory=dict, description=f"{MEASURES} over all validation rows.")
     noise_variance: float | None = Field(default=None, description="What a likelihood says of the noise; else null.")

@@ -207,7 +207,7 @@ def _split_faults(spec: JobSpec, plan: Plan, problem: Problem, rows: Array, *, v
         yield Fault("/selection", "does_not_fit", sentence(str(error)))
         return
     try:
-        check_weights(problem, partition, 2 if spec.selection.closed_form else 1)
+        check_weights(problem, partition, spec.selection)
     except ValueError as error:
         of_scoring = problem.scoring is not None and "scored" in str(error)
         yield Fault("/data/scoring" if of_scoring else "/data/weights", "does_not_fit", sentence(str(error)))

@@ -31,6 +31,14 @@ JOINTLY_FLAT = (
     "The selection criterion is flat along a joint change of {} at the result: together they could be changed by large "
     "factors without changing it."
 )
+WEIGHTLESS = "All test rows have the weight 0, so there is no test score; hold out others, or give some a weight."
+NEARLY_SINGULAR = (
+    "The training criterion is close to singular at the result: its solution and the gradient have few correct digits."
+)
+ROUGH_THERE = (
+    "The gradient and differences of the selection criterion disagree near the result: it has corners there, or "
+    "rounding hides its slope."
+)
 UNSCORED = "The test rows have no {} because a class is missing among them; hold out more rows."
 FLAT = "The selection criterion is flat in {} at the result: it could be changed by a large factor without effect."
 NAMED = 5  # hyperparameters that one message names
@@ -38,7 +46,8 @@ SEPARATED = (
     "The classes are separated in the rows used, and a penalty is at its lower bound: the training loss goes to zero "
     "as that bound does, so the bound decides how large the coefficients are; any lower one would be chosen, too."
 )
-POOR_ADJOINT = 1e-6  # a relative residual above this is reported: the system is close to singular
+POOR = 1e-7  # relative residuals above this are reported: training is close to singular
+ROUGH = 1e-4  # share of J by which a difference may deviate from the gradient unmentioned
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +100,21 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     standard_error = None if scores is None else scores.standard_error()
     problem, fills = filled_by(prepared.problem, prepared.rows)
     model = refit(prepared.plan.training, problem, prepared.rows, prepared.objective.natural(rho))
-    messages = observations(problem, prepared.rows) + few_rows(problem, prepared.partition)
+    linear = not isinstance(prepared.plan.training, KernelTraining)
+    messages = observations(problem, prepared.rows, linear=linear)
+    if linear:
+        messages += few_rows(problem, prepared.partition)
     if model is None:
         messages += ("The refit on all rows is singular to working precision, so there is no model.",)
-    if certificates.adjoint_residual > POOR_ADJOINT:
-        messages += ("The training criterion is close to singular at the result: its gradient has few correct digits.",)
+    if max(certificates.adjoint_residual, certificates.inner_gradient_norm) > POOR:
+        messages += (NEARLY_SINGULAR,)
+    if not certificates.finite_difference_error <= ROUGH:
+        messages += (ROUGH_THERE,)
     messages += prepared.objective.remarks(rho)
     test_value, tested, unscored = _tested(prepared, model, problem)
     messages += unscored + _separated(prepared, model, problem, rho)
     # without an exact Hessian at the price of the search itself, at most
-    shape = curvature(prepared.objective, rho, best.best.value, best.evaluations)
+    shape = curvature(prepared.objective, best.best, best.evaluations)
     messages += _shape_messages(shape, prepared.objective.hyperparameters.names)
     rise = prepared.objective.noticeable(standard_error)
     intervals = None if shape is None or rise is None else _intervals(prepared, rho, shape, rise / unit)
@@ -115,8 +129,12 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
 
 def _calibration(prepared: Prepared, pooled: Pooled | None) -> tuple[float, float] | None:
     """Platt's line of the pooled validation rows, where that is the selection loss."""
-    score = prepared.objective.loss
-    return score.at(pooled.y, pooled.eta, pooled.w).line if pooled and isinstance(score, PlattLogLoss) else None
+    score, problem = prepared.objective.loss, prepared.problem
+    if pooled is None or not isinstance(score, PlattLogLoss):
+        return None
+    scored = [prepared.partition.rows(validation) for _, validation in prepared.partition.splits]
+    total = sum(float(problem.score_weights(rows).sum()) for rows in scored)  # its targets depend on how many rows
+    return score.at(pooled.y, pooled.eta, total * pooled.w).line
 
 
 def _tested(
@@ -131,6 +149,8 @@ def _tested(
         if prepared.plan.training.classifies
         else None
     )
+    if not problem.score_weights(rows).any():
+        return None, None, (WEIGHTLESS,)
     if isinstance(score, SmoothedAuc | SmoothedF):
         try:
             score.check(problem.y[rows[problem.score_weights(rows) > 0]])

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from scipy.linalg import eigh
 
 from worker.core.outer_objective import Objective
-from worker.core.records import Array
+from worker.core.records import Array, Evaluation
 
 MOST = 500  # hyperparameters up to which the dense Hessian is computed for this
 PART = 0.05  # share of a hyperparameter in flat directions from which on it is said to take part in them
@@ -18,6 +18,8 @@ FLAT = 1e-8  # of the unit of J for a change by a factor e: smaller curvatures c
 BENT = 1e-6  # the same for curvatures below zero where the Hessian is made of differences of the gradient
 DIFFERENCE = 2e-4  # on the scale of rho: these then err by 1e-8 of the curvature, and by rounding
 ASYMMETRY = 1e-3  # of the largest entry; beyond, the gradient jumps between the points
+STRIDE = 1e-2  # on the scale of rho, to both sides along the direction of least curvature: J has to agree
+CONFIRMED, OFF = 0.25, 0.05  # share of a negative curvature, and of the largest one, that J has to confirm
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,38 +46,60 @@ class Curvature:
         return None if self.inverse_diagonal is None else np.sqrt(2.0 * rise * self.inverse_diagonal)
 
 
-def curvature(objective: Objective, rho: Float[Array, " k"], value: float, gradients: int = 0) -> Curvature | None:
-    """The curvature at `rho`, where J has this value.
+def curvature(objective: Objective, at: Evaluation, gradients: int = 0) -> Curvature | None:
+    """The curvature at a point where J was evaluated.
 
     Where J has no exact Hessian, by differences of its gradient if they take no more than so many `gradients`. None
-    above `MOST` hyperparameters, and where there is neither.
+    above `MOST` hyperparameters, where there is neither, and where J nearby does not confirm it: where its gradient
+    jumps, as that of losses with corners does, the Hessian says little.
     """
-    if len(rho) > MOST:
-        return None
+    rho, unit = at.rho, objective.unit(at.value)
     bounds = objective.hyperparameters.at_bound(rho)
     free = np.flatnonzero([bound is None for bound in bounds])
-    if len(free) == 0:
-        return Curvature("minimum", None, np.full(len(rho), np.nan))
-    if not objective.has_hessian and 2 * len(free) > gradients:
-        return None
     exact = objective.has_hessian
-    H = (objective.hessian(rho, free) if exact else _differences(objective, rho, free)) / objective.unit(value)
-    return _of_hessian(H, len(rho), free, FLAT if exact else BENT) if np.isfinite(H).all() else None
-
-
-def _of_hessian(H: Float[Array, "f f"], k: int, free: Int[Array, " f"], bent: float) -> Curvature:
-    """From the Hessian over the unit of J; eigenvalues below `-bent` are those of a saddle."""
+    affordable = len(rho) <= MOST and (exact or 2 * len(free) <= gradients)
+    if len(free) == 0 and len(rho) <= MOST:
+        return Curvature("minimum", None, np.full(len(rho), np.nan))
+    if not affordable or not np.isfinite(objective.value(rho)):  # from scratch may not get where warm starts got
+        return None
+    H = (objective.hessian(rho, free) if exact else _differences(objective, rho, free)) / unit
+    if not np.isfinite(H).all():
+        return None
     eigenvalues, vectors = eigh(H)
-    smallest = float(eigenvalues[0])
-    if smallest < -bent:
+    smallest, saddle = float(eigenvalues[0]), bool(eigenvalues[0] < -(FLAT if exact else BENT))
+    direction = np.zeros(len(rho))
+    direction[free] = vectors[:, 0]
+    seen = _second_difference(objective, at, direction) / unit
+    confirmed = seen <= CONFIRMED * smallest if saddle else abs(seen - smallest) <= OFF * np.abs(H).max()
+    if not confirmed:
+        return None
+    if saddle:
         return Curvature("saddle", smallest, None)
-    inverse = np.full(k, np.nan)
+    return _of_hessian(H, eigenvalues, vectors, at.gradient[free] / unit, free, len(rho))
+
+
+def _of_hessian(
+    H: Float[Array, "f f"],
+    eigenvalues: Float[Array, " f"],
+    vectors: Float[Array, "f f"],
+    g: Float[Array, " f"],
+    free: Int[Array, " f"],
+    k: int,
+) -> Curvature:
+    """Of a point that is no saddle, from Hessian and gradient over the unit of J."""
+    smallest, inverse = float(eigenvalues[0]), np.full(k, np.nan)
     inverse[free] = vectors**2 @ (1.0 / np.maximum(eigenvalues, FLAT))
     if smallest > FLAT:
         return Curvature("minimum", smallest, inverse)
-    idle = np.abs(H).max(axis=1) <= FLAT
-    part = (vectors[:, eigenvalues <= FLAT] ** 2).sum(axis=1) > PART
+    idle = (np.abs(H).max(axis=1) <= FLAT) & (np.abs(g) <= FLAT)  # a slope that does not bend is not flat
+    part = (vectors[:, (eigenvalues <= FLAT) & (np.abs(vectors.T @ g) <= FLAT)] ** 2).sum(axis=1) > PART
     return Curvature("flat", smallest, inverse, free[idle], free[part & ~idle])
+
+
+def _second_difference(objective: Objective, at: Evaluation, direction: Float[Array, " k"]) -> float:
+    """`d2J/ds2` along a direction of unit length, by values of J."""
+    sides = sum(objective.value(at.rho + side * STRIDE * direction) for side in (-1, 1))
+    return float(sides - 2.0 * at.value) / STRIDE**2
 
 
 def _differences(objective: Objective, rho: Float[Array, " k"], free: Int[Array, " f"]) -> Float[Array, "f f"]:

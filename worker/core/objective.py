@@ -13,7 +13,7 @@ from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.imputation import split_problems
 from worker.core.losses import ResidualLoss, SquaredError
-from worker.core.outer_objective import Objective, Residuals, Scores, failed, relative
+from worker.core.outer_objective import UNKNOWN, Objective, Residuals, Scores, failed, means, relative
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
 from worker.core.systems import Fit, LeastSquaresFit, Solver, System
 from worker.core.tables import CHUNK_VALUES, rows_at_a_time, take
@@ -109,7 +109,7 @@ class FittedObjective(Objective):
         value = float(factors @ sums)
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             return self._failed(rho, Outcome.NON_FINITE)
-        return Evaluation(rho.copy(), value, gradient, sums / np.array([s.loss.weight for s in self.systems]))
+        return Evaluation(rho.copy(), value, gradient, means(sums, np.array([s.loss.weight for s in self.systems])))
 
     def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
         """`d2J/drho2` in the chosen hyperparameters (ascending indices; all by default), where `evaluate` succeeded.
@@ -154,8 +154,10 @@ class FittedObjective(Objective):
 
     def residuals(self, rho: Float[Array, " k"]) -> Residuals:
         """How exactly `evaluate` solves at this point."""
-        inner, adjoint = 0.0, 0.0
-        for system, fit in zip(self.systems, self.fits(rho) or (), strict=True):
+        inner, adjoint, fits = 0.0, 0.0, self.fits(rho)
+        if fits is None:
+            return UNKNOWN
+        for system, fit in zip(self.systems, fits, strict=True):
             _, theta_bar = system.loss.value_and_gradient(fit.theta)
             u = fit.solve(theta_bar)
             adjoint = max(adjoint, relative(fit.apply(u) - theta_bar, theta_bar))

@@ -25,8 +25,8 @@ class Scores:
     weights: Float[Array, " v"]
 
     def standard_error(self) -> float | None:
-        """Of the weighted mean, rows being independent; None for a single row."""
-        m = len(self.losses)
+        """Of the weighted mean, rows being independent; None for a single row. Those without weight do not count."""
+        m = int(np.count_nonzero(self.weights))
         if m < 2:
             return None
         deviations = self.losses - self.weights @ self.losses
@@ -40,6 +40,9 @@ class Residuals:
 
     inner_gradient_norm: float
     adjoint_residual: float
+
+
+UNKNOWN = Residuals(np.nan, np.nan)  # where training from scratch does not get where warm starts got
 
 
 class Objective(ABC):
@@ -135,6 +138,11 @@ class Objective(ABC):
 def failed(rho: Float[Array, " k"], splits: int, failure: Outcome) -> Evaluation:
     """The evaluation of a point where training or J is not defined."""
     return Evaluation(rho.copy(), np.inf, np.zeros(len(rho)), np.full(splits, np.inf), failure)
+
+
+def means(sums: Float[Array, " s"], weights: Float[Array, " s"]) -> Float[Array, " s"]:
+    """The mean loss of each split; NaN for one whose rows all have the scoring weight zero."""
+    return np.divide(sums, weights, out=np.full(len(sums), np.nan), where=weights > 0)
 
 
 def relative(residual: Float[Array, " p"], scale: Float[Array, " p"]) -> float:

@@ -30,7 +30,10 @@ class Outcome(Enum):
     MAX_ITERATIONS = "The iteration budget was spent before the gradient met its tolerance."
     MAX_EVALUATIONS = "The evaluation budget was spent before the gradient met its tolerance."
     MAX_SECONDS = "The time limit was reached before the gradient met its tolerance."
-    STALLED = "No step lowers the selection criterion beyond round-off, although the gradient exceeds its tolerance."
+    STALLED = (
+        "No step was found that lowers the selection criterion further, although the gradient exceeds its tolerance: "
+        "rounding or corners of the criterion hide it."
+    )
     SINGULAR = (
         "The training criterion is singular or indefinite to working precision at the starting hyperparameters; "
         "raise the lower bound or the initial value of the penalty, or remove linearly dependent features."

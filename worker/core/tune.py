@@ -105,7 +105,7 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
         plan.training.check_target(problem)
     problem = plan.training.expanded(problem, rows)
     partition = plan.selection.partition(rows, n, problem)
-    check_weights(problem, partition, 2 if plan.selection.closed_form else 1)
+    check_weights(problem, partition, plan.selection)
     _check_nested(plan, problem, rows)
     hypergradient, outer = resolve(plan, problem)
     trials = TRIALS * outer.starts
@@ -128,8 +128,12 @@ def check_splits(plan: Plan, problem: Problem, partition: Partition) -> None:
     plan.training.check_splits(problem, partition, None if isinstance(loss, str) else loss)
 
 
-def check_weights(problem: Problem, partition: Partition, least: int) -> None:
-    """Raise ValueError when weights leave a split fewer than `least` rows to train on, or nothing to score at all."""
+def check_weights(problem: Problem, partition: Partition, selection: Selection) -> None:
+    """Raise ValueError when weights leave a split no row to train on, or nothing to score at all.
+
+    Closed forms need two rows.
+    """
+    least = 2 if selection.closed_form else 1
     if problem.weights is None and problem.scoring is None:
         return
     rows = np.flatnonzero(partition.block_of_row >= 0)
@@ -140,8 +144,10 @@ def check_weights(problem: Problem, partition: Partition, least: int) -> None:
         if (count := heavy[list(train)].sum()) < least:
             left = "all rows but one" if count else "all rows"
             raise ValueError(f"{left} that split {number} of {len(partition.splits)} trains on have weight 0")
-    if not any(scored[list(validation)].any() for _, validation in partition.splits):
-        raise ValueError("every row that would be scored has weight 0")
+    counted = getattr(selection, "split_weights", None) or (1.0,) * len(partition.splits)
+    each = zip(counted, partition.splits, strict=True)
+    if not any(weight and scored[list(validation)].any() for weight, (_, validation) in each):
+        raise ValueError("every row that would be scored has weight 0, or its split has")
 
 
 def objective_of(

@@ -140,15 +140,15 @@ def test_a_curvature_by_differences_is_that_of_the_hessian(selection, monkeypatc
     training = TRAINING["logistic"](penalty=PENALTIES["per_group"])
     objective = objective_of(table("logistic"), training, SELECTIONS[selection])
     rho = point_of(objective)
-    value = objective.evaluate(rho).value
+    at = objective.evaluate(rho)
     if objective.has_hessian:
         H = objective.hessian(rho)
     else:
         H = differences(lambda t: objective.evaluate(rho + t).gradient, np.zeros(2), 1e-2)
     monkeypatch.setattr(type(objective), "has_hessian", False)
-    found = curvature(objective, rho, value, 4)
-    assert_allclose(found.smallest, np.linalg.eigvalsh(H / value)[0], rtol=1e-5, atol=1e-7)
-    assert curvature(objective, rho, value, 3) is None
+    found = curvature(objective, at, 4)
+    assert_allclose(found.smallest, np.linalg.eigvalsh(H / at.value)[0], rtol=1e-5, atol=1e-7)
+    assert curvature(objective, at, 3) is None
 
 
 @pytest.mark.unchecked

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
@@ -346,3 +347,60 @@ def test_too_many_rows_are_refused_with_the_remedy():
     with pytest.raises(ValueError, match=r"about 16 GB .*landmarks"):
         KernelRidge().check_size(20_000, 5)
     KernelRidge(landmarks=Landmarks(500)).check_size(20_000, 5)
+
+
+@pytest.mark.parametrize("landmarks", [None, Landmarks(10)], ids=["exact", "landmarks"])
+def test_platts_line_of_the_result_counts_rows(landmarks):
+    problem = table(60)
+    prepared = prepare(problem, Plan(KernelSvm(landmarks=landmarks), KFold(loss=PlattLogLoss()), Implicit(), Lbfgs(3)))
+    *_, last = tune(prepared)
+    pooled = prepared.objective.pooled(last.best.best.rho)
+    y, eta = pooled.y, pooled.eta[:, 0]
+    w = np.concatenate([problem.score_weights(prepared.partition.rows(v)) for _, v in prepared.partition.splits])
+    positive, negative = w @ y, w @ (1 - y)
+    t = np.where(y > 0, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    found = minimize(
+        lambda line: w @ (np.logaddexp(0, line[0] * eta + line[1]) - t * (line[0] * eta + line[1])), [1, 0]
+    )
+    assert_allclose(conclude(prepared, last.best).calibration, found.x, rtol=1e-3, atol=1e-3)
+
+
+def test_a_row_without_weight_is_as_good_as_absent_from_leave_one_out():
+    problem = table(40, classes=False)
+    problem.weights[[3, 17]] = 0.0
+    kept = np.flatnonzero(problem.weights)
+    rest = Problem(problem.X[kept], problem.y[kept], problem.features, weights=problem.weights[kept])
+    for selection in (LeaveOneOut(), Evidence()):
+        one, other = (objective_of(p, KernelRidge(kernel=KERNELS["rbf"]), selection) for p in (problem, rest))
+        rho = np.array([-3.0, 0.5, 0.1, 0.3])
+        assert_allclose(one.value(rho), other.value(rho), rtol=1e-12)
+        assert_allclose(one.evaluate(rho).gradient, other.evaluate(rho).gradient, rtol=1e-10)
+    with pytest.raises(ValueError, match="scores training rows only"):
+        objective_of(replace(problem, scoring=np.ones(40)), KernelRidge(), LeaveOneOut())
+
+
+@pytest.mark.parametrize("landmarks", [None, Landmarks(6)], ids=["exact", "landmarks"])
+def test_a_constant_target_is_fitted(landmarks):
+    problem = replace(table(30, classes=False), y=np.full(30, 3.3))
+    objective = objective_of(problem, KernelRidge(landmarks=landmarks), KFold())
+    at = objective.evaluate(np.array([-3.0, 0.5]))
+    assert at.failure is None
+    assert at.value < 1e-28
+    assert objective.residuals(at.rho).inner_gradient_norm < 1e-12
+
+
+@pytest.mark.parametrize("training", TRAININGS)
+def test_columns_that_are_all_constant_are_trained_on_exactly(training):
+    problem = table(30, classes=training != "ridge")
+    problem = replace(problem, X=np.ones_like(problem.X))
+    objective = objective_of(problem, TRAININGS[training](), Holdout(fraction=0.4))
+    assert objective.residuals(np.array([-3.0, 0.5])).inner_gradient_norm < 1e-10
+
+
+def test_a_search_ends_at_the_lowest_point_that_it_saw():
+    # here L-BFGS-B converges on a plateau, after a line search had passed by a valley
+    random = np.random.default_rng(0)
+    problem = Problem(random.normal(size=(40, 3)), random.normal(size=40), ("a", "b", "c"))
+    *_, last = tune(prepare(problem, Plan(KernelRidge(), KFold(), Implicit(), Lbfgs())))
+    assert last.ended is Outcome.CONVERGED
+    assert last.best.gradient_norm <= 1e-6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -92,19 +92,28 @@ class Point:
         return H
 
     def diagonal(self) -> Float[Array, " mq"]:
-        """The diagonal of H, without zeros."""
-        diagonal = self.of.design.diagonal(self._blocks(), self.of.m) + self.of.penalty.whole_diagonal()
+        """The diagonal of H, without zeros: a column without curvature has a little of that of the others."""
+        of_rows, squares = self.of.design.diagonal(self._blocks(), self.of.m), self.of.second_moments
+        diagonal = of_rows + self.of.penalty.whole_diagonal()
         if self.of.tied is not None:
             diagonal[self.of.tied] += 1.0
-        smallest = np.finfo(float).eps * (diagonal.max(initial=0.0) or 1.0)
-        return np.maximum(diagonal, smallest)
+        curvatures = np.divide(of_rows, squares, out=np.zeros_like(of_rows), where=squares > 0)
+        smallest = np.finfo(float).eps * (curvatures.max(initial=0.0) or 1.0) * squares  # each in its own units
+        diagonal = np.maximum(diagonal, smallest)
+        diagonal[diagonal == 0] = 1.0
+        return diagonal
 
     def _blocks(self) -> list[tuple[int, int, Float[Array, " n"]]]:
         return [(a, b, self.of.shares * w) for a, b, w in self.rows.blocks()]
 
+    def majorized(self) -> Point | None:
+        """With the curvatures of a model that is nowhere below C; None where the curvatures of C do not jump."""
+        rows = self.rows.majorized()
+        return None if rows is None else replace(self, rows=rows)
+
     def unit(self, diagonal: Float[Array, " mq"]) -> float:
-        """The size that `gradient_norm` is measured by: that of theta in the same units."""
-        return float(np.sqrt(diagonal @ self.theta**2)) or 1.0
+        """The size that `gradient_norm` is measured by: that of theta in the same units, of the first step at zero."""
+        return float(np.sqrt(diagonal @ self.theta**2)) or self.gradient_norm(diagonal) or 1.0
 
     def gradient_norm(self, diagonal: Float[Array, " mq"]) -> float:
         """`sqrt(g^T diag(H)^-1 g)`: the length of the step that a diagonal Newton method would take, by curvature."""

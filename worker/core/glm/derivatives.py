@@ -6,7 +6,7 @@ The predictors `eta` have one row for each row of the table and one column for e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -59,6 +59,9 @@ class RowDerivatives(ScoreDerivatives, Protocol):
     def third_contract(self, A: Float[Array, "n m m"]) -> Float[Array, "n m"]:
         """The third derivative of each row's loss, without its weight, contracted with a symmetric matrix."""
 
+    def majorized(self) -> RowDerivatives | None:
+        """With the curvatures of parabolas above the losses, where their own ones jump; None where they do not."""
+
     def part(self, some: slice) -> RowDerivatives:
         """The same of some of the rows."""
 
@@ -71,13 +74,17 @@ class RowDerivatives(ScoreDerivatives, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Elementwise:
-    """One output: the derivatives of each row are numbers; `first`, `second`, `third` are without the weights `w`."""
+    """One output: the derivatives of each row are numbers; `first`, `second`, `third` are without the weights `w`.
+
+    Where curvatures jump, `upper` are those of parabolas that touch the losses here and are nowhere below them.
+    """
 
     losses: Float[Array, " n"]
     first: Float[Array, " n"]
     second: Float[Array, " n"]
     third: Float[Array, " n"]
     w: Float[Array, " n"]
+    upper: Float[Array, " n"] | None = None
 
     @property
     def value(self) -> float:
@@ -104,6 +111,10 @@ class Elementwise:
     def least_curvature(self) -> Float[Array, " n"]:
         """The second derivative."""
         return self.second
+
+    def majorized(self) -> Elementwise | None:
+        """With the curvatures of parabolas above the losses; None where the losses bend smoothly."""
+        return None if self.upper is None else replace(self, second=self.upper, upper=None)
 
     def part(self, some: slice) -> Elementwise:
         """The same of some of the rows."""
@@ -163,6 +174,9 @@ class Softmax:
     def least_curvature(self) -> Float[Array, " n"]:
         """The smallest probability: `sum_a p_a (v_a - c)^2 >= min p sum_a (v_a - c)^2` for every c."""
         return self.probabilities.min(axis=1)
+
+    def majorized(self) -> None:
+        """None: the loss bends smoothly."""
 
     def part(self, some: slice) -> Softmax:
         """The same of some of the rows."""

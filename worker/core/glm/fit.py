@@ -43,11 +43,15 @@ class GeneralizedLinear:
     base: Float[Array, " n"]
     weighting: Callable[[Float[Array, " h"]], Weighting] | None
     solver: Solver
+    offset_level: float = 0.0  # what was taken from all offsets, and is in the intercept instead
 
     def fit(
         self, lam: Float[Array, " k"], start: Float[Array, " mq"] | None = None, tolerance: float = EXACT
     ) -> GeneralizedLinearFit | None:
-        """The minimizer, searched from `start`; None where C is not finite or the search does not get there."""
+        """The minimizer, searched from `start`.
+
+        None where C is not finite, the search does not get there, or H is singular to working precision.
+        """
         k = self.penalty.k
         if self.weighting is None:
             shares = Weighting(self.base / self.base.sum(), np.zeros((len(self.base), 0)), lambda _: np.zeros((0, 0)))
@@ -61,7 +65,8 @@ class GeneralizedLinear:
         found = minimize(criterion, self.start(shares.w) if start is None else start, self.solver, tolerance)
         if found is None or not found.gradient_norm <= max(1e3 * found.tolerance, 1e-6):
             return None
-        return GeneralizedLinearFit(found, shares, self.solver)
+        fit = GeneralizedLinearFit(found, shares, self.solver)
+        return None if self.solver == "newton_cholesky" and fit.factor() is None else fit
 
     @property
     def tied(self) -> slice | None:
@@ -70,9 +75,9 @@ class GeneralizedLinear:
         return slice(0, None, self.design.q) if several else None
 
     def start(self, shares: Float[Array, " n"]) -> Float[Array, " mq"]:
-        """The best constant model."""
+        """The best constant model, offsets left aside."""
         theta = np.zeros(self.row_loss.outputs * self.design.q)
-        if self.design.intercept and self.offset is None:
+        if self.design.intercept:
             constant = self.row_loss.constant(self.y, shares)
             theta[:: self.design.q] = constant - (constant.mean() if len(constant) > 1 else 0.0)
         return theta
@@ -82,8 +87,10 @@ class GeneralizedLinear:
         m, i = self.row_loss.outputs, int(self.design.intercept)
         table = theta.reshape(m, self.design.q)
         slopes = table[:, i:]
-        intercepts = table[:, 0] - slopes @ self.design.origin if i else np.zeros(m)
-        return (float(intercepts[0]), slopes[0]) if m == 1 else (intercepts, slopes)
+        intercepts = table[:, 0] - slopes @ self.design.origin - self.offset_level if i else np.zeros(m)
+        if m == 1:
+            return float(intercepts[0]), slopes[0]
+        return intercepts - intercepts.mean(), slopes  # together they could move anywhere
 
 
 @dataclass(slots=True)
@@ -111,10 +118,25 @@ class GeneralizedLinearFit:
         return self.at.of.penalty
 
     def factor(self) -> Float[Array, "mq mq"] | None:
-        """The Cholesky factor of H at theta; None where H is singular to working precision."""
+        """The Cholesky factor of H at theta; None where H is singular to working precision.
+
+        With 1 on the diagonal of an intercept that is held: see `held`.
+        """
         if self._L is None:
-            self._L = cholesky.factor_in_place(self.at.hessian())
+            H = self.at.hessian()
+            cholesky.diagonal_of(H)[self.held] = 1.0
+            self._L = cholesky.factor_in_place(H)
         return self._L
+
+    @property
+    def held(self) -> slice:
+        """Intercepts that no row bends C in, as where every residual is beyond the corners of the Huber loss.
+
+        Any value nearby does as well, so they stay where they are when hyperparameters move.
+        """
+        design = self.at.of.design
+        bent = any(w.any() for _, _, w in self.at.rows.blocks())
+        return slice(0, 0) if bent or not design.intercept else slice(0, None, design.q)
 
     def solve(
         self,
@@ -123,7 +145,8 @@ class GeneralizedLinearFit:
         start: Float[Array, " mq *f"] | None = None,
     ) -> Float[Array, " mq *f"]:
         """`H^-1 b`; NaN where H is singular to working precision."""
-        B = b.reshape(len(b), -1)
+        B = b.reshape(len(b), -1).copy()
+        B[self.held] = 0.0
         if self.solver == "newton_cholesky":
             L = self.factor()
             if L is None:

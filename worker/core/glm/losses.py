@@ -226,7 +226,8 @@ class HuberLoss:
         r = y - eta[:, 0]
         inside = np.clip(r, -self.delta, self.delta)
         second = (np.abs(r) <= self.delta).astype(float)
-        return Elementwise(inside * (r - inside / 2), -inside, second, np.zeros_like(r), w)
+        above = self.delta / np.maximum(np.abs(r), self.delta)  # as of iteratively reweighted least squares
+        return Elementwise(inside * (r - inside / 2), -inside, second, np.zeros_like(r), w, above)
 
     def mean(self, eta: Column) -> Column:
         """The value itself."""
@@ -274,7 +275,8 @@ class SquaredHingeLoss:
         short = np.maximum(1.0 - sign * eta[:, 0], 0.0)
         with np.errstate(over="ignore"):
             losses = short**2 / 2
-        return Elementwise(losses, -sign * short, (short > 0).astype(float), np.zeros_like(short), w)
+        flat = np.zeros_like(short)
+        return Elementwise(losses, -sign * short, (short > 0).astype(float), flat, w, np.ones_like(short))
 
     def mean(self, eta: Column) -> Column:
         """The decision value itself: positive for class 1."""

@@ -7,7 +7,7 @@ reduces the gradient by much. Conjugate gradients are stopped early far from the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -72,11 +72,13 @@ def minimize(criterion: Regularized, theta: Float[Array, " mq"], solver: Solver,
                     break
             direction = -cholesky.solve(L, state.at.gradient)
         new = _line_search(state, direction, tolerance)
-        if new is None:
-            if fresh:
-                break
+        if new is None and not fresh:
             L = None  # the step of an older factor is no test of this point
             continue
+        if new is None:
+            new = _above(state, solver, tolerance)
+            if new is None:
+                break
         if new.gradient_norm > KEEP * state.gradient_norm:
             L = None
         state, fresh = new, False
@@ -88,6 +90,18 @@ def _judged(at: Point, tolerance: float, iterations: int) -> Minimum:
     unit = at.unit(diagonal)
     goal = max(tolerance, at.noise(diagonal) / unit)
     return Minimum(at, diagonal, at.gradient_norm(diagonal) / unit, goal, iterations)
+
+
+def _above(state: Minimum, solver: Solver, tolerance: float) -> Minimum | None:
+    """The next point by a model that is nowhere below C, which too few curved rows cannot mislead; None without any."""
+    at = state.at.majorized()
+    if at is None:
+        return None
+    bounded = replace(state, at=at, diagonal=at.diagonal())
+    if solver == "newton_cg":
+        return _line_search(state, _truncated(bounded), tolerance)
+    L = _factor(bounded)
+    return None if L is None else _line_search(state, -cholesky.solve(L, at.gradient), tolerance)
 
 
 def _factor(state: Minimum) -> Float[Array, "mq mq"] | None:

@@ -10,9 +10,10 @@ from jaxtyping import Float, Int
 
 from worker.core.glm.error_bound import Adjoint, bounds
 from worker.core.glm.fit import EXACT, EXACT_SOLVE, GeneralizedLinear, GeneralizedLinearFit
+from worker.core.glm.losses import HuberLoss
 from worker.core.measures import Pooled
 from worker.core.objective import FittedObjective
-from worker.core.outer_objective import Scores
+from worker.core.outer_objective import Scores, means
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
 from worker.core.systems import Fit
 
@@ -20,6 +21,11 @@ TANGENTS = 30_000_000  # values of all dtheta/drho that are kept
 DENSE_TANGENTS = 100_000_000  # values of all dtheta/drho that are computed at all
 STRAIGHT = 0.7  # cosine between two steps of rho that are taken for one line
 FURTHEST = 1.5
+INSIDE = 0.05  # share of the training rows within delta, below which that is told
+FEW_INSIDE = (
+    "Hardly a residual is within delta = {:g} of the Huber loss, which then is an absolute error with corners: the "
+    "search is rough and may end early. Choose training.delta near the size of the noise."
+)
 BEFORE = "before."  # prefix of the arrays of the anchor before in the memory
 
 
@@ -167,7 +173,7 @@ class WarmObjective(FittedObjective):
             return self._failed(rho, Outcome.NON_FINITE)
         here = Anchor(rho.copy(), tuple(part.theta for part in parts), adjoints=tuple(part.u for part in parts))
         self._anchor = here.after(self._anchor)
-        per_split = sums / np.array([system.loss.weight for system in self.systems])
+        per_split = means(sums, np.array([system.loss.weight for system in self.systems]))
         return Evaluation(rho.copy(), value, gradient, per_split, None, *errors.tolist())
 
     def _approximate(
@@ -204,6 +210,16 @@ class WarmObjective(FittedObjective):
             rho = np.frombuffer(self._fitted[0])
             self._anchor = Anchor(rho, tuple(fit.theta for fit in fits), tuple(D), chosen)
         return D
+
+    def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
+        """Whether the corners of the Huber loss are so near that it is an absolute error with corners."""
+        told: set[str] = set()
+        for fit in self.fits(rho) or ():
+            assert isinstance(fit, GeneralizedLinearFit)
+            loss, at = fit.at.of.loss, fit.at.rows
+            if isinstance(loss, HuberLoss) and fit.shares.w @ at.curvatures()[:, 0, 0] < INSIDE:
+                told.add(FEW_INSIDE.format(loss.delta))
+        return tuple(told)
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The losses of the single validation rows of all splits; None where the score is not a mean over rows."""

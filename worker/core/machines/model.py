@@ -63,8 +63,10 @@ class KernelModel:
         return np.concatenate(parts)[:, None]
 
     def score(self, score: PredictorScore, problem: Problem, rows: Int[Array, " t"]) -> float:
-        """The weighted mean of the score over the rows."""
+        """The weighted mean of the score over the rows; NaN where none has a weight."""
         weights = problem.score_weights(rows)
+        if not weights.any():
+            return np.nan
         return score.at(problem.y[rows], self.predictor(problem, rows), weights).value / float(weights.sum())
 
     def _predict(self, X: Points) -> Float[Array, " n"]:

@@ -20,6 +20,7 @@ from worker.core.records import Array
 
 MOST_STEPS = 200
 EXACT = 1e-24  # relative decrement of C, quadratic in the error of the point, below which no step is worth its price
+STILL = 1e-29  # of the predictors, both squared and weighted by curvature: a move below is their rounding
 ROUNDING = 1e-14  # below this decrement, one that no longer falls is rounding
 SURE = 1e-12  # below this decrement a whole step is taken: C does not tell steps apart
 ARMIJO = 1e-4
@@ -84,10 +85,11 @@ def minimize(
     norm = model.norm(theta, smooth, theta)
     D: Float[Array, " n"] | None = None
     L: Float[Array, "s s"] | None = None
-    last = np.inf
+    last, t = np.inf, 1.0
     for _ in range(MOST_STEPS):
         wanted = _curvatures(at, most_curved, needed=model.intercept)
-        if D is None or L is None or not np.array_equal(wanted, D):
+        known = D is not None and np.array_equal(wanted, D)
+        if D is None or L is None or not known:
             D, L = wanted, model.factor(wanted)
         if L is None:
             return None
@@ -100,7 +102,9 @@ def minimize(
         decrement = -slope / ((at.value + model.lam / 2 * norm) or 1.0)
         if not np.isfinite(decrement):
             return None
-        if decrement <= EXACT or (decrement <= ROUNDING and decrement >= last / 4):
+        still = -slope <= STILL * float(D @ f**2)  # as where nothing is left to fit, and C itself is rounding
+        done = known and t == 1.0 and bool(at.second.all())  # a whole step where C is its model was to be the last
+        if decrement <= EXACT or still or (decrement >= last / 4 and (done or decrement <= ROUNDING)):
             return _minimum(theta, b, f, at, D, L)
         last = decrement
         along = model.norm(theta, smooth, step)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -14,9 +15,11 @@ from worker.core.hyperparameters import Hyperparameters
 from worker.core.kernels import KernelFunction, unlike
 from worker.core.machines.system import MachineFit, Split, Start
 from worker.core.measures import Pooled
-from worker.core.outer_objective import Objective, Residuals, Scores, failed
+from worker.core.outer_objective import UNKNOWN, Objective, Residuals, Scores, failed, means
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
 from worker.core.systems import Solver
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -81,15 +84,16 @@ class MachineObjective(Objective):
         value = float(factors @ sums)
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             return failed(rho, len(self.splits), Outcome.NON_FINITE)
-        return Evaluation(rho.copy(), value, gradient, sums / np.array([split.weight for split in self.splits]))
+        return Evaluation(rho.copy(), value, gradient, means(sums, np.array([split.weight for split in self.splits])))
 
     def residuals(self, rho: Float[Array, " k"]) -> Residuals:
         """How exactly `evaluate` solves at this point."""
-        inner, adjoint = 0.0, 0.0
-        for split, fit in self._fits(rho):
-            inner = max(inner, fit.inner_gradient_norm())
-            adjoint = max(adjoint, fit.pullback(self._scored(split, fit).slope[:, 0]).residual)
-        return Residuals(inner, adjoint)
+        found = self._of_each(
+            rho, lambda split, fit: (fit.inner_gradient_norm(), fit.pullback(self._scored(split, fit).slope[:, 0]))
+        )
+        if found is None:
+            return UNKNOWN
+        return Residuals(max(inner for inner, _ in found), max(adjoint.residual for _, adjoint in found))
 
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
         """Whether the kernel tells every row from every other."""
@@ -98,29 +102,30 @@ class MachineObjective(Objective):
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of the single validation rows; None where the score is not a mean over rows."""
         del problem, partition
-        losses, weights = [], []
-        for factor, (split, fit) in zip(self.factors, self._fits(rho), strict=True):
-            single = self._scored(split, fit).losses
-            if single is None:
-                return None
-            losses.append(single)
-            weights.append(factor * split.w_scored)
+        found = self._of_each(rho, lambda split, fit: self._scored(split, fit).losses)
+        losses = [single for single in found or () if single is not None]
+        if len(losses) < len(self.splits):
+            return None
+        weights = [factor * split.w_scored for factor, split in zip(self.factors, self.splits, strict=True)]
         return Scores(np.concatenate(losses), np.concatenate(weights))
 
     def pooled(self, rho: Float[Array, " k"]) -> Pooled | None:
-        """The validation rows of all splits with their predictors."""
-        parts = zip(self.factors, self._fits(rho), strict=True)
-        return Pooled.of_parts(
-            [(split.y_scored, fit.predictor[:, None], factor * split.w_scored) for factor, (split, fit) in parts]
-        )
+        """The validation rows of all splits with their predictors; None where training has no minimum."""
+        predictors = self._of_each(rho, lambda _, fit: fit.predictor[:, None])
+        if predictors is None:
+            return None
+        parts = zip(self.factors, self.splits, predictors, strict=True)
+        return Pooled.of_parts([(split.y_scored, eta, factor * split.w_scored) for factor, split, eta in parts])
 
-    def _fits(self, rho: Float[Array, " k"]) -> Iterator[tuple[Split, MachineFit]]:
-        """A fit for each split where `evaluate` succeeded, one after the other."""
-        lam = self.natural(rho)
+    def _of_each(self, rho: Float[Array, " k"], take: Callable[[Split, MachineFit], T]) -> list[T] | None:
+        """Something of the fit of each split, one after the other; None where a split has no minimum."""
+        lam, taken = self.natural(rho), []
         for number, split in enumerate(self.splits):
             fit = self._fit(number, lam)
-            assert fit is not None
-            yield split, fit
+            if fit is None:
+                return None
+            taken.append(take(split, fit))
+        return taken
 
     def _fit(self, number: int, lam: Float[Array, " k"]) -> MachineFit | None:
         """Begin where the last fit ended; from zero where that leads nowhere."""

@@ -47,6 +47,15 @@ class Split:
             return RowFit.at(self, kernel, lam, start)
         return LandmarkFit.at(self, kernel, self.landmarks, lam, start)
 
+    def slopes(self, f: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """Those of the losses of the training rows at these predictors, and at zero."""
+        here, zero = (self.loss.at(self.y, at[:, None], self.shares).slope[:, 0] for at in (f, np.zeros_like(f)))
+        return here, zero
+
+    def imbalance(self, g: Float[Array, " n"], g_0: Float[Array, " n"]) -> float:
+        """The slope of C in an intercept over its largest part at zero."""
+        return abs(float(g.sum())) / (float(np.abs(g_0).sum()) or 1.0) if self.intercept else 0.0
+
     def minimum(self, model: OfRows | OfLandmarks, start: Start) -> Minimum | None:
         """The minimum of C for a kernel matrix."""
         most = most_curvature(self.loss) * self.shares
@@ -98,10 +107,11 @@ class RowFit:
         return self.scored.K @ self.minimum.theta + self.minimum.b
 
     def inner_gradient_norm(self) -> float:
-        """`|lam theta + g|` over `|g|`, g the slopes of the losses."""
-        g = self.split.loss.at(self.split.y, self.minimum.f[:, None], self.split.shares).slope[:, 0]
-        off = np.append(self.lam[0] * self.minimum.theta + g, g.sum() if self.split.intercept else 0.0)
-        return float(np.linalg.norm(off) / (np.linalg.norm(g) or 1.0))
+        """The norm of `dC/df = lam theta + g`, g the slopes of the losses, in the kernel's space, over that at zero."""
+        g, g_0 = self.split.slopes(self.minimum.f)
+        off = self.lam[0] * self.minimum.theta + g
+        size, largest = (max(float(v @ self.model.predictor(v)), 0.0) for v in (off, g_0))
+        return float(np.sqrt(size / (largest or 1.0))) + self.split.imbalance(g, g_0)
 
     def pullback(self, e: Float[Array, " v"]) -> Adjoint:
         """From `e = dE/df` of the scored rows.
@@ -177,11 +187,10 @@ class LandmarkFit:
         return self.scored.K @ self.coefficients + self.minimum.b
 
     def inner_gradient_norm(self) -> float:
-        """`|lam theta + Phi^T g|` over `|Phi^T g|`, g the slopes of the losses."""
-        g = self.split.loss.at(self.split.y, self.minimum.f[:, None], self.split.shares).slope[:, 0]
-        pull = g @ self.model.Phi
-        off = np.append(self.lam[0] * self.minimum.theta + pull, g.sum() if self.split.intercept else 0.0)
-        return float(np.linalg.norm(off) / (np.linalg.norm(pull) or 1.0))
+        """The norm of `lam theta + Phi^T g`, g the slopes of the losses, over that at zero."""
+        g, g_0 = self.split.slopes(self.minimum.f)
+        off = np.linalg.norm(self.lam[0] * self.minimum.theta + g @ self.model.Phi)
+        return float(off / (np.linalg.norm(g_0 @ self.model.Phi) or 1.0)) + self.split.imbalance(g, g_0)
 
     def pullback(self, e: Float[Array, " v"]) -> Adjoint:
         """From `e = dE/df` of the scored rows.

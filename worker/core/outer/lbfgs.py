@@ -3,6 +3,9 @@
 `scipy.optimize.minimize` can neither be suspended nor resumed: its memory is lost, and a resumed run would take another
 path. The routine below it asks for evaluations one at a time and keeps everything that it knows in arrays, which
 are our checkpoint. A test holds it to `minimize(method="L-BFGS-B")`, evaluation for evaluation.
+
+It minimizes J over its size at the start, as it takes differences below about 1e-16 for rounding. A point that a line
+search has passed by may be lower than the iterate at which the gradient vanishes: then the search begins anew there.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ from scipy.optimize import _lbfgsb
 
 from worker.core.outer.search import Search, SearchSettings
 from worker.core.outer_objective import Objective
-from worker.core.records import Array, Outcome, Trial
+from worker.core.records import ALIKE, Array, Outcome, Trial
 
 MEMORY = 10  # correction pairs; SciPy's default
 LINE_SEARCH_STEPS = 20  # SciPy's default
+SETTLED = {Outcome.CONVERGED, Outcome.AT_BOUNDS}
 NEW_ITERATION, EVALUATE = 1, 3  # values of task[0]; anything else: it can go no further
 
 
@@ -32,29 +36,36 @@ class Lbfgs(SearchSettings):
 
     def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
         """Trials from `rho`, or from the `state` of an earlier trial."""
-        w = _workspace(rho) if state is None else {name: array.copy() for name, array in state.items()}
+        w = _workspace(rho) | _beside(rho) if state is None else _restored(state)
         if state is None:
             _advance(w, objective)
         elif ended := str(w["outcome"]):  # saved at its end, before that was reported
             return Outcome[ended]
         while w["task"][0] == EVALUATE:
-            at = objective.evaluate(w["x"])
-            first = not np.isfinite(w["ceiling"])
-            if first and at.failure is not None:
-                yield Trial(at, 0, np.inf, None)
-                return at.failure
+            at, begins = objective.evaluate(w["x"]), bool(w["begins"])
+            if not np.isfinite(w["ceiling"]):
+                if at.failure is not None:
+                    yield Trial(at, 0, np.inf, None)
+                    return at.failure
+                w["unit"][...] = 2.0 ** np.round(np.log2(objective.unit(at.value)))  # a division without rounding
+                w["ceiling"][...] = 10.0 * abs(at.value) + w["unit"]
+            if at.value < w["lowest"]:
+                w["lowest"][...], w["lowest_x"][...] = at.value, at.rho
             # at a singular trial point J is infinite; a high finite value makes the line search turn back
-            w["f"][...], w["g"][...] = min(at.value, float(w["ceiling"])), at.gradient
-            w["ceiling"][...] = 10.0 * abs(at.value) + 1.0 if first else w["ceiling"]
+            w["f"][...], w["g"][...] = min(at.value, float(w["ceiling"])) / w["unit"], at.gradient / w["unit"]
+            w["begins"][...] = False
             _advance(w, objective)
-            outcome = self.settled(objective, at) if first else None
+            outcome = self.settled(objective, at) if begins else None
             if accepted := w["task"][0] == NEW_ITERATION:
                 w["iteration"] += 1
                 outcome = self.settled(objective, at) or self._out_of_iterations(int(w["iteration"]))
+                if outcome in SETTLED and w["lowest"] < at.value - ALIKE * abs(at.value):
+                    w, outcome = w | _workspace(w["lowest_x"]), None
+                    w["begins"][...] = True
                 if outcome is None:
                     _advance(w, objective)  # computes the next direction, and asks for the first point along it
             w["outcome"][...] = "" if outcome is None else outcome.name
-            state = {name: array.copy() for name, array in w.items()} if first or accepted else None
+            state = {name: array.copy() for name, array in w.items()} if begins or accepted else None
             yield Trial(at, int(w["iteration"]), self.relative_gradient(objective, at), state)
             if outcome is not None:
                 return outcome
@@ -85,7 +96,25 @@ def _workspace(rho: Float[Array, " k"]) -> dict[str, Array]:
         "lsave": np.zeros(4, np.int32),
         "isave": np.zeros(44, np.int32),
         "dsave": np.zeros(29),
+    }
+
+
+def _beside(rho: Float[Array, " k"]) -> dict[str, Array]:
+    """What else the search knows: the unit of J, the highest value that is told, the lowest point so far."""
+    return {
         "iteration": np.zeros((), np.int64),
+        "begins": np.array(True),
+        "unit": np.ones(()),
         "ceiling": np.array(np.inf),
+        "lowest": np.array(np.inf),
+        "lowest_x": rho.copy(),
         "outcome": np.array("", dtype="U32"),
     }
+
+
+def _restored(state: Mapping[str, Array]) -> dict[str, Array]:
+    """Copies of the arrays; states of earlier versions had fewer."""
+    w = _beside(state["x"]) | {name: array.copy() for name, array in state.items()}
+    if "begins" not in state:
+        w["begins"][...] = False
+    return w

@@ -52,6 +52,8 @@ class Newton(SearchSettings):
                 return at.failure
         while (outcome := self.settled(objective, at) or self._out_of_iterations(iteration)) is None:
             model = _Model.build(objective, at)
+            if model is None:
+                return Outcome.NON_FINITE
             ratio = -np.inf
             while ratio < ACCEPT:
                 model = model.after(before)
@@ -113,11 +115,13 @@ def _next_radius(radius: float, ratio: float, length: float, k: int) -> float:
 class _Model:
     """Quadratic model of J in x around `at`, on the variables that are free to move; see the head of this module.
 
-    `downhill` is +1 where rho is to rise and -1 where it is to fall. In x the gradient is `-|g|`.
+    `downhill` is +1 where rho is to rise and -1 where it is to fall. In x the gradient is `-|g|`. `slope` and `H` are
+    over the unit of J.
     """
 
     at: Evaluation
     bounds: tuple[Float[Array, " k"], Float[Array, " k"]]
+    unit: float
     free: Array
     downhill: Float[Array, " f"]
     slope: Float[Array, " f"]
@@ -127,23 +131,27 @@ class _Model:
     line: Quartic | None = None
 
     @classmethod
-    def build(cls, objective: Objective, at: Evaluation) -> _Model:
-        box = objective.hyperparameters
+    def build(cls, objective: Objective, at: Evaluation) -> _Model | None:
+        """None where the Hessian is not finite, as of columns whose products overflow or vanish."""
+        box, unit = objective.hyperparameters, objective.unit(at.value)
         free = np.flatnonzero(box.projected(at.rho, at.gradient))
         downhill = -np.sign(at.gradient[free])
-        slope = -np.abs(at.gradient[free])
-        H = downhill[:, None] * objective.hessian(at.rho, free) * downhill
+        slope = -np.abs(at.gradient[free]) / unit
+        with np.errstate(over="ignore", invalid="ignore"):
+            H = downhill[:, None] * (objective.hessian(at.rho, free) / unit) * downhill
         cholesky.diagonal_of(H)[...] += slope
-        return cls(at, (box.lower, box.upper), free, downhill, slope, H, *eigh(H, driver="evd"))
+        if not np.isfinite(H).all():
+            return None
+        return cls(at, (box.lower, box.upper), unit, free, downhill, slope, H, *eigh(H, driver="evd"))
 
     def after(self, before: Evaluation | None) -> _Model:
         """With one hyperparameter whose minimum is between here and an earlier evaluation: that one's model, too.
 
         On the way to a minimum further off the quadratic in x is the better one.
         """
-        if before is None or len(self.at.rho) > 1 or not before.gradient[0] * self.at.gradient[0] < 0:
+        if before is None or len(self.at.rho) > 1 or np.signbit(before.gradient[0]) == np.signbit(self.at.gradient[0]):
             return replace(self, line=None)
-        curvature = float(self.H[0, 0] - self.slope[0])  # on the scale of rho
+        curvature = self.unit * float(self.H[0, 0] - self.slope[0])  # on the scale of rho
         return replace(self, line=Quartic.through(self.at, curvature, before))
 
     def minimizer(self, radius: float) -> tuple[Float[Array, " f"], float]:
@@ -162,7 +170,7 @@ class _Model:
         g = self.vectors.T @ self.slope
         while True:
             x = np.clip(self.vectors @ _ball_minimizer(self.eigenvalues, g, radius), nearest, furthest)
-            if self.change(x) < min(0.25 * self.slope @ x, 0.0) or radius < 1e-12:
+            if self.change(x) < min(0.25 * self.unit * (self.slope @ x), 0.0) or radius < 1e-12:
                 return x, radius
             radius /= 2
 
@@ -170,7 +178,7 @@ class _Model:
         """What the model predicts for the change of J."""
         if self.line is not None:
             return self.line.change(float(self._move(x)[0]))
-        return float(self.slope @ x + x @ self.H @ x / 2)
+        return self.unit * float(self.slope @ x + x @ self.H @ x / 2)
 
     def point(self, x: Float[Array, " f"]) -> Float[Array, " k"]:
         """The point on the scale of rho; exactly on a bound where x reaches it."""

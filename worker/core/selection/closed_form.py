@@ -243,10 +243,12 @@ class LaplaceEvidence(_ClosedForm):
 
 def _iterative(training: TableTraining, kind: str) -> GeneralizedLinearTraining:
     """Raises ValueError for quadratic training criteria."""
-    if not isinstance(training, GeneralizedLinearTraining):
-        exact = {"approximate_leave_one_out": "leave_one_out", "laplace_evidence": "evidence"}[kind]
-        raise ValueError(f"{kind} is for generalized linear models; {exact} is exact for {training.kind}")
-    return training
+    if isinstance(training, GeneralizedLinearTraining):
+        return training
+    exact = {"approximate_leave_one_out": "leave_one_out", "laplace_evidence": "evidence"}[kind]
+    squared = isinstance(training, Ridge | KernelRidge)
+    instead = f"{exact} is exact for {training.kind}" if squared else f"use k_fold or holdout with {training.kind}"
+    raise ValueError(f"{kind} is for generalized linear models; {instead}")
 
 
 def _factored(training: TableTraining, kind: str) -> GeneralizedLinearTraining:
@@ -256,10 +258,12 @@ def _factored(training: TableTraining, kind: str) -> GeneralizedLinearTraining:
 
 def _quadratic(training: TableTraining, kind: str) -> Ridge:
     """Raises ValueError unless the training criterion is quadratic."""
-    if not isinstance(training, Ridge):
-        instead = "approximate_leave_one_out" if kind in {"leave_one_out", "generalized_cv"} else "laplace_evidence"
-        raise ValueError(f"{kind} needs ridge, whose training criterion is quadratic; use {instead} here")
-    return training
+    if isinstance(training, Ridge):
+        return training
+    instead = "approximate_leave_one_out" if kind in {"leave_one_out", "generalized_cv"} else "laplace_evidence"
+    if not isinstance(training, GeneralizedLinearTraining):
+        instead = "leave_one_out or evidence" if isinstance(training, KernelRidge) else "k_fold or holdout"
+    raise ValueError(f"{kind} needs ridge, whose training criterion is quadratic; use {instead} here")
 
 
 def _counts(problem: Problem, partition: Partition, training: Ridge) -> dict[str, Any]:

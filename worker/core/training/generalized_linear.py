@@ -172,7 +172,10 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         design = Design.build(problem.X, rows, origin, intercept=self.intercept, hold=hold)
         same = len(rows) == len(scored) and bool((rows == scored).all())
         judged = design if same else Design.build(problem.X, scored, origin, intercept=self.intercept, hold=hold)
-        offset = problem.offset
+        offset, level = problem.offset, 0.0
+        if offset is not None and self.intercept:  # which takes up their mean, so that no fit begins far away
+            level = float(base @ offset[rows] / base.sum())
+            offset = offset - level
         penalty = forms.scaled(np.tile(self._scale(variance), m)) if self.standardize else forms
         if self.intercept:
             penalty = penalty.placed([_slopes_of_all(m, len(mean))], m * design.q)
@@ -183,7 +186,7 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
             ),
             penalty, row_loss, design, problem.y[rows], None if offset is None else offset[rows], base,
             None if self.weights is None else self.weights.weighting(problem, rows),
-            self.method(m * design.q),
+            self.method(m * design.q), level,
         )  # fmt: skip
 
 

@@ -213,10 +213,20 @@ class KernelRidge(KernelTraining):
         """Raises ValueError where a split lacks what training or the selection loss needs. Nothing is needed here."""
 
     def exact(self, problem: Problem, partition: Partition, kind: str) -> Split:
-        """All rows, for a criterion that needs the exact matrix. Raises ValueError with landmarks."""
+        """All rows that have a weight, for a criterion that needs the exact matrix.
+
+        Raises ValueError with landmarks, and where leaving rows out would score some that do not train.
+        """
         if self.landmarks is not None:
             raise ValueError(f"{kind} needs the exact kernel matrix; leave landmarks out, or use k_fold or holdout")
-        return self.splits(problem, partition)[0]
+        rows = partition.rows((0,))
+        trains = problem.base_weights(rows) > 0
+        if kind == "leave_one_out" and problem.score_weights(rows[~trains]).any():
+            raise ValueError(
+                "leave_one_out of kernel_ridge scores training rows only; give rows of weight 0 the scoring weight 0"
+            )
+        self.check_size(len(rows), problem.X.shape[1])
+        return self._split(split_problems(problem, partition)[0], rows[trains], rows[trains])[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +273,7 @@ class KernelSvm(_KernelClassifier):
     """
 
     hinge: Literal["squared", "huberized"] = "squared"
-    half_width: Annotated[float, Gt(0), Lt(1)] = 0.5
+    half_width: Annotated[float, Ge(0.01), Lt(1)] = 0.5
     kind: Literal["kernel_svm"] = "kernel_svm"
 
     scores: ClassVar[tuple[type, ...]] = (SmoothedError, SmoothedAuc, SmoothedF, PlattLogLoss)

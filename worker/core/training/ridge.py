@@ -27,7 +27,7 @@ from worker.core.records import Array, Partition, Problem
 from worker.core.scoring import Score
 from worker.core.spectral import SpectralRidge
 from worker.core.statistics import Moments, unexplained
-from worker.core.systems import System
+from worker.core.systems import Solver, System
 from worker.core.tables import CHUNK_VALUES, centred, mean_and_variance, take
 from worker.core.training.linear import LinearPredictor
 from worker.core.weighted import WeightedRidge
@@ -75,6 +75,15 @@ class Ridge(LinearPredictor):
         possible = self.weights is None and forms.is_positive_diagonal
         return possible and 3 * train_rows**2 * forms.p + train_rows**3 < forms.p**3
 
+    def solver(self, train_rows: int, forms: PenaltyForms, trials: int = 1, *, dual: bool | None = None) -> Solver:
+        """How the systems of splits with so many training rows are solved; `dual` and `trials` as for `systems`."""
+        if self.weights is not None:
+            return "primal"
+        if self.prefers_dual(train_rows, forms) if dual is None else dual:
+            return "dual"
+        spectral = trials >= SPECTRAL_TRIALS and forms.k == 1 and forms.is_positive_diagonal
+        return "spectral" if spectral else "primal"
+
     def systems(
         self,
         problem: Problem,
@@ -96,15 +105,14 @@ class Ridge(LinearPredictor):
         if self.weights is not None:
             return self._weighted(problem, problems, partition, self.weights, loss)
         forms = self.penalties(problem)[1]
-        if dual is None:
-            dual = self.prefers_dual(max(len(partition.rows(train)) for train, _ in partition.splits), forms)
+        most = max(len(partition.rows(train)) for train, _ in partition.splits)
+        solver = self.solver(most, forms, trials, dual=dual)
         score_rows = score_rows or not isinstance(loss, SquaredError)
-        if dual:
+        if solver == "dual":
             return [
                 self._dual(split, forms, partition.rows(train), partition.rows(val), loss)
                 for split, (train, val) in zip(problems, partition.splits, strict=True)
             ]
-        spectral = trials >= SPECTRAL_TRIALS and forms.k == 1 and forms.is_positive_diagonal
         nearly_exact: bool | None = None
         systems: list[PrimalRidge] = []
         moments = moments_of_splits(problem, partition, problems)
@@ -117,7 +125,7 @@ class Ridge(LinearPredictor):
                     from_rows=nearly_exact, score_rows=score_rows,
                 )
             )  # fmt: skip
-        return [SpectralRidge.build(system) for system in systems] if spectral else list(systems)
+        return [SpectralRidge.build(system) for system in systems] if solver == "spectral" else list(systems)
 
     def refit(self, problem: Problem, rows: Int[Array, " m"], *, dual: bool | None = None) -> System:
         """The training system of all given rows; its validation loss scores the same rows."""
