@@ -84,7 +84,9 @@ def test_a_job_of_an_earlier_contract_is_run_to_the_same_numbers(staffed: redis.
     assert [c["value"] for c in result["model"]["coefficients"]] == pytest.approx(job["coefficients"], rel=1e-4)
     steps = [json.loads(step) for step in store.run(staffed, store.steps("j"))]
     assert [step["sequence"] for step in steps] == list(range(1, len(steps) + 1))
-    assert [step["value"] for step in steps[: len(job["steps"])]] == pytest.approx([s["value"] for s in job["steps"]])
+    if begun:  # from the start a search may go another way to the same numbers
+        told = [step["value"] for step in steps[: len(job["steps"])]]
+        assert told == pytest.approx([step["value"] for step in job["steps"]])
     assert record(staffed, "j").attempt == 1 + begun
 
 
