@@ -10,6 +10,7 @@ import numpy as np
 from worker.contract.columns import Selected
 from worker.contract.spec import JobSpec, outline
 from worker.core.factors import Assembly
+from worker.core.glm.rows import COPIED_BYTES, MANY
 from worker.core.hypergradient import CholeskyBackprop
 from worker.core.records import Problem
 from worker.core.selection import LeaveOneOut
@@ -162,7 +163,8 @@ def _cost_of_iterations(
     size = training.coefficients(problem)
     q, solver = size // m, "newton_cholesky" if closed else training.method(size)
     entries = filled * (q - training.intercept) + training.intercept  # of a row
-    product = 4.0 * train * m * entries
+    shared = filled < 1.0 and 12 * n * entries > COPIED_BYTES and train >= MANY * n  # see `worker/core/glm/rows.py`
+    product = 4.0 * (n if shared else train) * m * entries
     factored = solver == "newton_cholesky"
     direct = m * (m + 1) / 2 * 2.0 * train * entries * (q if filled == 1.0 else entries) + size**3 / 3
     fit = NEWTON_STEPS * (2 * product + direct) if factored else NEWTON_STEPS * CG_STEPS * product
@@ -170,8 +172,10 @@ def _cost_of_iterations(
     solve = 2.0 * size**2 if factored else CG_STEPS * product
     hessian = (k * (solve + product) + 2.0 * train * m * k * k + 9 * k**3) if outer == "newton" else 0.0
     flops = evaluations * splits * (fit + solve + hessian)
-    stored = n * (entries * (1.0 if filled == 1.0 else 1.5) + 4 * m)  # beside a sparse value, its place
-    held = splits * (2 * size * size if factored else 10 * size) + splits * stored
+    stored = n * entries * (1.0 if filled == 1.0 else 1.5)  # beside a sparse value, its place
+    held = (
+        splits * (2 * size * size if factored else 10 * size) + (1 if shared else splits) * stored + splits * 4 * m * n
+    )
     if outer == "newton":
         held += splits * size * k
     seconds = flops / RATE + evaluations * splits * NEWTON_STEPS * OVERHEAD

@@ -97,6 +97,11 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
         "exact kernel matrix",
     ),
     (of("kernel_ridge", outer={"kind": "newton"}), "/outer/kind", "lbfgs"),
+    (
+        of("kernel_ridge", selection={"kind": "leave_one_out"}, data__weights=[0] + [1] * 11, data__scoring=[1] * 12),
+        "/data/scoring",
+        "training rows only",
+    ),
     (of("kernel_ridge", hypergradient={"kind": "cholesky_backprop"}), "/hypergradient/kind", "implicit"),
     (of("kernel_ridge", data__offset=[0.0] * 12), "/data/offset", "offset"),
     (of("kernel_svm", training__class_weights={"q": 2.0}), "/training/class_weights/q", "classes are"),

@@ -86,14 +86,17 @@ def test_resumed_anywhere_it_takes_the_same_path_bit_for_bit(outer):
 
 
 def test_lbfgs_is_scipys_evaluation_for_evaluation():
-    objective = objective_of(regression(60, 8))
+    problem = regression(60, 8)
+    objective = objective_of(Problem(problem.X, 100.0 * problem.y, problem.features))
     box = objective.hyperparameters
     seen = []
+    unit = 2.0 ** np.round(np.log2(objective.value(np.zeros(8))))  # J is minimized over this, without rounding
+    assert unit > 1000
 
     def f(rho):
         at = objective.evaluate(rho)
         seen.append(at.rho)
-        return at.value, at.gradient
+        return at.value / unit, at.gradient / unit
 
     options = {"ftol": 0.0, "gtol": 0.0, "maxiter": 25, "maxcor": 10}
     minimize(f, np.zeros(8), jac=True, method="L-BFGS-B", bounds=np.c_[box.lower, box.upper], options=options)
@@ -207,25 +210,24 @@ def test_two_evaluations_make_a_quartic(seed):
     here, there = random.normal(), random.normal()
     at, second = polynomial_at(c, here), np.polynomial.polynomial.polyder(c, 2)
     curvature = float(np.polynomial.polynomial.polyval(here, second))
-    line = Quartic.through(at, curvature, polynomial_at(c, there))
+    line = Quartic.through(at, curvature, polynomial_at(c, there), 1.0)
     assert line is not None
     steps = np.linspace(-2.0, 1.5, 3501)
     changes = np.polynomial.polynomial.polyval(here + steps, c) - at.value
     assert_allclose([line.change(s) for s in steps[::100]], changes[::100], atol=1e-9)
     assert line.change(line.minimizer(-2.0, 1.5)) <= changes.min() + 1e-9
-    assert Quartic.through(at, curvature, polynomial_at(c, here + 1e-6)) is None
-    assert Quartic.through(at, curvature, Evaluation(np.array([there]), np.inf, np.zeros(1), np.zeros(1))) is None
+    assert Quartic.through(at, curvature, polynomial_at(c, here + 1e-6), 1.0) is None
+    assert Quartic.through(at, curvature, Evaluation(np.array([there]), np.inf, np.zeros(1), np.zeros(1)), 1.0) is None
 
 
 def test_with_one_hyperparameter_the_evaluation_before_saves_others(monkeypatch):
-    def evaluations(seed: int) -> int:
-        objective = objective_of(regression(80, 6, seed=seed), Shared())
-        return len(run(Newton(tolerance=1e-9).search(objective, np.array([1.5])))[0])
+    def evaluations() -> int:
+        objectives = [objective_of(regression(80, 6, seed=seed), Shared()) for seed in range(12)]
+        return sum(len(run(Newton(tolerance=1e-9).search(o, np.array([1.5])))[0]) for o in objectives)
 
-    seeds = 2, 5  # of a minimum inside the box
-    with_quartic = [evaluations(seed) for seed in seeds]
+    with_quartic = evaluations()
     monkeypatch.setattr(Quartic, "through", lambda *_: None)
-    assert all(few < evaluations(seed) for few, seed in zip(with_quartic, seeds, strict=True))
+    assert with_quartic < 0.95 * evaluations()
 
 
 def test_a_state_without_the_evaluation_before_is_gone_on_from():
@@ -248,9 +250,10 @@ def test_the_units_of_the_target_change_nothing(outer, share):
     assert_allclose(other[0][-1].evaluation.value / share**2, one[0][-1].evaluation.value, rtol=1e-9)
 
 
-def test_a_hessian_that_is_not_finite_is_an_outcome():
+def test_a_hessian_that_is_not_finite_ends_the_search_where_it_is():
     problem = regression(40, 3)
     tiny = Problem(problem.X * 1e-100, problem.y, problem.features)
     prepared = prepare(tiny, Plan(Ridge(), LeaveOneOut(), Implicit(), Newton()))
     *_, last = tune(prepared)
-    assert last.ended is Outcome.NON_FINITE
+    assert last.ended is Outcome.STALLED
+    assert np.isfinite(last.best.best.value)

@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         given(scoring=[1] * 12 + [0] * 12, fold=[0] * 12 + [1] * 12)
         | {"selection": {"kind": "given_folds", "split_weights": [0, 1]}},
         "/data/scoring", "Every row that would be scored has weight 0, or its split has"),
-    "columns whose squares vanish": (given(X * [1.0, 1e-200, 1.0]), "/data/x/0/1", "vanish; rescale the column"),
+    "columns whose squares vanish": (given(X * [1.0, 1e-200, 1.0]), "/data/x/0/1", "too small; rescale the column"),
     "a spline of a constant": (
         given(np.hstack([X, ONES])) | {"training__splines": [{"feature": "x3"}]},
         "/training/splines", "'x3' is constant on the rows used"),

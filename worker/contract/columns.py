@@ -230,7 +230,9 @@ def _role_faults(data: DatasetData, names: Names, training: Training) -> Iterato
         elif column.missing and not data.where:
             remedy = "leave these rows out: give the column in `where`, without bounds"
             yield Fault(pointer, "missing_values", f"{shown} has {count_of_missing(column)}; {remedy}.")
-        elif (fault := magnitude_fault(pointer, shown, largest_of(column))) is not None:
+        elif (fault := magnitude_fault(pointer, shown, largest_of(column))) is not None and (
+            role == "target" or fault.code == "too_large"
+        ):
             yield fault
         elif role in WEIGHTS and (column.min or 0.0) < 0:
             yield Fault(pointer, "negative", f"{shown} has negative values, down to {column.min:g}.")

@@ -11,10 +11,10 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 
 from worker.contract.data import MatricesData, SparseMatrix
-from worker.contract.expansion import LARGEST
 from worker.contract.faults import Fault
 from worker.core.criteria import Criteria
 from worker.core.records import Array, Problem
+from worker.core.tables import LARGEST
 from worker.core.training.quadratic import empty_problem
 
 Sent = list[list[float]] | SparseMatrix | None

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from worker.contract.data import DatasetData, Day, Fill
 from worker.contract.dataset import Column
 from worker.contract.faults import Fault
+from worker.core.tables import LARGEST
 
 CATEGORIES = {"month": range(1, 13), "weekday": range(1, 8), "hour": range(24)}
-LARGEST, SMALLEST = 1e150, 1e-150  # magnitudes beyond overflow or vanish when squared
+SMALLEST = 1e-70  # the largest magnitude of a column below which inverses of its squares, multiplied, overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,12 @@ class Made:
 
 
 def magnitude_fault(pointer: str, shown: str, largest: float) -> Fault | None:
-    """Where squares of the values of a column overflow, or vanish, though some are not zero."""
+    """Where squares of the values of a column overflow, or nearly vanish, though some are not zero."""
     if largest > LARGEST:
         told = f"{shown} has magnitudes above {LARGEST:g}, which overflow; rescale it."
         return Fault(pointer, "too_large", told)
     if 0 < largest < SMALLEST:
-        told = f"{shown} has no magnitude above {SMALLEST:g}, so that squares of it vanish; rescale it."
+        told = f"{shown} has no magnitude above {SMALLEST:g}, too little to compute with; rescale it."
         return Fault(pointer, "too_small", told)
     return None
 

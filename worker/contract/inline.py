@@ -12,9 +12,10 @@ import numpy as np
 from worker.contract.classes import classes_of, inline_class_faults
 from worker.contract.criteria import decode_criteria, encode_criteria
 from worker.contract.data import ROLES, WEIGHTS, InlineData
-from worker.contract.expansion import LARGEST, SMALLEST
+from worker.contract.expansion import SMALLEST
 from worker.contract.faults import Fault
 from worker.core.records import Problem
+from worker.core.tables import LARGEST
 from worker.core.training import Training
 
 
@@ -96,9 +97,11 @@ def _vanishing(data: InlineData) -> Iterator[Fault]:
     """Columns whose squares vanish."""
     for j, largest in enumerate(np.abs(np.array(data.x, dtype=np.float64)).max(axis=0)):
         if 0 < largest < SMALLEST:
-            yield Fault(f"/data/x/0/{j}", "too_small", f"Magnitudes below {SMALLEST:g} vanish; rescale the column.")
+            yield Fault(
+                f"/data/x/0/{j}", "too_small", f"Magnitudes below {SMALLEST:g} are too small; rescale the column."
+            )
     if data.y and not isinstance(data.y[0], str) and 0 < np.abs(np.array(data.y, dtype=np.float64)).max() < SMALLEST:
-        yield Fault("/data/y/0", "too_small", f"Magnitudes below {SMALLEST:g} vanish; rescale the target.")
+        yield Fault("/data/y/0", "too_small", f"Magnitudes below {SMALLEST:g} are too small; rescale the target.")
 
 
 def encode_data(problem: Problem) -> bytes:

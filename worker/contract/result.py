@@ -38,7 +38,9 @@ class SelectionScore(Wire):
 
     value: float
     initial_value: float | None
-    per_fold: list[float | None]
+    per_fold: list[float | None] = Field(
+        description="The mean loss of each split; null for one whose validation rows all have the weight 0."
+    )
     standard_error: float | None = Field(description="Of the mean over validation rows; null when it is not known.")
     measures: dict[str, float | None] = Field(default_factory=dict, description=f"{MEASURES} over all validation rows.")
     noise_variance: float | None = Field(default=None, description="What a likelihood says of the noise; else null.")
@@ -55,7 +57,7 @@ class TestScore(Wire):
 class NestedFold(Wire):
     """One outer fold: the mean loss of its refit on the rows left out, and what its own tuning had promised."""
 
-    value: float | None
+    value: float | None = Field(description="Null where the refit failed, or all its rows have the weight 0.")
     selection_value: float
     rows: int
 

@@ -28,9 +28,9 @@ from worker.core.nested import Nested
 from worker.core.outer import Auto as AutoOuter
 from worker.core.outer import Outer
 from worker.core.records import Array, Problem
-from worker.core.selection import GivenFolds, GroupKFold, KFold, QuadraticSelection, Selection
+from worker.core.selection import GivenFolds, GroupKFold, KFold, LeaveOneOut, QuadraticSelection, Selection
 from worker.core.splines import others
-from worker.core.training import Quadratic, TableTraining, Training
+from worker.core.training import KernelRidge, Quadratic, TableTraining, Training
 from worker.core.training.kernel import KernelTraining
 from worker.core.training.quadratic import numbered
 from worker.core.tune import Plan, check_splits, check_weights, split_rows
@@ -208,8 +208,10 @@ def _split_faults(spec: JobSpec, plan: Plan, problem: Problem, rows: Array, *, v
         return
     try:
         check_weights(problem, partition, spec.selection)
+        if values and isinstance(plan.training, KernelRidge) and isinstance(spec.selection, LeaveOneOut):
+            plan.training.check_left_out(problem, rows)
     except ValueError as error:
-        of_scoring = problem.scoring is not None and "scored" in str(error)
+        of_scoring = problem.scoring is not None and "score" in str(error)
         yield Fault("/data/scoring" if of_scoring else "/data/weights", "does_not_fit", sentence(str(error)))
         return
     try:

@@ -55,7 +55,8 @@ class Certificates:
     """Evidence that anyone can recompute.
 
     `outer_gradient_norm`: largest component of the projected gradient `dJ/d log(lam)`, over |J|.
-    `inner_gradient_norm`: norm of `dC/dtheta` at theta over that at theta = 0, the worst split.
+    `inner_gradient_norm`: norm of `dC/dtheta` at theta over that at theta = 0, the worst split; in units of curvature
+    where training is iterative (`Point.unit`).
     `adjoint_residual`: `|H u - dE/dtheta| / |dE/dtheta|`, the worst split.
     `finite_difference_error`: |4th-order difference of J - gradient| along a random unit direction, over |J|.
     """
@@ -106,7 +107,7 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
         messages += few_rows(problem, prepared.partition)
     if model is None:
         messages += ("The refit on all rows is singular to working precision, so there is no model.",)
-    if max(certificates.adjoint_residual, certificates.inner_gradient_norm) > POOR:
+    if not (certificates.adjoint_residual <= POOR and certificates.inner_gradient_norm <= POOR):  # nor where unknown
         messages += (NEARLY_SINGULAR,)
     if not certificates.finite_difference_error <= ROUGH:
         messages += (ROUGH_THERE,)
@@ -132,7 +133,9 @@ def _calibration(prepared: Prepared, pooled: Pooled | None) -> tuple[float, floa
     score, problem = prepared.objective.loss, prepared.problem
     if pooled is None or not isinstance(score, PlattLogLoss):
         return None
-    scored = [prepared.partition.rows(validation) for _, validation in prepared.partition.splits]
+    splits = prepared.partition.splits
+    counted = getattr(prepared.plan.selection, "split_weights", None) or (1.0,) * len(splits)
+    scored = [prepared.partition.rows(rows) for weight, (_, rows) in zip(counted, splits, strict=True) if weight]
     total = sum(float(problem.score_weights(rows).sum()) for rows in scored)  # its targets depend on how many rows
     return score.at(pooled.y, pooled.eta, total * pooled.w).line
 
@@ -144,13 +147,13 @@ def _tested(
     rows, score = prepared.test_rows, prepared.objective.loss
     if model is None or not len(rows):
         return None, None, ()
+    if not problem.score_weights(rows).any():
+        return None, None, (WEIGHTLESS,)
     tested = (
         Pooled(problem.y[rows], model.predictor(problem, rows), problem.score_weights(rows))
         if prepared.plan.training.classifies
         else None
     )
-    if not problem.score_weights(rows).any():
-        return None, None, (WEIGHTLESS,)
     if isinstance(score, SmoothedAuc | SmoothedF):
         try:
             score.check(problem.y[rows[problem.score_weights(rows) > 0]])

@@ -60,17 +60,20 @@ def curvature(objective: Objective, at: Evaluation, gradients: int = 0) -> Curva
     affordable = len(rho) <= MOST and (exact or 2 * len(free) <= gradients)
     if len(free) == 0 and len(rho) <= MOST:
         return Curvature("minimum", None, np.full(len(rho), np.nan))
-    if not affordable or not np.isfinite(objective.value(rho)):  # from scratch may not get where warm starts got
+    here = objective.value(rho) if affordable else np.inf  # training from scratch may not get where warm starts got
+    if not np.isfinite(here):
         return None
     H = (objective.hessian(rho, free) if exact else _differences(objective, rho, free)) / unit
     if not np.isfinite(H).all():
         return None
     eigenvalues, vectors = eigh(H)
-    smallest, saddle = float(eigenvalues[0]), bool(eigenvalues[0] < -(FLAT if exact else BENT))
+    noise = FLAT if exact else BENT
+    smallest, saddle = float(eigenvalues[0]), bool(eigenvalues[0] < -noise)
     direction = np.zeros(len(rho))
     direction[free] = vectors[:, 0]
-    seen = _second_difference(objective, at, direction) / unit
-    confirmed = seen <= CONFIRMED * smallest if saddle else abs(seen - smallest) <= OFF * np.abs(H).max()
+    seen = _second_difference(objective, rho, here, direction) / unit
+    off = max(OFF * float(np.abs(H).max()), noise)
+    confirmed = seen <= CONFIRMED * smallest if saddle else abs(seen - smallest) <= off
     if not confirmed:
         return None
     if saddle:
@@ -96,10 +99,12 @@ def _of_hessian(
     return Curvature("flat", smallest, inverse, free[idle], free[part & ~idle])
 
 
-def _second_difference(objective: Objective, at: Evaluation, direction: Float[Array, " k"]) -> float:
-    """`d2J/ds2` along a direction of unit length, by values of J."""
-    sides = sum(objective.value(at.rho + side * STRIDE * direction) for side in (-1, 1))
-    return float(sides - 2.0 * at.value) / STRIDE**2
+def _second_difference(
+    objective: Objective, rho: Float[Array, " k"], here: float, direction: Float[Array, " k"]
+) -> float:
+    """`d2J/ds2` along a direction of unit length, by values of J, which is `here` in the middle."""
+    sides = sum(objective.value(rho + side * STRIDE * direction) for side in (-1, 1))
+    return float(sides - 2.0 * here) / STRIDE**2
 
 
 def _differences(objective: Objective, rho: Float[Array, " k"], free: Int[Array, " f"]) -> Float[Array, "f f"]:

@@ -107,8 +107,8 @@ class FittedObjective(Objective):
             sums[i], theta_bar = system.loss.value_and_gradient(fit.theta)
             gradient += self.hypergradient(fit, factors[i] * theta_bar)
         value = float(factors @ sums)
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            return self._failed(rho, Outcome.NON_FINITE)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):  # an adjoint without a factor is NaN
+            return self._failed(rho, self.singular if np.isfinite(value) else Outcome.NON_FINITE)
         return Evaluation(rho.copy(), value, gradient, means(sums, np.array([s.loss.weight for s in self.systems])))
 
     def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:

@@ -18,8 +18,8 @@ from worker.core.family import ByKind
 from worker.core.forms import Block, PenaltyForms
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.records import Array
+from worker.core.tables import LARGEST
 
-LARGEST = 1e150  # entries beyond overflow when squared
 ASYMMETRY = 1e-10  # relative to the largest entry: what rounding on its way here may have done to a matrix
 
 Positive = Annotated[float, Gt(0)]
@@ -261,12 +261,12 @@ def semidefinite(what: str, S: Float[Array, "m m"]) -> Float[Array, "m m"]:
     size = np.abs(S).max()
     if size == 0:
         raise ValueError(f"{what} is zero")
+    if size > LARGEST:
+        raise ValueError(f"{what} has entries up to {size:g}, which overflow; rescale it")
     if np.abs(S - S.T).max() > ASYMMETRY * size:
         i, j = np.unravel_index(np.argmax(np.abs(S - S.T)), S.shape)
         raise ValueError(f"{what} is not symmetric: entries ({i}, {j}) and ({j}, {i}) differ")
-    S = S / 2 + S.T / 2
-    if size > LARGEST:
-        raise ValueError(f"{what} has entries up to {size:g}, which overflow; rescale it")
+    S = (S + S.T) / 2
     smallest = float(np.linalg.eigvalsh(S)[0])
     if smallest < -ASYMMETRY * size * len(S):
         raise ValueError(f"{what} is not positive semidefinite: its smallest eigenvalue is {smallest:g}")

@@ -18,7 +18,7 @@ from worker.core.tables import Table
 Array = np.ndarray
 
 ROUND_OFF = 4 * np.finfo(float).eps  # share of |J| below which a decrease cannot be seen
-ALIKE = 1e-14  # share of |J| by which values of J differ where only rounding does
+ALIKE = 1e-11  # share of |J| by which values of J may differ where only rounding and the end of iterations do
 
 
 class Outcome(Enum):
@@ -189,9 +189,10 @@ class Start:
         """The record after one more evaluation."""
         new = trial.evaluation
         same = new.value_error == 0 < self.best.value_error and (new.rho == self.best.rho).all()
-        alike = abs(new.ceiling - self.best.ceiling) <= ALIKE * abs(self.best.ceiling)
-        flatter = alike and trial.gradient_norm < self.gradient_norm
-        better = same or flatter or new.ceiling < self.best.ceiling
+        exact = new.value_error == self.best.value_error == 0
+        alike = exact and abs(new.value - self.best.value) <= ALIKE * abs(self.best.value)
+        flatter = trial.gradient_norm < self.gradient_norm
+        better = same or (flatter if alike else new.ceiling < self.best.ceiling)
         return Start(
             self.initial,
             trial.evaluation if better else self.best,

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.linalg import blas
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 
 Array = np.ndarray
 
+LARGEST = 1e150  # magnitudes beyond overflow when squared
 CHUNK_VALUES = 1_000_000  # float64 values read at a time: 8 MB, inside the reach of the cache and of syrk's blocking
 SPARSE_CHUNK_VALUES = 200_000  # stored values of sparse rows, each with several temporaries
 
@@ -49,7 +50,7 @@ class SparseRows:
 
     def __rmatmul__(self, v: Float[Array, "*m n"]) -> Float[Array, "*m p"]:
         sums = v.sum(axis=-1)
-        return (self.S.T @ v.T).T - (np.outer(sums, self.offset) if v.ndim == 2 else sums * self.offset)
+        return (transposed(self.S) @ v.T).T - (np.outer(sums, self.offset) if v.ndim == 2 else sums * self.offset)
 
     @property
     def T(self) -> _Transposed:
@@ -116,6 +117,13 @@ def consecutive(rows: Int[Array, " m"]) -> slice | None:
     if not len(rows) or rows[-1] - rows[0] != len(rows) - 1:
         return None
     return slice(int(rows[0]), int(rows[-1]) + 1)
+
+
+def transposed(X: csr_array) -> csc_array:
+    """The transpose in the same arrays; scipy's constructor copies those of a view."""
+    other = csc_array(X.shape[::-1], dtype=X.dtype)
+    other.data, other.indices, other.indptr = X.data, X.indices, X.indptr
+    return other
 
 
 def view(X: csr_array, rows: slice) -> csr_array:

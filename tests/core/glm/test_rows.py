@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
 
 from worker.core.glm import rows as module
-from worker.core.glm.rows import DenseRows, HeldRows, SparseRows
-from worker.core.tables import take, view
+from worker.core.glm.rows import DenseHeld, HeldRows, SparseHeld
+from worker.core.tables import take, transposed, view
 
 ROWS = {"scattered": np.array([0, 3, 4, 8, 11]), "consecutive": np.arange(4, 9), "all": np.arange(12)}
 
@@ -29,9 +29,10 @@ def test_products_are_those_of_the_array(how, chosen, intercept, monkeypatch):
     monkeypatch.setattr(module, "SPARSE_CHUNK_VALUES", 9)  # squares in several pieces
     X, rows = table(), ROWS[chosen]
     Z = np.hstack([np.ones((len(rows), int(intercept))), X.toarray()[rows]])
-    held: HeldRows = DenseRows(Z) if how == "dense" else SparseRows.of_table(X, rows, intercept=intercept)
+    held: HeldRows = DenseHeld(Z) if how == "dense" else SparseHeld.of_table(X, rows, intercept=intercept)
     if how == "shared":
         assert np.shares_memory(held.S.data, X.data)
+        assert np.shares_memory(held.ST.data, X.data)
     random = np.random.default_rng(1)
     V, G = random.normal(size=(Z.shape[1], 3)), random.normal(size=(len(rows), 3))
     assert len(held) == len(rows)
@@ -55,5 +56,16 @@ def test_consecutive_sparse_rows_are_not_copied():
         assert_allclose(part.toarray(), X.toarray()[3:9])
         assert np.shares_memory(part.data, X.data)
         assert np.shares_memory(part.indices, X.indices)
+        assert np.shares_memory(transposed(part).data, X.data)
+        assert_allclose(transposed(part).toarray(), X.toarray()[3:9].T)
     assert take(X, np.array([], int)).shape == (0, 6)
     assert_allclose(take(X, np.array([1, 2, 5])).toarray(), X.toarray()[[1, 2, 5]])
+
+
+def test_few_rows_of_a_large_table_are_copied(monkeypatch):
+    monkeypatch.setattr(module, "COPIED_BYTES", 0)
+    X = table()
+    for rows, shared in ((np.array([0, 5]), False), (np.array([0, 5, 7]), True)):
+        held = SparseHeld.of_table(X, rows, intercept=True)
+        assert np.shares_memory(held.S.data, X.data) == shared
+        assert held.passed == (12 if shared else len(rows))

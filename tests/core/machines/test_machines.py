@@ -401,6 +401,14 @@ def test_a_search_ends_at_the_lowest_point_that_it_saw():
     # here L-BFGS-B converges on a plateau, after a line search had passed by a valley
     random = np.random.default_rng(0)
     problem = Problem(random.normal(size=(40, 3)), random.normal(size=40), ("a", "b", "c"))
-    *_, last = tune(prepare(problem, Plan(KernelRidge(), KFold(), Implicit(), Lbfgs())))
-    assert last.ended is Outcome.CONVERGED
-    assert last.best.gradient_norm <= 1e-6
+    prepared = prepare(problem, Plan(KernelRidge(), KFold(), Implicit(), Lbfgs()))
+    steps = list(tune(prepared))
+    assert steps[-1].ended is Outcome.CONVERGED
+    assert steps[-1].best.gradient_norm <= 1e-6
+    states = [step.state for step in steps if step.state is not None]
+    begun = [i for i, state in enumerate(states) if state.search["begins"]]
+    assert begun, "it did not begin anew: another problem is needed here"
+    for state in states[begun[0] - 1 : begun[0] + 2]:
+        *_, again = tune(prepared, state)
+        assert (again.best.best.rho == steps[-1].best.best.rho).all()
+        assert again.evaluations == steps[-1].evaluations

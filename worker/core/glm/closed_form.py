@@ -181,7 +181,7 @@ class LaplaceObjective(_OneFit):
 
     def _value(self, fit: GeneralizedLinearFit) -> float:
         L, prior = fit.factor(), fit.penalty.log_determinant()
-        if L is None:
+        if L is None or fit.holds:
             return np.inf
         free = len(fit.theta) - prior.rank
         half = float(np.log(np.diag(L)).sum())
@@ -214,7 +214,9 @@ def _inverse(fit: GeneralizedLinearFit) -> Float[Array, "mq mq"]:
     L = fit.factor()
     if L is None:
         return np.full((len(fit.theta), len(fit.theta)), np.nan)
-    return cholesky.inverse(L)
+    P = cholesky.inverse(L)
+    P[fit.held] = P[:, fit.held] = 0.0
+    return P
 
 
 def _symmetric(a: Float[Array, "n m"], b: Float[Array, "n m"]) -> Float[Array, "n m m"]:

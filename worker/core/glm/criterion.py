@@ -14,7 +14,7 @@ from worker.core.glm.design import Design
 from worker.core.glm.losses import TrainingLoss
 from worker.core.records import Array
 
-ROUND_OFF = 8 * np.finfo(float).eps
+NOISE = 8 * np.finfo(float).eps
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Point:
 
     def hessian(self) -> Float[Array, "mq mq"]:
         """H as a matrix."""
-        H = self.of.design.gram(self._blocks(), self.of.m)
+        H = self.of.design.gram(self.blocks(), self.of.m)
         self.of.penalty.add_to(H)
         if self.of.tied is not None:
             H[self.of.tied, self.of.tied] += 1.0
@@ -93,7 +93,7 @@ class Point:
 
     def diagonal(self) -> Float[Array, " mq"]:
         """The diagonal of H, without zeros: a column without curvature has a little of that of the others."""
-        of_rows, squares = self.of.design.diagonal(self._blocks(), self.of.m), self.of.second_moments
+        of_rows, squares = self.of.design.diagonal(self.blocks(), self.of.m), self.of.second_moments
         diagonal = of_rows + self.of.penalty.whole_diagonal()
         if self.of.tied is not None:
             diagonal[self.of.tied] += 1.0
@@ -103,7 +103,8 @@ class Point:
         diagonal[diagonal == 0] = 1.0
         return diagonal
 
-    def _blocks(self) -> list[tuple[int, int, Float[Array, " n"]]]:
+    def blocks(self) -> list[tuple[int, int, Float[Array, " n"]]]:
+        """The curvatures of the data's part for each pair of outputs, with the shares of the rows."""
         return [(a, b, self.of.shares * w) for a, b, w in self.rows.blocks()]
 
     def majorized(self) -> Point | None:
@@ -111,9 +112,13 @@ class Point:
         rows = self.rows.majorized()
         return None if rows is None else replace(self, rows=rows)
 
-    def unit(self, diagonal: Float[Array, " mq"]) -> float:
-        """The size that `gradient_norm` is measured by: that of theta in the same units, of the first step at zero."""
-        return float(np.sqrt(diagonal @ self.theta**2)) or self.gradient_norm(diagonal) or 1.0
+    def unit(self, diagonal: Float[Array, " mq"], noise: float) -> float:
+        """The size that `gradient_norm` is measured by: that of theta in the same units, of the first step at zero.
+
+        Where both are `noise` alone, as where the minimizer is zero, it is that of what rounding is a share of.
+        """
+        size = float(np.sqrt(diagonal @ self.theta**2)) or self.gradient_norm(diagonal)
+        return size if size > noise else noise / NOISE or 1.0
 
     def gradient_norm(self, diagonal: Float[Array, " mq"]) -> float:
         """`sqrt(g^T diag(H)^-1 g)`: the length of the step that a diagonal Newton method would take, by curvature."""
@@ -123,4 +128,4 @@ class Point:
         """What rounding alone makes of `gradient_norm`."""
         slope = float(np.sqrt(self.of.shares @ np.sum(self.rows.slope**2, axis=1)))
         prior = self.of.penalty.apply(self.theta)
-        return ROUND_OFF * float(np.sqrt(np.sum((slope**2 * self.of.second_moments + prior**2) / diagonal)))
+        return NOISE * float(np.sqrt(np.sum((slope**2 * self.of.second_moments + prior**2) / diagonal)))

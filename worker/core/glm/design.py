@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
-from worker.core.glm.rows import DenseRows, HeldRows, SparseRows
+from worker.core.glm.rows import DenseHeld, HeldRows, SparseHeld
 from worker.core.records import Array
 from worker.core.tables import CHUNK_VALUES, Table, rows_at_a_time, take
 
@@ -45,7 +45,7 @@ class Design:
         """The given rows (ascending) of the table; dense ones in memory if `hold`, sparse ones always."""
         design = cls(table, rows, origin, intercept)
         if isinstance(table, csr_array):
-            return cls(table, rows, origin, intercept, SparseRows.of_table(table, rows, intercept=intercept))
+            return cls(table, rows, origin, intercept, SparseHeld.of_table(table, rows, intercept=intercept))
         return cls(table, rows, origin, intercept, design._read(rows)) if hold else design
 
     def __len__(self) -> int:
@@ -69,7 +69,8 @@ class Design:
 
     def columns_at_once(self, D: Float[Array, "mq f"]) -> int:
         """How many columns of D `along` may take, so that it gives no more than `HELD_PREDICTORS` values."""
-        return max(1, HELD_PREDICTORS * self.q // (len(self) * len(D) or 1))
+        rows = len(self) if self.held is None else self.held.passed
+        return max(1, HELD_PREDICTORS * self.q // (rows * len(D) or 1))
 
     def pieces(self, D: Float[Array, "mq f"]) -> Iterator[tuple[slice, Float[Array, "c m f"]]]:
         """`along` for some rows after the other, no more than `HELD_PREDICTORS` values at once."""
@@ -147,8 +148,8 @@ class Design:
             part = slice(begin, min(begin + size, len(self)))
             yield part, self._read(self.rows[part])
 
-    def _read(self, rows: Int[Array, " c"]) -> DenseRows:
-        return DenseRows(np.hstack([np.ones((len(rows), int(self.intercept))), take(self.table, rows) - self.origin]))
+    def _read(self, rows: Int[Array, " c"]) -> DenseHeld:
+        return DenseHeld(np.hstack([np.ones((len(rows), int(self.intercept))), take(self.table, rows) - self.origin]))
 
 
 def _along(Z: HeldRows, D: Float[Array, "mq f"], q: int) -> Float[Array, "c m f"]:

@@ -61,6 +61,8 @@ def fit_error(system: GeneralizedLinear, fit: GeneralizedLinearFit) -> FitError 
 
 
 def _metric(fit: GeneralizedLinearFit) -> Metric | None:
+    if fit.holds:
+        return None
     if fit.solver == "newton_cholesky":
         L = fit.factor()
         return None if L is None else OfFactor(L, fit.at.of.m)

@@ -50,7 +50,7 @@ class GeneralizedLinear:
     ) -> GeneralizedLinearFit | None:
         """The minimizer, searched from `start`.
 
-        None where C is not finite, the search does not get there, or H is singular to working precision.
+        None where C is not finite or the search does not get there.
         """
         k = self.penalty.k
         if self.weighting is None:
@@ -65,8 +65,7 @@ class GeneralizedLinear:
         found = minimize(criterion, self.start(shares.w) if start is None else start, self.solver, tolerance)
         if found is None or not found.gradient_norm <= max(1e3 * found.tolerance, 1e-6):
             return None
-        fit = GeneralizedLinearFit(found, shares, self.solver)
-        return None if self.solver == "newton_cholesky" and fit.factor() is None else fit
+        return GeneralizedLinearFit(found, shares, self.solver)
 
     @property
     def tied(self) -> slice | None:
@@ -134,9 +133,12 @@ class GeneralizedLinearFit:
 
         Any value nearby does as well, so they stay where they are when hyperparameters move.
         """
-        design = self.at.of.design
-        bent = any(w.any() for _, _, w in self.at.rows.blocks())
-        return slice(0, 0) if bent or not design.intercept else slice(0, None, design.q)
+        return slice(0, None, self.at.of.design.q) if self.holds else slice(0, 0)
+
+    @property
+    def holds(self) -> bool:
+        """Whether any intercept is held."""
+        return self.at.of.design.intercept and not any(w.any() for _, _, w in self.at.blocks())
 
     def solve(
         self,
@@ -145,8 +147,10 @@ class GeneralizedLinearFit:
         start: Float[Array, " mq *f"] | None = None,
     ) -> Float[Array, " mq *f"]:
         """`H^-1 b`; NaN where H is singular to working precision."""
-        B = b.reshape(len(b), -1).copy()
-        B[self.held] = 0.0
+        B = b.reshape(len(b), -1)
+        if self.holds:
+            B = B.copy(order="F")
+            B[self.held] = 0.0
         if self.solver == "newton_cholesky":
             L = self.factor()
             if L is None:

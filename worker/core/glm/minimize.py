@@ -87,8 +87,9 @@ def minimize(criterion: Regularized, theta: Float[Array, " mq"], solver: Solver,
 
 def _judged(at: Point, tolerance: float, iterations: int) -> Minimum:
     diagonal = at.diagonal()
-    unit = at.unit(diagonal)
-    goal = max(tolerance, at.noise(diagonal) / unit)
+    noise = at.noise(diagonal)
+    unit = at.unit(diagonal, noise)
+    goal = max(tolerance, noise / unit)
     return Minimum(at, diagonal, at.gradient_norm(diagonal) / unit, goal, iterations)
 
 

@@ -169,8 +169,8 @@ class WarmObjective(FittedObjective):
         sums, gradients = np.array([part.value for part in parts]), np.array([part.gradient for part in parts])
         errors = factors @ np.array([part.errors for part in parts])
         value, gradient = float(factors @ sums), factors @ gradients
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            return self._failed(rho, Outcome.NON_FINITE)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):  # an adjoint without a factor is NaN
+            return self._failed(rho, self.singular if np.isfinite(value) else Outcome.NON_FINITE)
         here = Anchor(rho.copy(), tuple(part.theta for part in parts), adjoints=tuple(part.u for part in parts))
         self._anchor = here.after(self._anchor)
         per_split = means(sums, np.array([system.loss.weight for system in self.systems]))

@@ -12,9 +12,10 @@ from jaxtyping import Float, Int
 from scipy import sparse
 
 from worker.core.records import Array
-from worker.core.tables import SPARSE_CHUNK_VALUES, consecutive, rows_at_a_time, take, view
+from worker.core.tables import SPARSE_CHUNK_VALUES, consecutive, rows_at_a_time, take, transposed, view
 
 COPIED_BYTES = 2**24  # sparse tables up to this size are copied for each split: their own rows are faster
+MANY = 0.25  # share of the rows of a larger table from which on products pass over all of it, rather than copy them
 
 
 class HeldRows(ABC):
@@ -25,6 +26,11 @@ class HeldRows(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """How many rows."""
+
+    @property
+    def passed(self) -> int:
+        """Rows that products pass over."""
+        return len(self)
 
     @abstractmethod
     def times(self, V: Float[Array, "q f"]) -> Float[Array, "n f"]:
@@ -56,7 +62,7 @@ class HeldRows(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class DenseRows(HeldRows):
+class DenseHeld(HeldRows):
     """Rows as an array."""
 
     Z: Float[Array, "n q"]
@@ -90,9 +96,9 @@ class DenseRows(HeldRows):
         """Some rows after the other, as above."""
         return np.concatenate([self.Z[part] ** 2 @ V for part in self._parts()])
 
-    def some(self, part: slice) -> DenseRows:
+    def some(self, part: slice) -> DenseHeld:
         """The rows of a slice."""
-        return DenseRows(self.Z[part])
+        return DenseHeld(self.Z[part])
 
     def dense(self) -> Float[Array, "n q"]:
         """The array."""
@@ -104,7 +110,7 @@ class DenseRows(HeldRows):
 
 
 @dataclass(frozen=True, slots=True)
-class SparseRows(HeldRows):
+class SparseHeld(HeldRows):
     """Rows `(1, s_i)` of a sparse table, without the 1 where `ones` is 0.
 
     They are all rows of S, or those at `place`. In the second case S is shared with others and not copied, and products
@@ -117,18 +123,26 @@ class SparseRows(HeldRows):
     ST: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ST", self.S.T)  # the same arrays
+        object.__setattr__(self, "ST", transposed(self.S))
 
     @classmethod
-    def of_table(cls, table: sparse.csr_array, rows: Int[Array, " n"], *, intercept: bool) -> SparseRows:
-        """The given rows (ascending): in place where they are consecutive or the table is large, else copied."""
+    def of_table(cls, table: sparse.csr_array, rows: Int[Array, " n"], *, intercept: bool) -> SparseHeld:
+        """The given rows (ascending): part of the table where they are consecutive, or many rows of a large one.
+
+        Other rows are copied.
+        """
         large = table.data.nbytes + table.indices.nbytes > COPIED_BYTES
-        if large and consecutive(rows) is None:
+        if large and consecutive(rows) is None and len(rows) >= MANY * table.shape[0]:
             return cls(table, int(intercept), rows)
         return cls(take(table, rows), int(intercept))
 
     def __len__(self) -> int:
         return int(self.S.shape[0]) if self.place is None else len(self.place)
+
+    @property
+    def passed(self) -> int:
+        """All rows of S."""
+        return int(self.S.shape[0])
 
     def times(self, V: Float[Array, "q f"]) -> Float[Array, "n f"]:
         """`Z V`."""
@@ -171,11 +185,11 @@ class SparseRows(HeldRows):
             out += V[0]
         return out
 
-    def some(self, part: slice) -> SparseRows:
+    def some(self, part: slice) -> SparseHeld:
         """The rows of a slice."""
         if self.place is None:
-            return SparseRows(view(self.S, part), self.ones)
-        return SparseRows(take(self.S, self.place[part]), self.ones)
+            return SparseHeld(view(self.S, part), self.ones)
+        return SparseHeld(take(self.S, self.place[part]), self.ones)
 
     def dense(self) -> Float[Array, "n q"]:
         """All rows as an array."""

@@ -59,7 +59,7 @@ class Lbfgs(SearchSettings):
             if accepted := w["task"][0] == NEW_ITERATION:
                 w["iteration"] += 1
                 outcome = self.settled(objective, at) or self._out_of_iterations(int(w["iteration"]))
-                if outcome in SETTLED and w["lowest"] < at.value - ALIKE * abs(at.value):
+                if outcome in SETTLED and w["lowest"] < at.value - ALIKE * objective.unit(at.value):
                     w, outcome = w | _workspace(w["lowest_x"]), None
                     w["begins"][...] = True
                 if outcome is None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from worker.core.records import ROUND_OFF, Array, Evaluation
 
-SEEN = 1e3 * ROUND_OFF  # share of |J| above which what is left of a quadratic model is no rounding
+SEEN = 1e3 * ROUND_OFF  # share of J above which what is left of a quadratic model is no rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,13 @@ class Quartic:
     coefficients: Float[Array, " 5"]  # from the constant, which is 0, on
 
     @classmethod
-    def through(cls, at: Evaluation, curvature: float, other: Evaluation) -> Quartic | None:
-        """None where the points are too close to tell more than the quadratic model at the first one."""
+    def through(cls, at: Evaluation, curvature: float, other: Evaluation, unit: float) -> Quartic | None:
+        """None where the points are too close to tell more than the quadratic model at the first one; `unit`: of J."""
         d = float(other.rho[0] - at.rho[0])
         g = float(at.gradient[0])
         rise = other.value - at.value - g * d - curvature * d**2 / 2
         turn = float(other.gradient[0]) - g - curvature * d
-        if not np.isfinite(rise) or abs(rise) <= SEEN * max(abs(at.value), abs(other.value)):
+        if not np.isfinite(rise) or abs(rise) <= SEEN * max(abs(at.value), abs(other.value), unit):
             return None
         third, fourth = (4.0 * rise - turn * d) / d**3, (turn * d - 3.0 * rise) / d**4
         return cls(np.array([0.0, g, curvature / 2, third, fourth]))

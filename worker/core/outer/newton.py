@@ -53,7 +53,7 @@ class Newton(SearchSettings):
         while (outcome := self.settled(objective, at) or self._out_of_iterations(iteration)) is None:
             model = _Model.build(objective, at)
             if model is None:
-                return Outcome.NON_FINITE
+                return Outcome.STALLED
             ratio = -np.inf
             while ratio < ACCEPT:
                 model = model.after(before)
@@ -152,7 +152,7 @@ class _Model:
         if before is None or len(self.at.rho) > 1 or np.signbit(before.gradient[0]) == np.signbit(self.at.gradient[0]):
             return replace(self, line=None)
         curvature = self.unit * float(self.H[0, 0] - self.slope[0])  # on the scale of rho
-        return replace(self, line=Quartic.through(self.at, curvature, before))
+        return replace(self, line=Quartic.through(self.at, curvature, before, self.unit))
 
     def minimizer(self, radius: float) -> tuple[Float[Array, " f"], float]:
         """Minimizer of the model in a ball, cut to the box and the longest step, and the radius of the ball.

@@ -17,7 +17,7 @@ from worker.core.outer_objective import Objective
 from worker.core.records import Array, Evaluation, Trial
 
 FIRST_STRIDE, STRIDE = 1.0, 2.0  # of the steepest hyperparameter on the scale of rho: too short to jump over a minimum
-ROUND_OFF = 1e-14  # relative gradient that is rounding alone
+NOISE = 1e-14  # of J over its unit, and of its relative gradient: rounding alone
 
 
 def off_plateau(
@@ -31,7 +31,7 @@ def off_plateau(
     box = objective.hyperparameters
     at = objective.evaluate(rho)
     downhill = -box.projected(at.rho, at.gradient)
-    if at.failure is not None or settings.relative_gradient(objective, at) <= ROUND_OFF:
+    if at.failure is not None or settings.relative_gradient(objective, at) <= NOISE:
         return None
     downhill = downhill / np.abs(downhill).max()
     stride, steeper = FIRST_STRIDE, True
@@ -51,4 +51,4 @@ def off_plateau(
 
 def _falls(objective: Objective, at: Evaluation, new: Evaluation) -> bool:
     """Not higher, up to rounding, which hides the first steps off a plateau."""
-    return new.failure is None and new.value <= at.value + ROUND_OFF * objective.unit(at.value)
+    return new.failure is None and new.value <= at.value + NOISE * objective.unit(at.value)

@@ -212,6 +212,13 @@ class KernelRidge(KernelTraining):
     def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
         """Raises ValueError where a split lacks what training or the selection loss needs. Nothing is needed here."""
 
+    def check_left_out(self, problem: Problem, rows: Int[Array, " m"]) -> None:
+        """Raises ValueError where leaving rows out would score some that do not train."""
+        if problem.score_weights(rows[problem.base_weights(rows) == 0]).any():
+            raise ValueError(
+                "leave_one_out of kernel_ridge scores training rows only; give rows of weight 0 the scoring weight 0"
+            )
+
     def exact(self, problem: Problem, partition: Partition, kind: str) -> Split:
         """All rows that have a weight, for a criterion that needs the exact matrix.
 
@@ -221,10 +228,8 @@ class KernelRidge(KernelTraining):
             raise ValueError(f"{kind} needs the exact kernel matrix; leave landmarks out, or use k_fold or holdout")
         rows = partition.rows((0,))
         trains = problem.base_weights(rows) > 0
-        if kind == "leave_one_out" and problem.score_weights(rows[~trains]).any():
-            raise ValueError(
-                "leave_one_out of kernel_ridge scores training rows only; give rows of weight 0 the scoring weight 0"
-            )
+        if kind == "leave_one_out":
+            self.check_left_out(problem, rows)
         self.check_size(len(rows), problem.X.shape[1])
         return self._split(split_problems(problem, partition)[0], rows[trains], rows[trains])[0]
 
