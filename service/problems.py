@@ -24,6 +24,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from worker import store
@@ -229,10 +230,15 @@ def install(app: FastAPI) -> None:
             detail = "The job store takes no writes at the moment; nothing was changed. Try again shortly."
         return Unavailable(detail, headers={"Retry-After": "2"}).response(request.state.request_id)
 
+    async def hung_up(request: Request, error: Exception) -> Response:
+        del request, error
+        return Response(status_code=499)  # nobody reads it
+
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, parameters)
     app.add_exception_handler(RedisError, away)
+    app.add_exception_handler(ClientDisconnect, hung_up)
 
 
 def _allowed(request: Request) -> str:

@@ -65,6 +65,8 @@ OUTER = {
     "inexact": "Quasi-Newton descent with inexact gradients of {} hyperparameters: training takes iterations, which "
     "are stopped as early as each step allows.",
 }
+SETTLED = {Outcome.CONVERGED, Outcome.AT_BOUNDS}
+LATER = "That was an earlier start; the budget was spent in a later one."
 KILLED = "The job had to be stopped inside a computation that cannot be interrupted, so no model was fitted."
 
 
@@ -116,7 +118,7 @@ def result(
     )
     document = Result(
         **_search(claim, prepared.objective.hyperparameters, step, status, outcome, elapsed, conclusion.intervals),
-        message=outcome.value if outcome else STOPPED[status],
+        message=_told(step, status, outcome),
         messages=[*conclusion.messages, *unrepresentable],
         selection=_selection(step, conclusion),
         test=_test(prepared, conclusion),
@@ -130,6 +132,15 @@ def result(
         method=method,
     )
     return document.model_dump_json().encode()
+
+
+def _told(step: Step, status: Status, outcome: Outcome | None) -> str:
+    """How the job ended, in a sentence or two."""
+    if outcome is None:
+        return STOPPED[status]
+    best = step.best.outcome
+    spent = outcome in {Outcome.MAX_EVALUATIONS, Outcome.MAX_SECONDS}
+    return f"{best.value} {LATER}" if spent and best in SETTLED else outcome.value
 
 
 def reasons(prepared: Prepared) -> list[str]:

@@ -14,7 +14,7 @@ from scipy.interpolate import BSpline
 
 from worker.core.hypergradient import Implicit
 from worker.core.outer import Auto, Outer
-from worker.core.penalties import Matrix, Penalty, PerFeature, PerGroup, QuadraticForms, Shared, difference_penalty
+from worker.core.penalties import Matrix, Penalty, PerFeature, PerGroup, QuadraticForms, Shared, differences_of
 from worker.core.records import Problem
 from worker.core.selection import GeneralizedCV, GivenFolds, Selection
 from worker.core.training import Ridge
@@ -102,7 +102,8 @@ def splines(n: int, terms: int, m: int) -> Task:
     for t in range(terms):
         B = basis(covariates[:, t], m)
         Z = np.linalg.qr(np.column_stack([B.sum(axis=0), np.eye(m)[:, 1:]]))[0][:, 1:]  # B Z has columns of sum zero
-        S = Z.T @ difference_penalty(m, 2, cyclic=False) @ Z
+        D = differences_of(m, 2, cyclic=False)[0] @ Z
+        S = D.T @ D
         columns = tuple(f"x{c}" for c in range(t * (m - 1), (t + 1) * (m - 1)))
         forms.append(Matrix(name=f"term {t}", features=columns, matrix=tuple(map(tuple, (S + S.T) / 2))))
         parts.append(B @ Z)

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
-from starlette.requests import ClientDisconnect
 
 from service.auth import require_key
 from service.datasets import Datasets
@@ -115,8 +114,6 @@ async def upload_dataset(request: Request) -> Response:
     except Problem as problem:
         await _drain(request, problem)
         raise
-    except ClientDisconnect:
-        return Response(status_code=499)  # nobody reads it
     if created and request.app.state.settings.dataset_eviction:
         await request.app.state.janitor.sweep()  # the files of those that made room
     return _json(_view(document), 201 if created else 200, {"Location": _links(document["id"])["self"]})

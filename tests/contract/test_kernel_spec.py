@@ -61,6 +61,20 @@ def test_columns_and_patterns_of_a_dataset_are_written_out() -> None:
     assert len(written.kernel.over(("width", "height", "colour=red", "colour=blue")).box.names) == 3
 
 
+def test_a_column_stands_for_its_features_but_those_named_themselves() -> None:
+    groups = {"level": ["size"], "gone": ["size=missing"], "kind": ["colour"]}
+    penalty = {"kind": "per_group", "groups": groups}
+    spec = document(training={"kind": "ridge", "penalty": penalty})
+    training = JobSpec.model_validate_json(json.dumps(spec)).training
+    columns = {"size": ("size", "size=missing"), "colour": ("colour", "colour=missing")}
+    written: Any = grouped(training, columns)
+    assert written.penalty.groups == {
+        "level": ("size",),
+        "gone": ("size=missing",),
+        "kind": ("colour", "colour=missing"),
+    }
+
+
 FAULTS: list[tuple[dict[str, Any], str, str]] = [
     (of("kernel_ridge", training__kernel={"kind": "rbf", "features": ["zz"]}), "/training/kernel", "zz"),
     (of("kernel_ridge", training__kernel={"kind": "sum", "terms": [{"kind": "rbf"}] * 2}), "/training/kernel", "rbf"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -9,6 +10,7 @@ from tests.oracles import differences, pooled_error, ridge
 from worker.core.hypergradient import CholeskyBackprop, Implicit
 from worker.core.outer import Newton
 from worker.core.penalties import PerFeature, Shared
+from worker.core.records import Problem
 from worker.core.selection import GeneralizedCV, GroupKFold, KFold, LeaveOneOut, WalkForward
 from worker.core.training import Ridge
 from worker.core.tune import Plan, prepare, split_rows, tune
@@ -143,3 +145,34 @@ def test_one_penalty_by_each_criterion_is_near_the_others():
         *_, last = tune(prepare(problem, Plan(Ridge(penalty=Shared()), selection, Implicit(), Newton())))
         found[selection.kind] = last.best.best.value
     assert_allclose(list(found.values()), found["leave_one_out"], rtol=0.05)
+
+
+def test_leave_one_out_keeps_its_digits_where_the_fit_is_nearly_exact():
+    rng = np.random.default_rng(0)
+    n, p = 12, 40
+    X = rng.normal(size=(n, p))
+    y = X[:, :5].sum(axis=1) + rng.normal(size=n)
+    problem = Problem(X, y + 1e6, tuple(f"x{j}" for j in range(p)))
+    training = Ridge(standardize=False, penalty=Shared(lower=1e-14))
+    objective = build(problem, LeaveOneOut(), training, Implicit())
+    assert objective.solver == "dual"
+    Z = X - X.mean(axis=0)
+    for lam in (1.0, 1e-6, 1e-10):
+        with mpmath.workdps(50):
+            inverse = (mpmath.matrix((Z @ Z.T).tolist()) + n * lam * mpmath.eye(n)) ** -1
+            sums = inverse * mpmath.ones(n, 1)
+            P = inverse - sums * sums.T / mpmath.fsum(sums)
+            theta = P * mpmath.matrix((y + 1e6).tolist())
+            expected = float(mpmath.fsum((theta[i] / P[i, i]) ** 2 for i in range(n)) / n)
+        at = objective.evaluate(np.log([lam]))
+        assert_allclose(at.value, expected, rtol=1e-8)
+        slope = differences(objective.value, at.rho, 0.1)
+        assert_allclose(at.gradient, slope, rtol=1e-4, atol=1e-9 * expected)
+
+
+def test_a_ratio_of_two_numbers_near_zero_is_told():
+    rng = np.random.default_rng(0)
+    problem = Problem(rng.normal(size=(20, 60)), rng.normal(size=20), tuple(f"x{j}" for j in range(60)))
+    objective = build(problem, GeneralizedCV(), Ridge(penalty=Shared(lower=1e-12)), Implicit())
+    assert objective.remarks(np.log([1e-8]))
+    assert not objective.remarks(np.log([1.0]))

@@ -222,6 +222,14 @@ def test_many_equal_columns_are_told_in_few_sentences(monkeypatch):
         assert len(told) == 22
 
 
+@pytest.mark.parametrize("form", [np.asarray, csr_array])
+def test_a_constant_column_without_an_intercept_is_one(form):
+    X = np.column_stack([np.ones(5), np.zeros(5), np.arange(5.0)])
+    problem = Problem(form(X), np.arange(5.0), ("a", "b", "c"))
+    assert [told[:11] for told in observations(problem, np.arange(5), intercept=False)] == ["Feature 'b'"]
+    assert [told[:11] for told in observations(problem, np.arange(5))] == ["Feature 'a'", "Feature 'b'"]
+
+
 def test_per_group_without_groups_is_a_group_for_each_column():
     box, forms = PerGroup().matrices(("a", "b"))
     assert box.names == ("penalty[a]", "penalty[b]")

@@ -61,6 +61,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "a spline of a constant": (
         given(np.hstack([X, ONES])) | {"training__splines": [{"feature": "x3"}]},
         "/training/splines", "'x3' is constant on the rows used"),
+    "a spline that no value reaches": (
+        given() | {"training__splines": [{"feature": "x0", "lower": 50.0, "upper": 60.0}]},
+        "/training/splines", "is inside the range of spline(x0)"),
+    "a training part without a count": (
+        given(y=[0] * 12 + [1, 2] * 6, fold=[0] * 12 + [1] * 12)
+        | {"training": {"kind": "poisson"}, "selection": {"kind": "given_folds"}},
+        "/selection", "All counts that split 2 of 2 trains on are zero"),
+    "an AUC of rows without a weight": (
+        given(y=["a", "b"] * 12, scoring=[1] * 12 + [0] * 12, fold=[0] * 12 + [1] * 12)
+        | {"training": {"kind": "logistic"}, "selection": {"kind": "given_folds", "loss": "smoothed_auc"}},
+        "/selection", "no validation row has a weight"),
 }  # fmt: skip
 
 FAILED: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -167,6 +178,21 @@ def test_a_slope_that_does_not_bend_is_not_called_flat(live: Api) -> None:
     result = live.result(live.created(spec, Prefer="wait=60")["id"])
     assert result["stop_reason"] == "max_iterations"
     assert not any("does not depend" in message or "is flat" in message for message in result["messages"])
+
+
+def test_two_penalties_of_one_column_are_flat_and_no_saddle(live: Api) -> None:
+    groups = {"g": ["x0", "x1"], "h": ["x0", "x1"], "rest": ["x2"]}
+    spec = document(**given(), training={"kind": "ridge", "penalty": {"kind": "per_group", "groups": groups}})
+    result = live.result(live.created(spec, Prefer="wait=60")["id"])
+    assert result["certificates"]["point"] == "flat"
+    assert any("penalty[g] and penalty[h]" in message for message in result["messages"]), result["messages"]
+
+
+def test_a_budget_that_a_later_start_spent_is_told_as_that(live: Api) -> None:
+    spec = document(**given(), **PER_FEATURE, outer={"kind": "newton", "starts": 50}, limits={"evaluations": 60})
+    result = live.result(live.created(spec, Prefer="wait=60")["id"])
+    assert result["stop_reason"] == "max_evaluations"
+    assert result["message"].endswith("the budget was spent in a later one."), result["message"]
 
 
 @pytest.mark.parametrize(

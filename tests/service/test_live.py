@@ -54,7 +54,7 @@ def test_the_result(live: Api, job: dict[str, object]) -> None:
         "solver": "primal",
     }
     certificates = result["certificates"]
-    assert certificates.pop("point") == "minimum"
+    assert certificates.pop("point") in {"minimum", "flat"}  # a penalty may be on its way to infinity
     assert certificates.pop("smallest_curvature") is not None
     assert all(value is not None and value < 1e-5 for value in certificates.values())
     assert result["message"].endswith(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -79,6 +81,22 @@ def test_a_body_that_is_declared_far_too_large_is_refused_unread(api: Api) -> No
     status, problem = raw(api, {"Content-Length": str(DRAINED + 1)}, iter(()))
     assert (status, problem["code"]) == (413, "too-large")
     assert str(MAX_BODY) in str(problem["detail"])
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/datasets"])
+def test_a_client_that_hangs_up_in_the_middle_of_a_body_is_no_error(api: Api, path: str) -> None:
+    sent = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json" if path == "/v1/jobs" else b"text/csv")]
+    request = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers, "app": api.app}
+    asyncio.run(api.app(request, receive, send))
+    assert sent[0]["status"] == 499
 
 
 @pytest.mark.parametrize("size", [MAX_BODY, DRAINED])

@@ -177,7 +177,8 @@ def test_constant_and_duplicate_columns_are_no_obstacle(api: Api) -> None:
     job = api.ended(api.created(spec)["id"])
     assert job["status"] == "succeeded"
     result = api.result(job["id"])
-    assert len(result["messages"]) == 3
+    assert len(result["messages"]) == 4
+    assert any("flat along a joint change of penalty[a] and penalty[b]" in message for message in result["messages"])
     assert any("does not depend on penalty[c]" in message for message in result["messages"])  # the penalty of 'c'
     assert any("'c' is constant" in message for message in result["messages"])
     assert any("'b' equals 'a'" in message for message in result["messages"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from worker.contract.columns import is_pattern
@@ -20,17 +20,27 @@ class _Names:
     columns: Mapping[str, tuple[str, ...]]
     features: frozenset[str]
 
-    def expanded(self, members: tuple[str, ...]) -> tuple[str, ...]:
-        """The features that are meant: themselves, those of a column, or of the columns that match a pattern."""
-        return tuple(name for member in members for name in self._of(member))
+    def expanded(self, members: tuple[str, ...], named: Collection[str] = ()) -> tuple[str, ...]:
+        """The features that are meant: themselves, those of a column, or of the columns that match a pattern.
 
-    def _of(self, member: str) -> tuple[str, ...]:
-        if member in self.features or not (member in self.columns or is_pattern(member)):
-            return (member,)
+        A column that is a feature of its own name, too, means all its features but those that are `named` as well.
+        """
+        return tuple(name for member in members for name in self._of(member, named))
+
+    def _of(self, member: str, named: Collection[str]) -> tuple[str, ...]:
+        if member in self.columns and member in self.features:
+            return tuple(name for name in self.columns[member] if name == member or name not in named)
         if member in self.columns:
             return self.columns[member]
+        if member in self.features or not is_pattern(member):
+            return (member,)
         matching = fnmatch.filter(self.columns, member)
         return tuple(name for column in matching for name in self.columns[column]) or (member,)
+
+    def in_groups(self, groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """The same for the members of each group."""
+        named = {member for members in groups.values() for member in members}
+        return {group: self.expanded(members, named) for group, members in groups.items()}
 
 
 def grouped(training: TableTraining, columns: Mapping[str, tuple[str, ...]]) -> TableTraining:
@@ -48,8 +58,7 @@ def _penalized(training: LinearTraining, penalty: PerGroup, names: _Names) -> Li
         rest = {name: tuple(made for made in all_ if made not in splined) for name, all_ in names.columns.items()}
         groups = {name: made for name, made in rest.items() if made}
         return replace(training, penalty=replace(penalty, groups=groups))
-    groups = {group: names.expanded(members) for group, members in penalty.groups.items()}
-    return replace(training, penalty=replace(penalty, groups=groups))
+    return replace(training, penalty=replace(penalty, groups=names.in_groups(penalty.groups)))
 
 
 def _kernel(kernel: Kernel, names: _Names) -> Kernel:
@@ -66,8 +75,7 @@ def _term(kernel: Simple | Product, names: _Names) -> Simple | Product:
 
 def _simple(kernel: Simple, names: _Names) -> Simple:
     if kernel.features is not None:
-        kernel = replace(kernel, features=names.expanded(kernel.features))
+        kernel = replace(kernel, features=names.expanded(kernel.features, kernel.features))
     if isinstance(kernel.widths, WidthPerGroup):
-        groups = {group: names.expanded(members) for group, members in kernel.widths.groups.items()}
-        kernel = replace(kernel, widths=replace(kernel.widths, groups=groups))
+        kernel = replace(kernel, widths=replace(kernel.widths, groups=names.in_groups(kernel.widths.groups)))
     return kernel

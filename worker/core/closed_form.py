@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.linalg import blas
 
+from worker.core.dual import DualFit
 from worker.core.hypergradient import OfMatrix
 from worker.core.losses import LossOfRows
 from worker.core.objective import FittedObjective
@@ -128,11 +129,15 @@ class LeaveOneOutObjective(FittedObjective):
         assert isinstance(rows, LossOfRows)
         assert self.base is not None
         X = rows.X.dense() if isinstance(rows.X, SparseRows) else rows.X  # the leverages need dense rows in any case
-        XP = np.ascontiguousarray(fit.solve(np.asfortranarray(X.T)).T)
-        q = np.einsum("ij,ij->i", XP, X) + self.eliminated
         shares = fit.shares_of(self.base)
-        m = 1.0 - shares.w * q
-        e = (rows.y - X @ fit.theta) / m
+        if isinstance(fit, DualFit) and self.base.all():
+            (r, m), XP = fit.left_out(), fit.times_inverse()
+            q = (1.0 - m) / shares.w
+        else:
+            XP = np.ascontiguousarray(fit.solve(np.asfortranarray(X.T)).T)
+            q = np.einsum("ij,ij->i", XP, X) + self.eliminated
+            r, m = rows.y - X @ fit.theta, 1.0 - shares.w * q
+        e = r / m
         losses, slopes, curvatures = rows.loss.of(e)
         w = np.ones(len(e)) if rows.w is None else rows.w
         w = w / w.sum()

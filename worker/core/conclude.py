@@ -102,7 +102,8 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     problem, fills = filled_by(prepared.problem, prepared.rows)
     model = refit(prepared.plan.training, problem, prepared.rows, prepared.objective.natural(rho))
     linear = not isinstance(prepared.plan.training, KernelTraining)
-    messages = observations(problem, prepared.rows, linear=linear)
+    intercept = getattr(prepared.plan.training, "intercept", True)
+    messages = observations(problem, prepared.rows, linear=linear, intercept=intercept)
     if linear:
         messages += few_rows(problem, prepared.partition)
     if model is None:

@@ -15,6 +15,7 @@ from worker.core.records import Array, Evaluation
 MOST = 500  # hyperparameters up to which the dense Hessian is computed for this
 PART = 0.05  # share of a hyperparameter in flat directions from which on it is said to take part in them
 FLAT = 1e-8  # of the unit of J for a change by a factor e: smaller curvatures cannot be told from zero
+LEFT = 1e-5  # of the unit of J: the most that is left of a slope where a search has ended
 BENT = 1e-6  # the same for curvatures below zero where the Hessian is made of differences of the gradient
 DIFFERENCE = 2e-4  # on the scale of rho: these then err by 1e-8 of the curvature, and by rounding
 ASYMMETRY = 1e-3  # of the largest entry; beyond, the gradient jumps between the points
@@ -67,7 +68,9 @@ def curvature(objective: Objective, at: Evaluation, gradients: int = 0) -> Curva
     if not np.isfinite(H).all():
         return None
     eigenvalues, vectors = eigh(H)
-    noise = FLAT if exact else BENT
+    # along an exchange of two hyperparameters that do the same the curvature is what is left of the slope
+    g = at.gradient[free] / unit
+    noise = max(FLAT if exact else BENT, min(float(np.abs(g).max()), LEFT))
     smallest, saddle = float(eigenvalues[0]), bool(eigenvalues[0] < -noise)
     direction = np.zeros(len(rho))
     direction[free] = vectors[:, 0]
@@ -78,24 +81,25 @@ def curvature(objective: Objective, at: Evaluation, gradients: int = 0) -> Curva
         return None
     if saddle:
         return Curvature("saddle", smallest, None)
-    return _of_hessian(H, eigenvalues, vectors, at.gradient[free] / unit, free, len(rho))
+    return _of_hessian(H, (eigenvalues, vectors), g, noise, free, len(rho))
 
 
 def _of_hessian(
     H: Float[Array, "f f"],
-    eigenvalues: Float[Array, " f"],
-    vectors: Float[Array, "f f"],
+    of_H: tuple[Float[Array, " f"], Float[Array, "f f"]],
     g: Float[Array, " f"],
+    noise: float,
     free: Int[Array, " f"],
     k: int,
 ) -> Curvature:
-    """Of a point that is no saddle, from Hessian and gradient over the unit of J."""
+    """Of a point that is no saddle, from Hessian and gradient over the unit of J; curvatures within noise are flat."""
+    eigenvalues, vectors = of_H
     smallest, inverse = float(eigenvalues[0]), np.full(k, np.nan)
     inverse[free] = vectors**2 @ (1.0 / np.maximum(eigenvalues, FLAT))
-    if smallest > FLAT:
+    if smallest > noise:
         return Curvature("minimum", smallest, inverse)
     idle = (np.abs(H).max(axis=1) <= FLAT) & (np.abs(g) <= FLAT)  # a slope that does not bend is not flat
-    part = (vectors[:, (eigenvalues <= FLAT) & (np.abs(vectors.T @ g) <= FLAT)] ** 2).sum(axis=1) > PART
+    part = (vectors[:, (eigenvalues <= noise) & (np.abs(vectors.T @ g) <= noise)] ** 2).sum(axis=1) > PART
     return Curvature("flat", smallest, inverse, free[idle], free[part & ~idle])
 
 

@@ -12,7 +12,7 @@ from worker.core import cholesky
 from worker.core.primal import CentredSystem, PenalizedFit, solve_bar
 from worker.core.records import Array
 from worker.core.systems import Fit
-from worker.core.tables import CHUNK_VALUES, Rows, column_forms, gram
+from worker.core.tables import CHUNK_VALUES, Rows, SparseRows, column_forms, gram
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,16 @@ class DualRidge(CentredSystem):
     `theta = P^-1 X^T K^-1 y / n`, and `H^-1 = P^-1 - P^-1 X^T K^-1 X P^-1 / n` (Woodbury). The rows are centred, and
     those of X in these formulas are those of the field times `root`, the square root of their weight over the mean
     weight; y is multiplied with it already.
+
+    Where rows are `centred` at their weighted mean, `root` is an eigenvector of K with the eigenvalue 1, orthogonal to
+    all that K is applied to. The factored matrix has a typical eigenvalue there instead: else the small elements of
+    `K^-1`, which leave-one-out needs where the fit is nearly exact, would drown in the rounding of this one.
     """
 
     X: Rows
     y: Float[Array, " n"]
     root: Float[Array, " n"]
+    centred: bool = False
     solver: Literal["dual"] = "dual"
 
     def fit(self, lam: Float[Array, " k"]) -> Fit | None:
@@ -35,23 +40,47 @@ class DualRidge(CentredSystem):
         K = gram(self.X, n * penalty.diagonal, CHUNK_VALUES)
         K *= self.root[:, None] * self.root
         cholesky.diagonal_of(K)[...] += 1.0
+        level = float(np.mean(cholesky.diagonal_of(K))) if self.centred else 0.0
+        if self.centred:
+            K += np.outer(level / n * self.root, self.root)
         L = cholesky.factor_in_place(K)
         if L is None:
             return None
         alpha = cholesky.solve(L, self.y)
-        return DualFit(penalty, ((self.root * alpha) @ self.X) / (n * penalty.diagonal), self, L, alpha)
+        return DualFit(penalty, ((self.root * alpha) @ self.X) / (n * penalty.diagonal), self, L, alpha, level)
 
 
 @dataclass(frozen=True, slots=True)
 class DualFit(PenalizedFit):
-    """A minimizer with the factor of K and the dual solution `alpha = K^-1 y`, the residuals of the (scaled) rows."""
+    """A minimizer with the factor of K and the dual solution `alpha = K^-1 y`, the residuals of the (scaled) rows.
+
+    `level` is what the factored matrix has along `root` beyond K.
+    """
 
     system: DualRidge
     L: Float[Array, "n n"]
     alpha: Float[Array, " n"]
+    level: float
 
     def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
-        """`H^-1 b`."""
+        """`H^-1 b`; a single one refined once, as Woodbury's difference loses digits where penalties are small."""
+        x = self._solve(b)
+        return x + self._solve(b - self.apply(x)) if b.ndim == 1 else x
+
+    def left_out(self) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """Residuals of the training rows, and one minus their leverages, without a difference. All weights positive."""
+        root, n = self.system.root, len(self.system.y)
+        diagonal = np.diag(cholesky.inverse(self.L))
+        return self.alpha / root, diagonal - root**2 / (n * (1.0 + self.level)) * self.system.centred
+
+    def times_inverse(self) -> Float[Array, "n p"]:
+        """`X H^-1` of the training rows, all of positive weight: `K^-1 X P^-1`, without a difference either."""
+        X, root = self.system.X, self.system.root
+        rows = X.dense() if isinstance(X, SparseRows) else X
+        inner = cholesky.solve(self.L, np.asfortranarray(root[:, None] * rows))
+        return inner / root[:, None] / self.penalty.diagonal
+
+    def _solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
         X, P, root = self.system.X, self.penalty.diagonal, self.system.root
         scaled = (b.T / P).T
         inner = cholesky.solve(self.L, np.asfortranarray(((X @ scaled).T * root).T))
@@ -81,7 +110,8 @@ class DualFit(PenalizedFit):
 
     def log_determinant(self) -> float:
         """`log |H| = log |P| + log |K|`."""
-        return float(np.log(self.penalty.diagonal).sum() + 2.0 * np.log(np.diag(self.L)).sum())
+        of_rows = 2.0 * np.log(np.diag(self.L)).sum() - np.log1p(self.level)
+        return float(np.log(self.penalty.diagonal).sum() + of_rows)
 
     def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "n n"] | None = None) -> Float[Array, " k"]:
         """`rho_bar` by the reverse sweep through the factorization of K; `L_bar` belongs to its factor.

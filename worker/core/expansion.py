@@ -50,13 +50,6 @@ class Basis:
         return np.append(c, c[: self.degree]) if self.cyclic else c
 
 
-def contracted(S: Float[Array, "m m"]) -> Float[Array, "m1 m1"]:
-    """`Q^T S Q` of a symmetric S."""
-    v = _reflector(len(S))
-    cross = np.outer(v, 2.0 * S @ v)
-    return (S - cross - cross.T + 4.0 * (v @ S @ v) * np.outer(v, v))[1:, 1:]
-
-
 def contrast(m: int) -> Float[Array, "m m1"]:
     """The orthonormal Q, whose columns sum to zero."""
     v = _reflector(m)

@@ -8,22 +8,49 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
-from scipy.linalg import eigh
+from scipy.linalg import eigh, svd
 
 from worker.core import cholesky
 from worker.core.records import Array
 
 DENSE_INCIDENCE = 16_384  # entries up to which a dense product is faster than a sparse one
-RANK = 1e-9  # share of the largest eigenvalue below which a direction is not penalized
+RANK = 1e-9  # share of the largest eigenvalue of a given matrix below which a direction is not penalized
+TOGETHER = 1e-10  # the same for singular values of several roots below each other, each over its largest
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The symmetric matrix `S` of hyperparameter `j` on the given columns."""
+    """The symmetric matrix `S = root^T root` of hyperparameter `j` on the given columns, of known rank.
+
+    The rank cannot be read off S where its eigenvalues differ by more than rounding allows, as those of differences of
+    hundreds of coefficients do, or those of columns of different scales.
+    """
 
     j: int
     columns: Int[Array, " m"]
     S: Float[Array, "m m"]
+    root: Float[Array, "r m"]
+    rank: int
+
+    @classmethod
+    def of_root(cls, j: int, columns: Int[Array, " m"], root: Float[Array, "r m"], rank: int) -> Block:
+        """From a root and its rank."""
+        return cls(j, columns, root.T @ root, root, rank)
+
+    @classmethod
+    def of_matrix(cls, j: int, columns: Int[Array, " m"], S: Float[Array, "m m"]) -> Block:
+        """From a semidefinite matrix, whose rank is that of its eigenvalues."""
+        values, vectors = eigh(S)
+        kept = values > RANK * values[-1]
+        return cls(j, columns, S, (vectors[:, kept] * np.sqrt(values[kept])).T, int(kept.sum()))
+
+    def scaled(self, scale: Float[Array, " m"]) -> Block:
+        """The same form of `scale * theta`."""
+        return replace(self, S=self.S * np.outer(scale, scale), root=self.root * scale)
+
+    def times(self, lam: float) -> Block:
+        """`lam` times the form."""
+        return replace(self, S=lam * self.S, root=np.sqrt(lam) * self.root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +75,19 @@ class PenaltyForms:
         dense = k * p <= DENSE_INCIDENCE
         return cls(incidence.toarray() if dense else incidence, tuple(blocks), one_column_each)
 
-    def beside(self, matrices: Sequence[Float[Array, "_ _"]]) -> PenaltyForms:
-        """These forms, and behind their columns those of further hyperparameters, one for each of the matrices."""
-        if not matrices:
+    def beside(self, roots: Sequence[tuple[Float[Array, "_ _"], int]]) -> PenaltyForms:
+        """These forms, and behind their columns those of further hyperparameters, one for each root with its rank."""
+        if not roots:
             return self
         k, p = self.k, self.p
-        ends = p + np.cumsum([len(S) for S in matrices])
+        ends = p + np.cumsum([root.shape[1] for root, _ in roots])
         blocks = [
-            Block(k + i, np.arange(end - len(S), end), S) for i, (S, end) in enumerate(zip(matrices, ends, strict=True))
+            Block.of_root(k + i, np.arange(end - root.shape[1], end), root, rank)
+            for i, ((root, rank), end) in enumerate(zip(roots, ends, strict=True))
         ]
-        shape = k + len(matrices), int(ends[-1])
+        shape = k + len(roots), int(ends[-1])
         old = sparse.csr_array(self.diagonals)
-        indptr = np.append(old.indptr, np.full(len(matrices), old.indptr[-1]))
+        indptr = np.append(old.indptr, np.full(len(roots), old.indptr[-1]))
         diagonals = sparse.csr_array((old.data, old.indices, indptr), shape=shape)
         dense = shape[0] * shape[1] <= DENSE_INCIDENCE
         return PenaltyForms(diagonals.toarray() if dense else diagonals, self.blocks + tuple(blocks))
@@ -81,7 +109,7 @@ class PenaltyForms:
 
     def scaled(self, scale: Float[Array, " p"]) -> PenaltyForms:
         """The same forms of `scale * theta`."""
-        blocks = [replace(b, S=b.S * np.outer(scale[b.columns], scale[b.columns])) for b in self.blocks]
+        blocks = [b.scaled(scale[b.columns]) for b in self.blocks]
         return PenaltyForms(self._times(self.diagonals, scale**2), tuple(blocks), self.one_column_each)
 
     def after_intercept(self) -> PenaltyForms:
@@ -108,7 +136,7 @@ class PenaltyForms:
 
     def at(self, lam: Float[Array, " k"]) -> Penalized:
         """The forms at the hyperparameters `lam`."""
-        scaled = [replace(b, S=lam[b.j] * b.S) for b in self.blocks]
+        scaled = [b.times(lam[b.j]) for b in self.blocks]
         return Penalized(self, lam, self.diagonals.T @ lam, tuple(scaled))
 
 
@@ -271,7 +299,11 @@ def _components(of: PenaltyForms) -> list[Int[Array, " m"]]:
 
 @dataclass(frozen=True, slots=True)
 class _Component:
-    """The columns of one component, inside the range of `sum_j S_j`: `log |P|` and `P^-1 P_j` there."""
+    """The columns of one component, inside the range of `sum_j S_j`: `log |P|` and `P^-1 P_j` there.
+
+    With the roots B of all P_j below each other, `P = B^T B`, and its thin singular value decomposition `U s V^T`, the
+    determinant is that of `s^2` and `P^-1 P_j` is `U_j^T U_j` in the basis `V / s`, U_j the rows of j.
+    """
 
     value: float
     rank: int
@@ -279,24 +311,32 @@ class _Component:
 
     @classmethod
     def build(cls, at: Penalized, columns: Int[Array, " m"]) -> _Component:
-        """By a Cholesky factorization; NaN where lam differ so much that it breaks down."""
-        m = len(columns)
+        """By a singular value decomposition, whose rank does not depend on scales or hyperparameters."""
         place = np.full(at.of.p, -1)
-        place[columns] = np.arange(m)
-        matrices: dict[int, Array] = {}
-        for b in at.blocks:
-            if place[b.columns[0]] >= 0:
-                inside = place[b.columns]
-                matrices.setdefault(b.j, np.zeros((m, m)))[np.ix_(inside, inside)] += b.S
+        place[columns] = np.arange(len(columns))
         rows = at.of.diagonals[:, columns]
         rows = rows if isinstance(rows, np.ndarray) else rows.toarray()
+        blocks = [b for b in at.blocks if place[b.columns[0]] >= 0]
+        owners, roots = [], []
+        for b in blocks:
+            root = np.zeros((len(b.root), len(columns)))
+            root[:, place[b.columns]] = b.root
+            owners.append(np.full(len(root), b.j))
+            roots.append(root)
         for j in np.flatnonzero(rows.any(axis=1)):
-            matrices.setdefault(int(j), np.zeros((m, m)))[np.diag_indices(m)] += at.lam[j] * rows[j]
-        values, vectors = eigh(sum(M / np.linalg.norm(M) for M in matrices.values()))
-        U = vectors[:, values > RANK * values[-1]]
-        inner = {j: U.T @ M @ U for j, M in matrices.items()}
-        L = cholesky.factor_in_place(np.asfortranarray(sum(inner.values())))
-        if L is None:
-            return cls(np.nan, U.shape[1], inner)
-        solved = {j: cholesky.solve(L, np.asfortranarray(M)) for j, M in inner.items()}
-        return cls(2.0 * float(np.log(np.diag(L)).sum()), U.shape[1], solved)
+            root = np.diag(np.sqrt(at.lam[j] * rows[j]))[rows[j] > 0]
+            owners.append(np.full(len(root), j))
+            roots.append(root)
+        rank = blocks[0].rank if len(roots) == 1 else _joint_rank(roots)
+        owner, (U, s, _) = np.concatenate(owners), svd(np.vstack(roots), full_matrices=False)
+        of_each = {int(j): U[owner == j, :rank] for j in np.unique(owner)}
+        return cls(2.0 * float(np.log(s[:rank]).sum()), rank, {j: part.T @ part for j, part in of_each.items()})
+
+
+def _joint_rank(roots: list[Float[Array, "_ m"]]) -> int:
+    """The rank of roots below each other, whatever the scales of columns and of roots."""
+    columns = np.linalg.norm(np.vstack(roots), axis=0)
+    together = np.vstack([part / np.linalg.norm(part, axis=1).max() for part in (root / columns for root in roots)])
+    together /= np.linalg.norm(together, axis=0)
+    values = svd(together, compute_uv=False)
+    return int(np.count_nonzero(values > TOGETHER * values[0]))

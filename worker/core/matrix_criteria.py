@@ -15,6 +15,13 @@ from worker.core.primal import PrimalFit
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
 from worker.core.systems import LeastSquaresFit
 
+LEFT_OVER = 1e-4  # share of the rows that effective parameters leave, below which that is told
+NEARLY_INTERPOLATED = (
+    "The fit takes nearly as many effective parameters as there are rows: generalized cross-validation is a ratio of "
+    "two numbers near zero there, of which few digits are right. Raise the lower bound of the penalty, or use "
+    "leave_one_out."
+)
+
 
 @dataclass(slots=True)
 class _OneFit(FittedObjective):
@@ -98,6 +105,12 @@ class GeneralizedCVObjective(_OneFit):
         total += 6.0 * rss / (W * n**2 * q**4) * np.outer(tau_j, tau_j)
         total = (total + total.T) / 2
         return total if chosen is None else total[np.ix_(chosen, chosen)]
+
+    def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
+        """Whether both parts of the ratio are near zero."""
+        fits = self.least_squares_fits(rho)
+        few = fits is not None and self._remainder(fits[0], fits[0].inverse()) < LEFT_OVER
+        return (NEARLY_INTERPOLATED,) if few else ()
 
     def _remainder(self, fit: LeastSquaresFit, inverse: Float[Array, "p p"]) -> float:
         penalized = float(fit.penalty.contract_matrix(inverse).sum())

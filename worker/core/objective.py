@@ -59,6 +59,11 @@ class FittedObjective(Objective):
         gradient = fit.gradient()
         return relative(gradient, gradient - fit.apply(fit.theta))
 
+    def units_of(self, fit: Fit) -> Float[Array, " p"] | float:
+        """What the entries of residuals of an adjoint system are measured in: all the same."""
+        del fit
+        return 1.0
+
     def fits(self, rho: Float[Array, " k"]) -> list[Fit] | None:
         """A fit for each split, or None if one of them is singular to working precision."""
         key = rho.tobytes()
@@ -160,7 +165,8 @@ class FittedObjective(Objective):
         for system, fit in zip(self.systems, fits, strict=True):
             _, theta_bar = system.loss.value_and_gradient(fit.theta)
             u = fit.solve(theta_bar)
-            adjoint = max(adjoint, relative(fit.apply(u) - theta_bar, theta_bar))
+            units = self.units_of(fit)
+            adjoint = max(adjoint, relative((fit.apply(u) - theta_bar) / units, theta_bar / units))
             inner = max(inner, self.inner_gradient_norm(fit))
         return Residuals(inner, adjoint)
 

@@ -16,19 +16,29 @@ CONSTANT_TARGET = "The target is constant on the rows used: there is nothing to 
 MOST = 20  # features named in messages of one sort
 
 
-def observations(problem: Problem, rows: Int[Array, " m"], *, linear: bool = True) -> tuple[str, ...]:
+def observations(
+    problem: Problem, rows: Int[Array, " m"], *, linear: bool = True, intercept: bool = True
+) -> tuple[str, ...]:
     """What the caller should know about the columns: constant ones and exact duplicates, a few of them by name.
 
-    A `linear` predictor has a coefficient and a penalty for each of them.
+    A `linear` predictor has a coefficient and a penalty for each of them. Without an `intercept` it may need a constant
+    one, unless that is zero.
     """
     of_constant = "its penalty has no effect" if linear else "it has no effect"
     of_twin = ": the data determine the sum of their coefficients alone" if linear else ""
     constant, twins = _constant_and_twins(unexpanded(problem.X), rows)
+    if linear and not intercept:
+        values = np.asarray(_dense(take(unexpanded(problem.X), rows[:1])))[0]
+        constant = constant[values[constant] == 0]
     names = problem.features
     alone = [f"Feature {names[j]!r} is constant on the rows used; {of_constant}." for j in constant]
     shared = [f"Feature {names[j]!r} equals {names[twin]!r}{of_twin}." for j, twin in twins]
     target = (CONSTANT_TARGET,) if _is_constant(problem, rows) else ()
     return (*target, *_few(alone, "are constant as well"), *_few(shared, "equal others as well"))
+
+
+def _dense(part: Any) -> Array:
+    return part.toarray() if isinstance(part, csr_array) else part
 
 
 def few_rows(problem: Problem, partition: Partition) -> tuple[str, ...]:

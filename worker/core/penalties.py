@@ -11,8 +11,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, MinLen
-from jaxtyping import Float
-from scipy import sparse
+from jaxtyping import Float, Int
 
 from worker.core.family import ByKind
 from worker.core.forms import Block, PenaltyForms
@@ -178,11 +177,12 @@ class Difference(_Form):
     cyclic: bool = False
     kind: Literal["difference"] = "difference"
 
-    def matrix_of(self, m: int) -> Float[Array, "m m"]:
+    def block(self, j: int, columns: Int[Array, " m"]) -> Block:
         """`D^T D` of m coefficients. Raises ValueError when there are too few."""
+        m = len(columns)
         if m <= self.order:
             raise ValueError(f"form {self.name!r} takes differences of order {self.order} of {m} features; too few")
-        return difference_penalty(m, self.order, cyclic=self.cyclic)
+        return Block.of_root(j, columns, *differences_of(m, self.order, cyclic=self.cyclic))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,11 +192,12 @@ class Matrix(_Form):
     matrix: tuple[tuple[float, ...], ...]
     kind: Literal["matrix"] = "matrix"
 
-    def matrix_of(self, m: int) -> Float[Array, "m m"]:
+    def block(self, j: int, columns: Int[Array, " m"]) -> Block:
         """The matrix. Raises ValueError when its shape is wrong or it is not symmetric or not semidefinite."""
+        m = len(columns)
         if len(self.matrix) != m or any(len(row) != m for row in self.matrix):
             raise ValueError(f"the matrix of form {self.name!r} must be {m} x {m}, one row for each of its features")
-        return semidefinite(f"the matrix of form {self.name!r}", np.array(self.matrix))
+        return Block.of_matrix(j, columns, semidefinite(f"the matrix of form {self.name!r}", np.array(self.matrix)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,14 +207,15 @@ class Banded(_Form):
     bands: Annotated[tuple[tuple[float, ...], ...], MinLen(1)]
     kind: Literal["banded"] = "banded"
 
-    def matrix_of(self, m: int) -> Float[Array, "m m"]:
+    def block(self, j: int, columns: Int[Array, " m"]) -> Block:
         """The matrix. Raises ValueError when a band has the wrong length or the matrix is not semidefinite."""
+        m = len(columns)
         S = np.zeros((m, m))
         for d, band in enumerate(self.bands):
             if len(band) != m - d:
                 raise ValueError(f"band {d} of form {self.name!r} needs {max(m - d, 0)} values, and has {len(band)}")
             S += np.diag(band, -d) + (np.diag(band, d) if d else 0.0)
-        return semidefinite(f"the matrix of form {self.name!r}", S)
+        return Block.of_matrix(j, columns, semidefinite(f"the matrix of form {self.name!r}", S))
 
 
 Form = Identity | Difference | Matrix | Banded
@@ -241,19 +243,18 @@ class QuadraticForms(Box):
                 entries[0].extend([j] * len(columns))
                 entries[1].extend(columns)
             else:
-                blocks.append(Block(j, np.array(columns), form.matrix_of(len(columns))))
+                blocks.append(form.block(j, np.array(columns)))
         names = tuple(f"penalty[{form.name}]" for form in self.forms)
         pairs = np.array(entries[0], int), np.array(entries[1], int)
         return self.hyperparameters(names), PenaltyForms.build(len(names), len(features), pairs, blocks)
 
 
-def difference_penalty(m: int, order: int, *, cyclic: bool) -> Float[Array, "m m"]:
-    """`D^T D` with the differences D of the given order of m neighbours."""
+def differences_of(m: int, order: int, *, cyclic: bool) -> tuple[Float[Array, "r m"], int]:
+    """The matrix D of differences of the given order of m neighbours, and its rank."""
     D = np.eye(m)
     for _ in range(order):
         D = np.roll(D, -1, axis=0) - D if cyclic else np.diff(D, axis=0)
-    neighbours = sparse.csr_array(D)
-    return (neighbours.T @ neighbours).toarray()
+    return D, m - (1 if cyclic else order)
 
 
 def semidefinite(what: str, S: Float[Array, "m m"]) -> Float[Array, "m m"]:

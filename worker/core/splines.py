@@ -10,8 +10,8 @@ from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
-from worker.core.expansion import Basis, Expansion, contracted
-from worker.core.penalties import difference_penalty
+from worker.core.expansion import Basis, Expansion, contrast
+from worker.core.penalties import differences_of
 from worker.core.records import Array, Problem
 from worker.core.tables import CHUNK_VALUES, rows_at_a_time, take
 
@@ -68,9 +68,13 @@ class Spline:
             )
         return Basis(column, self.feature, knots, self.degree, self.basis, self.cyclic)
 
-    def penalty(self) -> Float[Array, "s1 s1"]:
-        """The difference penalty of the coefficients in the contrast of the basis."""
-        return contracted(difference_penalty(self.basis, self.order, cyclic=self.cyclic))
+    def root(self) -> tuple[Float[Array, "r s1"], int]:
+        """The root of the difference penalty of the coefficients in the contrast of the basis, and its rank.
+
+        The contrast leaves the constant out, which is without a penalty, and with it no rank.
+        """
+        D, rank = differences_of(self.basis, self.order, cyclic=self.cyclic)
+        return D @ contrast(self.basis), rank
 
 
 def others(splines: tuple[Spline, ...], features: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,5 +109,12 @@ def expansion(splines: tuple[Spline, ...], problem: Problem, rows: Int[Array, " 
     for spline, smallest, largest in zip(splines, low, high, strict=True):
         if not smallest < largest:
             raise ValueError(f"feature {spline.feature!r} is constant on the rows used; leave its spline out")
-    bases = zip(splines, columns, low, high, strict=True)
-    return Expansion(kept, tuple(spline.over(int(j), float(a), float(b)) for spline, j, a, b in bases))
+    bases = []
+    for spline, j, smallest, largest in zip(splines, columns, low, high, strict=True):
+        bases.append(spline.over(int(j), float(smallest), float(largest)))
+        knots = bases[-1].knots
+        inside = smallest < knots[-1 - spline.degree] and knots[spline.degree] < largest
+        if not (inside or spline.cyclic):
+            values = f"{smallest:g} to {largest:g}"
+            raise ValueError(f"no value of feature {spline.feature!r}, {values}, is inside the range of {spline.name}")
+    return Expansion(kept, tuple(bases))

@@ -309,7 +309,7 @@ def test_targets_that_a_score_does_not_take():
             score.check(np.array([0.0, 0.5]))
     with pytest.raises(ValueError, match="all validation rows are of class 1; use stratified folds"):
         SmoothedAuc().check(np.ones(3))
-    with pytest.raises(ValueError, match="there are no validation rows"):
+    with pytest.raises(ValueError, match="no validation row has a weight"):
         SmoothedAuc().check(np.zeros(0))
     with pytest.raises(ValueError, match="no validation row is one"):
         SmoothedF().check(np.zeros(3))

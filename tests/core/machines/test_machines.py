@@ -197,6 +197,17 @@ def test_profiled_noise_is_the_best_noise():
     assert abs(at.gradient[-1]) < 1e-10
 
 
+@pytest.mark.parametrize("selection", [Evidence(NoiseVariance()), LeaveOneOut()], ids=lambda chosen: chosen.kind)
+def test_the_level_of_the_target_costs_no_digits(selection):
+    problem = table(40, classes=False)
+    plan = Plan(KernelRidge(Rbf(widths=ARD)), selection, Implicit(), Lbfgs())
+    here, far = (prepare(replace(problem, y=y), plan).objective for y in (problem.y, problem.y + 1e8))
+    rho = here.hyperparameters.initial
+    at, there = here.evaluate(rho), far.evaluate(rho)
+    assert_allclose(there.value, at.value, rtol=1e-7)  # adding the level rounds the target itself to 1e-8
+    assert_allclose(there.gradient, at.gradient, rtol=1e-6, atol=1e-7 * here.unit(at.value))
+
+
 def test_decision_values_are_those_of_scikit_learn():
     """One kernel matrix for everybody: the linear kernel's machines are the linear machines of other solvers."""
     problem = table(60)

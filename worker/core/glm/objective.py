@@ -246,6 +246,11 @@ class WarmObjective(FittedObjective):
         each = zip(self.factors, losses, fits, strict=True)
         return Pooled.of_parts([(loss.y, loss.predictor(fit.theta), factor * loss.w) for factor, loss, fit in each])
 
+    def units_of(self, fit: Fit) -> Float[Array, " mq"]:
+        """Those of the curvature of each coefficient."""
+        assert isinstance(fit, GeneralizedLinearFit)
+        return np.sqrt(fit.found.diagonal)
+
     def inner_gradient_norm(self, fit: Fit) -> float:
         """The gradient of the training criterion at theta, over the size of theta, both in units of curvature."""
         assert isinstance(fit, GeneralizedLinearFit)

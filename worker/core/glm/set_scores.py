@@ -56,7 +56,7 @@ class SmoothedAuc:
                 f"the AUC compares two classes, and all validation rows are of class {lone[0]:g}; "
                 "use stratified folds or more validation rows"
                 if lone.size
-                else "the AUC compares two classes, and there are no validation rows"
+                else "the AUC compares two classes, and no validation row has a weight"
             )
 
 
@@ -140,6 +140,8 @@ class SmoothedF:
     def check(self, y: PerRow) -> None:
         """Raises ValueError unless rows of class 1 are among those with a weight, whose targets y holds."""
         refuse_binary(y)
+        if not y.size:
+            raise ValueError("the F measure counts rows of class 1, and no validation row has a weight")
         if not y.any():
             raise ValueError(
                 "the F measure counts rows of class 1, and no validation row is one; use stratified folds, "

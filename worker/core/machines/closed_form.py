@@ -85,7 +85,7 @@ class _OneFit(Objective):
 
     def residuals(self, rho: Float[Array, " k"]) -> Residuals:
         """Of `A theta + b 1 = y`, which is both the training system and, A being symmetric, the adjoint one."""
-        at, y = self._solve(rho), self.split.y
+        at, y = self._solve(rho), self._y
         assert at is not None
         b = float(at.a @ y) / at.total if at.total else 0.0
         off = at.kernel.K @ at.theta + self._of_training(rho)[0] / self.split.shares * at.theta + b - y
@@ -112,7 +112,13 @@ class _OneFit(Objective):
         if L is None:
             return None
         a = cholesky.solve(L, np.ones(len(split.y))) if split.intercept else np.zeros(len(split.y))
-        return _Solved(evaluated, L, a, float(a.sum()), y=split.y)
+        return _Solved(evaluated, L, a, float(a.sum()), y=self._y)
+
+    @property
+    def _y(self) -> Float[Array, " n"]:
+        """The target; about its mean where there is an intercept, so that its level costs no digits."""
+        y = self.split.y
+        return y - y.mean() if self.split.intercept else y
 
     @abstractmethod
     def _value(self, rho: Float[Array, " k"], at: _Solved) -> float:
@@ -200,13 +206,13 @@ class GaussianProcessEvidence(_OneFit):
         lam = self._of_training(rho)
         if self.noise:
             return float(self.hyperparameters.natural(rho)[-1])
-        fitted = lam[0] * float(self.split.y @ at.theta) * len(self.split.y) / self._degrees
+        fitted = lam[0] * float(self._y @ at.theta) * len(self.split.y) / self._degrees
         return fitted if fitted > 0 else np.nan
 
     def _value(self, rho: Float[Array, " k"], at: _Solved) -> float:
         n, lam, s2 = len(self.split.y), self._of_training(rho)[0], self._noise(rho, at)
         scale = s2 / (n * lam)
-        twice = n * np.log(2.0 * np.pi * scale) + 2.0 * np.log(np.diag(at.L)).sum() + self.split.y @ at.theta / scale
+        twice = n * np.log(2.0 * np.pi * scale) + 2.0 * np.log(np.diag(at.L)).sum() + self._y @ at.theta / scale
         if self._degrees < n:
             twice += np.log(at.total / scale) - np.log(2.0 * np.pi)
         return float(twice) / 2
@@ -221,7 +227,7 @@ class GaussianProcessEvidence(_OneFit):
         A_bar -= np.outer(at.theta, at.theta / scale)
         A_bar /= 2
         direct = np.zeros(len(rho))
-        of_scale = (self._degrees - float(self.split.y @ at.theta) / scale) / 2  # dJ / d log scale
+        of_scale = (self._degrees - float(self._y @ at.theta) / scale) / 2  # dJ / d log scale
         direct[0] = -of_scale
         if self.noise:  # otherwise s2 is the best one, and J does not change with it
             direct[-1] = of_scale

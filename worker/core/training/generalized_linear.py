@@ -280,6 +280,18 @@ class PoissonRegression(GeneralizedLinearTraining):
 
     kind: Literal["poisson"] = "poisson"
 
+    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+        """Raises ValueError where all counts that a split trains on are zero, as no finite intercept fits them."""
+        del loss
+        for number, (train, _) in enumerate(partition.splits, start=1):
+            rows = partition.rows(train)
+            if self.intercept and not (problem.base_weights(rows) * problem.y[rows]).any():
+                split = f"split {number} of {len(partition.splits)}"
+                raise ValueError(
+                    f"all counts that {split} trains on are zero, so that the intercept has no finite value; use other "
+                    "folds, leave these rows out, or set intercept to false"
+                )
+
     def row_loss(self, problem: Problem) -> TrainingLoss:
         """`e^eta - y eta`."""
         del problem

@@ -175,7 +175,8 @@ class Ridge(LinearPredictor):
         root = np.sqrt(len(w) / w.sum() * w)
         X, y = centred(problem.X, train, centre[:-1]), root * (problem.y[train] - centre[-1])
         scored = _loss_of_rows(problem, validation, centre, loss)
-        return DualRidge(scored, self._scaled(forms, variance), centre, float(y @ y) / len(y), X, y, root)
+        yy = float(y @ y) / len(y)
+        return DualRidge(scored, self._scaled(forms, variance), centre, yy, X, y, root, centred=self.intercept)
 
     def _weighted(
         self, problem: Problem, splits: list[Problem], partition: Partition, weights: ExampleWeights, loss: ResidualLoss
