@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
@@ -119,7 +119,7 @@ def result(
     document = Result(
         **_search(claim, prepared.objective.hyperparameters, step, status, outcome, elapsed, conclusion.intervals),
         message=_told(step, status, outcome),
-        messages=[*conclusion.messages, *unrepresentable],
+        messages=[*conclusion.messages, *unrepresentable, *_failed_folds(step)],
         selection=_selection(step, conclusion),
         test=_test(prepared, conclusion),
         nested=_nested(prepared, step),
@@ -266,10 +266,21 @@ def _nested(prepared: Prepared, step: Step) -> NestedScore | None:
         value=_finite(value),
         optimism=_finite(value - promised) if prepared.objective.is_mean_loss else None,
         folds=[
-            NestedFold(value=_finite(fold.value), selection_value=fold.selection_value, rows=fold.rows)
+            NestedFold(value=_finite(fold.value), selection_value=_finite(fold.selection_value), rows=fold.rows)
             for fold in folds
         ],
     )
+
+
+def _failed_folds(step: Step) -> Iterator[str]:
+    """A sentence for each outer fold that leaves the nested score without a value."""
+    for number, fold in enumerate(step.folds, start=1):
+        if fold.weight > 0 and not np.isfinite(fold.value):
+            yield (
+                f"Without the rows of outer fold {number} of {len(step.folds)} the "
+                + ("refit failed" if np.isfinite(fold.selection_value) else "selection criterion was not finite")
+                + ", so the nested score has no value; use fewer folds, or a larger lower bound of the penalty."
+            )
 
 
 def _start(start: Start) -> StartReport:

@@ -12,6 +12,7 @@ from worker.core.family import members
 from worker.core.hypergradient import Implicit
 from worker.core.objective import FittedObjective
 from worker.core.outer import Auto, ConcreteOuter, Hoag, Lbfgs, Newton
+from worker.core.outer.lbfgs import REACH
 from worker.core.outer.line import Quartic
 from worker.core.outer.newton import _ball_minimizer, _Model
 from worker.core.penalties import PerFeature, Shared
@@ -90,8 +91,9 @@ def test_lbfgs_is_scipys_evaluation_for_evaluation():
     objective = objective_of(Problem(problem.X, 100.0 * problem.y, problem.features))
     box = objective.hyperparameters
     seen = []
-    unit = 2.0 ** np.round(np.log2(objective.value(np.zeros(8))))  # J is minimized over this, without rounding
-    assert unit > 1000
+    steepest = np.abs(objective.evaluate(np.zeros(8)).gradient).max()
+    unit = 2.0 ** np.round(np.log2(steepest))  # J is minimized over this, without rounding
+    assert unit > 100
 
     def f(rho):
         at = objective.evaluate(rho)
@@ -104,6 +106,23 @@ def test_lbfgs_is_scipys_evaluation_for_evaluation():
     assert outcome is Outcome.MAX_ITERATIONS
     assert len(trials) == len(seen)
     assert all((trial.evaluation.rho == rho).all() for trial, rho in zip(trials, seen, strict=True))
+
+
+def test_an_iteration_moves_no_hyperparameter_far():
+    class Slight(FittedObjective):
+        """`sqrt(1 + (rho - 12)^2)`, whose slope at 0 is nearly the same everywhere."""
+
+        def evaluate(self, rho):
+            root = np.sqrt(1.0 + (rho - 12.0) ** 2)
+            return Evaluation(rho.copy(), float(root.sum()), (rho - 12.0) / root, root)
+
+    objective = objective_of(regression(60, 3))
+    slight = Slight(objective.systems, objective.hyperparameters, objective.hypergradient)
+    trials, outcome = run(Lbfgs().search(slight, np.array([0.0, 5.0, -13.0])))
+    assert outcome is Outcome.CONVERGED
+    assert_allclose(trials[-1].evaluation.rho, 12.0, atol=1e-4)
+    moves = np.abs(np.diff([trial.evaluation.rho for trial in trials if trial.state is not None], axis=0))
+    assert 3.0 < moves.max() <= REACH
 
 
 @outers

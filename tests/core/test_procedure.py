@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -16,7 +18,8 @@ from worker.core.nested import Nested
 from worker.core.outer import Newton
 from worker.core.penalties import PerGroup, Shared
 from worker.core.procedure import carry_out
-from worker.core.selection import Evidence, GivenFolds, GroupKFold, KFold, LeaveOneOut, WalkForward
+from worker.core.records import Outcome, Problem
+from worker.core.selection import Evidence, GivenFolds, GroupKFold, KFold, LeaveOneOut, Reml, WalkForward
 from worker.core.training import Ridge
 from worker.core.tune import Plan, prepare, tune
 
@@ -69,6 +72,27 @@ def test_a_group_that_is_another_leaves_a_flat_direction():
     last = end_of(prepared := prepare(problem, Plan(Ridge(penalty=twice), KFold(), Implicit(), Newton(tolerance=1e-9))))
     shape = conclude(prepared, last.best).curvature
     assert abs(shape.smallest) < 1e-6  # the sum alone matters
+    assert len(shape.joint) == 2
+
+
+def test_where_J_levels_off_it_is_flat():
+    for seed in (0, 1, 2, 3, 4, 5, 6, 7, 8):
+        rng = np.random.default_rng(seed)
+        problem = Problem(rng.normal(size=(40, 3)), rng.normal(size=40), ("a", "b", "c"))
+        last = end_of(prepared := prepare(problem, Plan(Ridge(penalty=Shared()), KFold(), Implicit(), Newton())))
+        if last.ended is Outcome.CONVERGED and last.best.best.rho > np.log(1e4):
+            assert curvature(prepared.objective, last.best.best).point == "flat"
+            break
+    else:
+        pytest.fail("no search ended in the tail")
+
+
+def test_a_bound_that_J_falls_away_from_does_not_make_a_minimum():
+    problem = regression(60, 3)
+    prepared = prepare(problem, Plan(Ridge(penalty=Shared(initial=1e3, upper=1e3)), KFold(), Implicit(), Newton()))
+    at = prepared.objective.evaluate(prepared.objective.hyperparameters.start(0, 0))
+    assert at.gradient > 0
+    assert curvature(prepared.objective, at).point != "minimum"
 
 
 NESTED = [
@@ -115,6 +139,24 @@ def test_an_interrupted_nested_run_ends_with_the_same_numbers():
         assert last.folds == steps[-1].folds
         assert last.ended == steps[-1].ended
         assert last.evaluations == steps[-1].evaluations
+
+
+def test_nested_cross_validation_tells_where_weights_leave_too_few_rows():
+    problem = regression(20, 2)
+    weights = np.zeros(20)
+    weights[[0, 10]] = 1.0
+    plan = Plan(Ridge(), LeaveOneOut(), Implicit(), Newton(), nested=Nested(2))
+    with pytest.raises(ValueError, match="without the rows of outer fold 1, all rows"):
+        prepare(replace(problem, weights=weights), plan)
+
+
+def test_an_outer_fold_that_cannot_be_tuned_leaves_the_rest():
+    problem, y = regression(40, 3), np.zeros(40)
+    y[4] = 1.0  # without it the target is constant
+    prepared = prepare(replace(problem, y=y), Plan(Ridge(), Reml(), Implicit(), Newton(), nested=Nested(4)))
+    *_, last = carry_out(prepared)
+    assert np.isfinite(last.best.best.value)
+    assert [np.isfinite(fold.value) for fold in last.folds].count(False) == 1
 
 
 def test_nested_cross_validation_needs_rows_that_it_may_cut():

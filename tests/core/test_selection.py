@@ -170,6 +170,22 @@ def test_leave_one_out_keeps_its_digits_where_the_fit_is_nearly_exact():
         assert_allclose(at.gradient, slope, rtol=1e-4, atol=1e-9 * expected)
 
 
+def test_leave_one_out_does_not_see_rows_of_weight_zero():
+    rng = np.random.default_rng(0)
+    n, p = 14, 40
+    X, y, weights = rng.normal(size=(n, p)), rng.normal(size=n), np.ones(n)
+    weights[[3, 9]] = 0.0
+    kept, names = weights > 0, tuple(f"x{j}" for j in range(p))
+    training = Ridge(standardize=False, penalty=Shared(lower=1e-14))
+    with_them = build(Problem(X, y, names, weights=weights), LeaveOneOut(), training, Implicit())
+    without = build(Problem(X[kept], y[kept], names), LeaveOneOut(), training, Implicit())
+    assert with_them.solver == without.solver == "dual"
+    for lam in (1.0, 1e-6, 1e-12):
+        assert_allclose(with_them.value(np.log([lam])), without.value(np.log([lam])), rtol=1e-10)
+    at = np.log([1e-3])
+    assert_allclose(with_them.evaluate(at).gradient, without.evaluate(at).gradient, rtol=1e-10)
+
+
 def test_a_ratio_of_two_numbers_near_zero_is_told():
     rng = np.random.default_rng(0)
     problem = Problem(rng.normal(size=(20, 60)), rng.normal(size=20), tuple(f"x{j}" for j in range(60)))

@@ -58,14 +58,14 @@ class NestedFold(Wire):
     """One outer fold: the mean loss of its refit on the rows left out, and what its own tuning had promised."""
 
     value: float | None = Field(description="Null where the refit failed, or all its rows have the weight 0.")
-    selection_value: float
+    selection_value: float | None = Field(description="Null where the selection criterion was not finite anywhere.")
     rows: int
 
 
 class NestedScore(Wire):
     """Outer cross-validation of the whole tuning."""
 
-    value: float | None = Field(description="Mean loss over all rows of the outer folds; null where a refit failed.")
+    value: float | None = Field(description="Mean loss over all rows of the outer folds; null where a fold has none.")
     optimism: float | None = Field(
         description="By how much the selection value is too low: `value` less the mean of the folds' own selection "
         "values; null where the selection criterion is no mean loss."

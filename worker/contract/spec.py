@@ -28,12 +28,12 @@ from worker.core.nested import Nested
 from worker.core.outer import Auto as AutoOuter
 from worker.core.outer import Outer
 from worker.core.records import Array, Problem
-from worker.core.selection import GivenFolds, GroupKFold, KFold, LeaveOneOut, QuadraticSelection, Selection
+from worker.core.selection import GivenFolds, GroupKFold, KFold, QuadraticSelection, Selection
 from worker.core.splines import others
-from worker.core.training import KernelRidge, Quadratic, TableTraining, Training
+from worker.core.training import Quadratic, TableTraining, Training
 from worker.core.training.kernel import KernelTraining
 from worker.core.training.quadratic import numbered
-from worker.core.tune import Plan, check_splits, check_weights, split_rows
+from worker.core.tune import Plan, check_nested, check_splits, check_weights, split_rows
 
 ALGORITHM = "1"  # raised whenever the same spec and data may give other numbers
 OUTLINED = 100_000  # rows that stand for any larger number of them where splits are counted
@@ -207,19 +207,13 @@ def _split_faults(spec: JobSpec, plan: Plan, problem: Problem, rows: Array, *, v
         yield Fault("/selection", "does_not_fit", sentence(str(error)))
         return
     try:
-        check_weights(problem, partition, spec.selection)
-        if values and isinstance(plan.training, KernelRidge) and isinstance(spec.selection, LeaveOneOut):
-            plan.training.check_left_out(problem, rows)
+        check_weights(plan, problem, partition)
     except ValueError as error:
         of_scoring = problem.scoring is not None and "score" in str(error)
         yield Fault("/data/scoring" if of_scoring else "/data/weights", "does_not_fit", sentence(str(error)))
         return
     try:
-        if spec.nested is not None:
-            for part, _ in spec.nested.splits(spec.selection, rows, problem):
-                partition = spec.selection.partition(part, n, problem)
-                if values:
-                    check_splits(plan, problem, partition)
+        check_nested(plan, problem, rows, values=values)
     except ValueError as error:
         yield Fault("/nested", "does_not_fit", sentence(str(error)))
 

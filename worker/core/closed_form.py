@@ -25,7 +25,8 @@ class _Point:
     """Residuals and leverages at one fit, and the derivatives of J in them.
 
     `e_i = r_i / (1 - h_i)`, `h_i = s_i q_i` with the share `s_i` of row i in the training criterion and
-    `q_i = x_i^T H^-1 x_i` (plus 1 where an intercept was eliminated); `XP = X H^-1`.
+    `q_i = x_i^T H^-1 x_i` (plus 1 where an intercept was eliminated); `XP = X H^-1`. Where `s_i` is zero, `q_i` and the
+    row of XP do not matter, and the dual has zeros there.
     """
 
     fit: LeastSquaresFit
@@ -130,13 +131,16 @@ class LeaveOneOutObjective(FittedObjective):
         assert self.base is not None
         X = rows.X.dense() if isinstance(rows.X, SparseRows) else rows.X  # the leverages need dense rows in any case
         shares = fit.shares_of(self.base)
-        if isinstance(fit, DualFit) and self.base.all():
-            (r, m), XP = fit.left_out(), fit.times_inverse()
-            q = (1.0 - m) / shares.w
+        r = rows.y - X @ fit.theta
+        if isinstance(fit, DualFit):
+            used, XP = shares.w > 0, fit.times_inverse()
+            m, q = np.ones(len(r)), np.zeros(len(r))
+            r[used], m[used] = fit.left_out(used)
+            q[used] = (1.0 - m[used]) / shares.w[used]
         else:
             XP = np.ascontiguousarray(fit.solve(np.asfortranarray(X.T)).T)
             q = np.einsum("ij,ij->i", XP, X) + self.eliminated
-            r, m = rows.y - X @ fit.theta, 1.0 - shares.w * q
+            m = 1.0 - shares.w * q
         e = r / m
         losses, slopes, curvatures = rows.loss.of(e)
         w = np.ones(len(e)) if rows.w is None else rows.w

@@ -14,6 +14,7 @@ from worker.core.records import Array, Evaluation
 
 MOST = 500  # hyperparameters up to which the dense Hessian is computed for this
 PART = 0.05  # share of a hyperparameter in flat directions from which on it is said to take part in them
+LITTLE = 1e-3  # the same where else only one would be named: a joint change has two sides
 FLAT = 1e-8  # of the unit of J for a change by a factor e: smaller curvatures cannot be told from zero
 LEFT = 1e-5  # of the unit of J: the most that is left of a slope where a search has ended
 BENT = 1e-6  # the same for curvatures below zero where the Hessian is made of differences of the gradient
@@ -25,12 +26,12 @@ CONFIRMED, OFF = 0.25, 0.05  # share of a negative curvature, and of the largest
 
 @dataclass(frozen=True, slots=True)
 class Curvature:
-    """Of J on the scale of rho, over the unit of J, in the hyperparameters that are not at a bound.
+    """Of J on the scale of rho, over the unit of J, in the hyperparameters that no bound holds.
 
-    `smallest` is the smallest eigenvalue of that part of the Hessian, None where every hyperparameter is at a
-    bound. `inverse_diagonal` is the diagonal of its inverse (flat directions count as `FLAT`), one entry for each
-    hyperparameter and NaN at a bound; None unless the point is a minimum. J does not depend on the `idle`
-    hyperparameters, and is flat along joint changes of those in `joint`.
+    `smallest` is the smallest eigenvalue of that part of the Hessian, None where bounds hold every hyperparameter.
+    `inverse_diagonal` is the diagonal of its inverse (flat directions count as `FLAT`), one entry for each
+    hyperparameter and NaN for one that a bound holds; None unless the point is a minimum. J does not depend on the
+    `idle` hyperparameters, and is flat along joint changes of those in `joint`.
     """
 
     point: Literal["minimum", "flat", "saddle"]
@@ -56,7 +57,8 @@ def curvature(objective: Objective, at: Evaluation, gradients: int = 0) -> Curva
     """
     rho, unit = at.rho, objective.unit(at.value)
     bounds = objective.hyperparameters.at_bound(rho)
-    free = np.flatnonzero([bound is None for bound in bounds])
+    inward = np.abs(objective.hyperparameters.projected(rho, at.gradient)) > LEFT * unit
+    free = np.flatnonzero([bound is None or slopes for bound, slopes in zip(bounds, inward, strict=True)])
     exact = objective.has_hessian
     affordable = len(rho) <= MOST and (exact or 2 * len(free) <= gradients)
     if len(free) == 0 and len(rho) <= MOST:
@@ -68,9 +70,10 @@ def curvature(objective: Objective, at: Evaluation, gradients: int = 0) -> Curva
     if not np.isfinite(H).all():
         return None
     eigenvalues, vectors = eigh(H)
-    # along an exchange of two hyperparameters that do the same the curvature is what is left of the slope
+    # along an exchange of two hyperparameters that do the same, and where J levels off like a power of lam, the
+    # curvature is what is left of the slope
     g = at.gradient[free] / unit
-    noise = max(FLAT if exact else BENT, min(float(np.abs(g).max()), LEFT))
+    noise = max(FLAT if exact else BENT, min(2.0 * float(np.abs(g).max()), LEFT))
     smallest, saddle = float(eigenvalues[0]), bool(eigenvalues[0] < -noise)
     direction = np.zeros(len(rho))
     direction[free] = vectors[:, 0]
@@ -99,8 +102,11 @@ def _of_hessian(
     if smallest > noise:
         return Curvature("minimum", smallest, inverse)
     idle = (np.abs(H).max(axis=1) <= FLAT) & (np.abs(g) <= FLAT)  # a slope that does not bend is not flat
-    part = (vectors[:, (eigenvalues <= noise) & (np.abs(vectors.T @ g) <= noise)] ** 2).sum(axis=1) > PART
-    return Curvature("flat", smallest, inverse, free[idle], free[part & ~idle])
+    share = (vectors[:, (eigenvalues <= noise) & (np.abs(vectors.T @ g) <= noise)] ** 2).sum(axis=1)
+    joint = (share > PART) & ~idle
+    if joint.sum() == 1:
+        joint = (share > LITTLE) & ~idle
+    return Curvature("flat", smallest, inverse, free[idle], free[joint])
 
 
 def _second_difference(

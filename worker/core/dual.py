@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from worker.core import cholesky
 from worker.core.primal import CentredSystem, PenalizedFit, solve_bar
@@ -63,22 +63,29 @@ class DualFit(PenalizedFit):
     level: float
 
     def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
-        """`H^-1 b`; a single one refined once, as Woodbury's difference loses digits where penalties are small."""
-        x = self._solve(b)
-        return x + self._solve(b - self.apply(x)) if b.ndim == 1 else x
+        """`H^-1 b`; a single one refined once, as Woodbury's difference loses digits where penalties are small.
 
-    def left_out(self) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """Residuals of the training rows, and one minus their leverages, without a difference. All weights positive."""
-        root, n = self.system.root, len(self.system.y)
-        diagonal = np.diag(cholesky.inverse(self.L))
-        return self.alpha / root, diagonal - root**2 / (n * (1.0 + self.level)) * self.system.centred
+        Where it loses all of them, as of rows far from zero without an intercept, the second one is no better.
+        """
+        x = self._solve(b)
+        if b.ndim > 1:
+            return x
+        left = b - self.apply(x)
+        refined = x + self._solve(left)
+        return refined if np.linalg.norm(b - self.apply(refined)) < np.linalg.norm(left) else x
+
+    def left_out(self, used: Bool[Array, " n"]) -> tuple[Float[Array, " u"], Float[Array, " u"]]:
+        """Residuals of rows of positive weight, and one minus their leverages, without a difference."""
+        root, n = self.system.root[used], len(self.system.y)
+        diagonal = np.diag(cholesky.inverse(self.L))[used]
+        return self.alpha[used] / root, diagonal - root**2 / (n * (1.0 + self.level)) * self.system.centred
 
     def times_inverse(self) -> Float[Array, "n p"]:
-        """`X H^-1` of the training rows, all of positive weight: `K^-1 X P^-1`, without a difference either."""
-        X, root = self.system.X, self.system.root
+        """`X H^-1` of the training rows: `K^-1 X P^-1`, without a difference either; zero for rows of weight zero."""
+        X, root = self.system.X, self.system.root[:, None]
         rows = X.dense() if isinstance(X, SparseRows) else X
-        inner = cholesky.solve(self.L, np.asfortranarray(root[:, None] * rows))
-        return inner / root[:, None] / self.penalty.diagonal
+        inner = cholesky.solve(self.L, np.asfortranarray(root * rows))
+        return np.divide(inner, root, out=np.zeros(rows.shape), where=root > 0) / self.penalty.diagonal
 
     def _solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
         X, P, root = self.system.X, self.penalty.diagonal, self.system.root

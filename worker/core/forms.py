@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
-from scipy.linalg import eigh, svd
+from scipy.linalg import eigh, qr, svd
 
 from worker.core import cholesky
 from worker.core.records import Array
 
 DENSE_INCIDENCE = 16_384  # entries up to which a dense product is faster than a sparse one
 RANK = 1e-9  # share of the largest eigenvalue of a given matrix below which a direction is not penalized
-TOGETHER = 1e-10  # the same for singular values of several roots below each other, each over its largest
+TOGETHER = 1e-10  # the same for singular values of several given roots below each other, each over its largest entry
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The symmetric matrix `S = root^T root` of hyperparameter `j` on the given columns, of known rank.
+    """The symmetric matrix `S = B^T B` of hyperparameter `j` on the given columns; `B = root * scale`, of known rank.
 
     The rank cannot be read off S where its eigenvalues differ by more than rounding allows, as those of differences of
-    hundreds of coefficients do, or those of columns of different scales.
+    hundreds of coefficients do, or those of columns of different scales: it is that of the root as it was given.
     """
 
     j: int
@@ -31,6 +32,7 @@ class Block:
     S: Float[Array, "m m"]
     root: Float[Array, "r m"]
     rank: int
+    scale: Float[Array, " m"] | float = 1.0
 
     @classmethod
     def of_root(cls, j: int, columns: Int[Array, " m"], root: Float[Array, "r m"], rank: int) -> Block:
@@ -46,14 +48,10 @@ class Block:
 
     def scaled(self, scale: Float[Array, " m"]) -> Block:
         """The same form of `scale * theta`."""
-        return replace(self, S=self.S * np.outer(scale, scale), root=self.root * scale)
-
-    def times(self, lam: float) -> Block:
-        """`lam` times the form."""
-        return replace(self, S=lam * self.S, root=np.sqrt(lam) * self.root)
+        return replace(self, S=self.S * np.outer(scale, scale), scale=self.scale * scale)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PenaltyForms:
     """The matrices S_j: `diagonals[j]` is the diagonal part of S_j, `blocks` hold the rest.
 
@@ -136,11 +134,23 @@ class PenaltyForms:
 
     def at(self, lam: Float[Array, " k"]) -> Penalized:
         """The forms at the hyperparameters `lam`."""
-        scaled = [b.times(lam[b.j]) for b in self.blocks]
+        scaled = [replace(b, S=lam[b.j] * b.S) for b in self.blocks]
         return Penalized(self, lam, self.diagonals.T @ lam, tuple(scaled))
 
+    @cached_property
+    def components(self) -> tuple[_Component, ...]:
+        """The columns that blocks connect with each other, in sets without a common column."""
+        if not self.blocks:
+            return ()
+        members = [(b.columns[0], column) for b in self.blocks for column in b.columns]
+        rows, columns = np.array(members).T
+        graph = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(self.p, self.p))
+        _, label = sparse.csgraph.connected_components(graph, directed=False)
+        touched = np.unique(columns)
+        return tuple(_Component.build(self, touched[label[touched] == which]) for which in np.unique(label[touched]))
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Penalized:
     """`P = sum_j lam_j S_j` and its derivatives `P_j = dP/d log(lam_j) = lam_j S_j`.
 
@@ -243,13 +253,14 @@ class Penalized:
         """The rows of `P_b M` for each block b, one below the other."""
         return np.vstack([b.S @ M[b.columns] for b in self.blocks])
 
+    @cached_property
     def log_determinant(self) -> LogDeterminant:
         """`log |P|_+`, the product of the eigenvalues on the range of P, which does not depend on lam > 0."""
         alone, share = self._alone()
         value, gradient, rank = float(np.log(self.diagonal[alone]).sum()), share.sum(axis=1), int(alone.sum())
-        for columns in _components(self.of):
-            part = _Component.build(self, columns)
-            value, rank = value + part.value, rank + part.rank
+        for component in self.of.components:
+            part = component.at(self.lam)
+            value, rank = value + part.value, rank + component.rank
             for j, solved in part.solved.items():
                 gradient[j] += np.trace(solved)
         return LogDeterminant(value, gradient, rank)
@@ -258,8 +269,8 @@ class Penalized:
         """The second derivative of `log |P|_+` in rho: zero where every S_j has its own columns."""
         _, share = self._alone()
         out = np.diag(share.sum(axis=1)) - share @ share.T
-        for columns in _components(self.of):
-            solved = _Component.build(self, columns).solved
+        for component in self.of.components:
+            solved = component.at(self.lam).solved
             for j, first in solved.items():
                 out[j, j] += np.trace(first)
                 for i, second in solved.items():
@@ -285,58 +296,62 @@ class LogDeterminant:
     rank: int
 
 
-def _components(of: PenaltyForms) -> list[Int[Array, " m"]]:
-    """The columns that blocks connect with each other, in sets without a common column."""
-    if not of.blocks:
-        return []
-    members = [(b.columns[0], column) for b in of.blocks for column in b.columns]
-    rows, columns = np.array(members).T
-    graph = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(of.p, of.p))
-    _, label = sparse.csgraph.connected_components(graph, directed=False)
-    touched = np.unique(columns)
-    return [touched[label[touched] == which] for which in np.unique(label[touched])]
+@dataclass(frozen=True, slots=True)
+class _Solved:
+    """`log |P|_+` of a component, and `P^-1 P_j` in some basis of its range for each of its hyperparameters j."""
+
+    value: float
+    solved: dict[int, Float[Array, "r r"]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Component:
-    """The columns of one component, inside the range of `sum_j S_j`: `log |P|` and `P^-1 P_j` there.
+    """Some columns of the roots of all S_j below each other; `owner` is the hyperparameter of each row.
 
-    With the roots B of all P_j below each other, `P = B^T B`, and its thin singular value decomposition `U s V^T`, the
-    determinant is that of `s^2` and `P^-1 P_j` is `U_j^T U_j` in the basis `V / s`, U_j the rows of j.
+    Their rank depends neither on the scales of the columns nor on the hyperparameters, and is that of the given roots.
     """
 
-    value: float
+    B: Float[Array, "r m"]
+    owner: Int[Array, " r"]
     rank: int
-    solved: dict[int, Float[Array, "r r"]]
 
     @classmethod
-    def build(cls, at: Penalized, columns: Int[Array, " m"]) -> _Component:
-        """By a singular value decomposition, whose rank does not depend on scales or hyperparameters."""
-        place = np.full(at.of.p, -1)
+    def build(cls, of: PenaltyForms, columns: Int[Array, " m"]) -> _Component:
+        """The roots of all blocks and diagonal parts on these columns."""
+        place = np.full(of.p, -1)
         place[columns] = np.arange(len(columns))
-        rows = at.of.diagonals[:, columns]
-        rows = rows if isinstance(rows, np.ndarray) else rows.toarray()
-        blocks = [b for b in at.blocks if place[b.columns[0]] >= 0]
-        owners, roots = [], []
-        for b in blocks:
-            root = np.zeros((len(b.root), len(columns)))
-            root[:, place[b.columns]] = b.root
-            owners.append(np.full(len(root), b.j))
-            roots.append(root)
-        for j in np.flatnonzero(rows.any(axis=1)):
-            root = np.diag(np.sqrt(at.lam[j] * rows[j]))[rows[j] > 0]
-            owners.append(np.full(len(root), j))
-            roots.append(root)
-        rank = blocks[0].rank if len(roots) == 1 else _joint_rank(roots)
-        owner, (U, s, _) = np.concatenate(owners), svd(np.vstack(roots), full_matrices=False)
-        of_each = {int(j): U[owner == j, :rank] for j in np.unique(owner)}
-        return cls(2.0 * float(np.log(s[:rank]).sum()), rank, {j: part.T @ part for j, part in of_each.items()})
+        owners, given, roots = [], [], []
+        for b in of.blocks:
+            if place[b.columns[0]] >= 0:
+                owners.append(np.full(len(b.root), b.j))
+                given.append(np.zeros((len(b.root), len(columns))))
+                roots.append(given[-1].copy())
+                given[-1][:, place[b.columns]], roots[-1][:, place[b.columns]] = b.root, b.root * b.scale
+        rank = next(b.rank for b in of.blocks if place[b.columns[0]] >= 0)
+        diagonals = of.diagonals[:, columns]
+        diagonals = diagonals if isinstance(diagonals, np.ndarray) else diagonals.toarray()
+        for j in np.flatnonzero(diagonals.any(axis=1)):
+            kept = diagonals[j] > 0
+            owners.append(np.full(np.count_nonzero(kept), j))
+            given.append(np.eye(len(columns))[kept])
+            roots.append(np.diag(np.sqrt(diagonals[j]))[kept])
+        if len(given) > 1:
+            values = svd(np.vstack([root / np.abs(root).max() for root in given]), compute_uv=False)
+            rank = int(np.count_nonzero(values > TOGETHER * values[0]))
+        return cls(np.vstack(roots), np.concatenate(owners), rank)
 
+    def at(self, lam: Float[Array, " k"]) -> _Solved:
+        """By a QR decomposition `Q R` of the roots B of all P_j below each other: `P = B^T B`.
 
-def _joint_rank(roots: list[Float[Array, "_ m"]]) -> int:
-    """The rank of roots below each other, whatever the scales of columns and of roots."""
-    columns = np.linalg.norm(np.vstack(roots), axis=0)
-    together = np.vstack([part / np.linalg.norm(part, axis=1).max() for part in (root / columns for root in roots)])
-    together /= np.linalg.norm(together, axis=0)
-    values = svd(together, compute_uv=False)
-    return int(np.count_nonzero(values > TOGETHER * values[0]))
+        With pivots and the longest rows first each row keeps its own digits, however different the rows are (Cox and
+        Higham 1998). The determinant is that of `R R^T`, and `P^-1 P_j` is `Q_j^T Q_j` in the basis `R^-1`, Q_j the
+        rows of j.
+        """
+        B = np.sqrt(lam[self.owner, None]) * self.B
+        order = np.argsort(-np.abs(B).max(axis=1), kind="stable")
+        Q, R, _ = qr(B[order], mode="economic", pivoting=True)
+        owner, R = self.owner[order], R[: self.rank]
+        corner = R if self.rank == R.shape[1] else qr(R.T, mode="r")[0]
+        parts = {int(j): Q[owner == j, : self.rank] for j in np.unique(owner)}
+        value = 2.0 * float(np.log(np.abs(np.diag(corner))).sum())
+        return _Solved(value, {j: part.T @ part for j, part in parts.items()})

@@ -180,7 +180,7 @@ class EvidenceObjective(_OneFit):
         C, (s2, nu_bar) = fit.criterion(), self._noise(rho, fits[0])
         gradient = self.hypergradient(fit, np.zeros(len(fit.theta)), self._log_determinant(fit))
         gradient += self.rows * C.rho_bar / s2
-        gradient[: self.penalties] -= fit.penalty.log_determinant().gradient / 2
+        gradient[: self.penalties] -= fit.penalty.log_determinant.gradient / 2
         shares, used = fit.shares_of(self._base), self._base > 0
         gradient -= (shares.w_dot[used] / shares.w[used, None]).sum(axis=0) / 2
         if self.noise:
@@ -220,7 +220,7 @@ class EvidenceObjective(_OneFit):
 
     def _free(self, fit: LeastSquaresFit) -> int:
         """M: unpenalized parameters that the likelihood is integrated over."""
-        explicit = len(fit.theta) - fit.penalty.log_determinant().rank
+        explicit = len(fit.theta) - fit.penalty.log_determinant.rank
         whole = explicit + self.eliminated
         return whole if self.integrate_intercept else whole - self.has_intercept
 
@@ -237,7 +237,7 @@ class EvidenceObjective(_OneFit):
         n, free, base = self.rows, self._free(fit), self._base
         shares = fit.shares_of(base).w[base > 0]
         twice = (n - free) * np.log(2.0 * np.pi * s2) + 2.0 * n * fit.criterion().value / s2
-        twice += fit.log_determinant() - fit.penalty.log_determinant().value + free * np.log(n)
+        twice += fit.log_determinant() - fit.penalty.log_determinant.value + free * np.log(n)
         return float(twice - np.log(n * shares).sum()) / 2
 
     def _log_determinant(self, fit: LeastSquaresFit) -> OfMatrix:

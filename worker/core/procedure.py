@@ -56,9 +56,11 @@ def _on_rows(prepared: Prepared, rows: Int[Array, " t"]) -> Prepared:
 
 
 def _score(part: Prepared, step: Step, scored: Int[Array, " v"]) -> FoldScore:
-    """The refit at the best point of a fold, scored on the rows that were left out; NaN where it is singular."""
+    """The refit at the best point of a fold, scored on the rows that were left out; NaN where there is none."""
     problem, _ = filled_by(part.problem, part.rows)
-    model = refit(part.plan.training, problem, part.rows, part.objective.natural(step.best.best.rho))
+    best, model = step.best.best, None
+    if np.isfinite(best.value):
+        model = refit(part.plan.training, problem, part.rows, part.objective.natural(best.rho))
     value = np.nan if model is None else model.score(part.objective.loss, problem, scored)
     weight = float(part.problem.score_weights(scored).sum())
-    return FoldScore(value, weight, len(scored), step.best.best.value, step.iterations, step.evaluations)
+    return FoldScore(value, weight, len(scored), best.value, step.iterations, step.evaluations)

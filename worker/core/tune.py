@@ -18,8 +18,8 @@ from worker.core.outer.plateau import off_plateau
 from worker.core.outer.search import Search
 from worker.core.outer_objective import Objective
 from worker.core.records import Array, Outcome, Partition, Problem, Start, State, Step, Trial
-from worker.core.selection import QuadraticSelection, Selection
-from worker.core.training import Quadratic, Training
+from worker.core.selection import LeaveOneOut, QuadraticSelection, Selection
+from worker.core.training import KernelRidge, Quadratic, Training
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
 
 MEMORY = "memory."  # prefix of the arrays of the objective in a state, beside those of the outer optimizer
@@ -105,20 +105,26 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
         plan.training.check_target(problem)
     problem = plan.training.expanded(problem, rows)
     partition = plan.selection.partition(rows, n, problem)
-    check_weights(problem, partition, plan.selection)
-    _check_nested(plan, problem, rows)
+    check_weights(plan, problem, partition)
+    check_nested(plan, problem, rows)
     hypergradient, outer = resolve(plan, problem)
     trials = TRIALS * outer.starts
     objective = objective_of(problem, partition, plan, hypergradient, trials)
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective)
 
 
-def _check_nested(plan: Plan, problem: Problem, rows: Int[Array, " m"]) -> None:
-    """Raises ValueError where tuning on some outer fold could not be done."""
+def check_nested(plan: Plan, problem: Problem, rows: Int[Array, " m"], *, values: bool = True) -> None:
+    """Raises ValueError where tuning without some outer fold could not be done; `values`: whether they are known."""
     if plan.nested is None:
         return
-    for part, _ in plan.nested.splits(plan.selection, rows, problem):
-        check_splits(plan, problem, plan.selection.partition(part, len(problem.y), problem))
+    for number, (part, _) in enumerate(plan.nested.splits(plan.selection, rows, problem), start=1):
+        partition = plan.selection.partition(part, len(problem.y), problem)
+        try:
+            if values:
+                check_splits(plan, problem, partition)
+            check_weights(plan, problem, partition)
+        except ValueError as error:
+            raise ValueError(f"without the rows of outer fold {number}, {error}") from error
 
 
 def check_splits(plan: Plan, problem: Problem, partition: Partition) -> None:
@@ -128,14 +134,14 @@ def check_splits(plan: Plan, problem: Problem, partition: Partition) -> None:
     plan.training.check_splits(problem, partition, None if isinstance(loss, str) else loss)
 
 
-def check_weights(problem: Problem, partition: Partition, selection: Selection) -> None:
+def check_weights(plan: Plan, problem: Problem, partition: Partition) -> None:
     """Raise ValueError when weights leave a split no row to train on, or nothing to score at all.
 
-    Closed forms need two rows.
+    Closed forms need two rows, and that of kernel machines no other ones.
     """
-    least = 2 if selection.closed_form else 1
     if problem.weights is None and problem.scoring is None:
         return
+    least = 2 if plan.selection.closed_form else 1
     rows = np.flatnonzero(partition.block_of_row >= 0)
     block = partition.block_of_row[rows]
     heavy = np.bincount(block, problem.base_weights(rows) > 0, minlength=partition.blocks)
@@ -144,10 +150,12 @@ def check_weights(problem: Problem, partition: Partition, selection: Selection) 
         if (count := heavy[list(train)].sum()) < least:
             left = "all rows but one" if count else "all rows"
             raise ValueError(f"{left} that split {number} of {len(partition.splits)} trains on have weight 0")
-    counted = getattr(selection, "split_weights", None) or (1.0,) * len(partition.splits)
+    counted = getattr(plan.selection, "split_weights", None) or (1.0,) * len(partition.splits)
     each = zip(counted, partition.splits, strict=True)
     if not any(weight and scored[list(validation)].any() for weight, (_, validation) in each):
         raise ValueError("every row that would be scored has weight 0, or its split has")
+    if isinstance(plan.training, KernelRidge) and isinstance(plan.selection, LeaveOneOut):
+        plan.training.check_left_out(problem, rows)
 
 
 def objective_of(

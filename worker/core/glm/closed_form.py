@@ -170,7 +170,7 @@ class LaplaceObjective(_OneFit):
         eta_bar = fit.shares.w[:, None] * at.rows.third_contract(Q) / 2
         gradient = -fit.contract(fit.solve(at.of.design.back(eta_bar[:, :, None])[:, 0]))
         gradient[: fit.penalty.of.k] += self.total * fit.penalty.contract(fit.theta, fit.theta) / 2
-        gradient[: fit.penalty.of.k] -= fit.penalty.log_determinant().gradient / 2
+        gradient[: fit.penalty.of.k] -= fit.penalty.log_determinant.gradient / 2
         gradient += _of_penalty(fit, P) / 2
         return self._evaluation(rho, self._value(fit), gradient)
 
@@ -180,7 +180,7 @@ class LaplaceObjective(_OneFit):
         return None
 
     def _value(self, fit: GeneralizedLinearFit) -> float:
-        L, prior = fit.factor(), fit.penalty.log_determinant()
+        L, prior = fit.factor(), fit.penalty.log_determinant
         if L is None or fit.holds:
             return np.inf
         free = len(fit.theta) - prior.rank

@@ -4,8 +4,12 @@
 path. The routine below it asks for evaluations one at a time and keeps everything that it knows in arrays, which
 are our checkpoint. A test holds it to `minimize(method="L-BFGS-B")`, evaluation for evaluation.
 
-It minimizes J over its size at the start, as it takes differences below about 1e-16 for rounding. A point that a line
-search has passed by may be lower than the iterate at which the gradient vanishes: then the search begins anew there.
+It minimizes J over its steepest slope at the start, so that its first step moves one hyperparameter by about one on the
+scale of rho, and no iteration moves one by more than `REACH`: a curvature of nearly zero would send all of them to
+where no row is like another and J is flat. The routine is given the box around the iterate that this leaves.
+
+A point that a line search has passed by may be lower than the iterate at which the gradient vanishes: then the search
+begins anew there.
 """
 
 from __future__ import annotations
@@ -18,12 +22,15 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import _lbfgsb
 
+from worker.core.hyperparameters import Hyperparameters
 from worker.core.outer.search import Search, SearchSettings
 from worker.core.outer_objective import Objective
 from worker.core.records import ALIKE, Array, Outcome, Trial
 
+REACH = 4.0  # of one hyperparameter in one iteration, on the scale of rho: a factor of about 55
 MEMORY = 10  # correction pairs; SciPy's default
 LINE_SEARCH_STEPS = 20  # SciPy's default
+Bounds = tuple[Float[Array, " k"], Float[Array, " k"]]
 SETTLED = {Outcome.CONVERGED, Outcome.AT_BOUNDS}
 NEW_ITERATION, EVALUATE = 1, 3  # values of task[0]; anything else: it can go no further
 
@@ -36,9 +43,10 @@ class Lbfgs(SearchSettings):
 
     def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
         """Trials from `rho`, or from the `state` of an earlier trial."""
+        box = objective.hyperparameters
         w = _workspace(rho) | _beside(rho) if state is None else _restored(state)
         if state is None:
-            _advance(w, objective)
+            _advance(w, _within_reach(w, box))
         elif ended := str(w["outcome"]):  # saved at its end, before that was reported
             return Outcome[ended]
         while w["task"][0] == EVALUATE:
@@ -47,14 +55,16 @@ class Lbfgs(SearchSettings):
                 if at.failure is not None:
                     yield Trial(at, 0, np.inf, None)
                     return at.failure
-                w["unit"][...] = 2.0 ** np.round(np.log2(objective.unit(at.value)))  # a division without rounding
-                w["ceiling"][...] = 10.0 * abs(at.value) + w["unit"]
+                size = objective.unit(at.value)
+                steepest = max(self.relative_gradient(objective, at), self.tolerance) * size
+                w["unit"][...] = 2.0 ** np.round(np.log2(steepest))  # a division without rounding
+                w["ceiling"][...] = 10.0 * abs(at.value) + size
             if at.value < w["lowest"]:
                 w["lowest"][...], w["lowest_x"][...] = at.value, at.rho
             # at a singular trial point J is infinite; a high finite value makes the line search turn back
             w["f"][...], w["g"][...] = min(at.value, float(w["ceiling"])) / w["unit"], at.gradient / w["unit"]
             w["begins"][...] = False
-            _advance(w, objective)
+            _advance(w, _within_reach(w, box) if begins else (box.lower, box.upper))
             outcome = self.settled(objective, at) if begins else None
             if accepted := w["task"][0] == NEW_ITERATION:
                 w["iteration"] += 1
@@ -63,7 +73,7 @@ class Lbfgs(SearchSettings):
                     w, outcome = w | _workspace(w["lowest_x"]), None
                     w["begins"][...] = True
                 if outcome is None:
-                    _advance(w, objective)  # computes the next direction, and asks for the first point along it
+                    _advance(w, _within_reach(w, box))  # asks for the first point along the next direction
             w["outcome"][...] = "" if outcome is None else outcome.name
             state = {name: array.copy() for name, array in w.items()} if begins or accepted else None
             yield Trial(at, int(w["iteration"]), self.relative_gradient(objective, at), state)
@@ -72,12 +82,20 @@ class Lbfgs(SearchSettings):
         return Outcome.STALLED
 
 
-def _advance(w: dict[str, Array], objective: Objective) -> None:
-    """Run SciPy's routine until it wants an evaluation, has a new iterate or gives up. All tests of its own are off."""
-    box = objective.hyperparameters
+def _within_reach(w: dict[str, Array], box: Hyperparameters) -> Bounds:
+    """The box of the iteration that begins at x; hyperparameters that may have any sign have no such scale."""
+    reach = np.where(box.log, REACH, np.inf)
+    return np.maximum(box.lower, w["x"] - reach), np.minimum(box.upper, w["x"] + reach)
+
+
+def _advance(w: dict[str, Array], bounds: Bounds) -> None:
+    """Run SciPy's routine until it wants an evaluation, has a new iterate or gives up. All tests of its own are off.
+
+    It reads the bounds where it computes a direction, and where it projects the gradient at the end of a line search.
+    """
     bounded = np.full(len(w["x"]), 2, np.int32)  # 2: both bounds hold
     _lbfgsb.setulb(
-        MEMORY, w["x"], box.lower, box.upper, bounded, w["f"], w["g"], 0.0, 0.0, w["wa"], w["iwa"],
+        MEMORY, w["x"], *bounds, bounded, w["f"], w["g"], 0.0, 0.0, w["wa"], w["iwa"],
         w["task"], w["lsave"], w["isave"], w["dsave"], LINE_SEARCH_STEPS, w["ln_task"],
     )  # fmt: skip
 
