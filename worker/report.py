@@ -206,7 +206,7 @@ def _search(
         "partial": status is not Status.SUCCEEDED,
         "stop_reason": outcome.code if outcome else None,
         "hyperparameters": _hyperparameters(hyperparameters, step.starts[0].initial, step.best.best, intervals),
-        "starts": [_start(start) for start in step.starts],
+        "starts": [_start(start, outcome) for start in step.starts],
         "counts": Counts(
             iterations=step.iterations,
             evaluations=step.evaluations,
@@ -283,14 +283,16 @@ def _failed_folds(step: Step) -> Iterator[str]:
             )
 
 
-def _start(start: Start) -> StartReport:
+def _start(start: Start, outcome: Outcome | None) -> StartReport:
+    """A start that has not ended was ended by what ended the job."""
+    ended = start.outcome or outcome
     return StartReport(
         value=_finite(start.best.value),
         initial_value=_finite(start.initial.value),
         gradient_norm=_finite(start.gradient_norm),
         iterations=start.iterations,
         evaluations=start.evaluations,
-        outcome=start.outcome.code if start.outcome else None,
+        outcome=ended.code if ended else None,
         refused=start.refused,
     )
 

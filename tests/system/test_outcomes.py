@@ -98,6 +98,7 @@ def test_the_time_limit_is_a_success(api: Api) -> None:
     assert (job["status"], job["stop_reason"]) == ("succeeded", "max_seconds")
     result = api.result(job["id"])
     assert (result["partial"], result["stop_reason"]) == (False, "max_seconds")
+    assert result["starts"][-1]["outcome"] == "max_seconds"
     assert result["timing"]["fit_s"] >= 0.5
     assert result["model"] is not None
     assert result["selection"]["value"] < result["selection"]["initial_value"]

@@ -220,7 +220,7 @@ class StartReport(Wire):
     gradient_norm: float | None
     iterations: int
     evaluations: int
-    outcome: str | None
+    outcome: str | None = Field(description="Null where the job was cancelled before this start ended.")
     refused: int = Field(
         default=0, description="Evaluations at which training had no minimizer, so that the search turned back."
     )
