@@ -13,7 +13,7 @@ from worker.core.factors import Assembly
 from worker.core.glm.rows import COPIED_BYTES, MANY
 from worker.core.hypergradient import CholeskyBackprop
 from worker.core.records import Problem
-from worker.core.selection import LeaveOneOut
+from worker.core.selection import Evidence, LeaveOneOut
 from worker.core.training import Quadratic
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
 from worker.core.training.kernel import KernelTraining
@@ -76,16 +76,16 @@ def _cost(
     if isinstance(plan.training, GeneralizedLinearTraining):
         size_of_table = _Rows(n, train, splits, filled)
         return _cost_of_iterations(plan.training, problem, size_of_table, k, outer, evaluations, closed=closed)
-    free = isinstance(spec.selection, LeaveOneOut) and hypergradient == "implicit"  # others need the primal factor
-    trials, primal = (TRIALS * spec.outer.starts, None) if free or not closed else (1, False)
-    solver = plan.training.solver(train, forms, trials, dual=primal)
+    free = not closed or (isinstance(spec.selection, LeaveOneOut | Evidence) and hypergradient == "implicit")
+    trials = 1 if closed and not isinstance(spec.selection, LeaveOneOut) else TRIALS * spec.outer.starts
+    solver = plan.training.solver(train, forms, trials, dual=None if free else False)  # others need the primal factor
     dual = solver == "dual"
     size = train if dual else p
     evaluation = splits * (
         (0 if solver == "spectral" else size**3 / 3)
         + 8 * size * p
         + (train**2 * p * filled if dual else 0)
-        + (2 * n * p * p * filled if closed else 0)
+        + (2 * n * p * size * filled if closed else 0)
     )
     hessian = splits * (4 * size * p * k + 2 * size * k * k) + 9 * k**3 if outer == "newton" else 0.0
     flops = n * p * p * filled + evaluations * (evaluation + hessian)

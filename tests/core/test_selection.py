@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mpmath
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ from tests.core.conftest import grouped, regression
 from tests.oracles import differences, pooled_error, ridge
 from worker.core.hypergradient import CholeskyBackprop, Implicit
 from worker.core.outer import Newton
-from worker.core.penalties import PerFeature, Shared
+from worker.core.penalties import PerFeature, PerGroup, Shared
 from worker.core.records import Problem
-from worker.core.selection import GeneralizedCV, GroupKFold, KFold, LeaveOneOut, WalkForward
+from worker.core.selection import Evidence, GeneralizedCV, GroupKFold, KFold, LeaveOneOut, Reml, WalkForward
+from worker.core.selection.closed_form import NoiseVariance
 from worker.core.training import Ridge
 from worker.core.tune import Plan, prepare, split_rows, tune
 
@@ -145,6 +148,30 @@ def test_one_penalty_by_each_criterion_is_near_the_others():
         *_, last = tune(prepare(problem, Plan(Ridge(penalty=Shared()), selection, Implicit(), Newton())))
         found[selection.kind] = last.best.best.value
     assert_allclose(list(found.values()), found["leave_one_out"], rtol=0.05)
+
+
+def overlapping(features):
+    return PerGroup(groups={"a": features[:40], "b": features[20:], "c": features})
+
+
+@pytest.mark.parametrize("selection", [Evidence(), Reml(), Evidence(NoiseVariance())], ids=repr)
+@pytest.mark.parametrize("weighted", [False, True])
+@flags
+def test_likelihoods_by_the_matrix_of_rows_are_those_by_that_of_columns(selection, weighted, intercept, standardize):
+    problem = regression(15, 60)
+    if weighted:
+        problem = replace(problem, weights=np.where(np.arange(15) % 7 == 3, 0.0, 1.0 + np.arange(15) % 4))
+    for penalty in (Shared(), PerFeature(), overlapping(problem.features)):  # few hyperparameters, and many
+        training = Ridge(intercept, standardize, penalty)
+        dual = build(problem, selection, training, Implicit())
+        primal = build(problem, selection, training, CholeskyBackprop())
+        assert (dual.solver, primal.solver) == ("dual", "primal")
+        rho = np.random.default_rng(0).normal(size=len(dual.hyperparameters.names))
+        a, b = dual.evaluate(rho), primal.evaluate(rho)
+        assert_allclose(a.value, b.value, rtol=1e-12)
+        assert_allclose(a.gradient, b.gradient, atol=1e-11 * np.abs(a.gradient).max())
+        assert_allclose(dual.hessian(rho), primal.hessian(rho), atol=1e-10 * np.abs(dual.hessian(rho)).max())
+        assert max(dual.residuals(rho).inner_gradient_norm, dual.residuals(rho).adjoint_residual) < 1e-12
 
 
 def test_leave_one_out_keeps_its_digits_where_the_fit_is_nearly_exact():

@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy import sparse
+from scipy.linalg import blas
 
 from worker.core import cholesky
 from worker.core.primal import CentredSystem, PenalizedFit, solve_bar
@@ -120,6 +122,37 @@ class DualFit(PenalizedFit):
         of_rows = 2.0 * np.log(np.diag(self.L)).sum() - np.log1p(self.level)
         return float(np.log(self.penalty.diagonal).sum() + of_rows)
 
+    def log_determinant_gradient(self) -> Float[Array, " k"]:
+        """`<H^-1, P_j>` by the diagonal of `H^-1` alone."""
+        taken = (self._whitened() ** 2).sum(axis=0)
+        return self.penalty.contract_diagonal((1.0 - taken) / self.penalty.diagonal)
+
+    def log_determinant_hessian(self) -> Float[Array, "k k"]:
+        """Where there are few hyperparameters, by an n x n matrix `G_j = U A_j U^T` for each: see `_whitened`.
+
+        With the shares `A_j = P_j P^-1`, `tr(P_j H^-1 P_l H^-1)` is `tr(A_j A_l (I - 2 R)) + <G_j, G_l>`, `R = U^T U`.
+        """
+        k, n, p = self.penalty.of.k, len(self.system.y), len(self.theta)
+        if k * n**2 > p**2:
+            return super(DualFit, self).log_determinant_hessian()
+        U = self._whitened()
+        taken, shares = (U**2).sum(axis=0), sparse.csr_array(self.penalty.of.diagonals)
+        shares = sparse.csr_array(shares * self.penalty.lam[:, None] / self.penalty.diagonal)
+        G = np.empty((k, n * n))
+        for j in range(k):
+            place = slice(shares.indptr[j], shares.indptr[j + 1])
+            part = U[:, shares.indices[place]]
+            G[j] = ((part * shares.data[place]) @ part.T).ravel()
+        both = (shares * (1.0 - 2.0 * taken)) @ shares.T
+        return np.diag(shares @ (1.0 - taken)) - both.toarray() - G @ G.T
+
+    def _whitened(self) -> Float[Array, "n p"]:
+        """`U = L^-1 X P^-1/2 / sqrt(n)`, so that `P^1/2 H^-1 P^1/2 = I - U^T U`."""
+        X, root = self.system.X, self.system.root
+        rows = X.dense() if isinstance(X, SparseRows) else X
+        scaled = np.asfortranarray(root[:, None] * rows / np.sqrt(len(rows) * self.penalty.diagonal))
+        return blas.dtrsm(1.0, self.L, scaled, lower=1, overwrite_b=1)
+
     def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "n n"] | None = None) -> Float[Array, " k"]:
         """`rho_bar` by the reverse sweep through the factorization of K; `L_bar` belongs to its factor.
 
@@ -133,6 +166,4 @@ class DualFit(PenalizedFit):
         return -self.penalty.contract_diagonal(inverse_bar / (n * P**2))
 
     def _value(self) -> float:
-        system = self.system
-        fitted = system.root * (system.X @ self.theta)
-        return (system.yy - float(system.y @ fitted) / len(fitted)) / 2
+        return float(self.system.y @ self.alpha) / (2 * len(self.alpha))

@@ -196,10 +196,10 @@ class EvidenceObjective(_OneFit):
             raise ValueError("the Hessian is not defined where training is singular")
         fit, (s2, _) = fits[0], self._noise(rho, fits[0])
         C, k = fit.criterion(), len(fit.contract(fit.theta))
-        inverse, D = fit.inverse(), fit.sensitivity(np.arange(k))
+        D = fit.sensitivity(np.arange(k))
         C_jl = C.second - D.T @ fit.apply(D)
         n = self.rows
-        total = n * C_jl / s2 + (fit.curvature_matrix(inverse) - fit.pairs(inverse, inverse)) / 2
+        total = n * C_jl / s2 + fit.log_determinant_hessian() / 2
         total[: self.penalties, : self.penalties] -= fit.penalty.log_determinant_hessian() / 2
         shares, used = fit.shares_of(self._base), self._base > 0
         slope = shares.w_dot[used] / shares.w[used, None]
@@ -241,5 +241,8 @@ class EvidenceObjective(_OneFit):
         return float(twice - np.log(n * shares).sum()) / 2
 
     def _log_determinant(self, fit: LeastSquaresFit) -> OfMatrix:
-        assert isinstance(fit, PrimalFit)
-        return OfMatrix(lambda: fit.contract_matrix(fit.inverse()) / 2, lambda: np.diag(1.0 / np.diag(fit.L)))
+        def L_bar() -> Float[Array, "p p"]:
+            assert isinstance(fit, PrimalFit)
+            return np.diag(1.0 / np.diag(fit.L))
+
+        return OfMatrix(lambda: fit.log_determinant_gradient() / 2, L_bar)

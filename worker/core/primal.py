@@ -85,10 +85,23 @@ class PenalizedFit(ABC):
         """The symmetric part of `tr(dH_j P dH_l S)`; P and S symmetric."""
         return self.penalty.pairs(P, S)
 
+    def log_determinant_gradient(self) -> Float[Array, " k"]:
+        """`<H^-1, dH_j>` for each hyperparameter."""
+        return self.contract_matrix(self.inverse())
+
+    def log_determinant_hessian(self) -> Float[Array, "k k"]:
+        """`<H^-1, d2H_jl> - tr(dH_j H^-1 dH_l H^-1)` for each pair."""
+        inverse = self.inverse()
+        return self.curvature_matrix(inverse) - self.pairs(inverse, inverse)
+
     def criterion(self) -> Criterion:
         """The criterion at its minimum, with its explicit derivatives in rho."""
         explicit = self.penalty.contract(self.theta, self.theta) / 2
         return Criterion(self._value(), explicit, np.diag(explicit))
+
+    @abstractmethod
+    def inverse(self) -> Float[Array, "p p"]:
+        """`H^-1`."""
 
     @abstractmethod
     def _value(self) -> float:

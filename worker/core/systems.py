@@ -102,6 +102,12 @@ class LeastSquaresFit(QuadraticFit, Protocol):
     def log_determinant(self) -> float:
         """`log |H|`."""
 
+    def log_determinant_gradient(self) -> Float[Array, " k"]:
+        """Its derivative in each hyperparameter, `<H^-1, H_j>`."""
+
+    def log_determinant_hessian(self) -> Float[Array, "k k"]:
+        """Its second derivatives, `<H^-1, H_jl> - tr(H_j H^-1 H_l H^-1)`."""
+
     def criterion(self) -> Criterion:
         """C at theta with its explicit derivatives."""
 

@@ -134,7 +134,7 @@ class Evidence(_ClosedForm):
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
-        """The outer objective. Factors the p x p matrix whatever the number of rows, or the kernel matrix."""
+        """The outer objective, with the smaller of the p x p matrix and that of the rows, or the kernel matrix."""
         del trials
         noise, box = self.hyperparameters(), training.hyperparameters(problem)
         if isinstance(training, KernelRidge):
@@ -145,7 +145,8 @@ class Evidence(_ClosedForm):
                 integrate_intercept=self.integrate_intercept,
             )  # fmt: skip
         training = _quadratic(training, self.kind)
-        systems = training.systems(problem, partition, dual=False)
+        swept = isinstance(hypergradient, CholeskyBackprop)  # the determinant is swept through the factor of H
+        systems = training.systems(problem, partition, dual=False if swept else None)
         return EvidenceObjective(
             systems, box if noise is None else box + noise, hypergradient,
             **_counts(problem, partition, training),
