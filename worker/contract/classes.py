@@ -107,7 +107,10 @@ def _count_fault(training: Training, count: int, names: bool, pointer: str, show
         )
         return Fault(pointer, "too_many_classes", f"{shown} has more than {most} different values; {remedy}.")
     if isinstance(training, ONE_OUTPUT) and count > 2:
-        told = f"{shown} has {count} classes, and {training.kind} tells two apart; use multinomial."
+        remedy = "use multinomial"
+        if isinstance(training, KernelSvm | KernelLogistic):
+            remedy += ", or a job for each class against the rest"
+        told = f"{shown} has {count} classes, and {training.kind} tells two apart; {remedy}."
         return Fault(pointer, "too_many_classes", told)
     return None
 

@@ -271,12 +271,17 @@ def test_relevant_features_have_short_widths():
 
 
 def test_a_plateau_is_told():
-    """Widths so short that no row is like another: nothing is learnt, and the user reads it."""
+    """Widths so short that no row is like another, or so long that all are alike: nothing is learnt, and it is told."""
     narrow = Rbf(widths=SharedWidth(initial=0.02, upper=0.03))
     for selection in (Evidence(), KFold(folds=3)):
         prepared = prepare(table(40, classes=False), Plan(KernelRidge(narrow), selection, Implicit(), Lbfgs()))
         concluded = conclude(prepared, list(tune(prepared))[-1].best)
         assert sum("No row is like another" in told for told in concluded.messages) == 1
+    wide = Rbf(widths=SharedWidth(initial=1e7, lower=1e6, upper=1e8))
+    for selection in (Evidence(), Evidence(NoiseVariance()), LeaveOneOut(), KFold(folds=3)):
+        prepared = prepare(table(40, classes=False), Plan(KernelRidge(wide), selection, Implicit(), Lbfgs()))
+        concluded = conclude(prepared, list(tune(prepared))[-1].best)
+        assert sum("hardly better than that of a constant" in told for told in concluded.messages) == 1
     prepared = prepare(table(40, classes=False), Plan(KernelRidge(), KFold(folds=3), Implicit(), Lbfgs()))
     assert not conclude(prepared, list(tune(prepared))[-1].best).messages
 
@@ -406,6 +411,21 @@ def test_columns_that_are_all_constant_are_trained_on_exactly(training):
     problem = replace(problem, X=np.ones_like(problem.X))
     objective = objective_of(problem, TRAININGS[training](), Holdout(fraction=0.4))
     assert objective.residuals(np.array([-3.0, 0.5])).inner_gradient_norm < 1e-10
+
+
+@pytest.mark.parametrize("landmarks", [None, Landmarks(12)], ids=["exact", "landmarks"])
+@pytest.mark.parametrize("training", ["logistic", "svm", "huberized"])
+def test_a_fit_does_not_depend_on_where_it_began(training, landmarks):
+    problem = table(50)
+    partition = KFold(folds=2).partition(np.arange(50), 50)
+    objective = replace(TRAININGS[training](), landmarks=landmarks).objective(problem, partition, None, None)
+    far, rho = np.array([np.log(1e-13), 1.0]), np.array([-3.0, 0.5])
+    cold = objective.evaluate(rho)
+    objective.forget()
+    objective.evaluate(far)  # decision values at which no row is curved
+    warm = objective.evaluate(rho)
+    assert_allclose(warm.value, cold.value, rtol=1e-9)
+    assert_allclose(warm.gradient, cold.gradient, rtol=1e-6, atol=1e-9)
 
 
 def test_a_search_ends_at_the_lowest_point_that_it_saw():

@@ -14,8 +14,9 @@ from jaxtyping import Float
 
 from worker.core import cholesky
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.kernels import Evaluated, KernelFunction, unlike
+from worker.core.kernels import Evaluated, KernelFunction
 from worker.core.losses import ResidualLoss
+from worker.core.machines.learning import of_learning, without_kernel
 from worker.core.machines.system import Split
 from worker.core.outer_objective import Objective, Residuals, Scores, failed, relative
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
@@ -80,8 +81,8 @@ class _OneFit(Objective):
         return Evaluation(rho.copy(), value, direct, np.array([value]))
 
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
-        """Whether the kernel tells every row from every other."""
-        return unlike(self.kernel, self.split.X, self.natural(rho)[1:])
+        """Whether little was learnt."""
+        return of_learning(self, self.kernel, self.split.X, rho, self._constant(rho))
 
     def residuals(self, rho: Float[Array, " k"]) -> Residuals:
         """Of `A theta + b 1 = y`, which is both the training system and, A being symmetric, the adjoint one."""
@@ -119,6 +120,10 @@ class _OneFit(Objective):
         """The target; about its mean where there is an intercept, so that its level costs no digits."""
         y = self.split.y
         return y - y.mean() if self.split.intercept else y
+
+    def _constant(self, rho: Float[Array, " k"]) -> Float[Array, " k"]:
+        """The point at which the intercept alone is fitted."""
+        return without_kernel(rho)
 
     @abstractmethod
     def _value(self, rho: Float[Array, " k"], at: _Solved) -> float:
@@ -197,6 +202,13 @@ class GaussianProcessEvidence(_OneFit):
         """`s2`."""
         at = self._solve(rho)
         return None if at is None else self._noise(rho, at)
+
+    def _constant(self, rho: Float[Array, " k"]) -> Float[Array, " k"]:
+        """With the noise variance that is best then."""
+        at = without_kernel(rho)
+        if self.noise:
+            at[-1] = np.log(float(self.split.shares @ self._y**2))
+        return at
 
     @property
     def _degrees(self) -> int:

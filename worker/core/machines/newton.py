@@ -82,6 +82,9 @@ def minimize(
     smooth = model.predictor(theta)
     f = smooth + b
     at = losses(f)
+    if not (at.w * at.second > CURVED * most_curved).any():  # far off, as after another lam: zero is nearer
+        theta, b, smooth, f = np.zeros_like(theta), 0.0, np.zeros_like(f), np.zeros_like(f)
+        at = losses(f)
     norm = model.norm(theta, smooth, theta)
     D: Float[Array, " n"] | None = None
     L: Float[Array, "s s"] | None = None
@@ -103,7 +106,8 @@ def minimize(
         if not np.isfinite(decrement):
             return None
         still = -slope <= STILL * float(D @ f**2)  # as where nothing is left to fit, and C itself is rounding
-        done = known and t == 1.0 and bool(at.second.all())  # a whole step where C is its model was to be the last
+        exact = wanted is not most_curved and bool(at.second.all())
+        done = known and t == 1.0 and exact  # a whole step where C is its model was to be the last
         if decrement <= EXACT or still or (decrement >= last / 4 and (done or decrement <= ROUNDING)):
             return _minimum(theta, b, f, at, D, L)
         last = decrement

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from worker.core.glm.derivatives import ScoreDerivatives
 from worker.core.glm.validation import PredictorScore
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.kernels import KernelFunction, unlike
+from worker.core.kernels import KernelFunction
+from worker.core.machines.learning import of_learning, without_kernel
 from worker.core.machines.system import MachineFit, Split, Start
 from worker.core.measures import Pooled
 from worker.core.outer_objective import UNKNOWN, Objective, Residuals, Scores, failed, means
@@ -96,8 +97,8 @@ class MachineObjective(Objective):
         return Residuals(max(inner for inner, _ in found), max(adjoint.residual for _, adjoint in found))
 
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
-        """Whether the kernel tells every row from every other."""
-        return unlike(self.kernel, self.splits[0].X, self.natural(rho)[1:])
+        """Whether little was learnt."""
+        return of_learning(self, self.kernel, self.splits[0].X, rho, without_kernel(rho))
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of the single validation rows; None where the score is not a mean over rows."""
