@@ -154,10 +154,10 @@ def overlapping(features):
     return PerGroup(groups={"a": features[:40], "b": features[20:], "c": features})
 
 
-@pytest.mark.parametrize("selection", [Evidence(), Reml(), Evidence(NoiseVariance())], ids=repr)
+@pytest.mark.parametrize("selection", [LeaveOneOut(), Evidence(), Reml(), Evidence(NoiseVariance())], ids=repr)
 @pytest.mark.parametrize("weighted", [False, True])
 @flags
-def test_likelihoods_by_the_matrix_of_rows_are_those_by_that_of_columns(selection, weighted, intercept, standardize):
+def test_criteria_by_the_matrix_of_rows_are_those_by_that_of_columns(selection, weighted, intercept, standardize):
     problem = regression(15, 60)
     if weighted:
         problem = replace(problem, weights=np.where(np.arange(15) % 7 == 3, 0.0, 1.0 + np.arange(15) % 4))

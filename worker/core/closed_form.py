@@ -109,8 +109,7 @@ class LeaveOneOutObjective(FittedObjective):
         u = fit.solve(-at.r_bar @ at.X)
         cross = fit.contract_columns(u, D)
         of_shares = at.shares.w_dot.T @ (at.h_bar[:, None] * q_dot)
-        inner = (at.XP.T * (at.h_bar * at.shares.w)) @ at.XP
-        total += 2.0 * fit.pairs(fit.inverse(), inner) - fit.curvature_matrix(inner)
+        total += fit.rows_hessian(at.XP, at.h_bar * at.shares.w)
         total += of_shares + of_shares.T + at.shares.second(at.h_bar * at.q)
         total -= cross + cross.T + fit.curvature(u)
         total = (total + total.T) / 2

@@ -128,23 +128,41 @@ class DualFit(PenalizedFit):
         return self.penalty.contract_diagonal((1.0 - taken) / self.penalty.diagonal)
 
     def log_determinant_hessian(self) -> Float[Array, "k k"]:
-        """Where there are few hyperparameters, by an n x n matrix `G_j = U A_j U^T` for each: see `_whitened`.
+        """`<H^-1, P_j>` on the diagonal less `tr(P_j H^-1 P_l H^-1)`.
 
-        With the shares `A_j = P_j P^-1`, `tr(P_j H^-1 P_l H^-1)` is `tr(A_j A_l (I - 2 R)) + <G_j, G_l>`, `R = U^T U`.
+        With the shares `A_j = P_j P^-1` and U of `_whitened` the latter is `tr(A_j A_l (I - 2 U^T U)) + <G_j, G_l>`,
+        `G_j = U A_j U^T`.
         """
-        k, n, p = self.penalty.of.k, len(self.system.y), len(self.theta)
-        if k * n**2 > p**2:
+        if not self._few:
             return super(DualFit, self).log_determinant_hessian()
-        U = self._whitened()
-        taken, shares = (U**2).sum(axis=0), sparse.csr_array(self.penalty.of.diagonals)
-        shares = sparse.csr_array(shares * self.penalty.lam[:, None] / self.penalty.diagonal)
-        G = np.empty((k, n * n))
-        for j in range(k):
-            place = slice(shares.indptr[j], shares.indptr[j + 1])
-            part = U[:, shares.indices[place]]
-            G[j] = ((part * shares.data[place]) @ part.T).ravel()
+        U, shares = self._whitened(), self._shares()
+        taken, G = (U**2).sum(axis=0), _through(U, shares, U).reshape(len(self.penalty.lam), -1)
         both = (shares * (1.0 - 2.0 * taken)) @ shares.T
         return np.diag(shares @ (1.0 - taken)) - both.toarray() - G @ G.T
+
+    def rows_hessian(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, "k k"]:
+        """`sum_i bar_i (2 w_i^T P_j H^-1 P_l w_i - [j = l] w_i^T P_j w_i)`.
+
+        With `Z = W P^1/2` the first is `sum_i bar_i z_i^T A_j (I - U^T U) A_l z_i`: see `log_determinant_hessian`.
+        """
+        if not self._few:
+            return super(DualFit, self).rows_hessian(W, bar)
+        shares, Z = self._shares(), W * np.sqrt(self.penalty.diagonal)
+        G = _through(self._whitened(), shares, Z)
+        squares = bar @ Z**2
+        weighted, k = G * bar, len(G)
+        pairs = ((shares * squares) @ shares.T).toarray() - weighted.reshape(k, -1) @ G.reshape(k, -1).T
+        return 2.0 * pairs - np.diag(shares @ squares)
+
+    @property
+    def _few(self) -> bool:
+        """Whether a matrix of n x n for each hyperparameter is no more than one of p x p."""
+        return self.penalty.of.k * len(self.system.y) ** 2 <= len(self.theta) ** 2
+
+    def _shares(self) -> sparse.csr_array:
+        """The diagonals of `A_j = P_j P^-1`, one row each."""
+        diagonals = sparse.csr_array(self.penalty.of.diagonals)
+        return sparse.csr_array(diagonals * self.penalty.lam[:, None] / self.penalty.diagonal)
 
     def _whitened(self) -> Float[Array, "n p"]:
         """`U = L^-1 X P^-1/2 / sqrt(n)`, so that `P^1/2 H^-1 P^1/2 = I - U^T U`."""
@@ -167,3 +185,13 @@ class DualFit(PenalizedFit):
 
     def _value(self) -> float:
         return float(self.system.y @ self.alpha) / (2 * len(self.alpha))
+
+
+def _through(U: Float[Array, "n p"], shares: sparse.csr_array, Z: Float[Array, "m p"]) -> Float[Array, "k n m"]:
+    """`U A_j Z^T` for each j, of the columns in which A_j is not zero."""
+    out = np.empty((shares.shape[0], len(U), len(Z)))
+    for j in range(len(out)):
+        place = slice(shares.indptr[j], shares.indptr[j + 1])
+        columns = shares.indices[place]
+        out[j] = (U[:, columns] * shares.data[place]) @ Z[:, columns].T
+    return out

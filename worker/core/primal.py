@@ -76,6 +76,11 @@ class PenalizedFit(ABC):
         """`sum_i bar_i w_i^T dH_j w_i` for each hyperparameter."""
         return self.contract_matrix((W.T * bar) @ W)
 
+    def rows_hessian(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, "k k"]:
+        """`sum_i bar_i (2 w_i^T dH_j H^-1 dH_l w_i - w_i^T d2H_jl w_i)` for each pair."""
+        inner = (W.T * bar) @ W
+        return 2.0 * self.pairs(self.inverse(), inner) - self.curvature_matrix(inner)
+
     def shares_of(self, base: Float[Array, " n"]) -> Weighting:
         """The share of each training row in the criterion, with its derivatives; `base` are the fixed weights."""
         k = self.penalty.of.k

@@ -126,6 +126,12 @@ class LeastSquaresFit(QuadraticFit, Protocol):
     def contract_rows(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, " k"]:
         """`sum_i bar_i w_i^T H_j w_i` for each hyperparameter."""
 
+    def rows_hessian(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, "k k"]:
+        """The second derivatives of `sum_i bar_i x_i^T H^-1 x_i` in rho, from the rows `w_i = H^-1 x_i`.
+
+        `sum_i bar_i (2 w_i^T H_j H^-1 H_l w_i - w_i^T H_jl w_i)`.
+        """
+
     def shares_of(self, base: Float[Array, " n"]) -> Weighting:
         """The share of each training row in C, with its derivatives; `base` are the fixed weights."""
 
