@@ -13,7 +13,7 @@ from worker.core.factors import Assembly
 from worker.core.glm.rows import COPIED_BYTES, MANY
 from worker.core.hypergradient import CholeskyBackprop
 from worker.core.records import Problem
-from worker.core.selection import Evidence, LeaveOneOut
+from worker.core.selection import LeaveOneOut
 from worker.core.training import Quadratic
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
 from worker.core.training.kernel import KernelTraining
@@ -76,9 +76,10 @@ def _cost(
     if isinstance(plan.training, GeneralizedLinearTraining):
         size_of_table = _Rows(n, train, splits, filled)
         return _cost_of_iterations(plan.training, problem, size_of_table, k, outer, evaluations, closed=closed)
-    free = not closed or (isinstance(spec.selection, LeaveOneOut | Evidence) and hypergradient == "implicit")
-    trials = 1 if closed and not isinstance(spec.selection, LeaveOneOut) else TRIALS * spec.outer.starts
-    solver = plan.training.solver(train, forms, trials, dual=None if free else False)  # others need the primal factor
+    free = not closed or hypergradient == "implicit"  # else what J depends on is swept through the primal factor
+    several = not closed or (free and isinstance(spec.selection, LeaveOneOut))
+    trials = TRIALS * spec.outer.starts if several else 1
+    solver = plan.training.solver(train, forms, trials, dual=None if free else False)
     dual = solver == "dual"
     size = train if dual else p
     evaluation = splits * (

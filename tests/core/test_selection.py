@@ -154,7 +154,9 @@ def overlapping(features):
     return PerGroup(groups={"a": features[:40], "b": features[20:], "c": features})
 
 
-@pytest.mark.parametrize("selection", [LeaveOneOut(), Evidence(), Reml(), Evidence(NoiseVariance())], ids=repr)
+@pytest.mark.parametrize(
+    "selection", [LeaveOneOut(), GeneralizedCV(), Evidence(), Reml(), Evidence(NoiseVariance())], ids=repr
+)
 @pytest.mark.parametrize("weighted", [False, True])
 @flags
 def test_criteria_by_the_matrix_of_rows_are_those_by_that_of_columns(selection, weighted, intercept, standardize):
@@ -219,3 +221,15 @@ def test_a_ratio_of_two_numbers_near_zero_is_told():
     objective = build(problem, GeneralizedCV(), Ridge(penalty=Shared(lower=1e-12)), Implicit())
     assert objective.remarks(np.log([1e-8]))
     assert not objective.remarks(np.log([1.0]))
+
+
+def test_evidence_that_has_no_bound_is_told():
+    rng = np.random.default_rng(0)
+    problem = Problem(rng.normal(size=(20, 60)), rng.normal(size=20), tuple(f"x{j}" for j in range(60)))
+    training = Ridge(penalty=Shared(lower=1e-30))
+    objective = build(problem, Evidence(), training, Implicit())
+    falls = np.diff([objective.value(np.log([lam])) for lam in (1e-20, 1e-22, 1e-24)])
+    assert_allclose(falls, -np.log(100.0) / 2, rtol=1e-3)  # of n rows only n - 1 are interpolated
+    assert objective.remarks(np.log([1e-10]))
+    assert not objective.remarks(np.log([1.0]))
+    assert not build(problem, Reml(), training, Implicit()).remarks(np.log([1e-10]))

@@ -201,7 +201,7 @@ def test_a_budget_that_a_later_start_spent_is_told_as_that(live: Api) -> None:
         (5, {"selection": {"kind": "leave_one_out"}}, "dual"),
         (5, {"selection": {"kind": "reml"}}, "dual"),
         (5, {"selection": {"kind": "reml"}, "hypergradient": {"kind": "cholesky_backprop"}}, "primal"),
-        (5, {"selection": {"kind": "generalized_cv"}}, "primal"),
+        (5, {"selection": {"kind": "generalized_cv"}}, "dual"),
         (ROWS, {"outer": {"kind": "newton", "starts": 3}}, "spectral"),
         (ROWS, {"selection": {"kind": "leave_one_out"}, "outer": {"kind": "newton", "starts": 3}}, "spectral"),
         (ROWS, {"outer": {"kind": "newton", "starts": 3}, "hypergradient": {"kind": "cholesky_backprop"}}, "spectral"),

@@ -154,6 +154,21 @@ class DualFit(PenalizedFit):
         pairs = ((shares * squares) @ shares.T).toarray() - weighted.reshape(k, -1) @ G.reshape(k, -1).T
         return 2.0 * pairs - np.diag(shares @ squares)
 
+    def hat_trace(self) -> tuple[float, Float[Array, " k"]]:
+        """`tr(I - K^-1)`; its derivatives are `-tr(V A_j V^T)`, V as in `hat_trace_hessian`."""
+        left = float(np.trace(cholesky.inverse(self.L))) + self.level / (1.0 + self.level)
+        V = blas.dtrsm(1.0, self.L, self._whitened(), lower=1, trans_a=1)
+        return len(self.L) - left, -self.penalty.contract_diagonal((V**2).sum(axis=0) / self.penalty.diagonal)
+
+    def hat_trace_hessian(self) -> Float[Array, "k k"]:
+        """`2 tr(V A_j A_l V^T) - [j = l] tr(V A_j V^T) - 2 <G_j, G_l>`, `V = L^-T U`, `G_j = U A_j V^T`."""
+        if not self._few:
+            return super(DualFit, self).hat_trace_hessian()
+        U, shares = self._whitened(), self._shares()
+        V = blas.dtrsm(1.0, self.L, U, lower=1, trans_a=1)
+        squares, G = (V**2).sum(axis=0), _through(U, shares, V).reshape(len(self.penalty.lam), -1)
+        return 2.0 * (((shares * squares) @ shares.T).toarray() - G @ G.T) - np.diag(shares @ squares)
+
     @property
     def _few(self) -> bool:
         """Whether a matrix of n x n for each hyperparameter is no more than one of p x p."""

@@ -21,6 +21,12 @@ NEARLY_INTERPOLATED = (
     "two numbers near zero there, of which few digits are right. Raise the lower bound of the penalty, or use "
     "leave_one_out."
 )
+UNBOUNDED = 1e-6  # share of the variance of the target that the noise has left, below which that is told
+INTERPOLATED = (
+    "The fit leaves next to no noise: `evidence`, which takes the intercept as known, grows without bound as a penalty "
+    "goes to zero where there are as many features as rows. Use reml, which integrates over the intercept, or "
+    "leave_one_out."
+)
 
 
 @dataclass(slots=True)
@@ -48,18 +54,15 @@ class _OneFit(FittedObjective):
 
 @dataclass(slots=True)
 class GeneralizedCVObjective(_OneFit):
-    """`J = (RSS / W) / q^2`, `q = 1 - tau / n` with the trace `tau = tr A = tr(H^-1 (H - P))` of the hat matrix.
-
-    `tau_j = <Q, H_j> - <H^-1, P_j>` with `Q = H^-1 P H^-1`. Nothing depends on n but the moments.
-    """
+    """`J = (RSS / W) / q^2`, `q = 1 - tau / n` with the trace tau of the hat matrix, the intercept included."""
 
     def value(self, rho: Float[Array, " k"]) -> float:
         """J alone; infinite where training is singular."""
         fits = self.least_squares_fits(rho)
         if fits is None:
             return np.inf
-        rss = self.systems[0].loss.value(fits[0].theta)
-        return rss / self.systems[0].loss.weight / self._remainder(fits[0], fits[0].inverse()) ** 2
+        loss = self.systems[0].loss
+        return loss.value(fits[0].theta) / loss.weight / self._remainder(fits[0].hat_trace()[0]) ** 2
 
     def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
         """J and `dJ/drho`."""
@@ -67,41 +70,30 @@ class GeneralizedCVObjective(_OneFit):
         if fits is None:
             return self._failed(rho, Outcome.SINGULAR)
         fit, loss = fits[0], self.systems[0].loss
-        inverse = fit.inverse()
         rss, theta_bar = loss.value_and_gradient(fit.theta)
-        q = self._remainder(fit, inverse)
+        trace, slope = fit.hat_trace()
+        q = self._remainder(trace)
         value, trace_bar = rss / loss.weight / q**2, 2.0 * rss / (loss.weight * self.rows * q**3)
-        gradient = self.hypergradient(fit, theta_bar / (loss.weight * q**2), self._trace(fit, inverse, trace_bar))
-        gradient -= trace_bar * self._only_penalties(fit.contract_matrix(inverse))
+        gradient = self.hypergradient(fit, theta_bar / (loss.weight * q**2), self._trace(fit, slope, trace_bar))
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             return self._failed(rho, Outcome.NON_FINITE)
         return Evaluation(rho.copy(), value, gradient, np.array([value]))
 
     def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
-        """`d2J/drho2` in the chosen hyperparameters, from the second derivatives of RSS and of the trace.
-
-        `tau_jl = <H^-1, H_j H^-1 P_l + H_l H^-1 P_j - P_jl> + <Q, H_jl> - 2 tr(H_j H^-1 H_l Q)`.
-        """
+        """`d2J/drho2` in the chosen hyperparameters, from the second derivatives of RSS and of the trace."""
         fits = self.least_squares_fits(rho)
         if fits is None:
             raise ValueError("the Hessian is not defined where training is singular")
         fit, loss = fits[0], self.systems[0].loss
-        inverse = fit.inverse()
-        Q = inverse @ fit.penalty.apply(inverse)
-        Q = (Q + Q.T) / 2
         rss, theta_bar = loss.value_and_gradient(fit.theta)
-        q, n, W = self._remainder(fit, inverse), self.rows, loss.weight
+        trace, tau_j = fit.hat_trace()
+        q, n, W = self._remainder(trace), self.rows, loss.weight
         u, D = fit.solve(theta_bar), fit.sensitivity(np.arange(len(rho)))
         cross = fit.contract_columns(u, D)
         rss_j = -fit.contract(u)
         rss_jl = loss.hessian_form(D, fit.theta) - cross - cross.T - fit.curvature(u)
-        is_penalty = (np.arange(len(rho)) < self.penalties).astype(float)
-        tau_j = fit.contract_matrix(Q) - self._only_penalties(fit.contract_matrix(inverse))
-        tau_jl = fit.pairs(inverse, inverse) * (is_penalty[:, None] + is_penalty)
-        tau_jl += fit.curvature_matrix(Q) - 2.0 * fit.pairs(inverse, Q)
-        tau_jl -= fit.curvature_matrix(inverse) * np.outer(is_penalty, is_penalty)
         mixed = np.outer(rss_j, tau_j)
-        total = rss_jl / (W * q**2) + 2.0 / (W * n * q**3) * (mixed + mixed.T + rss * tau_jl)
+        total = rss_jl / (W * q**2) + 2.0 / (W * n * q**3) * (mixed + mixed.T + rss * fit.hat_trace_hessian())
         total += 6.0 * rss / (W * n**2 * q**4) * np.outer(tau_j, tau_j)
         total = (total + total.T) / 2
         return total if chosen is None else total[np.ix_(chosen, chosen)]
@@ -109,26 +101,24 @@ class GeneralizedCVObjective(_OneFit):
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
         """Whether both parts of the ratio are near zero."""
         fits = self.least_squares_fits(rho)
-        few = fits is not None and self._remainder(fits[0], fits[0].inverse()) < LEFT_OVER
+        few = fits is not None and self._remainder(fits[0].hat_trace()[0]) < LEFT_OVER
         return (NEARLY_INTERPOLATED,) if few else ()
 
-    def _remainder(self, fit: LeastSquaresFit, inverse: Float[Array, "p p"]) -> float:
-        penalized = float(fit.penalty.contract_matrix(inverse).sum())
-        return 1.0 - (len(inverse) - penalized + self.eliminated) / self.rows
+    def _remainder(self, trace: float) -> float:
+        return 1.0 - (trace + self.eliminated) / self.rows
 
-    def _trace(self, fit: LeastSquaresFit, inverse: Float[Array, "p p"], trace_bar: float) -> OfMatrix:
-        def to_rho() -> Float[Array, " k"]:
-            Q = inverse @ fit.penalty.apply(inverse)
-            return trace_bar * fit.contract_matrix((Q + Q.T) / 2)
+    def _trace(self, fit: LeastSquaresFit, slope: Float[Array, " k"], trace_bar: float) -> OfMatrix:
+        def on_penalty() -> Float[Array, " k"]:
+            return -trace_bar * self._only_penalties(fit.contract_matrix(fit.inverse()))
 
         def L_bar() -> Float[Array, "p p"]:
             """`tau = p - tr T` with `T = L^-1 P L^-T`, so `L_bar = 2 trace_bar L^-T T`."""
             assert isinstance(fit, PrimalFit)
-            half = blas.dtrsm(1.0, fit.L, np.asfortranarray(fit.penalty.apply(np.eye(len(inverse)))), lower=1)
+            half = blas.dtrsm(1.0, fit.L, np.asfortranarray(fit.penalty.apply(np.eye(len(fit.L)))), lower=1)
             T = blas.dtrsm(1.0, fit.L, half, side=1, lower=1, trans_a=1)
             return 2.0 * trace_bar * blas.dtrsm(1.0, fit.L, T, lower=1, trans_a=1)
 
-        return OfMatrix(to_rho, L_bar)
+        return OfMatrix(lambda: trace_bar * slope, L_bar, on_penalty)
 
 
 @dataclass(slots=True)
@@ -160,6 +150,14 @@ class EvidenceObjective(_OneFit):
         """The noise variance at `rho`."""
         fits = self.least_squares_fits(rho)
         return None if fits is None else self._noise(rho, fits[0])[0]
+
+    def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
+        """Whether the fit interpolates, where that is no optimum but the end of a slope."""
+        noise, loss = self.noise_variance(rho), self.systems[0].loss
+        if noise is None or self.integrate_intercept or not self.has_intercept:
+            return ()
+        variance = loss.value(np.zeros(len(self.least_squares_fits(rho)[0].theta))) / loss.weight  # type: ignore[index]
+        return (INTERPOLATED,) if noise < UNBOUNDED * variance else ()
 
     def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
         """The hyperparameters of training."""

@@ -108,6 +108,12 @@ class LeastSquaresFit(QuadraticFit, Protocol):
     def log_determinant_hessian(self) -> Float[Array, "k k"]:
         """Its second derivatives, `<H^-1, H_jl> - tr(H_j H^-1 H_l H^-1)`."""
 
+    def hat_trace(self) -> tuple[float, Float[Array, " k"]]:
+        """The trace of the hat matrix, `tr(H^-1 (H - P))`, and its derivatives in rho."""
+
+    def hat_trace_hessian(self) -> Float[Array, "k k"]:
+        """Its second derivatives."""
+
     def criterion(self) -> Criterion:
         """C at theta with its explicit derivatives."""
 

@@ -19,11 +19,13 @@ from worker.core.systems import Fit, QuadraticFit
 class OfMatrix:
     """How a selection criterion depends on the Hessian H of training beyond theta, in two ways to say it.
 
-    `to_rho(fit)` is `sum_j <H_bar, H_j>` for its cotangent `H_bar`; `L_bar()` is the cotangent of the factor instead.
+    `to_rho()` is `sum_j <H_bar, H_j>` for its cotangent `H_bar`; `L_bar()` is the cotangent of the factor instead. What
+    depends on the penalty at fixed H is part of the first, and apart from the second: `on_penalty()`.
     """
 
     to_rho: Callable[[], Float[Array, " k"]]
     L_bar: Callable[[], Float[Array, "p p"]]
+    on_penalty: Callable[[], Float[Array, " k"]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,10 @@ class CholeskyBackprop:
     def __call__(self, fit: Fit, theta_bar: Float[Array, " p"], matrix: OfMatrix | None = None) -> Float[Array, " k"]:
         """`dJ/drho` of one split from `theta_bar = dE/dtheta`, and what E takes from the factor of training."""
         assert isinstance(fit, QuadraticFit)
-        return fit.sweep(theta_bar) if matrix is None else fit.sweep(theta_bar, matrix.L_bar())
+        if matrix is None:
+            return fit.sweep(theta_bar)
+        swept = fit.sweep(theta_bar, matrix.L_bar())
+        return swept if matrix.on_penalty is None else swept + matrix.on_penalty()
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,10 +70,9 @@ class LeaveOneOut(_ClosedForm):
             split, kernel = training.exact(problem, partition, self.kind), training.kernel.over(problem.features)
             return KernelLeaveOneOut(split, training.hyperparameters(problem), kernel, self.loss)
         training = _quadratic(training, self.kind)
-        if isinstance(hypergradient, CholeskyBackprop):  # the leverages are swept through the factor of H
-            systems = training.systems(problem, partition, loss=self.loss, dual=False, score_rows=True)
-        else:
-            systems = training.systems(problem, partition, loss=self.loss, score_rows=True, trials=trials)
+        dual = _dual(hypergradient)
+        trials = trials if dual is None else 1
+        systems = training.systems(problem, partition, loss=self.loss, dual=dual, score_rows=True, trials=trials)
         base = problem.base_weights(partition.rows((0,)))
         box = training.hyperparameters(problem)
         return LeaveOneOutObjective(
@@ -96,10 +95,10 @@ class GeneralizedCV(_ClosedForm):
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
-        """The outer objective. Factors the p x p matrix whatever the number of rows."""
+        """The outer objective, with the smaller of the p x p matrix and that of the rows."""
         del trials
         training = _quadratic(training, self.kind)
-        systems = training.systems(problem, partition, dual=False)
+        systems = training.systems(problem, partition, dual=_dual(hypergradient))
         box = training.hyperparameters(problem)
         return GeneralizedCVObjective(systems, box, hypergradient, **_counts(problem, partition, training))
 
@@ -145,8 +144,7 @@ class Evidence(_ClosedForm):
                 integrate_intercept=self.integrate_intercept,
             )  # fmt: skip
         training = _quadratic(training, self.kind)
-        swept = isinstance(hypergradient, CholeskyBackprop)  # the determinant is swept through the factor of H
-        systems = training.systems(problem, partition, dual=False if swept else None)
+        systems = training.systems(problem, partition, dual=_dual(hypergradient))
         return EvidenceObjective(
             systems, box if noise is None else box + noise, hypergradient,
             **_counts(problem, partition, training),
@@ -265,6 +263,11 @@ def _quadratic(training: TableTraining, kind: str) -> Ridge:
     if not isinstance(training, GeneralizedLinearTraining):
         instead = "leave_one_out or evidence" if isinstance(training, KernelRidge) else "k_fold or holdout"
     raise ValueError(f"{kind} needs ridge, whose training criterion is quadratic; use {instead} here")
+
+
+def _dual(hypergradient: ExactHypergradient) -> bool | None:
+    """None, for the cheaper matrix; False where what J depends on beyond theta is swept through the factor of H."""
+    return False if isinstance(hypergradient, CholeskyBackprop) else None
 
 
 def _counts(problem: Problem, partition: Partition, training: Ridge) -> dict[str, Any]:
