@@ -256,8 +256,9 @@ class Penalized:
     @cached_property
     def log_determinant(self) -> LogDeterminant:
         """`log |P|_+`, the product of the eigenvalues on the range of P, which does not depend on lam > 0."""
-        alone, share = self._alone()
-        value, gradient, rank = float(np.log(self.diagonal[alone]).sum()), share.sum(axis=1), int(alone.sum())
+        alone = self._alone()
+        value, rank = float(np.log(self.diagonal[alone]).sum()), int(alone.sum())
+        gradient = self.contract_diagonal(self._reciprocal(alone))
         for component in self.of.components:
             part = component.at(self.lam)
             value, rank = value + part.value, rank + component.rank
@@ -267,8 +268,9 @@ class Penalized:
 
     def log_determinant_hessian(self) -> Float[Array, "k k"]:
         """The second derivative of `log |P|_+` in rho: zero where every S_j has its own columns."""
-        _, share = self._alone()
-        out = np.diag(share.sum(axis=1)) - share @ share.T
+        reciprocal = self._reciprocal(self._alone())
+        shares = sparse.csr_array(sparse.csr_array(self.of.diagonals) * self.lam[:, None] * reciprocal)
+        out = np.diag(shares.sum(axis=1)) - (shares @ shares.T).toarray()
         for component in self.of.components:
             solved = component.at(self.lam).solved
             for j, first in solved.items():
@@ -277,14 +279,16 @@ class Penalized:
                     out[j, i] -= np.vdot(first, second.T)
         return out
 
-    def _alone(self) -> tuple[Bool[Array, " p"], Float[Array, "k a"]]:
-        """The penalized columns that no block touches, and the share of each hyperparameter in their diagonal."""
+    def _alone(self) -> Bool[Array, " p"]:
+        """The penalized columns that no block touches."""
         alone = self.diagonal > 0
         for b in self.blocks:
             alone[b.columns] = False
-        share = self.of.diagonals[:, np.flatnonzero(alone)]
-        share = share if isinstance(share, np.ndarray) else share.toarray()
-        return alone, share * self.lam[:, None] / self.diagonal[alone]
+        return alone
+
+    def _reciprocal(self, chosen: Bool[Array, " p"]) -> Float[Array, " p"]:
+        """Of the diagonal; zero elsewhere."""
+        return np.divide(1.0, self.diagonal, out=np.zeros(len(chosen)), where=chosen)
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,7 +195,7 @@ class EvidenceObjective(_OneFit):
         fit, (s2, _) = fits[0], self._noise(rho, fits[0])
         C, k = fit.criterion(), len(fit.contract(fit.theta))
         D = fit.sensitivity(np.arange(k))
-        C_jl = C.second - D.T @ fit.apply(D)
+        C_jl = C.second() - D.T @ fit.apply(D)
         n = self.rows
         total = n * C_jl / s2 + fit.log_determinant_hessian() / 2
         total[: self.penalties, : self.penalties] -= fit.penalty.log_determinant_hessian() / 2

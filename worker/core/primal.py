@@ -120,7 +120,7 @@ class PenalizedFit(ABC):
     def criterion(self) -> Criterion:
         """The criterion at its minimum, with its explicit derivatives in rho."""
         explicit = self.penalty.contract(self.theta, self.theta) / 2
-        return Criterion(self._value(), explicit, np.diag(explicit))
+        return Criterion(self._value(), explicit, lambda: np.diag(explicit))
 
     @abstractmethod
     def inverse(self) -> Float[Array, "p p"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -38,7 +39,7 @@ class Criterion:
 
     value: float
     rho_bar: Float[Array, " k"]
-    second: Float[Array, "k k"]
+    second: Callable[[], Float[Array, "k k"]]
 
 
 @runtime_checkable

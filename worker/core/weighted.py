@@ -134,7 +134,10 @@ class WeightedFit(PrimalFit):
         """The criterion at its minimum, with its explicit derivatives in rho."""
         explicit = self.penalty.contract(self.theta, self.theta) / 2
         square = self.residual**2 / 2
-        second = side_by_side(np.diag(explicit), self.shares.second(square))
+
+        def second() -> Float[Array, "k k"]:
+            return side_by_side(np.diag(explicit), self.shares.second(square))
+
         return Criterion(self._value(), np.append(explicit, square @ self.shares.w_dot), second)
 
     def _by_row(self, H_bar: Float[Array, "q q"]) -> Float[Array, " n"]:
