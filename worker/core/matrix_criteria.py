@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -135,6 +135,7 @@ class EvidenceObjective(_OneFit):
     base: Float[Array, " n"] | None = None
     noise: bool = False
     integrate_intercept: bool = False
+    fixed: float | None = field(default=None, init=False)  # of `_log_shares`
 
     def unit(self, value: float) -> float:
         """One nat for each row: J has no natural zero."""
@@ -179,8 +180,9 @@ class EvidenceObjective(_OneFit):
         gradient = self.hypergradient(fit, np.zeros(len(fit.theta)), self._log_determinant(fit))
         gradient += self.rows * C.rho_bar / s2
         gradient[: self.penalties] -= fit.penalty.log_determinant.gradient / 2
-        shares, used = fit.shares_of(self._base), self._base > 0
-        gradient -= (shares.w_dot[used] / shares.w[used, None]).sum(axis=0) / 2
+        if self._tunes_weights:
+            shares, used = fit.shares_of(self._base), self._base > 0
+            gradient -= (shares.w_dot[used] / shares.w[used, None]).sum(axis=0) / 2
         if self.noise:
             gradient = np.append(gradient, nu_bar)
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
@@ -199,10 +201,11 @@ class EvidenceObjective(_OneFit):
         n = self.rows
         total = n * C_jl / s2 + fit.log_determinant_hessian() / 2
         total[: self.penalties, : self.penalties] -= fit.penalty.log_determinant_hessian() / 2
-        shares, used = fit.shares_of(self._base), self._base > 0
-        slope = shares.w_dot[used] / shares.w[used, None]
-        reciprocal = np.divide(1.0, shares.w, out=np.zeros(len(used)), where=used)
-        total -= (shares.second(reciprocal) - slope.T @ slope) / 2
+        if self._tunes_weights:
+            shares, used = fit.shares_of(self._base), self._base > 0
+            slope = shares.w_dot[used] / shares.w[used, None]
+            reciprocal = np.divide(1.0, shares.w, out=np.zeros(len(used)), where=used)
+            total -= (shares.second(reciprocal) - slope.T @ slope) / 2
         if self.noise:
             edge = -n * C.rho_bar[:, None] / s2
             total = np.block([[total, edge], [edge.T, np.array([[n * C.value / s2]])]])
@@ -232,11 +235,22 @@ class EvidenceObjective(_OneFit):
 
     def _value(self, rho: Float[Array, " k"], fit: LeastSquaresFit) -> float:
         s2, _ = self._noise(rho, fit)
-        n, free, base = self.rows, self._free(fit), self._base
-        shares = fit.shares_of(base).w[base > 0]
+        n, free = self.rows, self._free(fit)
         twice = (n - free) * np.log(2.0 * np.pi * s2) + 2.0 * n * fit.criterion().value / s2
         twice += fit.log_determinant() - fit.penalty.log_determinant.value + free * np.log(n)
-        return float(twice - np.log(n * shares).sum()) / 2
+        return float(twice - self._log_shares(fit)) / 2
+
+    @property
+    def _tunes_weights(self) -> bool:
+        """Whether hyperparameters beyond penalties and noise change the shares of the rows."""
+        return len(self.hyperparameters.names) - self.noise > self.penalties
+
+    def _log_shares(self, fit: LeastSquaresFit) -> float:
+        """`sum_i log(n s_i)`; of fixed weights once, as all else here takes no pass over the rows."""
+        if self.fixed is None or self._tunes_weights:
+            w = fit.shares_of(self._base).w if self._tunes_weights else self._base / self._base.sum()
+            self.fixed = float(np.log(self.rows * w[self._base > 0]).sum())
+        return self.fixed
 
     def _log_determinant(self, fit: LeastSquaresFit) -> OfMatrix:
         def L_bar() -> Float[Array, "p p"]:
