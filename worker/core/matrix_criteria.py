@@ -154,11 +154,12 @@ class EvidenceObjective(_OneFit):
 
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
         """Whether the fit interpolates, where that is no optimum but the end of a slope."""
-        noise, loss = self.noise_variance(rho), self.systems[0].loss
-        if noise is None or self.integrate_intercept or not self.has_intercept:
+        fits, noise, loss = self.least_squares_fits(rho), self.noise_variance(rho), self.systems[0].loss
+        if fits is None or noise is None or self.integrate_intercept or not self.has_intercept:
             return ()
-        variance = loss.value(np.zeros(len(self.least_squares_fits(rho)[0].theta))) / loss.weight  # type: ignore[index]
-        return (INTERPOLATED,) if noise < UNBOUNDED * variance else ()
+        if (p := len(fits[0].theta)) < self.rows - 1:
+            return ()
+        return (INTERPOLATED,) if noise < UNBOUNDED * loss.value(np.zeros(p)) / loss.weight else ()
 
     def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
         """The hyperparameters of training."""

@@ -414,18 +414,32 @@ def test_columns_that_are_all_constant_are_trained_on_exactly(training):
 
 
 @pytest.mark.parametrize("landmarks", [None, Landmarks(12)], ids=["exact", "landmarks"])
+@pytest.mark.parametrize("kernel", [Rbf(), Linear()], ids=["rbf", "linear"])
 @pytest.mark.parametrize("training", ["logistic", "svm", "huberized"])
-def test_a_fit_does_not_depend_on_where_it_began(training, landmarks):
+def test_a_fit_does_not_depend_on_where_it_began(training, kernel, landmarks):
     problem = table(50)
     partition = KFold(folds=2).partition(np.arange(50), 50)
-    objective = replace(TRAININGS[training](), landmarks=landmarks).objective(problem, partition, None, None)
+    objective = replace(TRAININGS[training](kernel=kernel), landmarks=landmarks).objective(
+        problem, partition, None, None
+    )
     far, rho = np.array([np.log(1e-13), 1.0]), np.array([-3.0, 0.5])
+    k = len(objective.hyperparameters.names)
+    far, rho = far[:k], rho[:k]
     cold = objective.evaluate(rho)
     objective.forget()
     objective.evaluate(far)  # decision values at which no row is curved
     warm = objective.evaluate(rho)
     assert_allclose(warm.value, cold.value, rtol=1e-9)
     assert_allclose(warm.gradient, cold.gradient, rtol=1e-6, atol=1e-9)
+
+
+def test_a_fit_whose_values_fall_by_many_digits_is_exact():
+    rng = np.random.default_rng(27)
+    X = rng.normal(size=(40, 2))
+    y = (X[:, 0] + 0.5 * rng.normal(size=40) > 0).astype(float)
+    problem = Problem(X, y, ("a", "b"), classes=("u", "v"))
+    objective = objective_of(problem, KernelLogistic(Polynomial(degree=3)), StratifiedKFold(folds=2))
+    assert objective.residuals(np.array([-13.3, -3.4, -0.5])).inner_gradient_norm < 1e-9
 
 
 def test_a_search_ends_at_the_lowest_point_that_it_saw():

@@ -16,9 +16,9 @@ from worker.core import cholesky
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.kernels import Evaluated, KernelFunction
 from worker.core.losses import ResidualLoss
-from worker.core.machines.learning import of_learning, without_kernel
+from worker.core.machines.learning import of_learning
 from worker.core.machines.system import Split
-from worker.core.outer_objective import Objective, Residuals, Scores, failed, relative
+from worker.core.outer_objective import UNKNOWN, Objective, Residuals, Scores, failed, relative
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem
 from worker.core.systems import Solver
 
@@ -82,12 +82,13 @@ class _OneFit(Objective):
 
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
         """Whether little was learnt."""
-        return of_learning(self, self.kernel, self.split.X, rho, self._constant(rho))
+        return of_learning(self, self.kernel, self.split.X, rho, self._alone)
 
     def residuals(self, rho: Float[Array, " k"]) -> Residuals:
         """Of `A theta + b 1 = y`, which is both the training system and, A being symmetric, the adjoint one."""
         at, y = self._solve(rho), self._y
-        assert at is not None
+        if at is None:
+            return UNKNOWN
         b = float(at.a @ y) / at.total if at.total else 0.0
         off = at.kernel.K @ at.theta + self._of_training(rho)[0] / self.split.shares * at.theta + b - y
         v = np.random.default_rng(0).normal(size=len(y))
@@ -121,9 +122,9 @@ class _OneFit(Objective):
         y = self.split.y
         return y - y.mean() if self.split.intercept else y
 
-    def _constant(self, rho: Float[Array, " k"]) -> Float[Array, " k"]:
-        """The point at which the intercept alone is fitted."""
-        return without_kernel(rho)
+    def _alone(self, constant: Float[Array, " k"]) -> float:
+        """J where the penalty leaves the intercept alone."""
+        return self.value(constant)
 
     @abstractmethod
     def _value(self, rho: Float[Array, " k"], at: _Solved) -> float:
@@ -203,12 +204,12 @@ class GaussianProcessEvidence(_OneFit):
         at = self._solve(rho)
         return None if at is None else self._noise(rho, at)
 
-    def _constant(self, rho: Float[Array, " k"]) -> Float[Array, " k"]:
-        """With the noise variance that is best then."""
-        at = without_kernel(rho)
-        if self.noise:
-            at[-1] = np.log(float(self.split.shares @ self._y**2))
-        return at
+    def _alone(self, constant: Float[Array, " k"]) -> float:
+        """With the noise variance that is best then; not known of a target without any."""
+        best = float(self.split.shares @ self._y**2)
+        if not self.noise or best == 0:
+            return np.nan if best == 0 else self.value(constant)
+        return self.value(np.append(constant[:-1], np.log(best)))
 
     @property
     def _degrees(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 
@@ -16,23 +18,28 @@ NOTHING = (
     "take several starts."
 )
 LITTLE = 0.01  # share of the value of a constant that a mean loss has to gain
-ALL_PENALTY = np.log(1e12)  # under which nothing but the intercept is left
+ALL_PENALTY = 1e12  # times the kernel of a row with itself: the penalty under which nothing but the intercept is left
 
 
 def of_learning(
-    objective: Objective, kernel: KernelFunction, X: Points, rho: Float[Array, " k"], constant: Float[Array, " k"]
+    objective: Objective,
+    kernel: KernelFunction,
+    X: Points,
+    rho: Float[Array, " k"],
+    alone: Callable[[Float[Array, " k"]], float],
 ) -> tuple[str, ...]:
-    """A sentence where the kernel tells every row from every other, or J gains little on that of a `constant`.
+    """A sentence where the kernel tells every row from every other, or J gains little on that of a constant.
 
-    A likelihood of n rows has to gain what Schwarz's criterion (1978) asks for k hyperparameters, `k / 2 log n` nats.
+    `alone` is J at a point with so large a penalty, the first of rho, that no feature counts. A likelihood of n rows
+    has to gain what Schwarz's criterion (1978) asks for k hyperparameters, `k / 2 log n` nats.
     """
-    if told := unlike(kernel, X, objective.natural(rho)[1:]):
+    lam = objective.natural(rho)
+    if told := unlike(kernel, X, lam[1:]):
         return told
-    alone = objective.value(constant)
-    least = LITTLE * abs(alone) if objective.is_mean_loss else len(rho) / 2 * np.log(objective.unit(alone))
-    return (NOTHING,) if alone - objective.value(rho) < least else ()
-
-
-def without_kernel(rho: Float[Array, " k"]) -> Float[Array, " k"]:
-    """The same point with so large a penalty, the first of rho, that no feature counts."""
-    return np.concatenate([[ALL_PENALTY], rho[1:]])
+    constant, largest = rho.copy(), float(kernel.diagonal(X, lam[1:]).max())
+    constant[0] = np.log(ALL_PENALTY * (largest or 1.0))
+    of_constant, value = alone(constant), objective.value(rho)
+    if not (np.isfinite(of_constant) and np.isfinite(value)) or of_constant == 0:
+        return ()
+    least = LITTLE * abs(of_constant) if objective.is_mean_loss else len(rho) / 2 * np.log(objective.unit(value))
+    return (NOTHING,) if of_constant - value < least else ()

@@ -103,7 +103,7 @@ def minimize(
         bend = model.norm(step, new_smooth - smooth, step)
         slope = -(float(D @ move**2) + model.lam * bend)  # as the step minimizes the model; free of cancellation
         decrement = -slope / ((at.value + model.lam / 2 * norm) or 1.0)
-        if not np.isfinite(decrement):
+        if not (np.isfinite(decrement) and decrement >= -ROUNDING):
             return None
         still = -slope <= STILL * float(D @ f**2)  # as where nothing is left to fit, and C itself is rounding
         exact = wanted is not most_curved and bool(at.second.all())
@@ -120,10 +120,10 @@ def minimize(
             t /= 2
             if t < SHORTEST:
                 return None
-        theta, b = theta + t * step, b + t * (new_b - b)
-        smooth = new_smooth if t == 1.0 else smooth + t * (new_smooth - smooth)
+        theta, b = (new_theta, new_b) if t == 1.0 else (theta + t * step, b + t * (new_b - b))
+        smooth = new_smooth if t == 1.0 else model.predictor(theta)  # not summed up: theta may fall by many digits
         f, at = smooth + b, losses(smooth + b)
-        norm += 2.0 * t * along + t * t * bend
+        norm = model.norm(theta, smooth, theta)
     return None
 
 

@@ -13,7 +13,7 @@ from worker.core.glm.derivatives import ScoreDerivatives
 from worker.core.glm.validation import PredictorScore
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.kernels import KernelFunction
-from worker.core.machines.learning import of_learning, without_kernel
+from worker.core.machines.learning import of_learning
 from worker.core.machines.system import MachineFit, Split, Start
 from worker.core.measures import Pooled
 from worker.core.outer_objective import UNKNOWN, Objective, Residuals, Scores, failed, means
@@ -98,7 +98,7 @@ class MachineObjective(Objective):
 
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
         """Whether little was learnt."""
-        return of_learning(self, self.kernel, self.splits[0].X, rho, without_kernel(rho))
+        return of_learning(self, self.kernel, self.splits[0].X, rho, self.value)
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of the single validation rows; None where the score is not a mean over rows."""
