@@ -154,6 +154,18 @@ def test_a_nested_fold_without_scoring_weights_has_no_score(live: Api) -> None:
     assert nested["value"] == nested["folds"][1]["value"] > 0
 
 
+def test_a_nested_fold_that_cannot_be_tuned_leaves_the_result(live: Api) -> None:
+    spec = document(**given(y=(np.arange(ROWS) == 4).astype(float)), selection={"kind": "reml"}, nested={"folds": 4})
+    job = live.ended(live.created(spec, Prefer="wait=60")["id"])
+    assert job["status"] == "succeeded", job
+    result = live.result(job["id"])
+    folds = result["nested"]["folds"]
+    (failed,) = [number for number, fold in enumerate(folds, start=1) if fold["value"] is None]
+    assert folds[failed - 1]["selection_value"] is None
+    assert result["nested"]["value"] is None
+    assert any(f"Without the rows of outer fold {failed} of 4" in message for message in result["messages"])
+
+
 def test_test_rows_without_weights_have_no_score(live: Api) -> None:
     spec = document(**given(weights=[1.0] * 18 + [0.0] * 6, time=list(range(ROWS))), test_fraction=0.25)
     spec["selection"] = {"kind": "walk_forward", "initial": 9}

@@ -135,7 +135,7 @@ class EvidenceObjective(_OneFit):
     base: Float[Array, " n"] | None = None
     noise: bool = False
     integrate_intercept: bool = False
-    fixed: float | None = field(default=None, init=False)  # of `_log_shares`
+    log_shares: float | None = field(default=None, init=False)  # what `_log_shares` keeps where weights are fixed
 
     def unit(self, value: float) -> float:
         """One nat for each row: J has no natural zero."""
@@ -248,10 +248,10 @@ class EvidenceObjective(_OneFit):
 
     def _log_shares(self, fit: LeastSquaresFit) -> float:
         """`sum_i log(n s_i)`; of fixed weights once, as all else here takes no pass over the rows."""
-        if self.fixed is None or self._tunes_weights:
+        if self.log_shares is None or self._tunes_weights:
             w = fit.shares_of(self._base).w if self._tunes_weights else self._base / self._base.sum()
-            self.fixed = float(np.log(self.rows * w[self._base > 0]).sum())
-        return self.fixed
+            self.log_shares = float(np.log(self.rows * w[self._base > 0]).sum())
+        return self.log_shares
 
     def _log_determinant(self, fit: LeastSquaresFit) -> OfMatrix:
         def L_bar() -> Float[Array, "p p"]:

@@ -101,21 +101,24 @@ class PenalizedFit(ABC):
 
     def hat_trace(self) -> tuple[float, Float[Array, " k"]]:
         """`tau = tr(H^-1 (H - P))`, and `tau_j = <Q, H_j> - <H^-1, P_j>` with `Q = H^-1 P H^-1`."""
-        inverse = self.inverse()
-        Q = inverse @ self.penalty.apply(inverse)
-        taken, gradient = self.penalty.contract_matrix(inverse), self.contract_matrix((Q + Q.T) / 2)
+        inverse, Q = self._inverse_and_trace_bar()
+        taken, gradient = self.penalty.contract_matrix(inverse), self.contract_matrix(Q)
         gradient[: len(taken)] -= taken
         return len(inverse) - float(taken.sum()), gradient
 
     def hat_trace_hessian(self) -> Float[Array, "k k"]:
         """`<H^-1, H_j H^-1 P_l + H_l H^-1 P_j - P_jl> + <Q, H_jl> - 2 tr(H_j H^-1 H_l Q)`."""
-        inverse = self.inverse()
-        Q = inverse @ self.penalty.apply(inverse)
-        Q = (Q + Q.T) / 2
+        inverse, Q = self._inverse_and_trace_bar()
         out = self.curvature_matrix(Q) - 2.0 * self.pairs(inverse, Q)
         is_penalty = (np.arange(len(out)) < self.penalty.of.k).astype(float)
         out += self.pairs(inverse, inverse) * (is_penalty[:, None] + is_penalty)
         return out - self.curvature_matrix(inverse) * np.outer(is_penalty, is_penalty)
+
+    def _inverse_and_trace_bar(self) -> tuple[Float[Array, "p p"], Float[Array, "p p"]]:
+        """`H^-1`, and `Q = H^-1 P H^-1`, the cotangent of H in the trace of the hat matrix."""
+        inverse = self.inverse()
+        Q = inverse @ self.penalty.apply(inverse)
+        return inverse, (Q + Q.T) / 2
 
     def criterion(self) -> Criterion:
         """The criterion at its minimum, with its explicit derivatives in rho."""
