@@ -76,15 +76,15 @@ def test_a_group_that_is_another_leaves_a_flat_direction():
 
 
 def test_where_J_levels_off_it_is_flat():
-    for seed in (0, 1, 2, 3, 4, 5, 6, 7, 8):
+    points = []
+    for seed in range(20):
         rng = np.random.default_rng(seed)
         problem = Problem(rng.normal(size=(40, 3)), rng.normal(size=40), ("a", "b", "c"))
         last = end_of(prepared := prepare(problem, Plan(Ridge(penalty=Shared()), KFold(), Implicit(), Newton())))
         if last.ended is Outcome.CONVERGED and last.best.best.rho > np.log(1e4):
-            assert curvature(prepared.objective, last.best.best).point == "flat"
-            break
-    else:
-        pytest.fail("no search ended in the tail")
+            points.append(curvature(prepared.objective, last.best.best).point)
+    assert len(points) > 4
+    assert set(points) == {"flat"}
 
 
 def test_a_bound_that_J_falls_away_from_does_not_make_a_minimum():

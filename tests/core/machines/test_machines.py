@@ -16,13 +16,13 @@ from sklearn.linear_model import LogisticRegression as SklearnLogistic
 from sklearn.svm import LinearSVC
 
 from tests.oracles import differences
-from worker.core.conclude import conclude
+from worker.core.conclude import certify, conclude
 from worker.core.hypergradient import Implicit
-from worker.core.kernels import Linear, Matern, Polynomial, Rbf, SharedWidth, Sum, WidthPerFeature
+from worker.core.kernels import Linear, Matern, Periodic, Polynomial, Rbf, SharedWidth, Sum, WidthPerFeature
 from worker.core.machines.losses import HuberizedHingeLoss
 from worker.core.machines.platt import PlattLogLoss
 from worker.core.outer import Lbfgs
-from worker.core.records import Outcome, Problem
+from worker.core.records import Outcome, Problem, Start, Trial
 from worker.core.scoring import Brier, Huber, LogLoss, SmoothedAuc, SmoothedError, SmoothedF
 from worker.core.selection import Evidence, Holdout, KFold, LeaveOneOut, MarginalLikelihood, Reml, StratifiedKFold
 from worker.core.selection.closed_form import NoiseVariance
@@ -284,6 +284,17 @@ def test_a_plateau_is_told():
         assert sum("hardly better than that of a constant" in told for told in concluded.messages) == 1
     prepared = prepare(table(40, classes=False), Plan(KernelRidge(), KFold(folds=3), Implicit(), Lbfgs()))
     assert not conclude(prepared, list(tune(prepared))[-1].best).messages
+
+
+def test_a_smooth_criterion_that_bends_sharply_is_certified():
+    """Far from the first row the phase follows the period quickly: a difference needs a short step."""
+    rng = np.random.default_rng(0)
+    x = np.linspace(0.0, 50.0, 120)
+    problem = Problem(x[:, None], np.sin(2 * np.pi * x / 20.0) + 0.05 * rng.normal(size=120), ("x",))
+    objective = objective_of(problem, KernelRidge(Periodic()), Evidence())
+    at = objective.evaluate(np.log([1e-2, 1.0, 20.0]))
+    assert at.failure is None
+    assert certify(objective, Start.begin(Trial(at, 0, 0.0, None)), 0).finite_difference_error < 1e-6
 
 
 def test_a_search_goes_on_bit_for_bit():
