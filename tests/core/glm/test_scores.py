@@ -9,7 +9,6 @@ from numpy.testing import assert_allclose
 from sklearn import metrics
 
 from tests.core.glm.exact import along, hessian, partial, quiet
-from worker.core.family import kind_of, members
 from worker.core.glm import set_scores
 from worker.core.glm.derivatives import ScoreDerivatives
 from worker.core.glm.losses import (
@@ -20,7 +19,7 @@ from worker.core.glm.losses import (
     PoissonLoss,
     SquaredHingeLoss,
 )
-from worker.core.glm.scores import Brier, Deviance, LogLoss, Score, SmoothedError
+from worker.core.glm.scores import Brier, Deviance, LogLoss, SmoothedError
 from worker.core.glm.set_scores import SmoothedAuc, SmoothedF, auc, error_rate, f_measure
 
 ETA = np.array([0.0, *(s * x for x in (1e-8, 1.0, 30.0, 700.0, 1e3) for s in (1, -1))])
@@ -49,17 +48,6 @@ def poisson(y, eta):
 
 def gamma(y, eta):
     return 2 * (-mp.log(y) + eta + y * mp.exp(-eta) - 1)
-
-
-def test_kinds():
-    assert [kind_of(score) for score in members(Score)] == [
-        "log_loss",
-        "brier",
-        "smoothed_error",
-        "deviance",
-        "smoothed_auc",
-        "smoothed_f",
-    ]
 
 
 def check_rows(score, formula, y, eta, rtol):

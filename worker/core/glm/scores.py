@@ -25,7 +25,6 @@ from worker.core.glm.elementary import (
     residuals,
 )
 from worker.core.glm.losses import GammaLoss, LogisticLoss, MultinomialLoss, PoissonLoss, TrainingLoss
-from worker.core.glm.set_scores import SmoothedAuc, SmoothedF
 
 Positive = Annotated[float, Gt(0)]
 
@@ -214,6 +213,3 @@ def _poisson_half(y: PerRow, eta: PerRow) -> PerRow:
 
 def _refuse_fractions(y: PerRow) -> None:
     refuse(~((y >= 0) & (y == np.floor(y))), y, "this score takes the number of the class, 0, 1, ...")
-
-
-Score = LogLoss | Brier | SmoothedError | Deviance | SmoothedAuc | SmoothedF
