@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.corpus.parts import Case, Part, case, data, form, selection
-from tests.corpus.tables import ORDER, dataset_id, matrices, table
+from tests.corpus.tables import dataset_id, matrices, table
 
 TABLE = table("number")
 X, Y = TABLE["x"], TABLE["y"]
@@ -160,11 +160,6 @@ def plans() -> Iterator[Case]:
     yield case("refused/plan/test part", "ridge", test_fraction=0.001)
     yield case("refused/plan/nested/given folds", "ridge", "given_folds", nested={"folds": 2})
     yield case("refused/plan/nested/few rows", "ridge", "walk_forward", nested={"folds": 2})
-    late = [0.0] * 24 + [1.0] * 24
-    for kind in ("ridge", "kernel_ridge"):
-        for of_rows in ("walk_forward", "leave_one_out"):
-            given = data(kind, roles=ORDER[1:], weights=late, scoring=[1.0] * 48)
-            yield case(f"refused/plan/weights/{kind}/{of_rows}", kind, of_rows, data=given)
 
 
 def files() -> Iterator[Case]:

@@ -80,6 +80,10 @@ def rows() -> Iterator[Case]:
             for selected in ("k_fold", *closed_forms(kind)):
                 settings = {"class_weights": weights}
                 yield case(f"rows/{kind}/{selected}/classes {name}", kind, selected, training=settings)
+    late = {"weights": [0.0] * 24 + [1.0] * 24, "scoring": [1.0] * 48}  # rows that are scored and do not train
+    for kind in ("ridge", "kernel_ridge"):
+        for selected in ("k_fold", "walk_forward", *closed_forms(kind)):
+            yield case(f"rows/{kind}/{selected}/late", kind, selected, data=data(kind, roles=ORDER[1:], **late))
     for name, made in {
         "sigmoid": {"kind": "sigmoid_time", "steepness": 5.0, "midpoint": 0.5},
         "days": {"kind": "exponential_time", "unit": "time", "decay_time": 10.0},
