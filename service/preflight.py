@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import redis.asyncio
 from redis.exceptions import RedisError, ResponseError
 
-from service.server import ConfigurationError
+from service.settings import ConfigurationError
 from worker import store
 
 OLDEST = (6, 2)  # LMOVE and ZRANDMEMBER
