@@ -14,7 +14,7 @@ import traceback
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import orjson
@@ -211,7 +211,7 @@ class _Loop:
         """Store what is safe; between two states, only extend the lease and ask."""
         told = None
         if self.safe is not None and tell:
-            told = orjson.dumps(progress(self.safe, self.elapsed))
+            told = progress(self.safe, self.elapsed)
             self.tell_at = time.monotonic() + TELL
         return store.beat(
             self.claim.id,
@@ -243,7 +243,7 @@ class _Loop:
         outcome: Outcome | None,
         document: bytes | None,
         error: dict[str, str] | None,
-        last: dict[str, Any],
+        last: bytes,
     ) -> None:
         finished = store.finish(
             self.claim.id,
@@ -252,7 +252,7 @@ class _Loop:
             stop_reason=outcome.code if outcome is not None and error is None else None,
             result=document,
             error=orjson.dumps(error) if error else None,
-            progress=orjson.dumps(last),
+            progress=last,
             elapsed=self.elapsed,
             steps=self.pending,
             steps_before=self.stored,
@@ -278,7 +278,7 @@ def conclude_killed(
     if claim.checkpoint:
         step = _stopped(checkpoint.unpack(claim.checkpoint))
         document = killed_result(claim, work(claim.spec, b""), step, status, outcome)
-        last = orjson.dumps(progress(step, claim.elapsed))
+        last = progress(step, claim.elapsed)
     elif outcome:
         detail = f"Not one iteration ended within the time limit of {claim.seconds:g} s; raise limits.seconds."
         status, error = Status.FAILED, {"code": "max_seconds", "title": "Time limit", "detail": detail}
