@@ -91,7 +91,7 @@ def run_job(job_id: str) -> None:
     try:
         claim = store.run(here.client, store.claim(job_id, here.owner, lease=here.lease, retention=retention()))
         if claim is not None:
-            _run(here.client, claim)
+            run_claimed(here.client, claim)
     except Exception as error:
         _note(here.client, job_id, claim, error)
         raise  # the parent and the reconciler see to a job that has not ended; and a new work-horse to the next one
@@ -124,9 +124,10 @@ def _fail(client: redis.Redis, job_id: str, attempt: int, code: str, title: str,
     store.run(client, store.finish(job_id, attempt, Status.FAILED, error=error, retention=retention()))
 
 
-def _run(client: redis.Redis, claim: Claim) -> None:
+def run_claimed(client: redis.Redis, claim: Claim) -> None:
+    """Run a job that is ours. Raises whatever is neither the caller's fault nor an outcome."""
     np.seterr(all="ignore")  # overflow is an outcome that the core reports, not a warning on a worker's terminal
-    loop = _Loop(client, claim, time.monotonic() - claim.elapsed)
+    loop = Loop(client, claim, time.monotonic() - claim.elapsed)
     try:
         task = load(claim.spec, claim.data)
     except LoadError as error:
@@ -145,7 +146,7 @@ def _run(client: redis.Redis, claim: Claim) -> None:
         loop.finish(prepared, *ending)
 
 
-def _search(loop: _Loop, steps: Iterator[Step], names: Hyperparameters) -> tuple[Step, Status, Outcome | None] | None:
+def _search(loop: Loop, steps: Iterator[Step], names: Hyperparameters) -> tuple[Step, Status, Outcome | None] | None:
     """Report the steps until the search is over, or is to be stopped; None where the job is no longer ours."""
     for step in steps:
         if step.ended is not None:
@@ -167,7 +168,7 @@ def _stopped(state: State) -> Step:
 
 
 @dataclass(slots=True)
-class _Loop:
+class Loop:
     """What the loop tells the store: the state and the steps since the last beat, all in one move.
 
     Progress is that of the last state, so that an attempt which goes on from there never shows less than was seen.
