@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from numpy.testing import assert_allclose
+from threadpoolctl import threadpool_info
 
 from service.catalog import FAMILIES
 from service.settings import Settings
@@ -95,6 +97,12 @@ def test_private_names_stay_in_their_files(modules: Mapping[str, ast.Module]) ->
     ]
     assert [(module, name) for module, name in found if name not in PRIVATE_ALL_THE_SAME] == []
     assert {name for _, name in found} == set(PRIVATE_ALL_THE_SAME)
+
+
+def test_linear_algebra_takes_one_thread_in_each_process_of_the_tests() -> None:
+    libraries = {Path(found["filepath"]).name: found["num_threads"] for found in threadpool_info()}
+    assert libraries
+    assert set(libraries.values()) == {int(os.environ["OPENBLAS_NUM_THREADS"])}
 
 
 def test_every_setting_is_documented():
