@@ -124,9 +124,9 @@ def _fail(client: redis.Redis, job_id: str, attempt: int, code: str, title: str,
     store.run(client, store.finish(job_id, attempt, Status.FAILED, error=error, retention=retention()))
 
 
+@np.errstate(all="ignore")  # overflow is an outcome that the core reports, not a warning on a worker's terminal
 def run_claimed(client: redis.Redis, claim: Claim) -> None:
     """Run a job that is ours. Raises whatever is neither the caller's fault nor an outcome."""
-    np.seterr(all="ignore")  # overflow is an outcome that the core reports, not a warning on a worker's terminal
     loop = Loop(client, claim, time.monotonic() - claim.elapsed)
     try:
         task = load(claim.spec, claim.data)
