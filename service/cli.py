@@ -21,8 +21,7 @@ from service.client import Client, ClientError
 from service.demo import run_demo, spec_document
 from service.keys import create_key
 from service.preflight import require_store
-from service.server import ConfigurationError
-from service.settings import Settings
+from service.settings import ConfigurationError, Settings
 from service.show import result_table
 from service.supervisor import Part, Supervisor
 from service.uploads import with_data

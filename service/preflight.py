@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import redis.asyncio
 from redis.exceptions import RedisError, ResponseError
 
-from service.server import ConfigurationError
+from service.settings import ConfigurationError
 from worker import store
 
 OLDEST = (6, 2)  # LMOVE and ZRANDMEMBER
@@ -29,7 +29,7 @@ class Findings(NamedTuple):
 def require_store(url: str) -> None:
     """Log warnings about the server at `url`. Raises: `ConfigurationError` when jobs would be lost on it."""
     try:
-        findings = asyncio.run(asyncio.wait_for(_examined(url), PATIENCE))
+        findings = asyncio.run(asyncio.wait_for(examine_at(url), PATIENCE))
     except (RedisError, OSError, TimeoutError) as error:
         log.warning("The job store cannot be reached yet: %s", error or "no answer")
         return
@@ -39,7 +39,8 @@ def require_store(url: str) -> None:
         raise ConfigurationError(" ".join(findings.refusals))
 
 
-async def _examined(url: str) -> Findings:
+async def examine_at(url: str) -> Findings:
+    """Ask the server at `url` for its settings. Raises: `RedisError` when it cannot be reached."""
     client = store.aconnect(url)
     try:
         return await examine(client)

@@ -230,8 +230,7 @@ def install(app: FastAPI) -> None:
             detail = "The job store takes no writes at the moment; nothing was changed. Try again shortly."
         return Unavailable(detail, headers={"Retry-After": "2"}).response(request.state.request_id)
 
-    async def hung_up(request: Request, error: Exception) -> Response:
-        del request, error
+    async def hung_up(_request: Request, _error: Exception) -> Response:
         return Response(status_code=499)  # nobody reads it
 
     app.add_exception_handler(Problem, problem)

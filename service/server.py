@@ -11,13 +11,9 @@ from types import FrameType
 import uvicorn
 from starlette.datastructures import State
 
-from service.settings import Settings
+from service.settings import ConfigurationError, Settings
 
 GRACE = 5  # seconds that requests under way get to end after SIGTERM
-
-
-class ConfigurationError(Exception):
-    """The settings do not allow a start; the message names the remedy."""
 
 
 class _Server(uvicorn.Server):

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from worker.datasets.refusal import Limits
 
 
+class ConfigurationError(Exception):
+    """The settings do not allow a start; the message names the remedy."""
+
+
 def _default_data_dir() -> Path:
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "gradtune"

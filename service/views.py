@@ -7,17 +7,16 @@ from typing import Any
 
 import orjson
 
+from worker.contract.job import Progress
 from worker.store import JobRecord
 
-_NO_PROGRESS = {
-    "iteration": 0, "evaluations": 0, "value": None, "best_value": None, "gradient_norm": None, "elapsed_s": 0.0
-}  # fmt: skip
+NO_PROGRESS = Progress().model_dump()
 
 
 def job_view(record: JobRecord) -> dict[str, Any]:
     """A job; the stored documents are passed on as they are."""
     path = f"/v1/jobs/{record.id}"
-    progress = orjson.loads(record.progress) if record.progress else _NO_PROGRESS
+    progress = orjson.loads(record.progress) if record.progress else NO_PROGRESS
     return {
         "id": record.id,
         "status": record.status,

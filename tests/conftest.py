@@ -4,16 +4,21 @@ Array shapes of the core are checked at run time in its own tests; elsewhere tha
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):  # before numpy is loaded
+for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):  # for what is loaded later, and children
     os.environ.setdefault(_name, "1")
 
 import hypothesis  # noqa: E402
 import jaxtyping  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import threadpoolctl  # noqa: E402
 
+threadpoolctl.threadpool_limits(int(os.environ["OPENBLAS_NUM_THREADS"]))  # plugins of pytest have loaded numpy before
 jaxtyping.install_import_hook("worker.core", "beartype.beartype")
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
@@ -26,6 +31,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if config.option.markexpr != DEFAULT or all(".py" in argument for argument in config.args):
         return 0
     return min(os.cpu_count() or 1, 4)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which order it was: the line of the plugin that shuffles the tests is not shown with `-q`."""
+    seed = terminalreporter.config.getoption("randomly_seed", None)
+    if seed is not None:
+        terminalreporter.write_line(f"in the order of --randomly-seed={seed}")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,3 +53,21 @@ def _own_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _process_is_left_as_it_was() -> Iterator[None]:
+    """Else what a test finds would depend on those before it."""
+    before = _process()
+    yield
+    assert _process() == before
+
+
+def _process() -> dict[str, Any]:
+    """What tests could change for those that come after them in the same process."""
+    return {
+        "environment": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+        "directory": Path.cwd(),
+        "signals": {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)},
+        "numpy": np.geterr(),
+    }

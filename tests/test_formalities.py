@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
+import os
 import re
 import subprocess
+from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 import yaml
 from numpy.testing import assert_allclose
+from threadpoolctl import threadpool_info
 
 from service.catalog import FAMILIES
 from service.settings import Settings
@@ -24,6 +29,80 @@ from worker.core.tune import prepare, tune
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 README = (ROOT / "README.md").read_text()
+PRIVATE_ALL_THE_SAME = {
+    "os._exit": "documented: the end of a fork, without the clean-up of the process that it is a copy of",
+    "scipy.optimize._lbfgsb": "the routine behind L-BFGS-B, whose state a checkpoint keeps: no public one gives it",
+}
+
+
+@pytest.fixture(scope="module")
+def modules() -> dict[str, ast.Module]:
+    """Every module of the project by its dotted name; a package has that of its folder."""
+    paths = [path for top in ("service", "worker", "benchmarks", "tests") for path in ROOT.glob(f"{top}/**/*.py")]
+    dotted = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+    return {name.removesuffix(".__init__"): ast.parse(path.read_text()) for name, path in dotted.items()}
+
+
+def imported(module: ast.Module) -> Iterator[tuple[str, str]]:
+    """What a module imports, at any depth: how the module calls it, and its dotted name."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            yield from ((name.asname or name.name, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from ((name.asname or name.name, f"{node.module}.{name.name}") for name in node.names)
+
+
+def is_private(name: str) -> bool:
+    return any(part.startswith("_") and not part.endswith("__") for part in name.split("."))
+
+
+def private_names(module: ast.Module) -> Iterator[str]:
+    """Dotted names of the private things that a module imports, or takes as attributes of what it imports."""
+    names = dict(imported(module))
+    yield from filter(is_private, names.values())
+    for node in ast.walk(module):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            text = ast.unparse(node)
+            heads = (called for called in names if re.fullmatch(rf"{called}(\.\w+)+", text))
+            yield from (names[called] + text.removeprefix(called) for called in heads)
+
+
+def packages(name: str) -> set[str]:
+    parts = name.split(".")
+    return {".".join(parts[:length]) for length in range(1, len(parts))}
+
+
+def test_modules_do_not_import_each_other_in_a_circle(modules: Mapping[str, ast.Module]) -> None:
+    """An import inside a function counts: it may be there to save time at the start, not to hide a circle.
+
+    A module also depends on the packages in which the imported one lies, other than its own.
+    """
+    graph: dict[str, set[str]] = {name: set() for name in modules}
+    for name, module in modules.items():
+        for _, found in imported(module):
+            graph[name].add(found if found in modules else found.rpartition(".")[0])  # a module, or a name of one
+            graph[name] |= packages(found) - packages(name) - {name}
+    assert graph["worker.jobs"] > {"worker.store", "worker.core.tune", "worker.report"}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def test_private_names_stay_in_their_files(modules: Mapping[str, ast.Module]) -> None:
+    """Those of scipy and Python, too."""
+    found = [
+        (module, name)
+        for module, tree in modules.items()
+        if not module.startswith("tests.core.")  # whose subject is also how the core does what it does
+        for name in private_names(tree)
+    ]
+    assert [(module, name) for module, name in found if name not in PRIVATE_ALL_THE_SAME] == []
+    assert {name for _, name in found} == set(PRIVATE_ALL_THE_SAME)
+
+
+def test_linear_algebra_takes_one_thread_in_each_process_of_the_tests() -> None:
+    libraries = {Path(found["filepath"]).name: found["num_threads"] for found in threadpool_info()}
+    assert libraries
+    assert set(libraries.values()) == {int(os.environ["OPENBLAS_NUM_THREADS"])}
 
 
 def test_every_setting_is_documented():

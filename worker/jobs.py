@@ -14,7 +14,7 @@ import traceback
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import orjson
@@ -91,7 +91,7 @@ def run_job(job_id: str) -> None:
     try:
         claim = store.run(here.client, store.claim(job_id, here.owner, lease=here.lease, retention=retention()))
         if claim is not None:
-            _run(here.client, claim)
+            run_claimed(here.client, claim)
     except Exception as error:
         _note(here.client, job_id, claim, error)
         raise  # the parent and the reconciler see to a job that has not ended; and a new work-horse to the next one
@@ -124,9 +124,10 @@ def _fail(client: redis.Redis, job_id: str, attempt: int, code: str, title: str,
     store.run(client, store.finish(job_id, attempt, Status.FAILED, error=error, retention=retention()))
 
 
-def _run(client: redis.Redis, claim: Claim) -> None:
-    np.seterr(all="ignore")  # overflow is an outcome that the core reports, not a warning on a worker's terminal
-    loop = _Loop(client, claim, time.monotonic() - claim.elapsed)
+@np.errstate(all="ignore")  # overflow is an outcome that the core reports, not a warning on a worker's terminal
+def run_claimed(client: redis.Redis, claim: Claim) -> None:
+    """Run a job that is ours. Raises whatever is neither the caller's fault nor an outcome."""
+    loop = Loop(client, claim, time.monotonic() - claim.elapsed)
     try:
         task = load(claim.spec, claim.data)
     except LoadError as error:
@@ -145,7 +146,7 @@ def _run(client: redis.Redis, claim: Claim) -> None:
         loop.finish(prepared, *ending)
 
 
-def _search(loop: _Loop, steps: Iterator[Step], names: Hyperparameters) -> tuple[Step, Status, Outcome | None] | None:
+def _search(loop: Loop, steps: Iterator[Step], names: Hyperparameters) -> tuple[Step, Status, Outcome | None] | None:
     """Report the steps until the search is over, or is to be stopped; None where the job is no longer ours."""
     for step in steps:
         if step.ended is not None:
@@ -167,7 +168,7 @@ def _stopped(state: State) -> Step:
 
 
 @dataclass(slots=True)
-class _Loop:
+class Loop:
     """What the loop tells the store: the state and the steps since the last beat, all in one move.
 
     Progress is that of the last state, so that an attempt which goes on from there never shows less than was seen.
@@ -211,7 +212,7 @@ class _Loop:
         """Store what is safe; between two states, only extend the lease and ask."""
         told = None
         if self.safe is not None and tell:
-            told = orjson.dumps(progress(self.safe, self.elapsed))
+            told = progress(self.safe, self.elapsed)
             self.tell_at = time.monotonic() + TELL
         return store.beat(
             self.claim.id,
@@ -243,7 +244,7 @@ class _Loop:
         outcome: Outcome | None,
         document: bytes | None,
         error: dict[str, str] | None,
-        last: dict[str, Any],
+        last: bytes,
     ) -> None:
         finished = store.finish(
             self.claim.id,
@@ -252,7 +253,7 @@ class _Loop:
             stop_reason=outcome.code if outcome is not None and error is None else None,
             result=document,
             error=orjson.dumps(error) if error else None,
-            progress=orjson.dumps(last),
+            progress=last,
             elapsed=self.elapsed,
             steps=self.pending,
             steps_before=self.stored,
@@ -278,7 +279,7 @@ def conclude_killed(
     if claim.checkpoint:
         step = _stopped(checkpoint.unpack(claim.checkpoint))
         document = killed_result(claim, work(claim.spec, b""), step, status, outcome)
-        last = orjson.dumps(progress(step, claim.elapsed))
+        last = progress(step, claim.elapsed)
     elif outcome:
         detail = f"Not one iteration ended within the time limit of {claim.seconds:g} s; raise limits.seconds."
         status, error = Status.FAILED, {"code": "max_seconds", "title": "Time limit", "detail": detail}

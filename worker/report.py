@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from worker.contract.expansion import Made
+from worker.contract.job import Progress
 from worker.contract.result import (
     CertificateSet,
     Counts,
@@ -70,16 +71,17 @@ LATER = "That was an earlier start; the budget was spent in a later one."
 KILLED = "The job had to be stopped inside a computation that cannot be interrupted, so no model was fitted."
 
 
-def progress(step: Step, elapsed: float) -> dict[str, Any]:
-    """The job's progress after a step."""
-    return {
-        "iteration": step.iterations,
-        "evaluations": step.evaluations,
-        "value": _finite(step.at.value),
-        "best_value": _finite(step.best.best.value),
-        "gradient_norm": _finite(step.gradient_norm),
-        "elapsed_s": round(elapsed, 6),
-    }
+def progress(step: Step, elapsed: float) -> bytes:
+    """The job's progress after a step, as JSON; the position in the queue is not the worker's to tell."""
+    document = Progress(
+        iteration=step.iterations,
+        evaluations=step.evaluations,
+        value=_finite(step.at.value),
+        best_value=_finite(step.best.best.value),
+        gradient_norm=_finite(step.gradient_norm),
+        elapsed_s=round(elapsed, 6),
+    )
+    return document.model_dump_json(exclude={"queue_position"}).encode()
 
 
 def step_record(hyperparameters: Hyperparameters, step: Step, sequence: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from service.cli import main
-from service.preflight import Findings, _examined, judge
+from service.preflight import Findings, examine_at, judge
 from service.settings import Settings
 from tests.contract.specs import document
 from tests.operations.deployments import Deployed, deployed
@@ -131,7 +131,7 @@ def test_a_server_that_is_still_loading_keeps_a_log(tmp_path: Path, name: str) -
         eventually(lambda: server.client.info()["aof_base_size"] > 0)
     slow = ("--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024")
     with deployed(tmp_path, *options, *slow, binary=binaries()[name], loading=True) as server:
-        found = asyncio.run(_examined(server.url))
+        found = asyncio.run(examine_at(server.url))
         assert server.client.info()["loading"] == 1
         assert found == Findings([], [])
 

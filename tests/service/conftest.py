@@ -38,8 +38,13 @@ def idle_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSe
 
 
 @pytest.fixture(scope="session")
-def idle_api(idle_server: EmbeddedServer) -> Iterator[Api]:
-    settings = Settings(redis_url=idle_server.url, max_queued=MAX_QUEUED, retention_days=RETENTION_DAYS)
+def idle_api(idle_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    settings = Settings(
+        redis_url=idle_server.url,
+        data_dir=tmp_path_factory.mktemp("idle-data"),
+        max_queued=MAX_QUEUED,
+        retention_days=RETENTION_DAYS,
+    )
     with serving(settings, add_failing_route) as running:
         yield running
 
@@ -65,9 +70,10 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSe
 
 
 @pytest.fixture(scope="session")
-def live(live_server: EmbeddedServer) -> Iterator[Api]:
+def live(live_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """An API with a real worker process."""
-    settings = Settings(redis_url=live_server.url, retention_days=RETENTION_DAYS)
+    data_dir = tmp_path_factory.mktemp("live-data")
+    settings = Settings(redis_url=live_server.url, data_dir=data_dir, retention_days=RETENTION_DAYS)
     process = subprocess.Popen(
         [sys.executable, "-m", "worker.main"],
         env={**os.environ, **settings.environment()},

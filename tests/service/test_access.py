@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from service.keys import create_key
-from service.server import ConfigurationError, address, bind, check_exposure
-from service.settings import Settings
+from service.server import address, bind, check_exposure
+from service.settings import ConfigurationError, Settings
 from tests.contract.specs import document
 from tests.service.api import Api, serving
 from worker.embedded import EmbeddedServer

@@ -113,7 +113,7 @@ def attempt(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "carry_out", interrupted)
         try:
-            jobs._run(client, claim)
+            jobs.run_claimed(client, claim)
         except Killed:
             assert store.run(client, store.release(job_id, owner, delivery(job_id), blameless=True))
             return False
@@ -201,7 +201,7 @@ def test_beats_take_a_small_share_of_the_time(clock: SimpleNamespace, monkeypatc
             return store.Verdict.OK
 
         monkeypatch.setattr(store, "run", slow)
-        loop = jobs._Loop(redis.Redis(), claim, clock.now)
+        loop = jobs.Loop(redis.Redis(), claim, clock.now)
         idle: Any = SimpleNamespace(state=None)
         for _ in range(5000):
             clock.now += 0.001
@@ -215,10 +215,10 @@ def test_large_checkpoints_are_further_apart(clock: SimpleNamespace, monkeypatch
     claim = store.Claim("j", 1, False, b"", b"", None, 0, 0.0, 1e6, "", 0.0, 0.0, "", "")
     monkeypatch.setattr(store, "run", lambda _client, _operation: store.Verdict.OK)
     for size, pause in ((1000, jobs.BEAT), (600_000, 0.15), (10**7, jobs.SLOWEST)):
-        loop = jobs._Loop(redis.Redis(), claim, clock.now)
+        loop = jobs.Loop(redis.Redis(), claim, clock.now)
         monkeypatch.setattr(jobs.checkpoint, "pack", lambda _state, size=size: bytes(size))
         monkeypatch.setattr(jobs, "step_record", lambda *_: {})
-        monkeypatch.setattr(jobs, "progress", lambda *_: {})
+        monkeypatch.setattr(jobs, "progress", lambda *_: b"{}")
         step: Any = SimpleNamespace(state=object())
         loop.report(step, step)
         assert loop.beat_at == pytest.approx(clock.now + pause)

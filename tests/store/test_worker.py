@@ -1,5 +1,6 @@
 """Real workers in processes of their own: what they do, and what is left of a job when they die."""
 
+import gc
 import json
 import os
 import signal
@@ -252,6 +253,17 @@ def test_without_a_horse_there_is_nothing_to_kill(client: redis.Redis) -> None:
         horse()
 
 
+@pytest.fixture
+def no_worker_afterwards() -> Iterator[None]:
+    """What a worker has made of this process is undone."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    gc.unfreeze()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("no_worker_afterwards")
 def test_a_worker_can_be_made_as_rq_makes_it(client: redis.Redis) -> None:
     worker = TuneWorker([store.QUEUE], "name", connection=client, function=FUNCTION)
     worker.bootstrap()

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from worker.contract.dataset import Dataset
 from worker.datasets.ingest import MANIFEST
-from worker.datasets.storage import DatasetGoneError, Storage, StorageError
+from worker.datasets.storage import Storage, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,3 @@ def _sparse(path: Path, dataset: Dataset) -> sparse.csr_array | None:
 
     parts = mapped(layout.data, "<f8"), mapped(layout.indices, layout.index_type), mapped(layout.indptr, "<i8")
     return sparse.csr_array(parts, shape=(dataset.rows, dataset.sparse.columns))
-
-
-__all__ = ["DatasetGoneError", "Table", "open_table"]
