@@ -9,15 +9,13 @@ import orjson
 
 from worker.store import JobRecord
 
-_NO_PROGRESS = {
-    "iteration": 0, "evaluations": 0, "value": None, "best_value": None, "gradient_norm": None, "elapsed_s": 0.0
-}  # fmt: skip
+_NO_PROGRESS = {"iteration": 0, "evaluations": 0, "value": None, "best_value": None, "gradient_norm": None}
 
 
 def job_view(record: JobRecord) -> dict[str, Any]:
     """A job; the stored documents are passed on as they are."""
     path = f"/v1/jobs/{record.id}"
-    progress = orjson.loads(record.progress) if record.progress else _NO_PROGRESS
+    progress = orjson.loads(record.progress) if record.progress else _NO_PROGRESS | {"elapsed_s": record.elapsed}
     return {
         "id": record.id,
         "status": record.status,
