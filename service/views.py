@@ -16,7 +16,7 @@ NO_PROGRESS = Progress().model_dump()
 def job_view(record: JobRecord) -> dict[str, Any]:
     """A job; the stored documents are passed on as they are."""
     path = f"/v1/jobs/{record.id}"
-    progress = orjson.loads(record.progress) if record.progress else NO_PROGRESS
+    progress = orjson.loads(record.progress) if record.progress else NO_PROGRESS | {"elapsed_s": record.elapsed}
     return {
         "id": record.id,
         "status": record.status,

@@ -25,15 +25,15 @@ from scipy.linalg import lapack
 from worker import checkpoint, store
 from worker.ahead import Ahead
 from worker.contract.expansion import Made
-from worker.contract.spec import JobSpec, describe, encode_data, work
+from worker.contract.spec import ALGORITHM, JobSpec, describe, encode_data, fingerprint, work
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.procedure import carry_out
 from worker.core.records import Outcome, State, Step
 from worker.core.tune import Prepared, prepare, tune
 from worker.load import LoadError, load
 from worker.queue.horse import horse
-from worker.report import killed_result, progress, result, step_record
-from worker.store import Claim, Status, Verdict
+from worker.report import KILLED, OTHER_VERSION, progress, result, step_record, unfitted_result
+from worker.store import Algorithm, Claim, Status, Verdict
 
 BEAT: Final = 0.03
 """Seconds between beats, at least: a beat saves the checkpoint and learns of a cancellation."""
@@ -47,6 +47,8 @@ TELL: Final = 0.15
 """Seconds between beats that tell progress, at least: each wakes the callers who wait for a change."""
 ATTEMPTS: Final = 3
 """Attempts after which an unexpected error fails the job."""
+OURS: Final = Algorithm(ALGORITHM, lambda description: fingerprint(orjson.loads(description)))
+"""What is computed with here. A job that another version has begun is begun again."""
 
 OUT_OF_MEMORY: Final = (
     "The job needs more memory than a job may take here. Send fewer columns or rows, or have the limit raised: "
@@ -89,7 +91,8 @@ def run_job(job_id: str) -> None:
     here = horse()
     claim = None
     try:
-        claim = store.run(here.client, store.claim(job_id, here.owner, lease=here.lease, retention=retention()))
+        taken = store.claim(job_id, here.owner, lease=here.lease, retention=retention(), algorithm=OURS)
+        claim = store.run(here.client, taken)
         if claim is not None:
             run_claimed(here.client, claim)
     except Exception as error:
@@ -127,6 +130,9 @@ def _fail(client: redis.Redis, job_id: str, attempt: int, code: str, title: str,
 @np.errstate(all="ignore")  # overflow is an outcome that the core reports, not a warning on a worker's terminal
 def run_claimed(client: redis.Redis, claim: Claim) -> None:
     """Run a job that is ours. Raises whatever is neither the caller's fault nor an outcome."""
+    if claim.cancelled and claim.algorithm != ALGORITHM:  # a refit here would mix the numbers of two versions
+        _conclude(client, claim, Status.CANCELLED, None)
+        return
     loop = Loop(client, claim, time.monotonic() - claim.elapsed)
     try:
         task = load(claim.spec, claim.data)
@@ -271,14 +277,19 @@ def conclude_killed(
     There is no time to refit: such a result has hyperparameters and no model, and the data are not read.
     """
     claim = store.run(client, store.held(job_id, attempt))
-    if claim is None:
-        return
-    outcome = Outcome.MAX_SECONDS if reason == "max_seconds" else None
-    status = Status.SUCCEEDED if outcome else Status.CANCELLED
+    if claim is not None:
+        stopped = reason == "max_seconds"
+        outcome, status = (Outcome.MAX_SECONDS, Status.SUCCEEDED) if stopped else (None, Status.CANCELLED)
+        _conclude(client, claim, status, outcome)
+
+
+def _conclude(client: redis.Redis, claim: Claim, status: Status, outcome: Outcome | None) -> None:
+    """End a job with what its checkpoint holds, of whatever version it is."""
     document, last, error = None, None, None
     if claim.checkpoint:
         step = _stopped(checkpoint.unpack(claim.checkpoint))
-        document = killed_result(claim, work(claim.spec, b""), step, status, outcome)
+        why = KILLED if claim.algorithm == ALGORITHM else OTHER_VERSION
+        document = unfitted_result(claim, work(claim.spec, b""), step, status, outcome, why)
         last = progress(step, claim.elapsed)
     elif outcome:
         detail = f"Not one iteration ended within the time limit of {claim.seconds:g} s; raise limits.seconds."
@@ -286,8 +297,8 @@ def conclude_killed(
     store.run(
         client,
         store.finish(
-            job_id,
-            attempt,
+            claim.id,
+            claim.attempt,
             status,
             stop_reason=outcome.code if outcome and document else None,
             result=document,

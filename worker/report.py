@@ -69,6 +69,10 @@ OUTER = {
 SETTLED = {Outcome.CONVERGED, Outcome.AT_BOUNDS}
 LATER = "That was an earlier start; the budget was spent in a later one."
 KILLED = "The job had to be stopped inside a computation that cannot be interrupted, so no model was fitted."
+OTHER_VERSION = (
+    "An earlier version of the algorithm found these hyperparameters. The present one does not mix its numbers with "
+    "them, so no model was fitted."
+)
 
 
 def progress(step: Step, elapsed: float) -> bytes:
@@ -169,14 +173,14 @@ def _finite_parts(conclusion: Conclusion) -> tuple[Conclusion, list[str]]:
     return replace(conclusion, model=model, standard_error=error, test_value=score), messages
 
 
-def killed_result(claim: Claim, task: Work, step: Step, status: Status, outcome: Outcome | None) -> bytes:
-    """The result document of a job whose work-horse was killed: what the checkpoint holds, without a refit."""
+def unfitted_result(claim: Claim, task: Work, step: Step, status: Status, outcome: Outcome | None, why: str) -> bytes:
+    """The result document of what a checkpoint holds, without a refit; `why` is the sentence that says why."""
     hyperparameters = task.plan.hyperparameters(task.problem)
     hypergradient, outer = resolve(task.plan, task.problem)
     document = Result(
         **_search(claim, hyperparameters, step, status, outcome, claim.elapsed),
         message=outcome.value if outcome else STOPPED[status],
-        messages=[KILLED],
+        messages=[why],
         selection=_selection(step),
         test=None,
         model=None,

@@ -35,7 +35,7 @@ from worker.contract.dataset import Dataset
 from worker.contract.faults import MOST, Fault, crowded, schema_faults
 from worker.contract.job import Job, JobPage, JobStatus, StepPage, Validation
 from worker.contract.result import Result
-from worker.contract.spec import JobSpec, describe, encode_data, faults, fingerprint, hyperparameter_names
+from worker.contract.spec import ALGORITHM, JobSpec, describe, encode_data, faults, fingerprint, hyperparameter_names
 from worker.datasets.ingest import MANIFEST
 from worker.queue.delivery import delivery
 from worker.store import Admission, Deletion, JobRecord, Operation, Status, Submission
@@ -168,6 +168,7 @@ async def create_job(
         request_id=request.state.request_id,
         traceparent=request.headers.get("traceparent", "")[:200],
         dataset=spec.data.dataset_id if isinstance(spec.data, DatasetData) else "",
+        algorithm=ALGORITHM,
     )
     settings = request.app.state.settings
     admission = store.submit(submission, delivery(submission.id), max_queued=settings.max_queued)

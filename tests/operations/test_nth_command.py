@@ -19,7 +19,7 @@ from tests.operations.invariants import check
 from worker import store
 from worker.embedded import EmbeddedServer
 from worker.queue import delivery, reconcile
-from worker.store import Status, Submission, keys
+from worker.store import Algorithm, Status, Submission, keys
 
 Who = Literal["caller", "client", "asynchronous client"]
 Step = Callable[[redis.Redis], object]
@@ -101,6 +101,10 @@ CASES: dict[str, tuple[list[Step], Step]] = {
     "claim of a job that kills": (
         [submit(), *(step for n in range(3) for step in (popped, claim(owner="o"), release()))],
         claim(owner="new"),
+    ),
+    "claim of a job of another version": (
+        [submit(), popped, claim(), beat(), release(), popped],
+        operation(lambda: store.claim("j", "new", lease=1000.0, algorithm=Algorithm("2", lambda _: "f2"))),
     ),
     "beat": ([submit(), popped, claim(), beat()], beat(done=2)),
     "finish": ([submit(), popped, claim(), beat()], finish()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import subprocess
@@ -17,16 +16,15 @@ import redis
 
 from service.settings import Settings
 from tests.operations.invariants import check
+from tests.operations.versions import EMPTY, LATER, STORED, claimed, deliver, interrupted, record
 from tests.servers import server
 from tests.service.api import eventually, serving
 from worker import store
-from worker.contract.spec import fingerprint, hyperparameter_names
+from worker.contract.spec import ALGORITHM, fingerprint, hyperparameter_names
 from worker.embedded import EmbeddedServer
-from worker.queue import delivery, reconcile
-from worker.store import CONTRACT, Status, Submission, keys
-
-STORED = sorted((Path(__file__).parent / "stored").glob("contract_*.json"))
-LATER = 1000.0  # seconds of a lease
+from worker.queue import reconcile
+from worker.report import OTHER_VERSION
+from worker.store import CONTRACT, FIRST_ALGORITHM, Status, keys
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +48,6 @@ def staffed(staffed_server: EmbeddedServer) -> Iterator[redis.Redis]:
         yield connected
 
 
-def deliver(client: redis.Redis, job: dict[str, Any], job_id: str, contract: int) -> None:
-    spec = json.dumps(job["description"]).encode()
-    data = base64.b64decode(job["data"])
-    submission = Submission(job_id, spec, data, job["fingerprint"], 600.0, contract=contract)
-    assert store.run(client, store.submit(submission, delivery(job_id)))
-
-
-def record(client: redis.Redis, job_id: str) -> store.JobRecord:
-    found = store.run(client, store.job(job_id))
-    assert found is not None
-    return found
-
-
 def ended(client: redis.Redis, job_id: str) -> dict[str, Any]:
     eventually(lambda: record(client, job_id).done)
     document = store.run(client, store.result(job_id))
@@ -82,30 +67,50 @@ def test_a_job_of_an_earlier_contract_is_run_to_the_same_numbers(staffed: redis.
     assert result["selection"]["value"] == pytest.approx(job["value"], rel=1e-7)
     assert [h["value"] for h in result["hyperparameters"]] == pytest.approx(job["hyperparameters"], rel=1e-3)
     assert [c["value"] for c in result["model"]["coefficients"]] == pytest.approx(job["coefficients"], rel=1e-4)
+    assert record(staffed, "j").attempt == 1 + begun
+    assert record(staffed, "j").fingerprint == result["fingerprint"] == fingerprint(job["description"])
+    assert (record(staffed, "j").elapsed > 1.0) == begun
     steps = [json.loads(step) for step in store.run(staffed, store.steps("j"))]
     assert [step["sequence"] for step in steps] == list(range(1, len(steps) + 1))
-    if begun:  # from the start a search may go another way to the same numbers
+    if begun and algorithm_of(job) == ALGORITHM:
         told = [step["value"] for step in steps[: len(job["steps"])]]
         assert told == pytest.approx([step["value"] for step in job["steps"]])
-    assert record(staffed, "j").attempt == 1 + begun
+    else:  # begun again: not a number of it is of the other version
+        deliver(staffed, job, "undisturbed", job["contract"])
+        assert numbers(ended(staffed, "undisturbed")) == numbers(result)
+        assert store.run(staffed, store.steps("undisturbed")) == store.run(staffed, store.steps("j"))
 
 
-def interrupted(client: redis.Redis, job: dict[str, Any]) -> None:
-    """As a worker of that version has left it, before any other worker could claim it again."""
-    claim = store.run(client, store.claim("j", "earlier", lease=LATER, contract=CONTRACT + 1))
-    assert claim is not None
-    steps = [json.dumps(step).encode() for step in job["steps"]]
-    state = base64.b64decode(job["checkpoint"])
-    store.run(client, store.beat("j", 1, progress=b"{}", elapsed=1.0, checkpoint=state, steps=steps))
-    client.hset(f"{keys.JOB}j", "contract", job["contract"])
-    assert store.run(client, store.release("j", "earlier", delivery("j", at_front=True), blameless=True))
+def algorithm_of(job: dict[str, Any]) -> str:
+    return str(job.get("algorithm", FIRST_ALGORITHM))
+
+
+def numbers(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: part for name, part in result.items() if name not in {"job_id", "timing"}}
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_a_cancelled_job_of_an_earlier_algorithm_ends_with_what_that_found(staffed: redis.Redis, path: Path) -> None:
+    job = json.loads(path.read_text())
+    deliver(staffed, job, "j", CONTRACT + 1)
+    interrupted(staffed, job, cancelled=True)
+    result = ended(staffed, "j")
+    assert record(staffed, "j").status is Status.CANCELLED
+    assert result["partial"]
+    best = min(job["steps"], key=lambda step: float(step["value"]))
+    assert result["selection"]["value"] == best["value"]
+    assert [h["value"] for h in result["hyperparameters"]] == best["hyperparameters"]
+    older = algorithm_of(job) != ALGORITHM
+    assert (result["messages"] == [OTHER_VERSION]) == (result["model"] is None) == older
+    assert record(staffed, "j").fingerprint == result["fingerprint"] == job["fingerprint"]
+    assert len(store.run(staffed, store.steps("j"))) == len(job["steps"])
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_what_an_earlier_contract_described_is_read(path: Path) -> None:
     job = json.loads(path.read_text())
     description = job["description"]
-    assert fingerprint(description) == job["fingerprint"]
+    assert fingerprint(description, algorithm_of(job)) == job["fingerprint"]
     assert len(hyperparameter_names(json.dumps(description).encode())) == len(job["hyperparameters"])
     for part in (description, description["limits"], description["training"], description["outer"]):
         part["a setting that is gone"] = 1
@@ -115,8 +120,9 @@ def test_what_an_earlier_contract_described_is_read(path: Path) -> None:
 
 
 def test_the_current_contract_is_among_the_stored() -> None:
-    """If this fails: see `tests/operations/stored`."""
+    """If this fails: see `tests/operations/stored`. A new algorithm needs a new contract, too."""
     assert STORED[-1].stem == f"contract_{CONTRACT}"
+    assert algorithm_of(json.loads(STORED[-1].read_text())) == ALGORITHM
 
 
 def test_a_worker_leaves_a_newer_job_to_a_newer_worker(staffed: redis.Redis) -> None:
@@ -141,14 +147,8 @@ def test_a_worker_leaves_a_newer_job_to_a_newer_worker(staffed: redis.Redis) -> 
     assert record(staffed, "newer").attempt == 1
 
 
-def claimed(client: redis.Redis, job_id: str, contract: int = CONTRACT) -> store.Claim | None:
-    """A worker of this contract takes the next id."""
-    assert client.lmove(keys.QUEUE_LIST, keys.INTERMEDIATE_LIST) == job_id.encode()
-    return store.run(client, store.claim(job_id, f"{contract} {time.monotonic()}", lease=LATER, contract=contract))
-
-
 def test_old_workers_look_at_a_newer_job_ever_more_rarely(client: redis.Redis) -> None:
-    deliver(client, {"description": {}, "data": "", "fingerprint": "f"}, "j", CONTRACT + 1)
+    deliver(client, EMPTY, "j", CONTRACT + 1)
     waits = []
     for _ in range(8):
         assert claimed(client, "j") is None
@@ -166,13 +166,13 @@ def test_old_workers_look_at_a_newer_job_ever_more_rarely(client: redis.Redis) -
 
 def test_thousands_of_newer_jobs_do_not_keep_old_workers_busy(client: redis.Redis) -> None:
     client.zadd(keys.ACTIVE, {f"other {number}": time.time() + LATER for number in range(10_000)})
-    deliver(client, {"description": {}, "data": "", "fingerprint": "f"}, "j", CONTRACT + 1)
+    deliver(client, EMPTY, "j", CONTRACT + 1)
     assert claimed(client, "j") is None
     assert client.zscore(keys.ACTIVE, "j") - time.time() > 10_000 / 50 - 10  # 50 looks a second at all of them
 
 
 def test_what_a_newer_worker_has_begun_is_left_for_newer_workers(client: redis.Redis) -> None:
-    deliver(client, {"description": {}, "data": "", "fingerprint": "f"}, "j", CONTRACT)
+    deliver(client, EMPTY, "j", CONTRACT)
     claim = claimed(client, "j", CONTRACT + 1)
     assert claim is not None
     store.run(client, store.beat("j", 1, progress=b"p", elapsed=1.0, checkpoint=b"in a newer format"))
@@ -193,14 +193,14 @@ def test_what_a_newer_worker_has_begun_is_left_for_newer_workers(client: redis.R
 
 
 def test_a_newer_job_that_nobody_has_begun_is_cancelled_at_once(client: redis.Redis) -> None:
-    deliver(client, {"description": {}, "data": "", "fingerprint": "f"}, "j", CONTRACT + 1)
+    deliver(client, EMPTY, "j", CONTRACT + 1)
     assert claimed(client, "j") is None
     assert store.run(client, store.cancel("j")) is Status.CANCELLED
     check(client)
 
 
 def test_a_job_that_was_stored_without_a_contract_is_of_the_first(client: redis.Redis) -> None:
-    deliver(client, {"description": {}, "data": "", "fingerprint": "f"}, "j", CONTRACT)
+    deliver(client, EMPTY, "j", CONTRACT)
     client.hdel(f"{keys.JOB}j", "contract")
     assert claimed(client, "j", 1) is not None
 

@@ -30,10 +30,15 @@ class Model:
     owner: str | None = None
     leased: bool = False
     steps: int = 0
+    algorithm: str = store.FIRST_ALGORITHM
     claims: int = 0
     finishes: int = 0
     result: bytes | None = None
     seen: list[Status] = field(default_factory=lambda: [Status.QUEUED])
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{{}} {self.algorithm}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(target=jobs)
     def submit(self) -> str:
         job_id = f"j{len(self.model) + len(self.deleted)}"
-        job = store.Submission(job_id, b"{}", b"d", "f", 60.0)
+        job = store.Submission(job_id, b"{}", b"d", "{} 1", 60.0)
         assert store.run(self.client, store.submit(job, delivery(job_id))) is Admission.CREATED
         self.model[job_id] = Model()
         return job_id
@@ -74,11 +79,12 @@ class Lifecycle(RuleBasedStateMachine):
         if self.client.lrem(keys.QUEUE_LIST, 1, job_id):
             self.client.rpush(keys.INTERMEDIATE_LIST, job_id)
 
-    @rule(target=attempts, job_id=jobs)
-    def claim(self, job_id: str) -> object:
+    @rule(target=attempts, job_id=jobs, version=st.sampled_from(["1", "2"]))
+    def claim(self, job_id: str, version: str) -> object:
         self.owners += 1
         owner = f"o{self.owners}"
-        claim = store.run(self.client, store.claim(job_id, owner, lease=1000.0))
+        algorithm = store.Algorithm(version, lambda spec: f"{spec.decode()} {version}")
+        claim = store.run(self.client, store.claim(job_id, owner, lease=1000.0, algorithm=algorithm))
         model = self.model.get(job_id)
         free = model is not None and model.status not in TERMINAL and not (model.owner and model.leased)
         if model is None or not free:
@@ -102,10 +108,20 @@ class Lifecycle(RuleBasedStateMachine):
         model.owner, model.leased = owner, True
         if model.status is not Status.CANCELLING:
             self.move(model, Status.RUNNING)
-        assert (claim.attempt, claim.steps) == (model.attempt, model.steps)
+            if model.algorithm != version:
+                model.algorithm, model.steps = version, 0
+        assert (claim.attempt, claim.steps, claim.algorithm) == (model.attempt, model.steps, model.algorithm)
+        assert claim.fingerprint == model.fingerprint
         assert claim.checkpoint == (b"%d" % model.steps if model.steps else None)
         assert claim.cancelled == (model.status is Status.CANCELLING)
         return Attempt(job_id, claim.attempt, owner)
+
+    @rule(target=attempts, attempt=attempts, version=st.sampled_from(["1", "2"]))
+    def take_over(self, attempt: Attempt, version: str) -> object:
+        """Worker and horse die after a step, and another worker is there at once."""
+        self.beat(attempt, 1, resend=False)
+        self.expire(attempt.job_id)
+        return self.claim(attempt.job_id, version)
 
     def current(self, attempt: Attempt) -> Model | None:
         model = self.model.get(attempt.job_id)
@@ -230,6 +246,7 @@ class Lifecycle(RuleBasedStateMachine):
             record = store.run(self.client, store.job(job_id))
             assert record is not None
             assert (record.status, record.attempt) == (model.status, model.attempt)
+            assert record.fingerprint == model.fingerprint
             assert store.run(self.client, store.steps(job_id)) == [b"%d" % (n + 1) for n in range(model.steps)]
             assert store.run(self.client, store.result(job_id)) == model.result
             assert model.finishes <= 1

@@ -29,7 +29,7 @@ class Progress(Wire):
 class StepRecord(Wire):
     """One outer iteration: where the search stood at its end."""
 
-    sequence: int = Field(description="Counts from 1 over the whole job.")
+    sequence: int = Field(description="Counts from 1 over the whole job; from 1 again when its fingerprint changes.")
     start: int
     iteration: int = Field(description="Within its start.")
     evaluations: int = Field(description="Over the whole job.")
@@ -72,7 +72,10 @@ class Job(Wire):
     progress: Progress
     spec: dict[str, Any] = Field(description="The request with every default filled in; data by its fingerprint.")
     labels: dict[str, str]
-    fingerprint: str
+    fingerprint: str = Field(
+        description="Equal fingerprints give equal numbers. A worker with another version of the algorithm begins the "
+        "job again, with the fingerprint of that version."
+    )
     error: JobError | None
     created_at: datetime
     started_at: datetime | None

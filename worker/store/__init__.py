@@ -39,7 +39,9 @@ from worker.store.operations import (
 from worker.store.queries import health, job, jobs, ping, result, server_info, snapshots, steps
 from worker.store.records import (
     CONTRACT,
+    FIRST_ALGORITHM,
     Admission,
+    Algorithm,
     Claim,
     DatasetEntry,
     Deletion,
@@ -57,6 +59,7 @@ from worker.store.upkeep import rewrite_log
 __all__ = [
     "CHANGED",
     "CONTRACT",
+    "FIRST_ALGORITHM",
     "LEASE",
     "MAX_CLAIMS",
     "MOVES",
@@ -65,6 +68,7 @@ __all__ = [
     "TERMINAL",
     "WORKER_LOST",
     "Admission",
+    "Algorithm",
     "Claim",
     "Command",
     "DatasetEntry",

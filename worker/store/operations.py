@@ -8,7 +8,18 @@ from typing import Final
 from worker.store import keys, scripts
 from worker.store.driver import Argument, Command, Operation
 from worker.store.lifecycle import Status
-from worker.store.records import CONTRACT, Admission, Claim, Deletion, Hold, Submission, Verdict, Watch
+from worker.store.records import (
+    CONTRACT,
+    FIRST_ALGORITHM,
+    Admission,
+    Algorithm,
+    Claim,
+    Deletion,
+    Hold,
+    Submission,
+    Verdict,
+    Watch,
+)
 
 LEASE: Final = 8.0
 """Seconds after which a worker that gives no sign is taken for lost."""
@@ -55,6 +66,7 @@ def submit(
         *("request_id", submission.request_id),
         *("traceparent", submission.traceparent),
         *("contract", submission.contract),
+        *("algorithm", submission.algorithm),
         *("attempt", 0),
     )
     most = "" if max_queued is None else max_queued
@@ -83,6 +95,7 @@ def claim(
     lost: bytes = WORKER_LOST,
     retention: float = RETENTION,
     contract: int = CONTRACT,
+    algorithm: Algorithm | None = None,
 ) -> Operation[Claim | None]:
     """Take a job for `owner`, a name used for one claim only. `None`: there is nothing to do, skip this delivery.
 
@@ -90,10 +103,17 @@ def claim(
     delivered again later, and nothing is counted against it. From the claim on the job is of the worker's contract,
     in which its checkpoints are.
 
+    What another version than `algorithm` has begun is forgotten, so that numbers of two versions are never mixed: the
+    job begins again, with the fingerprint of this version; its attempts and its running time go on. None: the worker's
+    numbers depend on no version. A cancelled job is left as it is, to be concluded.
+
     After `max_claims` claims without progress the job fails with the error `lost` (JSON). A cancelled job without a
     checkpoint ends here; with one, the claim says `cancelled`.
     """
-    (reply,) = yield _script(scripts.CLAIM, job_id, owner, lease, max_claims, retention, lost, contract)
+    message = (job_id, owner, lease, max_claims, retention, lost, contract, algorithm.version if algorithm else "")
+    (reply,) = yield _script(scripts.CLAIM, *message, "")
+    if isinstance(reply, bytes) and algorithm:  # the description of a job of another version, and nothing was done
+        (reply,) = yield _script(scripts.CLAIM, *message, algorithm.fingerprint(reply))
     return None if reply is None else _claim(job_id, reply)
 
 
@@ -238,8 +258,8 @@ def _words(commands: Sequence[Command]) -> tuple[Argument, ...]:
 
 
 def _claim(job_id: str, reply: Sequence[bytes]) -> Claim:
-    attempt, status, elapsed, seconds, created, started, fingerprint, request_id, traceparent, spec, *rest = reply
-    data, checkpoint, steps = rest
+    attempt, status, elapsed, seconds, created, started, fingerprint, request_id, traceparent, *rest = reply
+    algorithm, spec, data, checkpoint, steps = rest
     return Claim(
         id=job_id,
         attempt=int(attempt),
@@ -255,4 +275,5 @@ def _claim(job_id: str, reply: Sequence[bytes]) -> Claim:
         started_at=float(started),
         request_id=request_id.decode(),
         traceparent=traceparent.decode(),
+        algorithm=FIRST_ALGORITHM if algorithm is None else algorithm.decode(),
     )

@@ -4,6 +4,7 @@ from typing import Final
 
 from worker.store import keys
 from worker.store.lifecycle import ILLEGAL_MOVE, lua_tables
+from worker.store.records import FIRST_ALGORITHM
 
 PRELUDE: Final = (
     f"""
@@ -13,7 +14,7 @@ local QUEUE, INTERMEDIATE, RQ_JOB = '{keys.QUEUE_LIST}', '{keys.INTERMEDIATE_LIS
 local RQ_WORKERS = '{keys.RQ_WORKERS}'
 local DATASET, DATASETS, DATASETS_USED = '{keys.DATASET}', '{keys.DATASETS}', '{keys.DATASETS_USED}'
 local DATASETS_BYTES, DATASETS_DOOMED = '{keys.DATASETS_BYTES}', '{keys.DATASETS_DOOMED}'
-local ILLEGAL = '{ILLEGAL_MOVE}'
+local ILLEGAL, FIRST_ALGORITHM = '{ILLEGAL_MOVE}', '{FIRST_ALGORITHM}'
 """
     """
 local call = redis.call
@@ -116,12 +117,19 @@ local function append(id, i)
   for n = math.max(0, stored - before) + 1, count do call('RPUSH', JOB .. id .. ':steps', ARGV[i + 1 + n]) end
 end
 
+-- Forget what another version of the algorithm has found; how often and how long it has run stays.
+local function begin_again(id, algorithm, fingerprint)
+  call('DEL', JOB .. id .. ':checkpoint', JOB .. id .. ':steps')
+  call('HDEL', JOB .. id, 'progress')
+  call('HSET', JOB .. id, 'algorithm', algorithm, 'fingerprint', fingerprint)
+end
+
 local function handout(id, without_data)
   local reply = fields(id, 'attempt', 'status', 'elapsed', 'seconds', 'created_at', 'started_at', 'fingerprint',
-    'request_id', 'traceparent', 'spec')
-  reply[11] = without_data and '' or call('GET', JOB .. id .. ':data')
-  reply[12] = call('GET', JOB .. id .. ':checkpoint')
-  reply[13] = call('LLEN', JOB .. id .. ':steps')
+    'request_id', 'traceparent', 'algorithm', 'spec')
+  reply[12] = without_data and '' or call('GET', JOB .. id .. ':data')
+  reply[13] = call('GET', JOB .. id .. ':checkpoint')
+  reply[14] = call('LLEN', JOB .. id .. ':steps')
   return reply
 end
 """

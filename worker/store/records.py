@@ -1,16 +1,28 @@
 """The plain records that go into and come out of the store."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from worker.store.lifecycle import TERMINAL, Status
 
-CONTRACT: Final = 4
+CONTRACT: Final = 5
 """Version of what is stored for a job, its description, data and checkpoint; of jobs stored without one, too.
 
-Raise it whenever a worker of the version before could not run what is stored now.
+Raise it whenever a worker of the version before could not run what is stored now, and with every new version of the
+algorithm: an older worker would start again what a newer one has begun.
 """
+FIRST_ALGORITHM: Final = "1"
+"""The version of the algorithm of jobs that were stored without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """What a worker computes with: its version, and the fingerprint that it gives to a description (JSON)."""
+
+    version: str
+    fingerprint: Callable[[bytes], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +30,7 @@ class Submission:
     """A new job. `seconds` is its limit of running time over all attempts; `spec` is JSON, `data` npy bytes.
 
     `contract` is the version of these; workers that know only older ones leave the job alone. `dataset` is the id of
-    the dataset that the job uses, if any.
+    the dataset that the job uses, if any. `algorithm` is the version that the fingerprint is of.
     """
 
     id: str
@@ -31,6 +43,7 @@ class Submission:
     traceparent: str = ""
     contract: int = CONTRACT
     dataset: str = ""
+    algorithm: str = FIRST_ALGORITHM
 
 
 class Admission(StrEnum):
@@ -79,7 +92,8 @@ class JobRecord:
 class Claim:
     """What an attempt needs to run. `elapsed`: seconds spent by earlier attempts; `steps`: the number stored so far.
 
-    `cancelled`: do not go on, conclude with the best so far.
+    `cancelled`: do not go on, conclude with the best so far. `algorithm`: the version that checkpoint, steps and
+    fingerprint are of; only where `cancelled`, that may be another one than the claimer's.
     """
 
     id: str
@@ -96,6 +110,7 @@ class Claim:
     started_at: float
     request_id: str
     traceparent: str
+    algorithm: str = FIRST_ALGORITHM
 
 
 class Verdict(StrEnum):

@@ -35,14 +35,20 @@ return 'created'
 """
 )
 
-# id, owner, lease, most claims without progress, retention, error of a lost job, newest contract that the claimer knows
+# id, owner, lease, most claims without progress, retention, error of a lost job, newest contract that the claimer
+# knows, its version of the algorithm ('' = any), fingerprint of the job under that version ('' = not computed yet)
 CLAIM: Final = (
     PRELUDE
     + """
 local id, owner, lease, most, retention = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local job = fields(id, 'status', 'owner', 'claims', 'elapsed', 'started_at', 'contract', 'algorithm')
+local status, holder, known, algorithm = job[1], job[2], tonumber(ARGV[7]), ARGV[8]
+local newer = tonumber(job[6] or 1) > known
+local other = algorithm ~= '' and (job[7] or FIRST_ALGORITHM) ~= algorithm and status ~= 'cancelling'
+if other and ARGV[9] == '' and status and not TERMINAL[status] and not newer then
+  return call('HGET', JOB .. id, 'spec')  -- what the fingerprint is of; nothing is done yet
+end
 call('LREM', INTERMEDIATE, 1, id)
-local job = fields(id, 'status', 'owner', 'claims', 'elapsed', 'started_at', 'contract')
-local status, holder, known = job[1], job[2], tonumber(ARGV[7])
 if not status or TERMINAL[status] then
   call('DEL', RQ_JOB .. id)
   return false
@@ -54,7 +60,7 @@ if status == 'cancelling' and call('EXISTS', JOB .. id .. ':checkpoint') == 0 th
   return false
 end
 take_back(id, status)
-if tonumber(job[6] or 1) > known then
+if newer then
   -- Left for a newer worker, at no cost to the job; looked at ever later, so that old workers do not spin.
   local times = call('HINCRBY', JOB .. id, 'deferred', 1)
   look(id, math.min(2 ^ times, 60), call('ZCARD', ACTIVE))
@@ -65,6 +71,7 @@ if tonumber(job[3] or 0) >= most then
   give_up(id, status == 'cancelling' and status or 'running', ARGV[6], retention)
   return false
 end
+if other then begin_again(id, algorithm, ARGV[9]) end
 call('HINCRBY', JOB .. id, 'attempt', 1)
 call('HINCRBY', JOB .. id, 'claims', 1)
 call('HSET', JOB .. id, 'owner', owner, 'lease', ARGV[3], 'claimed_at', text(now), 'elapsed', job[4] or '0',

@@ -1,6 +1,7 @@
 """A half-finished job as this version stores it: `python -m tests.operations.stored > .../contract_N.json`.
 
-To be run once for each contract; what an older version has stored stays as it is, for the versions after it.
+To be run once for each contract, when its number and the algorithm's are final; what an older version has stored stays
+as it is, for the versions after it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from tests.contract.specs import document, parsed, table
 from worker import checkpoint, store
-from worker.contract.spec import describe, encode_data, fingerprint, work
+from worker.contract.spec import ALGORITHM, describe, encode_data, fingerprint, work
 from worker.core.conclude import conclude
 from worker.core.model import LinearModel
 from worker.core.tune import prepare, tune
@@ -43,6 +44,7 @@ def stored() -> dict[str, Any]:
     names = prepared.objective.hyperparameters
     return {
         "contract": store.CONTRACT,
+        "algorithm": ALGORITHM,
         "description": description,
         "data": base64.b64encode(data).decode(),
         "fingerprint": fingerprint(description),
