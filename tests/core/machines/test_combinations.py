@@ -38,8 +38,7 @@ CASES = [
 @pytest.mark.parametrize(("kernel", "training", "selection", "landmarks"), CASES)
 def test_the_gradient(kernel, training, selection, landmarks):
     problem = table(classes=training != "ridge")
-    # none where it may be undetermined: the huberized hinge has no row at its bend here or there
-    machine = TRAININGS[training](kernel=KERNELS[kernel], landmarks=landmarks, intercept=training != "huberized")
+    machine = TRAININGS[training](kernel=KERNELS[kernel], landmarks=landmarks)
     objective = objective_of(problem, machine, selection)
     box = objective.hyperparameters
     rho = box.initial + 0.1 * np.random.default_rng(8).normal(size=len(box.names))

@@ -362,7 +362,7 @@ def test_platts_line_is_the_best_one():
 
 @pytest.mark.parametrize("landmarks", [None, Landmarks(6)], ids=["exact", "landmarks"])
 def test_where_no_row_is_curved(landmarks):
-    """A large penalty: every row is on the straight part of the hinge, and the intercept stays where it is."""
+    """A large penalty: every row is on the straight part of the hinge, and the intercept follows two of them."""
     training = KernelSvm(hinge="huberized", penalty=KernelPenalty(initial=400.0, upper=1e3), landmarks=landmarks)
     y = np.array([0.0, 1, 0, 1, 0, 1, 0, 1])
     problem = Problem(np.random.default_rng(0).normal(size=(8, 2)), y, ("a", "b"), classes=("0", "1"))

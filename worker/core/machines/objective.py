@@ -13,8 +13,9 @@ from worker.core.glm.derivatives import ScoreDerivatives
 from worker.core.glm.validation import PredictorScore
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.kernels import KernelFunction
+from worker.core.machines.damped_newton import Start
 from worker.core.machines.learning import of_learning
-from worker.core.machines.system import MachineFit, Split, Start
+from worker.core.machines.system import MachineFit, Split
 from worker.core.measures import Pooled
 from worker.core.outer_objective import UNKNOWN, Objective, Residuals, Scores, failed, means
 from worker.core.records import Array, Evaluation, Outcome, Partition, Problem

@@ -10,11 +10,10 @@ from scipy.linalg import blas
 
 from worker.core import cholesky
 from worker.core.kernels import Evaluated, KernelFunction, Points
-from worker.core.machines.losses import MachineLoss, most_curvature
-from worker.core.machines.newton import Minimum, OfLandmarks, OfRows, minimize
+from worker.core.machines.damped_newton import Start, minimize
+from worker.core.machines.losses import MachineLoss, RowLosses
+from worker.core.machines.newton import Minimum, OfLandmarks, OfRows
 from worker.core.records import Array
-
-Start = tuple[Float[Array, " m"], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,7 @@ class Split:
 
     def minimum(self, model: OfRows | OfLandmarks, start: Start) -> Minimum | None:
         """The minimum of C for a kernel matrix."""
-        most = most_curvature(self.loss) * self.shares
-        return minimize(model, lambda f: self.loss.at(self.y, f[:, None], self.shares), most, start)
+        return minimize(model, RowLosses(self.loss, self.y, self.shares), start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +115,17 @@ class RowFit:
         """From `e = dE/df` of the scored rows.
 
         Adjoint `(lam I + K D) z + 1 c = K_v^T e`, `1^T D z = 1^T e`; with `y = D z` the cotangents are `-y theta^T` of
-        K, `e theta^T` of K_v and `-z^T theta` of lam.
+        K, `e theta^T` of K_v and `-z^T theta` of lam. Where no row is curved, y is on the rows that hold b.
         """
         split, theta, D = self.split, self.minimum.theta, self.minimum.D
         h, curved = e @ self.scored.K, D > 0
         R = np.sqrt(D[curved])
         c, x = self.model.bordered(self.minimum.L, R, R * h[curved], float(e.sum()))
-        y = np.zeros(len(theta))
+        y = self.minimum.held * e.sum()
         y[curved] = R * x
         K_y = self.model.predictor(y)
         z = (h - K_y - c) / self.lam[0]
-        off = np.append(D * z - y, (y.sum() - e.sum()) / len(y) if split.intercept and curved.any() else 0.0)
+        off = np.append((D * z - y)[curved], (y.sum() - e.sum()) / len(y) if split.intercept else 0.0)
         rho_bar = self.scored.contract_outer(e, theta) - self.among.contract_outer(y, theta)
         residual = float(np.linalg.norm(off) / (np.linalg.norm(y) or 1.0))
         return Adjoint(np.append(-self.lam[0] * (z @ theta), rho_bar), residual)
@@ -196,19 +194,24 @@ class LandmarkFit:
         """From `e = dE/df` of the scored rows.
 
         With the adjoint (c, u) of (b, theta) and `v = C^-T u`, the cotangents are `-g v^T - D (K_nm v + c) gamma^T` of
-        `K_nm`, `e gamma^T` of `K_vm`, `-lam v gamma^T` of `K_mm` and `-u^T theta` of lam.
+        `K_nm`, `e gamma^T` of `K_vm`, `-lam v gamma^T` of `K_mm` and `-u^T theta` of lam. Where no row is curved, what
+        is `D (K_nm v + c)` elsewhere is on the rows that hold b.
         """
         split, lam = self.split, self.lam
         gamma, (theta, D) = self.coefficients, (self.minimum.theta, self.minimum.D)
         h = blas.dtrsv(self.C, e @ self.scored.K, lower=1)
-        total = float(e.sum()) if split.intercept and D.any() else 0.0  # else b stays as it is
-        u, c = self.model.solve(self.minimum.L, h, total) if D.any() else (h / lam[0], 0.0)
-        moved = self.model.Phi @ u + c
-        off = np.append((D * moved) @ self.model.Phi + lam[0] * u - h, (D @ moved - total) * split.intercept)
+        total = float(e.sum()) if split.intercept else 0.0
+        if D.any():
+            u, c = self.model.solve(self.minimum.L, h, total)
+            y = D * (self.model.Phi @ u + c)
+        else:
+            y = self.minimum.held * total
+            u = (h - y @ self.model.Phi) / lam[0]
+        off = np.append(y @ self.model.Phi + lam[0] * u - h, (y.sum() - total) * split.intercept)
         v = self._to_landmarks(u)
         g = split.loss.at(split.y, self.minimum.f[:, None], split.shares).slope[:, 0]
         rho_bar = self.scored.contract_outer(e, gamma) - lam[0] * self.among.contract_outer(v, gamma)
-        rho_bar -= self.of_rows.contract_outer(g, v) + self.of_rows.contract_outer(D * moved, gamma)
+        rho_bar -= self.of_rows.contract_outer(g, v) + self.of_rows.contract_outer(y, gamma)
         nugget = split.nugget * lam[0] * float(v @ gamma) / len(v)  # a share of the mean diagonal, which may move
         rho_bar -= nugget * self.among.contract(np.eye(len(v)))
         residual = float(np.linalg.norm(off) / (np.linalg.norm(np.append(h, total)) or 1.0))
