@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.contract.specs import parsed
 from tests.golden.cases import CASES, CURVATURE
-from tests.golden.numbers import RECORD, numbers
+from tests.golden.recorded import RECORD, numbers
 from worker.contract.spec import ALGORITHM
 from worker.core.curvature import curvature
 from worker.core.tune import prepare, tune

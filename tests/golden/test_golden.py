@@ -10,7 +10,7 @@ import pytest
 
 from tests.golden.__main__ import main
 from tests.golden.cases import CASES, job
-from tests.golden.numbers import RECORD, differences
+from tests.golden.recorded import RECORD, differences
 from worker.contract.spec import ALGORITHM
 from worker.core.family import kind_of
 from worker.core.hypergradient import ExactHypergradient
