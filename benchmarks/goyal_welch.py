@@ -16,10 +16,11 @@ import numpy as np
 from worker.core.hypergradient import Implicit
 from worker.core.outer import Newton
 from worker.core.penalties import PerFeature, Shared
-from worker.core.records import Partition, Problem
+from worker.core.rows.problem import Partition, Problem
+from worker.core.search.plan import Plan, prepare
+from worker.core.search.tune import tune
 from worker.core.selection import WalkForward
 from worker.core.training import Ridge
-from worker.core.tune import Plan, prepare, tune
 from worker.core.weights import SigmoidTime
 
 FILE = Path("goyal_welch", "monthly_2005.csv")

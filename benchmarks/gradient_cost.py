@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 from worker.core.hypergradient import CholeskyBackprop, ExactHypergradient, Implicit
-from worker.core.objective import FittedObjective
+from worker.core.objective.fitted import FittedObjective
 from worker.core.penalties import Penalty, PerFeature, PerGroup, Shared
-from worker.core.records import Problem
+from worker.core.rows.problem import Problem
 from worker.core.selection import KFold
 from worker.core.training import Ridge
 

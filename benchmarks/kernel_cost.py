@@ -15,13 +15,13 @@ import numpy as np
 
 from worker.core.hypergradient import Implicit
 from worker.core.kernels import Rbf, WidthPerFeature
+from worker.core.objective.objective import Objective
 from worker.core.outer import Lbfgs
-from worker.core.outer_objective import Objective
-from worker.core.records import Problem
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import Plan, prepare
 from worker.core.selection import Evidence, Holdout, LeaveOneOut, Selection
 from worker.core.training import KernelLogistic, KernelRidge, KernelSvm
-from worker.core.training.kernel import KernelTraining, Landmarks
-from worker.core.tune import Plan, prepare
+from worker.core.training.kernel_machines import KernelTraining, Landmarks
 
 CASES: dict[str, tuple[Callable[..., KernelTraining], Selection]] = {
     "kernel_svm, holdout": (KernelSvm, Holdout(fraction=0.25)),

@@ -17,15 +17,16 @@ import numpy as np
 
 from worker.core.hypergradient import Implicit
 from worker.core.kernels import Rbf, SharedWidth, WidthPerFeature
-from worker.core.model import Model, refit
+from worker.core.losses import SmoothedError
 from worker.core.outer import Lbfgs
-from worker.core.records import Problem
-from worker.core.scoring import SmoothedError
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import Plan, prepare
+from worker.core.search.refit import Model, refit
+from worker.core.search.tune import tune
 from worker.core.selection import Evidence, Selection, StratifiedKFold
-from worker.core.selection.closed_form import NoiseVariance
+from worker.core.selection.evidence_settings import NoiseVariance
 from worker.core.training import KernelRidge, KernelSvm
-from worker.core.training.kernel import KernelPenalty, KernelTraining
-from worker.core.tune import Plan, prepare, tune
+from worker.core.training.kernel_machines import KernelPenalty, KernelTraining
 
 SETS = ("banana", "diabetis", "german", "heart", "image", "splice", "waveform")
 SPLITS = 10

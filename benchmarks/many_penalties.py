@@ -15,14 +15,15 @@ import numpy as np
 
 from benchmarks.real_data import Labelled, a9a, halves, spambase
 from worker.core.hypergradient import Implicit
-from worker.core.model import refit
-from worker.core.outer import Auto
+from worker.core.losses import LogLoss
+from worker.core.outer import AutoOuter
 from worker.core.penalties import ClassPenalty, PerClass, PerCoefficient, PerFeature, PerGroup, Shared
-from worker.core.records import Problem
-from worker.core.scoring import LogLoss
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import Plan, Prepared, prepare
+from worker.core.search.refit import refit
+from worker.core.search.tune import tune
 from worker.core.selection import Holdout, Selection, StratifiedKFold
 from worker.core.training import LogisticRegression, MultinomialRegression
-from worker.core.tune import Plan, Prepared, prepare, tune
 
 BOX = {"initial": 1e-3, "lower": 1e-8, "upper": 1e4}
 GRID = np.logspace(-8, 4, 200)
@@ -51,7 +52,7 @@ class Task:
         settings = {"penalty": penalty, "standardize": self.standardize}
         several = len(self.problem.classes) > 2
         training = MultinomialRegression(**settings) if several else LogisticRegression(**settings)
-        outer = Auto(max_iterations=1000)
+        outer = AutoOuter(max_iterations=1000)
         return prepare(self.problem, Plan(training, self.selection, Implicit(), outer))
 
 

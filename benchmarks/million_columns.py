@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_array
 
-from worker.core.conclude import conclude
 from worker.core.hypergradient import Implicit
 from worker.core.outer import Inexact
 from worker.core.penalties import PerGroup
-from worker.core.records import Problem
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import Plan, prepare
+from worker.core.search.tune import tune
 from worker.core.selection import Holdout
 from worker.core.training import LogisticRegression
-from worker.core.tune import Plan, prepare, tune
+from worker.core.verdict.conclude import conclude
 
 
 def table(n: int, p: int, filled: int, groups: int) -> tuple[csr_array, np.ndarray]:

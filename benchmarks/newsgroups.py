@@ -27,10 +27,11 @@ from benchmarks.real_data import Labelled, newsgroups
 from worker.core.hypergradient import Implicit
 from worker.core.outer import Hoag, Inexact, Lbfgs, Newton, Outer
 from worker.core.penalties import Shared
-from worker.core.records import Problem
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import Plan, Prepared, prepare
+from worker.core.search.tune import tune
 from worker.core.selection import Holdout
 from worker.core.training import LogisticRegression
-from worker.core.tune import Plan, Prepared, prepare, tune
 
 LOWER, UPPER, INITIAL = 1e-8, 1e4, 1e-3
 

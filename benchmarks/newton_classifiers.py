@@ -17,7 +17,8 @@ from benchmarks.many_penalties import BOX, Task, tasks
 from worker.core.hypergradient import Implicit
 from worker.core.outer import ConcreteOuter, Inexact, Lbfgs, Newton
 from worker.core.penalties import ClassPenalty, PerCoefficient, PerFeature
-from worker.core.tune import prepare, tune
+from worker.core.search.plan import prepare
+from worker.core.search.tune import tune
 
 Trace = list[tuple[float, int, float]]  # CPU seconds, evaluations, best value
 LIMIT = 60.0  # CPU seconds of one search

@@ -9,10 +9,11 @@ import numpy as np
 from worker.core.hypergradient import Implicit
 from worker.core.outer import ConcreteOuter, Lbfgs, Newton
 from worker.core.penalties import PerFeature
-from worker.core.records import Problem
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import Plan, prepare
+from worker.core.search.tune import tune
 from worker.core.selection import KFold
 from worker.core.training import Ridge
-from worker.core.tune import Plan, prepare, tune
 
 Trace = list[tuple[float, int, float]]  # seconds, evaluations, best value
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from worker.core.hypergradient import Implicit
 from worker.core.outer import Newton
-from worker.core.records import Problem
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import Plan, prepare
+from worker.core.search.tune import tune
 from worker.core.selection import GivenFolds
 from worker.core.training import Ridge
-from worker.core.tune import Plan, prepare, tune
 
 GRID = np.logspace(-4, 4, 30)  # lam in our scale; scikit-learn's alpha is lam times the rows
 

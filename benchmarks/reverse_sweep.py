@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from worker.core import cholesky
+from worker.core.linalg import cholesky
 
 ROUNDS = 3
 

@@ -22,16 +22,17 @@ import numpy as np
 from scipy.linalg import blas
 
 from benchmarks.million_columns import status
-from worker.core.conclude import conclude
 from worker.core.hypergradient import Implicit
 from worker.core.outer import Newton
 from worker.core.penalties import PerFeature
-from worker.core.records import Problem
+from worker.core.rows.moments import MOST_ROWS, block_moments
+from worker.core.rows.problem import Problem
+from worker.core.rows.tables import CHUNK_VALUES, rows_at_a_time
+from worker.core.search.plan import Plan, prepare
+from worker.core.search.tune import tune
 from worker.core.selection import KFold
-from worker.core.statistics import MOST_ROWS, block_moments
-from worker.core.tables import CHUNK_VALUES, rows_at_a_time
 from worker.core.training import Ridge
-from worker.core.tune import Plan, prepare, tune
+from worker.core.verdict.conclude import conclude
 from worker.datasets.features import CHUNK, release
 
 ROUNDS = 3

@@ -12,9 +12,9 @@ from worker.contract.wire import Wire
 from worker.core.family import kind_of, members
 from worker.core.hypergradient import Hypergradient
 from worker.core.kernels import Kernel, Widths
+from worker.core.losses import Score
 from worker.core.outer import Outer
 from worker.core.penalties import ClassPenalty, Form
-from worker.core.scoring import Score
 from worker.core.selection import Selection
 from worker.core.training import Training
 from worker.core.weights import ExampleWeights

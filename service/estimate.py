@@ -9,15 +9,15 @@ import numpy as np
 
 from worker.contract.columns import Selected
 from worker.contract.spec import JobSpec, outline
-from worker.core.factors import Assembly
-from worker.core.glm.rows import COPIED_BYTES, MANY
 from worker.core.hypergradient import CholeskyBackprop
-from worker.core.records import Problem
+from worker.core.linalg.assembled import Assembly
+from worker.core.rows.held import COPIED_BYTES, MANY
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import TRIALS, Plan, resolve, split_rows
 from worker.core.selection import LeaveOneOut
 from worker.core.training import Quadratic
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
-from worker.core.training.kernel import KernelTraining
-from worker.core.tune import TRIALS, Plan, resolve, split_rows
+from worker.core.training.kernel_machines import KernelTraining
 
 RATE = 1e10  # flops a second that one core reaches in the factorizations of mid-sized problems
 OVERHEAD = 1e-4  # seconds for each split of an evaluation, whatever its size
@@ -164,7 +164,7 @@ def _cost_of_iterations(
     size = training.coefficients(problem)
     q, solver = size // m, "newton_cholesky" if closed else training.method(size)
     entries = filled * (q - training.intercept) + training.intercept  # of a row
-    shared = filled < 1.0 and 12 * n * entries > COPIED_BYTES and train >= MANY * n  # see `worker/core/glm/rows.py`
+    shared = filled < 1.0 and 12 * n * entries > COPIED_BYTES and train >= MANY * n  # see `worker/core/rows/held.py`
     product = 4.0 * (n if shared else train) * m * entries
     factored = solver == "newton_cholesky"
     direct = m * (m + 1) / 2 * 2.0 * train * entries * (q if filled == 1.0 else entries) + size**3 / 3

@@ -21,10 +21,11 @@ from service.catalog import FAMILIES
 from service.settings import Settings
 from worker import queue
 from worker.contract.spec import JobSpec
-from worker.core.conclude import conclude
 from worker.core.family import kind_of, members
 from worker.core.records import Outcome
-from worker.core.tune import prepare, tune
+from worker.core.search.plan import prepare
+from worker.core.search.tune import tune
+from worker.core.verdict.conclude import conclude
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -83,7 +84,7 @@ def test_modules_do_not_import_each_other_in_a_circle(modules: Mapping[str, ast.
         for _, found in imported(module):
             graph[name].add(found if found in modules else found.rpartition(".")[0])  # a module, or a name of one
             graph[name] |= packages(found) - packages(name) - {name}
-    assert graph["worker.jobs"] > {"worker.store", "worker.core.tune", "worker.report"}
+    assert graph["worker.jobs"] > {"worker.store", "worker.core.search.plan", "worker.report"}
     list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 

@@ -27,9 +27,10 @@ from worker.ahead import Ahead
 from worker.contract.expansion import Made
 from worker.contract.spec import ALGORITHM, JobSpec, describe, encode_data, fingerprint, work
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.procedure import carry_out
 from worker.core.records import Outcome, State, Step
-from worker.core.tune import Prepared, prepare, tune
+from worker.core.search.plan import Prepared, prepare
+from worker.core.search.procedure import carry_out
+from worker.core.search.tune import tune
 from worker.load import LoadError, load
 from worker.queue.horse import horse
 from worker.report import KILLED, OTHER_VERSION, progress, result, step_record, unfitted_result

@@ -10,7 +10,7 @@ from worker.contract.columns import Selected, select
 from worker.contract.expansion import Made
 from worker.contract.faults import sentence
 from worker.contract.spec import dataset_of, work
-from worker.core.tune import Prepared, prepare
+from worker.core.search.plan import Prepared, prepare
 from worker.datasets import DatasetGoneError, open_table, storage_from_environment
 from worker.datasets.features import problem_of
 

@@ -27,12 +27,12 @@ from worker.contract.result import (
     Timing,
 )
 from worker.contract.spec import Work
-from worker.core.conclude import Conclusion, conclude
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.measures import Measures
-from worker.core.outer import Auto as AutoOuter
+from worker.core.losses.measures import Measures
+from worker.core.outer import AutoOuter
 from worker.core.records import Array, Evaluation, Outcome, Start, Step
-from worker.core.tune import Prepared, resolve
+from worker.core.search.plan import Prepared, resolve
+from worker.core.verdict.conclude import Conclusion, conclude
 from worker.report_model import model_of
 from worker.store import Claim, Status
 

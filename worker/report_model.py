@@ -22,13 +22,14 @@ from worker.contract.result import (
     QuadraticModel,
     SplineTerm,
 )
-from worker.core.conclude import Conclusion
-from worker.core.expansion import Basis
-from worker.core.machines.model import KernelModel as CoreKernelModel
-from worker.core.records import Array, Problem
+from worker.core.inner.kernel.kernel_model import KernelModel as CoreKernelModel
+from worker.core.records import Array
+from worker.core.rows.bases import Basis
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import Prepared
 from worker.core.training import GammaRegression, KernelLogistic, LogisticRegression, PoissonRegression, Training
-from worker.core.training.kernel import KernelTraining
-from worker.core.tune import Prepared
+from worker.core.training.kernel_machines import KernelTraining
+from worker.core.verdict.conclude import Conclusion
 
 
 def model_of(prepared: Prepared, conclusion: Conclusion, made: Sequence[Made]) -> FittedModel | None:

@@ -13,12 +13,13 @@ import numpy as np
 from scipy.interpolate import BSpline
 
 from worker.core.hypergradient import Implicit
-from worker.core.outer import Auto, Outer
-from worker.core.penalties import Matrix, Penalty, PerFeature, PerGroup, QuadraticForms, Shared, differences_of
-from worker.core.records import Problem
+from worker.core.outer import AutoOuter, Outer
+from worker.core.penalties import Matrix, Penalty, PerFeature, PerGroup, QuadraticForms, Shared
+from worker.core.penalties.quadratic_forms import differences_of
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import Plan, Prepared, prepare
 from worker.core.selection import GeneralizedCV, GivenFolds, Selection
 from worker.core.training import Ridge
-from worker.core.tune import Plan, Prepared, prepare
 
 FOLDS = 5
 BOX = (np.log(1e-6), np.log(1e6))  # of every method; all that can start somewhere start at 0
@@ -61,7 +62,7 @@ class Task:
     @cached_property
     def prepared(self) -> Prepared:
         """The problem that everybody is judged by."""
-        return self.prepare(Auto())
+        return self.prepare(AutoOuter())
 
     def value(self, rho: np.ndarray) -> float:
         """The objective."""

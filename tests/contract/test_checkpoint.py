@@ -11,7 +11,8 @@ import pytest
 from tests.contract.specs import document, parsed, table
 from worker import checkpoint
 from worker.core.records import Evaluation, Outcome, Start, State, Step
-from worker.core.tune import Prepared, prepare, tune
+from worker.core.search.plan import Prepared, prepare
+from worker.core.search.tune import tune
 
 
 def bits(value: Any) -> Any:

@@ -13,8 +13,9 @@ import pytest
 from tests.contract.specs import document, faults_of, own_criteria, parsed
 from worker.contract.faults import Fault
 from worker.contract.spec import describe, encode_data, fingerprint, hyperparameter_names, work
+from worker.core.search.plan import prepare
+from worker.core.search.tune import tune
 from worker.core.selection import QuadraticSelection
-from worker.core.tune import prepare, tune
 
 GIVEN = own_criteria()["data"]
 DENSE, SPARSE = GIVEN["matrices"][:2]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from worker.core.penalties import Penalty, PerFeature, PerGroup, Shared
-from worker.core.records import Problem
+from worker.core.rows.problem import Problem
 
 
 def regression(n: int, p: int, seed: int = 0, offset: float = 3.0) -> Problem:

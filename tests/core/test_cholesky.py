@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tests.oracles import unblocked_cholesky
-from worker.core import cholesky
+from worker.core.linalg import cholesky
 
 
 def spd(p: int, seed: int = 0) -> np.ndarray:

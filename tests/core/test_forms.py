@@ -8,14 +8,14 @@ from numpy.testing import assert_allclose
 
 from tests.core.conftest import regression
 from tests.oracles import differences
-from worker.core.forms import Block, PenaltyForms
 from worker.core.hypergradient import Implicit
 from worker.core.outer import Newton
 from worker.core.penalties import Banded, Difference, Identity, QuadraticForms
+from worker.core.penalties.forms import Block, PenaltyForms
+from worker.core.penalties.splines import Spline
+from worker.core.search.plan import Plan, prepare
 from worker.core.selection import Evidence, Reml
-from worker.core.splines import Spline
 from worker.core.training import Ridge
-from worker.core.tune import Plan, prepare
 
 
 def test_pairs_are_traces_of_products_also_where_blocks_and_diagonals_overlap_and_share_a_hyperparameter():

@@ -10,15 +10,17 @@ from scipy.optimize import minimize
 from tests.core.conftest import regression
 from worker.core.family import members
 from worker.core.hypergradient import Implicit
-from worker.core.objective import FittedObjective
-from worker.core.outer import Auto, ConcreteOuter, Hoag, Lbfgs, Newton
-from worker.core.outer.line import Quartic
+from worker.core.objective.fitted import FittedObjective
+from worker.core.outer import AutoOuter, ConcreteOuter, Hoag, Lbfgs, Newton
 from worker.core.outer.newton import _ball_minimizer, _Model
+from worker.core.outer.quartic import Quartic
 from worker.core.penalties import PerFeature, Shared
-from worker.core.records import Evaluation, Outcome, Problem
+from worker.core.records import Evaluation, Outcome
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import Plan, prepare
+from worker.core.search.tune import tune
 from worker.core.selection import KFold, LeaveOneOut
 from worker.core.training import Ridge
-from worker.core.tune import Plan, prepare, tune
 
 pytestmark = pytest.mark.unchecked  # thousands of evaluations; shapes are checked in test_ridge.py
 
@@ -167,9 +169,9 @@ def test_budget_tolerance_and_bounds_as_outcomes(outer):
 
 
 def test_auto_takes_newton_until_its_hessian_costs_too_much():
-    assert isinstance(Auto(starts=3).resolve(1000), Newton)
-    assert isinstance(Auto().resolve(1001), Lbfgs)
-    assert Auto(max_iterations=7, tolerance=1e-3, starts=3).resolve(2) == Newton(7, 1e-3, 3)
+    assert isinstance(AutoOuter(starts=3).resolve(1000), Newton)
+    assert isinstance(AutoOuter().resolve(1001), Lbfgs)
+    assert AutoOuter(max_iterations=7, tolerance=1e-3, starts=3).resolve(2) == Newton(7, 1e-3, 3)
 
 
 def test_newton_takes_far_fewer_evaluations_and_ends_as_low():

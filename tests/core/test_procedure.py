@@ -11,17 +11,19 @@ from numpy.testing import assert_allclose
 from tests.core.conftest import grouped, regression
 from tests.oracles import ridge
 from worker import checkpoint
-from worker.core.conclude import conclude
-from worker.core.curvature import curvature
 from worker.core.hypergradient import Implicit
-from worker.core.nested import Nested
 from worker.core.outer import Newton
 from worker.core.penalties import PerGroup, Shared
-from worker.core.procedure import carry_out
-from worker.core.records import Outcome, Problem
+from worker.core.records import Outcome
+from worker.core.rows.problem import Problem
+from worker.core.search.nested import Nested
+from worker.core.search.plan import Plan, prepare
+from worker.core.search.procedure import carry_out
+from worker.core.search.tune import tune
 from worker.core.selection import Evidence, GivenFolds, GroupKFold, KFold, LeaveOneOut, Reml, WalkForward
 from worker.core.training import Ridge
-from worker.core.tune import Plan, prepare, tune
+from worker.core.verdict.conclude import conclude
+from worker.core.verdict.curvature import curvature
 
 
 def end_of(prepared):

@@ -12,19 +12,20 @@ from scipy.sparse import csr_array
 
 from tests.core.conftest import regression
 from tests.oracles import differences, unblocked_cholesky
-from worker.core.conclude import conclude
-from worker.core.criteria import Criteria
-from worker.core.factors import Assembly, cheapest
-from worker.core.hypergradient import Auto as AutoHypergradient
-from worker.core.hypergradient import CholeskyBackprop, Implicit
+from worker.core.hypergradient import AutoHypergradient, CholeskyBackprop, Implicit
+from worker.core.inner.given.matrix_sum import SumSystem
+from worker.core.linalg.assembled import Assembly, cheapest
+from worker.core.objective.own_criterion import QuadraticObjective
 from worker.core.outer import Lbfgs, Newton
 from worker.core.penalties import Banded, Difference, Identity, PerFeature, QuadraticForms
-from worker.core.quadratic import QuadraticObjective, SumSystem
 from worker.core.records import Outcome
+from worker.core.rows.matrices import Criteria
+from worker.core.search.plan import Plan, prepare
+from worker.core.search.tune import tune
 from worker.core.selection import Holdout, KFold, QuadraticSelection
 from worker.core.training import Quadratic, Ridge
 from worker.core.training.quadratic import Multiplier, empty_problem
-from worker.core.tune import Plan, prepare, tune
+from worker.core.verdict.conclude import conclude
 
 P, K = 7, 3
 ONES = (1.0,) * P

@@ -24,7 +24,7 @@ from worker.core.selection import (
     Reml,
     WalkForward,
 )
-from worker.core.selection.closed_form import NoiseVariance
+from worker.core.selection.evidence_settings import NoiseVariance
 from worker.core.training import Ridge
 from worker.core.weights import ExponentialTime, PerSource, SigmoidTime
 

@@ -11,9 +11,9 @@ from tests.core.conftest import regression
 from tests.oracles import differences, pooled_error, ridge
 from worker.core.hypergradient import CholeskyBackprop, Implicit
 from worker.core.losses import Huber
-from worker.core.objective import FittedObjective
+from worker.core.objective.fitted import FittedObjective
 from worker.core.penalties import PerFeature, PerGroup, Shared
-from worker.core.records import Problem
+from worker.core.rows.problem import Problem
 from worker.core.selection import GivenFolds, Holdout, KFold, LeaveOneOut
 from worker.core.training import Ridge
 from worker.core.training.ridge import SPECTRAL_TRIALS

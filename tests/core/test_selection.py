@@ -12,11 +12,12 @@ from tests.oracles import differences, pooled_error, ridge
 from worker.core.hypergradient import CholeskyBackprop, Implicit
 from worker.core.outer import Newton
 from worker.core.penalties import PerFeature, PerGroup, Shared
-from worker.core.records import Problem
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import Plan, prepare, split_rows
+from worker.core.search.tune import tune
 from worker.core.selection import Evidence, GeneralizedCV, GroupKFold, KFold, LeaveOneOut, Reml, WalkForward
-from worker.core.selection.closed_form import NoiseVariance
+from worker.core.selection.evidence_settings import NoiseVariance
 from worker.core.training import Ridge
-from worker.core.tune import Plan, prepare, split_rows, tune
 
 flags = pytest.mark.parametrize(("intercept", "standardize"), [(a, b) for a in (True, False) for b in (True, False)])
 shapes = pytest.mark.parametrize(("n", "p"), [(30, 5), (20, 30)], ids=["n>p", "p>n"])

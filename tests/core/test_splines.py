@@ -15,11 +15,12 @@ from tests.oracles import differences
 from worker.contract.spec import JobSpec, describe, encode_data, faults, hyperparameter_names, work
 from worker.core.hypergradient import CholeskyBackprop, Implicit
 from worker.core.penalties import Identity, Matrix, PerFeature, PerGroup, QuadraticForms, Shared
-from worker.core.records import Imputation, Problem
+from worker.core.penalties.splines import Spline
+from worker.core.rows.problem import Imputation, Problem
+from worker.core.search.plan import prepare
+from worker.core.search.tune import tune
 from worker.core.selection import Evidence, GeneralizedCV, Holdout, KFold, LeaveOneOut, Reml, WalkForward
-from worker.core.splines import Spline
 from worker.core.training import Ridge
-from worker.core.tune import prepare, tune
 from worker.core.weights import SigmoidTime
 from worker.report import result
 from worker.store import Claim, Status

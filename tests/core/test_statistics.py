@@ -5,10 +5,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tests.core.conftest import regression
-from worker.core import statistics
-from worker.core.records import Partition, Problem
+from worker.core.rows import moments as statistics
+from worker.core.rows.moments import block_moments, split_moments
+from worker.core.rows.problem import Partition, Problem
 from worker.core.selection import Holdout, KFold
-from worker.core.statistics import block_moments, split_moments
 
 
 def naive(problem: Problem, rows: np.ndarray, centre: np.ndarray) -> np.ndarray:

@@ -11,18 +11,21 @@ from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
 
 from tests.core.conftest import regression
-from worker.core import imputation, statistics, tables
-from worker.core.conclude import conclude
-from worker.core.hypergradient import Auto, CholeskyBackprop
-from worker.core.imputation import split_problems
-from worker.core.observations import observations
+from worker.core.hypergradient import AutoHypergradient, CholeskyBackprop
 from worker.core.outer import Newton
 from worker.core.penalties import PerFeature, PerGroup, Shared
-from worker.core.records import Imputation, Problem
+from worker.core.rows import filled as imputation
+from worker.core.rows import moments as statistics
+from worker.core.rows import tables
+from worker.core.rows.column_remarks import observations
+from worker.core.rows.filled import split_problems
+from worker.core.rows.problem import Imputation, Problem
+from worker.core.rows.tables import mean_and_variance
+from worker.core.search.plan import Plan, prepare, split_rows
+from worker.core.search.tune import tune
 from worker.core.selection import GivenFolds, GroupKFold, Holdout, KFold, LeaveOneOut, WalkForward
-from worker.core.tables import mean_and_variance
 from worker.core.training import Ridge
-from worker.core.tune import Plan, prepare, split_rows, tune
+from worker.core.verdict.conclude import conclude
 
 
 def sparse_problem(n: int, p: int, seed: int = 0) -> Problem:
@@ -68,7 +71,7 @@ def test_sparse_equals_dense(n, p, training, selection, values, monkeypatch):
         monkeypatch.setattr(module, "CHUNK_VALUES", values)
     problem = sparse_problem(n, p)
     outer = Newton(max_iterations=4)
-    plan = Plan(replace(training, penalty=Shared()), selection, Auto(), outer, test_fraction=0.1)
+    plan = Plan(replace(training, penalty=Shared()), selection, AutoHypergradient(), outer, test_fraction=0.1)
     assert_equal(evaluated(problem, plan), evaluated(replace(problem, X=csr_array(problem.X)), plan), 1e-12)
 
 
@@ -103,7 +106,7 @@ def test_memory_maps_give_the_same_bits(order, values, tmp_path: Path, monkeypat
     problem = regression(200, 5)
     mapped = np.memmap(tmp_path / "x", np.float64, "w+", shape=(200, 5), order=order)
     mapped[:] = problem.X
-    plan = Plan(Ridge(penalty=PerFeature()), KFold(), Auto(), Newton(max_iterations=3), test_fraction=0.1)
+    plan = Plan(Ridge(penalty=PerFeature()), KFold(), AutoHypergradient(), Newton(max_iterations=3), test_fraction=0.1)
     one, other = evaluated(problem, plan), evaluated(replace(problem, X=mapped), plan)
     assert one[2].value == other[2].value
     assert (one[2].gradient == other[2].gradient).all()
@@ -137,7 +140,7 @@ def test_missing_values_are_filled_from_the_training_rows_of_each_split(n, p, se
         monkeypatch.setattr(module, "CHUNK_VALUES", values)
     problem, X = with_missing(n, p)
     training = Ridge(penalty=PerFeature())
-    plan = Plan(training, selection, Auto(), Newton(max_iterations=2))
+    plan = Plan(training, selection, AutoHypergradient(), Newton(max_iterations=2))
     prepared = prepare(problem, plan)
     rho = np.random.default_rng(1).normal(size=p)
     at = prepared.objective.evaluate(rho)
@@ -164,7 +167,7 @@ def test_missing_values_are_filled_from_the_training_rows_of_each_split(n, p, se
 
 def test_the_refit_says_what_it_filled():
     problem, X = with_missing(50, 5)
-    plan = Plan(Ridge(penalty=PerFeature()), KFold(), Auto(), Newton(max_iterations=2), test_fraction=0.2)
+    plan = Plan(Ridge(penalty=PerFeature()), KFold(), AutoHypergradient(), Newton(max_iterations=2), test_fraction=0.2)
     prepared = prepare(problem, plan)
     *_, last = tune(prepared)
     conclusion = conclude(prepared, last.best)
@@ -178,7 +181,7 @@ def test_the_refit_says_what_it_filled():
 def test_a_column_without_a_value_in_the_training_rows_is_filled_with_zero():
     problem, X = with_missing(20, 5)
     X[:10, 0] = X[:10, 2] = np.nan
-    plan = Plan(Ridge(), Holdout(validation_rows=tuple(range(10, 20))), Auto(), Newton())
+    plan = Plan(Ridge(), Holdout(validation_rows=tuple(range(10, 20))), AutoHypergradient(), Newton())
     (split,) = split_problems(problem, prepare(problem, plan).partition)
     assert (split.X[np.arange(5)][:, [0, 2]] == 0).all()
 
@@ -194,7 +197,7 @@ def test_roles_decide_the_order_and_the_folds():
     partition = WalkForward(initial=20, horizon=5).partition(everyone, 30, problem)
     assert [set(partition.rows(v)) for _, v in partition.splits] == [set(order[20:25]), set(order[25:])]
     assert set(partition.rows(partition.splits[0][0])) == set(order[:20])
-    plan = Plan(Ridge(), WalkForward(initial=9), Auto(), Newton(), test_fraction=0.2)
+    plan = Plan(Ridge(), WalkForward(initial=9), AutoHypergradient(), Newton(), test_fraction=0.2)
     assert set(split_rows(30, plan, time)[1]) == set(order[24:])
 
     listed = GroupKFold(group_of_row=tuple(groups.tolist()), folds=3).partition(everyone, 30)
@@ -207,7 +210,7 @@ def test_roles_decide_the_order_and_the_folds():
 
 
 def test_many_equal_columns_are_told_in_few_sentences(monkeypatch):
-    monkeypatch.setattr("worker.core.observations.CHUNK_VALUES", 100)
+    monkeypatch.setattr("worker.core.rows.column_remarks.CHUNK_VALUES", 100)
     X = np.random.default_rng(0).integers(0, 2, (40, 3)).astype(float)
     X = np.hstack([X, X[:, :1], np.ones((40, 25)), X[:, 1:2]])
     X[39, -1] = 1 - X[39, -1]  # differs in the last chunk alone

@@ -9,22 +9,24 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from tests.core.conftest import regression
-from worker.core.conclude import certify, conclude
-from worker.core.hypergradient import Auto as AutoHypergradient
-from worker.core.hypergradient import CholeskyBackprop
-from worker.core.outer import Auto, Hoag, Inexact, Lbfgs, Newton
+from worker.core.hypergradient import AutoHypergradient, CholeskyBackprop
+from worker.core.outer import AutoOuter, Hoag, Inexact, Lbfgs, Newton
 from worker.core.penalties import PerFeature, Shared
-from worker.core.records import Outcome, Problem
+from worker.core.records import Outcome
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import Plan, prepare
+from worker.core.search.tune import tune
 from worker.core.selection import GivenFolds, Holdout, KFold
 from worker.core.training import Ridge
-from worker.core.tune import Plan, prepare, tune
+from worker.core.verdict.certificates import certify
+from worker.core.verdict.conclude import conclude
 
 pytestmark = pytest.mark.unchecked  # thousands of evaluations; shapes are checked in test_ridge.py
 
 
 def plan(outer=None, selection=None, penalty=None, **settings) -> Plan:
     training = Ridge(penalty=penalty or PerFeature())
-    return Plan(training, selection or KFold(), AutoHypergradient(), outer or Auto(), **settings)
+    return Plan(training, selection or KFold(), AutoHypergradient(), outer or AutoOuter(), **settings)
 
 
 def run(problem, the_plan, resume=None):

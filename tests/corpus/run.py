@@ -29,8 +29,8 @@ from worker.contract.columns import Selected, select
 from worker.contract.data import DatasetData
 from worker.contract.faults import Fault, schema_faults
 from worker.contract.spec import JobSpec, describe, encode_data, faults
-from worker.core.procedure import carry_out
 from worker.core.records import State, Step
+from worker.core.search.procedure import carry_out
 from worker.datasets import DatasetGoneError, LocalStorage, add_file, open_table, storage_from_environment
 from worker.load import LoadError, Task, load
 from worker.report import result, step_record

@@ -16,8 +16,9 @@ from tests.contract.specs import parsed
 from tests.golden.cases import CASES, CURVATURE
 from tests.golden.recorded import RECORD, numbers
 from worker.contract.spec import ALGORITHM
-from worker.core.curvature import curvature
-from worker.core.tune import prepare, tune
+from worker.core.search.plan import prepare
+from worker.core.search.tune import tune
+from worker.core.verdict.curvature import curvature
 
 MOST = 10**6  # gradients for a Hessian by differences: all that it takes
 

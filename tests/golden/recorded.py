@@ -11,9 +11,10 @@ import numpy as np
 
 from tests.contract.specs import parsed
 from tests.golden.cases import CURVATURE
-from worker.core.model import refit
 from worker.core.records import Array
-from worker.core.tune import Prepared, prepare, tune
+from worker.core.search.plan import Prepared, prepare
+from worker.core.search.refit import refit
+from worker.core.search.tune import tune
 
 RECORD = Path(__file__).parent / "numbers.json"
 FIRST = 4  # iterations whose J is recorded: the way of the optimizer

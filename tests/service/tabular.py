@@ -10,9 +10,10 @@ from scipy.interpolate import BSpline
 
 from tests.service.api import Api
 from worker.contract.spec import JobSpec
-from worker.core.conclude import Conclusion, conclude
-from worker.core.records import Problem
-from worker.core.tune import Plan, Prepared, prepare, tune
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import Plan, Prepared, prepare
+from worker.core.search.tune import tune
+from worker.core.verdict.conclude import Conclusion, conclude
 
 
 def upload(api: Api, content: bytes, media_type: str, **headers: str) -> dict[str, Any]:

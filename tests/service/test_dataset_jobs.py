@@ -15,7 +15,7 @@ from tests.datasets.test_roles import AGE, AREA, COLUMNS, FOLD, PRICE, ROOMS, RO
 from tests.service.api import Api, eventually, faults
 from tests.service.tabular import assert_same, plan_of, upload
 from worker import store
-from worker.core.records import Imputation, Problem
+from worker.core.rows.problem import Imputation, Problem
 from worker.embedded import EmbeddedServer
 
 TOWNS = ("Bonn", "Kiel", "Ulm")

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from tests.service.api import Api
 from tests.service.tabular import upload
 from worker.core.kernels import Rbf, WidthPerFeature
-from worker.core.records import Problem
+from worker.core.rows.problem import Problem
 from worker.core.training import KernelSvm
 
 RANDOM = np.random.default_rng(3)

@@ -21,7 +21,7 @@ from tests.service.test_generalized_linear_jobs import COUNT, EXPOSURE, LABEL, N
 from tests.service.test_spline_jobs import INLINE, SPLINES
 from tests.service.test_spline_jobs import X as SMOOTH
 from tests.service.test_spline_jobs import Y as SMOOTHED
-from worker.core.records import Problem
+from worker.core.rows.problem import Problem
 from worker.store import keys
 
 NEW = np.random.default_rng(7).normal(size=(9, 3)) * 2.0

@@ -25,7 +25,7 @@ from scipy.sparse import csr_array, load_npz
 from tests.datasets.test_roles import csv_file
 from tests.service.api import Api
 from tests.service.tabular import assert_same, plan_of, predicted, upload
-from worker.core.records import Imputation, Problem
+from worker.core.rows.problem import Imputation, Problem
 
 FOLDER = os.environ.get("GRADTUNE_DATA")
 pytestmark = [

@@ -12,8 +12,8 @@ from scipy.sparse import csr_array
 from tests.datasets.test_roles import libsvm
 from tests.service.api import Api, faults
 from tests.service.tabular import plan_of, upload
-from worker.core.records import Problem
-from worker.core.tune import prepare
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import prepare
 
 N, P = 120, 40
 RNG = np.random.default_rng(8)

@@ -15,10 +15,10 @@ from service.cli import main
 from tests.datasets.test_roles import AGE, AREA, COLUMNS, PRICE, csv_file
 from tests.service.api import Api, faults
 from tests.service.tabular import plan_of, predicted, upload
-from worker.core.procedure import carry_out
-from worker.core.records import Imputation, Problem
-from worker.core.splines import Spline
-from worker.core.tune import prepare
+from worker.core.penalties.splines import Spline
+from worker.core.rows.problem import Imputation, Problem
+from worker.core.search.plan import prepare
+from worker.core.search.procedure import carry_out
 
 RNG = np.random.default_rng(0)
 X = np.column_stack([RNG.uniform(-1, 1, 60), RNG.uniform(0, 24, 60), RNG.normal(size=60)])

@@ -15,9 +15,10 @@ import pytest
 from tests.contract.specs import document, parsed, table
 from worker import ahead, checkpoint
 from worker.ahead import Ahead
-from worker.core.procedure import carry_out
 from worker.core.records import Outcome, Step
-from worker.core.tune import Prepared, prepare, search, tune
+from worker.core.search.plan import Prepared, prepare
+from worker.core.search.procedure import carry_out
+from worker.core.search.tune import search, tune
 
 
 def prepared(kind: str = "newton", starts: int = 4, **changes: Any) -> Prepared:

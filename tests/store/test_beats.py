@@ -12,8 +12,8 @@ import redis
 
 from worker import jobs, store
 from worker.contract.spec import JobSpec, describe, encode_data
-from worker.core.procedure import carry_out
 from worker.core.records import Step
+from worker.core.search.procedure import carry_out
 from worker.embedded import EmbeddedServer
 from worker.queue import delivery
 

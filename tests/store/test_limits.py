@@ -17,7 +17,7 @@ from tests.store.conftest import Submit
 from tests.store.crew import Workers, clean, ended, eventually, outcome, record, running
 from worker import store
 from worker.contract.spec import JobSpec, describe, encode_data
-from worker.core.records import Problem
+from worker.core.rows.problem import Problem
 from worker.embedded import EmbeddedServer
 from worker.queue import delivery
 from worker.store import Status, keys

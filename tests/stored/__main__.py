@@ -38,8 +38,8 @@ from worker.contract.spec import (
     row_layout,
     work,
 )
-from worker.core.procedure import carry_out
-from worker.core.tables import take
+from worker.core.rows.tables import take
+from worker.core.search.procedure import carry_out
 from worker.datasets import LocalStorage, Table, add_file, open_table
 from worker.load import load
 from worker.report import progress, result, step_record

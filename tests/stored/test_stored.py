@@ -20,7 +20,7 @@ from worker import checkpoint, store
 from worker.contract.job import Progress, StepRecord
 from worker.contract.result import Result
 from worker.contract.spec import fingerprint, work
-from worker.core.tables import take
+from worker.core.rows.tables import take
 from worker.datasets import LocalStorage, open_table
 from worker.jobs import _stopped
 from worker.load import load

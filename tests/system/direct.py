@@ -6,8 +6,9 @@ import json
 import sys
 
 from worker.contract.spec import JobSpec
-from worker.core.conclude import conclude
-from worker.core.tune import prepare, tune
+from worker.core.search.plan import prepare
+from worker.core.search.tune import tune
+from worker.core.verdict.conclude import conclude
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from worker.contract.classes import class_weight_faults
 from worker.contract.faults import Fault, sentence
-from worker.core.glm.elementary import RowError
 from worker.core.hypergradient import CholeskyBackprop, Hypergradient
+from worker.core.losses.elementary import RowError
 from worker.core.outer import Newton, Outer
-from worker.core.records import Problem
+from worker.core.rows.problem import Problem
 from worker.core.selection import (
     ApproximateLeaveOneOut,
     Evidence,
@@ -21,7 +21,7 @@ from worker.core.selection import (
 )
 from worker.core.training import KernelMachine, KernelRidge, MultinomialRegression, TableTraining
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
-from worker.core.training.kernel import KernelTraining
+from worker.core.training.kernel_machines import KernelTraining
 
 NO_SPLINES = (
     "Penalties of splines leave straight lines free, and those of all classes could move together: multinomial takes "

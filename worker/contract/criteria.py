@@ -12,9 +12,10 @@ from scipy.sparse import coo_array, csr_array
 
 from worker.contract.data import MatricesData, SparseMatrix
 from worker.contract.faults import Fault
-from worker.core.criteria import Criteria
-from worker.core.records import Array, Problem
-from worker.core.tables import LARGEST
+from worker.core.records import Array
+from worker.core.rows.matrices import Criteria
+from worker.core.rows.problem import Problem
+from worker.core.rows.tables import LARGEST
 from worker.core.training.quadratic import empty_problem
 
 Sent = list[list[float]] | SparseMatrix | None

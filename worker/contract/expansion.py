@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from worker.contract.data import DatasetData, Day, Fill
 from worker.contract.dataset import Column
 from worker.contract.faults import Fault
-from worker.core.tables import LARGEST
+from worker.core.rows.tables import LARGEST
 
 CATEGORIES = {"month": range(1, 13), "weekday": range(1, 8), "hour": range(24)}
 SMALLEST = 1e-70  # the largest magnitude of a column below which inverses of its squares, multiplied, overflow

@@ -10,7 +10,7 @@ from worker.contract.columns import is_pattern
 from worker.core.kernels import Kernel, Product, Simple, Sum, WidthPerGroup
 from worker.core.penalties import PerGroup
 from worker.core.training import LinearTraining, TableTraining
-from worker.core.training.kernel import KernelTraining
+from worker.core.training.kernel_machines import KernelTraining
 
 
 @dataclass(frozen=True, slots=True)

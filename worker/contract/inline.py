@@ -14,8 +14,8 @@ from worker.contract.criteria import decode_criteria, encode_criteria
 from worker.contract.data import ROLES, WEIGHTS, InlineData
 from worker.contract.expansion import SMALLEST
 from worker.contract.faults import Fault
-from worker.core.records import Problem
-from worker.core.tables import LARGEST
+from worker.core.rows.problem import Problem
+from worker.core.rows.tables import LARGEST
 from worker.core.training import Training
 
 

@@ -22,8 +22,8 @@ from worker.contract.result import (
     SplineTerm,
 )
 from worker.contract.wire import Wire
-from worker.core.machines.model import KernelModel as CoreKernelModel
-from worker.core.machines.model import Standard
+from worker.core.inner.kernel.kernel_model import KernelModel as CoreKernelModel
+from worker.core.inner.kernel.kernel_model import Standard
 from worker.core.records import Array
 
 SHOWN = 60  # characters of a name that are repeated

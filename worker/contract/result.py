@@ -8,8 +8,8 @@ from pydantic import Field
 
 from worker.contract.wire import Wire
 from worker.core.family import ByKind
+from worker.core.inner.protocols import Solver
 from worker.core.kernels import Kernel
-from worker.core.systems import Solver
 
 MEASURES = (
     "Where training is of classes, measures without smoothing: `error_rate`; of two classes also `auc` and `f1`, both "

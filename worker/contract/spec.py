@@ -22,18 +22,17 @@ from worker.contract.prediction import RowLayout
 from worker.contract.wire import Wire
 from worker.contract.written import read_expansion, written_out
 from worker.core.family import ByKind
-from worker.core.hypergradient import Auto as AutoHypergradient
-from worker.core.hypergradient import Hypergradient
-from worker.core.nested import Nested
-from worker.core.outer import Auto as AutoOuter
-from worker.core.outer import Outer
-from worker.core.records import Array, Problem
+from worker.core.hypergradient import AutoHypergradient, Hypergradient
+from worker.core.outer import AutoOuter, Outer
+from worker.core.penalties.splines import others
+from worker.core.records import Array
+from worker.core.rows.problem import Problem
+from worker.core.search.nested import Nested
+from worker.core.search.plan import Plan, check_nested, check_splits, check_weights, split_rows
 from worker.core.selection import GivenFolds, GroupKFold, KFold, QuadraticSelection, Selection
-from worker.core.splines import others
 from worker.core.training import Quadratic, TableTraining, Training
-from worker.core.training.kernel import KernelTraining
+from worker.core.training.kernel_machines import KernelTraining
 from worker.core.training.quadratic import numbered
-from worker.core.tune import Plan, check_nested, check_splits, check_weights, split_rows
 
 ALGORITHM = "2"
 """Version of the numbers. Raise it, and `worker.store.CONTRACT`, whenever the same spec and data may give others.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Gt
 from jaxtyping import Bool, Float
 
 from worker.core.records import Array
@@ -73,3 +74,27 @@ class Hyperparameters:
         reach = START_DECADES * np.log(10.0)
         low, high = np.maximum(self.lower, self.initial - reach), np.minimum(self.upper, self.initial + reach)
         return np.random.default_rng([seed, number]).uniform(low, high)
+
+
+Positive = Annotated[float, Gt(0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The box and the initial value of hyperparameters that are positive."""
+
+    initial: Positive = 1.0
+    lower: Positive = 1e-6
+    upper: Positive = 1e6
+
+    def __post_init__(self) -> None:
+        if not self.lower < self.upper:
+            raise ValueError(f"lower ({self.lower:g}) must be below upper ({self.upper:g})")
+        if not self.lower <= self.initial <= self.upper:
+            raise ValueError(
+                f"initial ({self.initial:g}) must lie between lower ({self.lower:g}) and upper ({self.upper:g})"
+            )
+
+    def hyperparameters(self, names: tuple[str, ...]) -> Hyperparameters:
+        """Hyperparameters of these names in the box."""
+        return Hyperparameters.positive(names, self.initial, self.lower, self.upper)

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from annotated_types import Gt
 from jaxtyping import Float, Int
 from scipy.special import expit
 
-from worker.core.hyperparameters import Hyperparameters
-from worker.core.records import Array, Problem
-
-Positive = Annotated[float, Gt(0)]
+from worker.core.hyperparameters import Hyperparameters, Positive
+from worker.core.records import Array
+from worker.core.rows.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from scipy import sparse
 from worker.contract.columns import Selected
 from worker.contract.data import Day
 from worker.contract.expansion import Made
-from worker.core.records import Imputation, Problem
+from worker.core.rows.problem import Imputation, Problem
 from worker.datasets.table import Table
 
 CHUNK = 65_536  # rows whose single values are looked at together

@@ -1,8 +1,8 @@
 """Put on PYTHONPATH of workers: notes every evaluation that a work-horse makes, in a file that survives it.
 
 What a killed work-horse had done since its last checkpoint is, rightly, nowhere in the API. To know how much of it was
-done twice, the generator `worker.core.tune.tune` is wrapped: one line (time, process, job, evaluations) for each step,
-appended with a single write. The program under test is otherwise as it is.
+done twice, the generator `worker.core.search.tune.tune` is wrapped: one line (time, process, job, evaluations) for each
+step, appended with a single write. The program under test is otherwise as it is.
 """
 
 import importlib.util
@@ -11,7 +11,7 @@ import sys
 import time
 from importlib.abc import MetaPathFinder
 
-NAME = "worker.core.tune"
+NAME = "worker.core.search.tune"
 _file = -1
 
 

@@ -14,9 +14,10 @@ from typing import Any
 from tests.contract.specs import document, parsed, table
 from worker import checkpoint, store
 from worker.contract.spec import ALGORITHM, describe, encode_data, fingerprint, work
-from worker.core.conclude import conclude
-from worker.core.model import LinearModel
-from worker.core.tune import prepare, tune
+from worker.core.search.plan import prepare
+from worker.core.search.refit import LinearModel
+from worker.core.search.tune import tune
+from worker.core.verdict.conclude import conclude
 from worker.report import step_record
 
 SPEC = document(

@@ -1,7 +1,7 @@
 """Kernels: similarities of rows, with many hyperparameters of their own."""
 
 from worker.core.kernels.composite import Kernel, Product, Simple, Sum
-from worker.core.kernels.function import Evaluated, KernelFunction, unlike
+from worker.core.kernels.function import Evaluated, KernelFunction
 from worker.core.kernels.points import Points
 from worker.core.kernels.products import Linear, Polynomial
 from worker.core.kernels.stationary import Matern, Periodic, RationalQuadratic, Rbf
@@ -25,5 +25,4 @@ __all__ = [
     "WidthPerFeature",
     "WidthPerGroup",
     "Widths",
-    "unlike",
 ]

@@ -11,13 +11,11 @@ from annotated_types import MinLen
 from jaxtyping import Float
 
 from worker.core.family import ByKind
-from worker.core.hyperparameters import Hyperparameters
+from worker.core.hyperparameters import Box, Hyperparameters, Positive
 from worker.core.kernels.function import Evaluated, KernelFunction
 from worker.core.kernels.points import Points
 from worker.core.kernels.products import Linear, Polynomial
 from worker.core.kernels.stationary import Matern, Periodic, RationalQuadratic, Rbf
-from worker.core.kernels.widths import Positive
-from worker.core.penalties import Box
 from worker.core.records import Array
 
 Simple = Rbf | Matern | RationalQuadratic | Periodic | Polynomial | Linear

@@ -46,22 +46,22 @@ class KernelFunction(ABC):
         """`k(x, x)`."""
 
 
-UNLIKE = (
+NO_SIMILAR_ROWS = (
     "No row is like another at the result: the kernel of different rows is nearly zero, so that little but the "
     "intercept was learnt. J is flat there; begin at larger initial widths, or take several starts."
 )
-LIKENESS = 1e-3  # mean over pairs of rows, relative to the kernel of a row with itself
+LEAST_SIMILARITY = 1e-3  # mean over pairs of rows, relative to the kernel of a row with itself
 SAMPLE = 300  # rows that pairs are taken from
 
 
-def unlike(kernel: KernelFunction, X: Points, lam: Float[Array, " k"]) -> tuple[str, ...]:
+def dissimilarity_remark(kernel: KernelFunction, X: Points, lam: Float[Array, " k"]) -> tuple[str, ...]:
     """A sentence if the kernel tells every row from every other."""
     some = X.rows(slice(0, SAMPLE))
     K, own = kernel.at(some, some, lam).K, np.sqrt(kernel.diagonal(some, lam))
     if len(some) < 2 or not own.all():
         return ()
     likeness = np.abs(K / own / own[:, None]).sum() - len(some)
-    return (UNLIKE,) if likeness < LIKENESS * len(some) * (len(some) - 1) else ()
+    return (NO_SIMILAR_ROWS,) if likeness < LEAST_SIMILARITY * len(some) * (len(some) - 1) else ()
 
 
 def columns_of(chosen: tuple[str, ...] | None, features: tuple[str, ...]) -> Int[Array, " q"]:

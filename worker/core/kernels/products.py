@@ -10,11 +10,10 @@ from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 
 from worker.core.family import ByKind
-from worker.core.hyperparameters import Hyperparameters
+from worker.core.hyperparameters import Box, Hyperparameters, Positive
 from worker.core.kernels.function import Evaluated, KernelFunction, columns_of
 from worker.core.kernels.points import Points
-from worker.core.kernels.widths import Grouped, Positive, SharedWidth, Widths
-from worker.core.penalties import Box
+from worker.core.kernels.widths import Grouped, SharedWidth, Widths
 from worker.core.records import Array
 
 

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Gt, MinLen
+from annotated_types import MinLen
 from jaxtyping import Float, Int
 
-from worker.core.hyperparameters import Hyperparameters
+from worker.core.hyperparameters import Hyperparameters, Positive
 from worker.core.records import Array
-
-Positive = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from worker.core.objective.objective import Objective
 from worker.core.outer.search import Search, SearchSettings
-from worker.core.outer_objective import Objective
 from worker.core.records import ROUND_OFF, Array, Evaluation, Outcome, Trial
 
 FIRST = 0.1  # accuracy of the first step

@@ -21,8 +21,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from worker.core.objective.objective import Objective
 from worker.core.outer.search import Search, SearchSettings
-from worker.core.outer_objective import Objective
 from worker.core.records import ROUND_OFF, Array, Evaluation, Outcome, Trial
 
 FIRST_ACCURACY = 1e-3  # gradient norm of the inner search over the size of theta

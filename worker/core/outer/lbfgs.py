@@ -23,9 +23,9 @@ from jaxtyping import Float
 from scipy.optimize import _lbfgsb
 
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.objective.objective import Objective
 from worker.core.outer.search import Search, SearchSettings
-from worker.core.outer_objective import Objective
-from worker.core.records import ALIKE, Array, Outcome, Trial
+from worker.core.records import EQUAL_VALUES, Array, Outcome, Trial
 
 REACH = 4.0  # of one hyperparameter in one iteration, on the scale of rho: a factor of about 55
 MEMORY = 10  # correction pairs; SciPy's default
@@ -69,7 +69,7 @@ class Lbfgs(SearchSettings):
             if accepted := w["task"][0] == NEW_ITERATION:
                 w["iteration"] += 1
                 outcome = self.settled(objective, at) or self._out_of_iterations(int(w["iteration"]))
-                if outcome in SETTLED and w["lowest"] < at.value - ALIKE * objective.unit(at.value):
+                if outcome in SETTLED and w["lowest"] < at.value - EQUAL_VALUES * objective.unit(at.value):
                     w, outcome = w | _workspace(w["lowest_x"]), None
                     w["begins"][...] = True
                 if outcome is None:

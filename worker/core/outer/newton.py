@@ -24,10 +24,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg import eigh
 
-from worker.core import cholesky
-from worker.core.outer.line import Quartic
+from worker.core.linalg import cholesky
+from worker.core.objective.objective import Objective
+from worker.core.outer.quartic import Quartic
 from worker.core.outer.search import Search, SearchSettings
-from worker.core.outer_objective import Objective
 from worker.core.records import ROUND_OFF, Array, Evaluation, Outcome, Trial
 
 FIRST_RADIUS = 0.8  # in x, times the square root of the number of hyperparameters

@@ -12,8 +12,8 @@ from collections.abc import Generator
 import numpy as np
 from jaxtyping import Float
 
+from worker.core.objective.objective import Objective
 from worker.core.outer.search import SearchSettings
-from worker.core.outer_objective import Objective
 from worker.core.records import Array, Evaluation, Trial
 
 FIRST_STRIDE, STRIDE = 1.0, 2.0  # of the steepest hyperparameter on the scale of rho: too short to jump over a minimum

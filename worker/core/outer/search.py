@@ -10,7 +10,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from jaxtyping import Float
 
-from worker.core.outer_objective import Objective
+from worker.core.objective.objective import Objective
 from worker.core.records import Array, Evaluation, Outcome, Trial
 
 Search = Generator[Trial, None, Outcome]

@@ -4,16 +4,14 @@ A selection criterion gives a partition of the rows and, for one split, the valu
 its loss in theta. It never differentiates through training.
 """
 
-from worker.core.selection.closed_form import (
-    ApproximateLeaveOneOut,
-    Evidence,
-    GeneralizedCV,
-    LaplaceEvidence,
-    LeaveOneOut,
-    MarginalLikelihood,
-    Reml,
-)
-from worker.core.selection.quadratic import QuadraticSelection
+from __future__ import annotations
+
+from worker.core.selection.approximate_leave_one_out_settings import ApproximateLeaveOneOut
+from worker.core.selection.evidence_settings import Evidence, MarginalLikelihood, Reml
+from worker.core.selection.generalized_cv_settings import GeneralizedCV
+from worker.core.selection.laplace_evidence_settings import LaplaceEvidence
+from worker.core.selection.leave_one_out_settings import LeaveOneOut
+from worker.core.selection.own_criterion_settings import QuadraticSelection
 from worker.core.selection.resampled import GivenFolds, GroupKFold, Holdout, KFold, StratifiedKFold, WalkForward
 
 TableSelection = (

@@ -12,18 +12,18 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from worker.core.family import ByKind
-from worker.core.glm.objective import WarmObjective
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.objective import FittedObjective
-from worker.core.outer_objective import Objective
-from worker.core.records import Array, Partition, Problem
-from worker.core.scoring import Score
+from worker.core.losses import Score
+from worker.core.objective.fitted import FittedObjective
+from worker.core.objective.objective import Objective
+from worker.core.objective.warm_started import WarmObjective
+from worker.core.records import Array
+from worker.core.rows.problem import Partition, Problem
 from worker.core.training import TableTraining
-from worker.core.training.kernel import KernelTraining
+from worker.core.training.kernel_machines import KernelTraining
 
 MOST_FOLDS = 1000  # the splits list their folds, so memory grows with the square
-
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Row = Annotated[int, Ge(0), Lt(2**53)]
 Group = Annotated[int, Ge(-(2**62)), Lt(2**62)]

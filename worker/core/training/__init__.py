@@ -1,5 +1,7 @@
 """Training criteria: what is minimized over theta at given hyperparameters."""
 
+from __future__ import annotations
+
 from worker.core.training.generalized_linear import (
     GammaRegression,
     HuberRegression,
@@ -8,7 +10,7 @@ from worker.core.training.generalized_linear import (
     PoissonRegression,
     SquaredHinge,
 )
-from worker.core.training.kernel import KernelLogistic, KernelRidge, KernelSvm
+from worker.core.training.kernel_machines import KernelLogistic, KernelRidge, KernelSvm
 from worker.core.training.quadratic import Quadratic
 from worker.core.training.ridge import Ridge
 

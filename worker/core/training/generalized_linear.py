@@ -13,30 +13,15 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from annotated_types import Gt
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.family import ByKind, kind_of
-from worker.core.forms import PenaltyForms
-from worker.core.glm.design import Design
-from worker.core.glm.fit import GeneralizedLinear
-from worker.core.glm.losses import (
-    GammaLoss,
-    HuberLoss,
-    LogisticLoss,
-    MultinomialLoss,
-    PoissonLoss,
-    SquaredHingeLoss,
-    TrainingLoss,
-)
-from worker.core.glm.minimize import Solver as IterativeSolver
-from worker.core.glm.validation import LossOfPredictors, PredictorScore
-from worker.core.hyperparameters import Hyperparameters
-from worker.core.imputation import split_problems
-from worker.core.penalties import ClassPenalty, PerClass, PerCoefficient, Shared
-from worker.core.records import Array, Partition, Problem
-from worker.core.scoring import (
+from worker.core.hyperparameters import Hyperparameters, Positive
+from worker.core.inner.protocols import System
+from worker.core.inner.smooth.fit import GeneralizedLinear
+from worker.core.inner.smooth.minimize import IterativeSolver
+from worker.core.losses import (
     AbsoluteError,
     Brier,
     Deviance,
@@ -49,16 +34,22 @@ from worker.core.scoring import (
     SmoothedF,
     SquaredError,
 )
-from worker.core.systems import System
-from worker.core.tables import mean_and_variance
-from worker.core.training.classes import ClassWeights, check_classes, weights_of_classes
+from worker.core.losses.hinges import SquaredHingeLoss
+from worker.core.losses.over_rows import LossOfPredictors, PredictorScore
+from worker.core.losses.training import GammaLoss, HuberLoss, LogisticLoss, MultinomialLoss, PoissonLoss, TrainingLoss
+from worker.core.penalties import ClassPenalty, PerClass, PerCoefficient, Shared
+from worker.core.penalties.forms import PenaltyForms
+from worker.core.records import Array
+from worker.core.rows.design import Design
+from worker.core.rows.filled import split_problems
+from worker.core.rows.problem import Partition, Problem
+from worker.core.rows.tables import mean_and_variance
+from worker.core.training.class_weights import ClassWeights, check_classes, weights_of_classes
 from worker.core.training.linear import LinearPredictor
 
 CHOLESKY_UP_TO = 1000  # coefficients; beyond, factors cost more than the products of conjugate gradients
 MOST_FACTORED = 20_000  # coefficients; two matrices of that size are held, 6 GB
 HELD_VALUES = 64_000_000  # of dense rows over all splits, kept in memory; more are read from the table at each product
-
-Positive = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from worker.core.family import ByKind
-from worker.core.forms import PenaltyForms
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.losses import Score
 from worker.core.penalties import Penalty, PerFeature, Shared
-from worker.core.records import Array, Partition, Problem
-from worker.core.scoring import Score
-from worker.core.splines import Spline, expansion, others
+from worker.core.penalties.forms import PenaltyForms
+from worker.core.penalties.splines import Spline, expansion, others
+from worker.core.records import Array
+from worker.core.rows.problem import Partition, Problem
 from worker.core.weights import ExampleWeights
 
 

@@ -9,11 +9,12 @@ import numpy as np
 from annotated_types import MaxLen, MinLen
 from jaxtyping import Int
 
-from worker.core.criteria import Criteria
-from worker.core.factors import Shape
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.quadratic import SumSystem
-from worker.core.records import Array, Problem
+from worker.core.inner.given.matrix_sum import SumSystem
+from worker.core.linalg.assembled import Shape
+from worker.core.records import Array
+from worker.core.rows.matrices import Criteria
+from worker.core.rows.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,19 +18,20 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
-from worker.core.dual import DualRidge
-from worker.core.forms import PenaltyForms
-from worker.core.imputation import moments_of_splits, split_problems
-from worker.core.losses import LossOfRows, ResidualLoss, SquaredError, SquaredErrorOfMoments, ValidationLoss
-from worker.core.primal import PrimalRidge
-from worker.core.records import Array, Partition, Problem
-from worker.core.scoring import Score
-from worker.core.spectral import SpectralRidge
-from worker.core.statistics import Moments, unexplained
-from worker.core.systems import Solver, System
-from worker.core.tables import CHUNK_VALUES, centred, mean_and_variance, take
+from worker.core.inner.least_squares.dual import DualRidge
+from worker.core.inner.least_squares.primal import PrimalRidge
+from worker.core.inner.least_squares.spectral import SpectralRidge
+from worker.core.inner.least_squares.weighted import WeightedRidge
+from worker.core.inner.protocols import Solver, System
+from worker.core.losses import ResidualLoss, Score, SquaredError
+from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, ValidationLoss
+from worker.core.penalties.forms import PenaltyForms
+from worker.core.records import Array
+from worker.core.rows.filled import moments_of_splits, split_problems
+from worker.core.rows.moments import Moments, unexplained
+from worker.core.rows.problem import Partition, Problem
+from worker.core.rows.tables import CHUNK_VALUES, centred, mean_and_variance, take
 from worker.core.training.linear import LinearPredictor
-from worker.core.weighted import WeightedRidge
 from worker.core.weights import ExampleWeights
 
 SPECTRAL_TRIALS = 36  # evaluations from which one eigendecomposition costs less than their factorizations (measured)

@@ -1,1 +1,0 @@
-"""Generalized linear models: losses of a linear predictor, their minimizers, and the implicit gradient through them."""

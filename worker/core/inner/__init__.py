@@ -1,0 +1,1 @@
+"""The minimizer theta(rho) of the training criterion C, and how it moves with rho."""

@@ -1,0 +1,1 @@
+"""Criteria that the caller brings as matrices and vectors."""

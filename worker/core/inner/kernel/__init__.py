@@ -1,0 +1,1 @@
+"""Kernel machines: minimizers whose theta lives on rows or landmarks."""

@@ -1,0 +1,227 @@
+"""The training problem of one split of a kernel machine, its solution, and how the solution moves with the kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg import blas
+
+from worker.core.inner.kernel.damped_newton import KernelStart, minimize
+from worker.core.inner.kernel.newton_model import KernelMinimum, OfLandmarks, OfRows
+from worker.core.inner.kernel.row_losses import RowLosses
+from worker.core.kernels import Evaluated, KernelFunction, Points
+from worker.core.linalg import cholesky
+from worker.core.losses.training import MachineLoss
+from worker.core.records import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Rows to train on, with shares that sum to one, all positive, and rows to score.
+
+    `landmarks` are the rows of `X` that stand for all of them, None where every row does; the kernel among them has
+    `nugget` on its diagonal.
+    """
+
+    X: Points
+    y: Float[Array, " n"]
+    shares: Float[Array, " n"]
+    scored: Points
+    y_scored: Float[Array, " v"]
+    w_scored: Float[Array, " v"]
+    loss: MachineLoss
+    intercept: bool
+    landmarks: Points | None = None
+    nugget: float = 0.0
+
+    @property
+    def weight(self) -> float:
+        """Sum of the scoring weights."""
+        return float(self.w_scored.sum())
+
+    def fit(self, kernel: KernelFunction, lam: Float[Array, " k"], start: KernelStart | None) -> MachineFit | None:
+        """The minimum at a penalty, the first of `lam`, and hyperparameters of the kernel; None if there is none."""
+        if self.landmarks is None:
+            return RowFit.at(self, kernel, lam, start)
+        return LandmarkFit.at(self, kernel, self.landmarks, lam, start)
+
+    def slopes(self, f: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """Those of the losses of the training rows at these predictors, and at zero."""
+        here, zero = (self.loss.at(self.y, at[:, None], self.shares).slope[:, 0] for at in (f, np.zeros_like(f)))
+        return here, zero
+
+    def imbalance(self, g: Float[Array, " n"], g_0: Float[Array, " n"]) -> float:
+        """The slope of C in an intercept over its largest part at zero."""
+        return abs(float(g.sum())) / (float(np.abs(g_0).sum()) or 1.0) if self.intercept else 0.0
+
+    def minimum(self, model: OfRows | OfLandmarks, start: KernelStart) -> KernelMinimum | None:
+        """The minimum of C for a kernel matrix."""
+        return minimize(model, RowLosses(self.loss, self.y, self.shares), start)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelAdjoint:
+    """`d(sum of scores)/drho` with the solution of the adjoint system and its relative residual."""
+
+    rho_bar: Float[Array, " k"]
+    residual: float
+
+
+@dataclass(frozen=True, slots=True)
+class RowFit:
+    """A machine with a coefficient for each training row."""
+
+    split: Split
+    lam: Float[Array, " k"]
+    among: Evaluated
+    scored: Evaluated
+    model: OfRows
+    minimum: KernelMinimum
+
+    @classmethod
+    def at(
+        cls, split: Split, kernel: KernelFunction, lam: Float[Array, " k"], start: KernelStart | None
+    ) -> RowFit | None:
+        """The minimum, from a start."""
+        among = kernel.at(split.X, split.X, lam[1:])
+        model = OfRows(float(lam[0]), split.intercept, among.K)
+        found = split.minimum(model, start or (np.zeros(len(split.y)), 0.0))
+        if found is None:
+            return None
+        return cls(split, lam, among, kernel.at(split.scored, split.X, lam[1:]), model, found)
+
+    @property
+    def support(self) -> Points:
+        """The rows that the coefficients belong to."""
+        return self.split.X
+
+    @property
+    def coefficients(self) -> Float[Array, " n"]:
+        """What the kernels of the rows are multiplied with."""
+        return self.minimum.theta
+
+    @property
+    def predictor(self) -> Float[Array, " v"]:
+        """Of the scored rows."""
+        return self.scored.K @ self.minimum.theta + self.minimum.b
+
+    def inner_gradient_norm(self) -> float:
+        """The norm of `dC/df = lam theta + g`, g the slopes of the losses, in the kernel's space, over that at zero."""
+        g, g_0 = self.split.slopes(self.minimum.f)
+        off = self.lam[0] * self.minimum.theta + g
+        size, largest = (max(float(v @ self.model.predictor(v)), 0.0) for v in (off, g_0))
+        return float(np.sqrt(size / (largest or 1.0))) + self.split.imbalance(g, g_0)
+
+    def pullback(self, e: Float[Array, " v"]) -> KernelAdjoint:
+        """From `e = dE/df` of the scored rows.
+
+        Adjoint `(lam I + K D) z + 1 c = K_v^T e`, `1^T D z = 1^T e`; with `y = D z` the cotangents are `-y theta^T` of
+        K, `e theta^T` of K_v and `-z^T theta` of lam. Where no row is curved, y is on the rows that hold b.
+        """
+        split, theta, D = self.split, self.minimum.theta, self.minimum.D
+        h, curved = e @ self.scored.K, D > 0
+        R = np.sqrt(D[curved])
+        c, x = self.model.bordered(self.minimum.L, R, R * h[curved], float(e.sum()))
+        y = self.minimum.held * e.sum()
+        y[curved] = R * x
+        K_y = self.model.predictor(y)
+        z = (h - K_y - c) / self.lam[0]
+        off = np.append((D * z - y)[curved], (y.sum() - e.sum()) / len(y) if split.intercept else 0.0)
+        rho_bar = self.scored.contract_outer(e, theta) - self.among.contract_outer(y, theta)
+        residual = float(np.linalg.norm(off) / (np.linalg.norm(y) or 1.0))
+        return KernelAdjoint(np.append(-self.lam[0] * (z @ theta), rho_bar), residual)
+
+
+@dataclass(frozen=True, slots=True)
+class LandmarkFit:
+    """A machine with a coefficient for each landmark: `f = K_nm gamma + b`, `|f - b|^2 = gamma^T K_mm gamma`.
+
+    The Nystrom approximation `K_nm K_mm^-1 K_mn` of the kernel in the form of a subset of regressors (Williams and
+    Seeger 2001). `gamma = C^-T theta` with `K_mm = C C^T`.
+    """
+
+    split: Split
+    landmarks: Points
+    lam: Float[Array, " k"]
+    C: Float[Array, "m m"]
+    of_rows: Evaluated
+    among: Evaluated
+    scored: Evaluated
+    model: OfLandmarks
+    minimum: KernelMinimum
+
+    @classmethod
+    def at(
+        cls, split: Split, kernel: KernelFunction, landmarks: Points, lam: Float[Array, " k"], start: KernelStart | None
+    ) -> LandmarkFit | None:
+        """The minimum, from a start."""
+        among = kernel.at(landmarks, landmarks, lam[1:])
+        K_mm = np.array(among.K, order="F")
+        diagonal = cholesky.diagonal_of(K_mm)
+        diagonal += split.nugget * float(np.mean(diagonal))
+        C = cholesky.factor_in_place(K_mm)
+        if C is None:
+            return None
+        of_rows = kernel.at(split.X, landmarks, lam[1:])
+        Phi = blas.dtrsm(1.0, C, of_rows.K.T, lower=1).T
+        model = OfLandmarks(float(lam[0]), split.intercept, np.ascontiguousarray(Phi))
+        found = split.minimum(model, start or (np.zeros(len(landmarks)), 0.0))
+        if found is None:
+            return None
+        return cls(split, landmarks, lam, C, of_rows, among, kernel.at(split.scored, landmarks, lam[1:]), model, found)
+
+    @property
+    def support(self) -> Points:
+        """The rows that the coefficients belong to."""
+        return self.landmarks
+
+    @property
+    def coefficients(self) -> Float[Array, " m"]:
+        """What the kernels of the landmarks are multiplied with."""
+        return self._to_landmarks(self.minimum.theta)
+
+    @property
+    def predictor(self) -> Float[Array, " v"]:
+        """Of the scored rows."""
+        return self.scored.K @ self.coefficients + self.minimum.b
+
+    def inner_gradient_norm(self) -> float:
+        """The norm of `lam theta + Phi^T g`, g the slopes of the losses, over that at zero."""
+        g, g_0 = self.split.slopes(self.minimum.f)
+        off = np.linalg.norm(self.lam[0] * self.minimum.theta + g @ self.model.Phi)
+        return float(off / (np.linalg.norm(g_0 @ self.model.Phi) or 1.0)) + self.split.imbalance(g, g_0)
+
+    def pullback(self, e: Float[Array, " v"]) -> KernelAdjoint:
+        """From `e = dE/df` of the scored rows.
+
+        With the adjoint (c, u) of (b, theta) and `v = C^-T u`, the cotangents are `-g v^T - D (K_nm v + c) gamma^T` of
+        `K_nm`, `e gamma^T` of `K_vm`, `-lam v gamma^T` of `K_mm` and `-u^T theta` of lam. Where no row is curved, what
+        is `D (K_nm v + c)` elsewhere is on the rows that hold b.
+        """
+        split, lam = self.split, self.lam
+        gamma, (theta, D) = self.coefficients, (self.minimum.theta, self.minimum.D)
+        h = blas.dtrsv(self.C, e @ self.scored.K, lower=1)
+        total = float(e.sum()) if split.intercept else 0.0
+        if D.any():
+            u, c = self.model.solve(self.minimum.L, h, total)
+            y = D * (self.model.Phi @ u + c)
+        else:
+            y = self.minimum.held * total
+            u = (h - y @ self.model.Phi) / lam[0]
+        off = np.append(y @ self.model.Phi + lam[0] * u - h, (y.sum() - total) * split.intercept)
+        v = self._to_landmarks(u)
+        g = split.loss.at(split.y, self.minimum.f[:, None], split.shares).slope[:, 0]
+        rho_bar = self.scored.contract_outer(e, gamma) - lam[0] * self.among.contract_outer(v, gamma)
+        rho_bar -= self.of_rows.contract_outer(g, v) + self.of_rows.contract_outer(y, gamma)
+        nugget = split.nugget * lam[0] * float(v @ gamma) / len(v)  # a share of the mean diagonal, which may move
+        rho_bar -= nugget * self.among.contract(np.eye(len(v)))
+        residual = float(np.linalg.norm(off) / (np.linalg.norm(np.append(h, total)) or 1.0))
+        return KernelAdjoint(np.append(-lam[0] * (u @ theta), rho_bar), residual)
+
+    def _to_landmarks(self, theta: Float[Array, " m"]) -> Float[Array, " m"]:
+        return blas.dtrsv(self.C, theta, lower=1, trans=1)
+
+
+MachineFit = RowFit | LandmarkFit

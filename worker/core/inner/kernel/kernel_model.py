@@ -1,0 +1,74 @@
+"""The fitted kernel machine: `eta = intercept + sum_i coefficient_i k(x_i, x)` over its support rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+
+from worker.core.kernels import KernelFunction, Points
+from worker.core.losses.over_rows import PredictorScore
+from worker.core.records import Array
+from worker.core.rows.problem import Problem
+from worker.core.rows.tables import Table, take
+
+HELD = 4_000_000  # values of a kernel held at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """Means and scales of the training rows: what rows are before kernels see them."""
+
+    mean: Float[Array, " p"]
+    scale: Float[Array, " p"]
+
+    def points(self, X: Table | csr_array, rows: Int[Array, " m"]) -> Points:
+        """The rows of a table."""
+        part = take(X, rows)
+        return self.of(part.toarray() if isinstance(part, csr_array) else np.asarray(part))
+
+    def of(self, part: Float[Array, "m p"]) -> Points:
+        """Rows in original units."""
+        original = part - self.mean
+        return Points(original if (self.scale == 1.0).all() else original / self.scale, original)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelModel:
+    """A kernel machine with its support rows; `lam` are the hyperparameters of the kernel."""
+
+    kernel: KernelFunction
+    lam: Float[Array, " q"]
+    standard: Standard
+    support: Points
+    coefficients: Float[Array, " s"]
+    intercept: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number of it is."""
+        return bool(np.isfinite(np.append(self.coefficients, self.intercept)).all())
+
+    def predict(self, X: Float[Array, "n p"]) -> Float[Array, " n"]:
+        """The predictor of rows in original units."""
+        size = max(1, HELD // max(len(self.support), 1))
+        parts = [self._predict(self.standard.of(X[i : i + size])) for i in range(0, len(X), size)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def predictor(self, problem: Problem, rows: Int[Array, " t"]) -> Float[Array, "t 1"]:
+        """The predictors of rows of a problem."""
+        size = max(1, HELD // max(len(self.support), 1))
+        parts = [self._predict(self.standard.points(problem.X, rows[i : i + size])) for i in range(0, len(rows), size)]
+        return np.concatenate(parts)[:, None]
+
+    def score(self, score: PredictorScore, problem: Problem, rows: Int[Array, " t"]) -> float:
+        """The weighted mean of the score over the rows; NaN where none has a weight."""
+        weights = problem.score_weights(rows)
+        if not weights.any():
+            return np.nan
+        return score.at(problem.y[rows], self.predictor(problem, rows), weights).value / float(weights.sum())
+
+    def _predict(self, X: Points) -> Float[Array, " n"]:
+        return self.kernel.at(X, self.support, self.lam).K @ self.coefficients + self.intercept

@@ -1,0 +1,1 @@
+"""Ridge regression: the minimizer of a quadratic criterion of rows."""

@@ -1,0 +1,213 @@
+"""Penalized least squares through the Cholesky factor of an n x n matrix, for more columns than rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import sparse
+from scipy.linalg import blas
+
+from worker.core.inner.least_squares.primal import CentredSystem, PenalizedFit
+from worker.core.inner.protocols import Fit
+from worker.core.linalg import cholesky
+from worker.core.linalg.cholesky import solve_bar
+from worker.core.records import Array
+from worker.core.rows.tables import CHUNK_VALUES, Rows, SparseRows, column_forms, gram
+
+
+@dataclass(frozen=True, slots=True)
+class DualRidge(CentredSystem):
+    """The same minimizer through `K = I + X P^-1 X^T / n`, P the diagonal of the penalty.
+
+    `theta = P^-1 X^T K^-1 y / n`, and `H^-1 = P^-1 - P^-1 X^T K^-1 X P^-1 / n` (Woodbury). The rows are centred, and
+    those of X in these formulas are those of the field times `root`, the square root of their weight over the mean
+    weight; y is multiplied with it already.
+
+    Where rows are `centred` at their weighted mean, `root` is an eigenvector of K with the eigenvalue 1, orthogonal to
+    all that K is applied to. The factored matrix has a typical eigenvalue there instead: else the small elements of
+    `K^-1`, which leave-one-out needs where the fit is nearly exact, would drown in the rounding of this one.
+    """
+
+    X: Rows
+    y: Float[Array, " n"]
+    root: Float[Array, " n"]
+    centred: bool = False
+    solver: Literal["dual"] = "dual"
+
+    def fit(self, lam: Float[Array, " k"]) -> Fit | None:
+        """The minimizer, or None if K is not positive definite to working precision."""
+        penalty, n = self.penalty.at(lam), len(self.y)
+        K = gram(self.X, n * penalty.diagonal, CHUNK_VALUES)
+        K *= self.root[:, None] * self.root
+        cholesky.diagonal_of(K)[...] += 1.0
+        level = float(np.mean(cholesky.diagonal_of(K))) if self.centred else 0.0
+        if self.centred:
+            K += np.outer(level / n * self.root, self.root)
+        L = cholesky.factor_in_place(K)
+        if L is None:
+            return None
+        alpha = cholesky.solve(L, self.y)
+        return DualFit(penalty, ((self.root * alpha) @ self.X) / (n * penalty.diagonal), self, L, alpha, level)
+
+
+@dataclass(frozen=True, slots=True)
+class DualFit(PenalizedFit):
+    """A minimizer with the factor of K and the dual solution `alpha = K^-1 y`, the residuals of the (scaled) rows.
+
+    `level` is what the factored matrix has along `root` beyond K.
+    """
+
+    system: DualRidge
+    L: Float[Array, "n n"]
+    alpha: Float[Array, " n"]
+    level: float
+
+    def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
+        """`H^-1 b`; a single one refined once, as Woodbury's difference loses digits where penalties are small.
+
+        Where it loses all of them, as of rows far from zero without an intercept, the second one is no better.
+        """
+        x = self._solve(b)
+        if b.ndim > 1:
+            return x
+        left = b - self.apply(x)
+        refined = x + self._solve(left)
+        return refined if np.linalg.norm(b - self.apply(refined)) < np.linalg.norm(left) else x
+
+    def left_out(self, used: Bool[Array, " n"]) -> tuple[Float[Array, " u"], Float[Array, " u"]]:
+        """Residuals of rows of positive weight, and one minus their leverages, without a difference."""
+        root, n = self.system.root[used], len(self.system.y)
+        diagonal = np.diag(cholesky.inverse(self.L))[used]
+        return self.alpha[used] / root, diagonal - root**2 / (n * (1.0 + self.level)) * self.system.centred
+
+    def times_inverse(self) -> Float[Array, "n p"]:
+        """`X H^-1` of the training rows: `K^-1 X P^-1`, without a difference either; zero for rows of weight zero."""
+        X, root = self.system.X, self.system.root[:, None]
+        rows = X.dense() if isinstance(X, SparseRows) else X
+        inner = cholesky.solve(self.L, np.asfortranarray(root * rows))
+        return np.divide(inner, root, out=np.zeros(rows.shape), where=root > 0) / self.penalty.diagonal
+
+    def _solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
+        X, P, root = self.system.X, self.penalty.diagonal, self.system.root
+        scaled = (b.T / P).T
+        inner = cholesky.solve(self.L, np.asfortranarray(((X @ scaled).T * root).T))
+        return scaled - ((X.T @ (inner.T * root).T).T / (len(X) * P)).T
+
+    def sensitivity(self, chosen: Int[Array, " f"]) -> Float[Array, "p f"]:
+        """`dtheta/drho_j = -H^-1 P_j theta` for the chosen hyperparameters."""
+        return -self.solve(self.penalty.products(self.theta, chosen))
+
+    def apply(self, v: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
+        """`H v`."""
+        X, root = self.system.X, self.system.root
+        return X.T @ ((X @ v).T * root**2).T / len(X) + self.penalty.apply(v)
+
+    def gradient(self) -> Float[Array, " p"]:
+        """`dC/dtheta`, zero up to round-off."""
+        system = self.system
+        return self.apply(self.theta) - (system.root * system.y) @ system.X / len(system.y)
+
+    def inverse(self) -> Float[Array, "p p"]:
+        """`H^-1`."""
+        return self.solve(np.eye(len(self.theta)))
+
+    def contract_rows(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, " k"]:
+        """`sum_i bar_i w_i^T P_j w_i` for each hyperparameter, without a p x p matrix."""
+        return self.penalty.contract_diagonal(bar @ W**2)
+
+    def log_determinant(self) -> float:
+        """`log |H| = log |P| + log |K|`."""
+        of_rows = 2.0 * np.log(np.diag(self.L)).sum() - np.log1p(self.level)
+        return float(np.log(self.penalty.diagonal).sum() + of_rows)
+
+    def log_determinant_gradient(self) -> Float[Array, " k"]:
+        """`<H^-1, P_j>` by the diagonal of `H^-1` alone."""
+        taken = (self._whitened() ** 2).sum(axis=0)
+        return self.penalty.contract_diagonal((1.0 - taken) / self.penalty.diagonal)
+
+    def log_determinant_hessian(self) -> Float[Array, "k k"]:
+        """`<H^-1, P_j>` on the diagonal less `tr(P_j H^-1 P_l H^-1)`.
+
+        With the shares `A_j = P_j P^-1` and U of `_whitened` the latter is `tr(A_j A_l (I - 2 U^T U)) + <G_j, G_l>`,
+        `G_j = U A_j U^T`.
+        """
+        if not self._few:
+            return super(DualFit, self).log_determinant_hessian()
+        U, shares = self._whitened(), self._shares()
+        taken, G = (U**2).sum(axis=0), _through(U, shares, U).reshape(len(self.penalty.lam), -1)
+        both = (shares * (1.0 - 2.0 * taken)) @ shares.T
+        return np.diag(shares @ (1.0 - taken)) - both.toarray() - G @ G.T
+
+    def rows_hessian(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, "k k"]:
+        """`sum_i bar_i (2 w_i^T P_j H^-1 P_l w_i - [j = l] w_i^T P_j w_i)`.
+
+        With `Z = W P^1/2` the first is `sum_i bar_i z_i^T A_j (I - U^T U) A_l z_i`: see `log_determinant_hessian`.
+        """
+        if not self._few:
+            return super(DualFit, self).rows_hessian(W, bar)
+        shares, Z = self._shares(), W * np.sqrt(self.penalty.diagonal)
+        G = _through(self._whitened(), shares, Z)
+        squares = bar @ Z**2
+        weighted, k = G * bar, len(G)
+        pairs = ((shares * squares) @ shares.T).toarray() - weighted.reshape(k, -1) @ G.reshape(k, -1).T
+        return 2.0 * pairs - np.diag(shares @ squares)
+
+    def hat_trace(self) -> tuple[float, Float[Array, " k"]]:
+        """`tr(I - K^-1)`; its derivatives are `-tr(V A_j V^T)`, V as in `hat_trace_hessian`."""
+        left = float(np.trace(cholesky.inverse(self.L))) + self.level / (1.0 + self.level)
+        V = blas.dtrsm(1.0, self.L, self._whitened(), lower=1, trans_a=1)
+        return len(self.L) - left, -self.penalty.contract_diagonal((V**2).sum(axis=0) / self.penalty.diagonal)
+
+    def hat_trace_hessian(self) -> Float[Array, "k k"]:
+        """`2 tr(V A_j A_l V^T) - [j = l] tr(V A_j V^T) - 2 <G_j, G_l>`, `V = L^-T U`, `G_j = U A_j V^T`."""
+        if not self._few:
+            return super(DualFit, self).hat_trace_hessian()
+        U, shares = self._whitened(), self._shares()
+        V = blas.dtrsm(1.0, self.L, U, lower=1, trans_a=1)
+        squares, G = (V**2).sum(axis=0), _through(U, shares, V).reshape(len(self.penalty.lam), -1)
+        return 2.0 * (((shares * squares) @ shares.T).toarray() - G @ G.T) - np.diag(shares @ squares)
+
+    @property
+    def _few(self) -> bool:
+        """Whether a matrix of n x n for each hyperparameter is no more than one of p x p."""
+        return self.penalty.of.k * len(self.system.y) ** 2 <= len(self.theta) ** 2
+
+    def _shares(self) -> sparse.csr_array:
+        """The diagonals of `A_j = P_j P^-1`, one row each."""
+        diagonals = sparse.csr_array(self.penalty.of.diagonals)
+        return sparse.csr_array(diagonals * self.penalty.lam[:, None] / self.penalty.diagonal)
+
+    def _whitened(self) -> Float[Array, "n p"]:
+        """`U = L^-1 X P^-1/2 / sqrt(n)`, so that `P^1/2 H^-1 P^1/2 = I - U^T U`."""
+        X, root = self.system.X, self.system.root
+        rows = X.dense() if isinstance(X, SparseRows) else X
+        scaled = np.asfortranarray(root[:, None] * rows / np.sqrt(len(rows) * self.penalty.diagonal))
+        return blas.dtrsm(1.0, self.L, scaled, lower=1, overwrite_b=1)
+
+    def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "n n"] | None = None) -> Float[Array, " k"]:
+        """`rho_bar` by the reverse sweep through the factorization of K; `L_bar` belongs to its factor.
+
+        `K_bar` reaches `P^-1` through `diag(X^T K_bar X) / n`, and `P^-1` reaches rho by `d(P^-1)/drho_j`.
+        """
+        X, P, n, root = self.system.X, self.penalty.diagonal, len(self.system.y), self.system.root
+        through_alpha, _ = solve_bar(self.L, self.system.y, self.alpha, root * (X @ (theta_bar / P)) / n)
+        K_bar = cholesky.pullback(self.L, through_alpha if L_bar is None else through_alpha + L_bar)
+        K_bar *= root[:, None] * root
+        inverse_bar = theta_bar * ((root * self.alpha) @ X) + column_forms(X, K_bar, CHUNK_VALUES)
+        return -self.penalty.contract_diagonal(inverse_bar / (n * P**2))
+
+    def _value(self) -> float:
+        return float(self.system.y @ self.alpha) / (2 * len(self.alpha))
+
+
+def _through(U: Float[Array, "n p"], shares: sparse.csr_array, Z: Float[Array, "m p"]) -> Float[Array, "k n m"]:
+    """`U A_j Z^T` for each j, of the columns in which A_j is not zero."""
+    out = np.empty((shares.shape[0], len(U), len(Z)))
+    for j in range(len(out)):
+        place = slice(shares.indptr[j], shares.indptr[j + 1])
+        columns = shares.indices[place]
+        out[j] = (U[:, columns] * shares.data[place]) @ Z[:, columns].T
+    return out

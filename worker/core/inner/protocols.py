@@ -1,0 +1,161 @@
+"""What a training criterion hands to the rest of the core: one system for each split, and its fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+
+from worker.core.losses.over_rows import ValidationLoss
+from worker.core.penalties.forms import Penalized
+from worker.core.records import Array
+from worker.core.weights import Weighting
+
+# one factorization, of a matrix with a row for each feature or for each training row; one decomposition for all rho;
+# iterations with factors or with products of the Hessian; a factorization of the caller's own matrix;
+# factorizations of a kernel matrix, of all rows or of landmarks
+Solver = Literal[
+    "primal",
+    "dual",
+    "spectral",
+    "newton_cholesky",
+    "newton_cg",
+    "dense",
+    "banded",
+    "sparse",
+    "kernel_matrix",
+    "landmarks",
+]
+# a row of slopes for each output where there are several
+Coefficients = tuple[float, Float[Array, " p"]] | tuple[Float[Array, " m"], Float[Array, "m p"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """The training criterion C at its minimum, and its explicit first and second derivatives in rho, theta fixed."""
+
+    value: float
+    rho_bar: Float[Array, " k"]
+    second: Callable[[], Float[Array, "k k"]]
+
+
+@runtime_checkable
+class Fit(Protocol):
+    """A minimizer theta of the training criterion C at one rho, and its derivatives.
+
+    `H = d2C/dtheta2` and `g = dC/dtheta`; `H_j`, `g_j`, `g_jl` are their derivatives in rho at fixed theta.
+    """
+
+    @property
+    def theta(self) -> Float[Array, " p"]:
+        """The minimizer."""
+
+    def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
+        """`H^-1 b`."""
+
+    def apply(self, v: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
+        """`H v`."""
+
+    def gradient(self) -> Float[Array, " p"]:
+        """`g` at theta."""
+
+    def contract(self, u: Float[Array, " p"]) -> Float[Array, " k"]:
+        """`u^T g_j`."""
+
+    def curvature(self, u: Float[Array, " p"]) -> Float[Array, "k k"]:
+        """`u^T g_jl`."""
+
+    def sensitivity(self, chosen: Int[Array, " f"]) -> Float[Array, "p f"]:
+        """`dtheta/drho_j` for the chosen hyperparameters, ascending indices."""
+
+    def contract_columns(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "k f"]:
+        """`u^T H_j D_l` for each hyperparameter j and each column of D."""
+
+    def third(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "f f"]:
+        """The third derivative of C in theta along u and each pair of columns of D."""
+
+
+@runtime_checkable
+class QuadraticFit(Fit, Protocol):
+    """A fit of a quadratic criterion `theta^T H theta / 2 - b^T theta + ...`: H does not depend on theta.
+
+    `H_j`, `b_j`, `H_jl`, `b_jl` are the derivatives of H and b in rho, so that `g_j = H_j theta - b_j`.
+    """
+
+    def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "m m"] | None = None) -> Float[Array, " k"]:
+        """`rho_bar` by reverse-mode differentiation of the fit, from the cotangents of theta and of its factor."""
+
+
+@runtime_checkable
+class LeastSquaresFit(QuadraticFit, Protocol):
+    """A fit of a mean squared error of rows plus a penalty, with what selection criteria take from its Hessian."""
+
+    @property
+    def penalty(self) -> Penalized:
+        """The total penalty at this rho."""
+
+    def inverse(self) -> Float[Array, "p p"]:
+        """`H^-1`."""
+
+    def log_determinant(self) -> float:
+        """`log |H|`."""
+
+    def log_determinant_gradient(self) -> Float[Array, " k"]:
+        """Its derivative in each hyperparameter, `<H^-1, H_j>`."""
+
+    def log_determinant_hessian(self) -> Float[Array, "k k"]:
+        """Its second derivatives, `<H^-1, H_jl> - tr(H_j H^-1 H_l H^-1)`."""
+
+    def hat_trace(self) -> tuple[float, Float[Array, " k"]]:
+        """The trace of the hat matrix, `tr(H^-1 (H - P))`, and its derivatives in rho."""
+
+    def hat_trace_hessian(self) -> Float[Array, "k k"]:
+        """Its second derivatives."""
+
+    def criterion(self) -> Criterion:
+        """C at theta with its explicit derivatives."""
+
+    def forms(self, W: Float[Array, "n p"]) -> Float[Array, "n k"]:
+        """`w_i^T H_j w_i` for each row of W and each hyperparameter."""
+
+    def pairs(self, P: Float[Array, "p p"], S: Float[Array, "p p"]) -> Float[Array, "k k"]:
+        """The symmetric part of `tr(H_j P H_l S)`; P and S symmetric."""
+
+    def contract_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, " k"]:
+        """`<H_bar, H_j>` for each hyperparameter; H_bar symmetric."""
+
+    def curvature_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, "k k"]:
+        """`<H_bar, H_jl>` for each pair; H_bar symmetric."""
+
+    def contract_rows(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, " k"]:
+        """`sum_i bar_i w_i^T H_j w_i` for each hyperparameter."""
+
+    def rows_hessian(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, "k k"]:
+        """The second derivatives of `sum_i bar_i x_i^T H^-1 x_i` in rho, from the rows `w_i = H^-1 x_i`.
+
+        `sum_i bar_i (2 w_i^T H_j H^-1 H_l w_i - w_i^T H_jl w_i)`.
+        """
+
+    def shares_of(self, base: Float[Array, " n"]) -> Weighting:
+        """The share of each training row in C, with its derivatives; `base` are the fixed weights."""
+
+
+@runtime_checkable
+class System(Protocol):
+    """The training problem of one split, with the loss that scores it."""
+
+    @property
+    def loss(self) -> ValidationLoss:
+        """The loss over the validation rows."""
+
+    @property
+    def solver(self) -> Solver:
+        """How the minimizer is found: see `Solver`."""
+
+    def fit(self, lam: Float[Array, " k"]) -> Fit | None:
+        """The minimizer at natural hyperparameters, or None if the system is singular to working precision."""
+
+    def coefficients(self, theta: Float[Array, " p"]) -> Coefficients:
+        """Intercept and slopes of the model in original units."""

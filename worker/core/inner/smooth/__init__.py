@@ -1,0 +1,1 @@
+"""Generalized linear models: minimizers of smooth criteria by Newton's method."""

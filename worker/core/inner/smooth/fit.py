@@ -1,0 +1,218 @@
+"""A fitted generalized linear model and its derivatives in the hyperparameters, by the implicit function theorem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from worker.core.inner.least_squares.weighted import side_by_side
+from worker.core.inner.protocols import Coefficients
+from worker.core.inner.smooth.criterion import Point, Regularized
+from worker.core.inner.smooth.minimize import MOST_CG, IterativeSolver, Minimum, minimize
+from worker.core.linalg import cholesky
+from worker.core.linalg.conjugate_gradients import conjugate_gradients
+from worker.core.losses.over_rows import LossOfPredictors
+from worker.core.losses.training import TrainingLoss
+from worker.core.penalties.forms import Penalized, PenaltyForms
+from worker.core.records import Array
+from worker.core.rows.design import Design
+from worker.core.weights import Weighting
+
+EXACT = 1e-12  # gradient norm over the size of theta: what is left changes nothing that can be seen
+EXACT_SOLVE = 1e-13  # of linear systems by conjugate gradients
+STALE = 12  # steps of conjugate gradients beyond which a new factor is cheaper
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralizedLinear:
+    """`C = sum_i s_i(rho) loss(y_i, eta_i) + penalty / 2` with the shares `s = w / sum w` of one split's training rows.
+
+    theta has the entries of each output, the intercept first, one output after the other. Hyperparameters are those of
+    the penalty, then those of the weights, if any are tuned.
+    """
+
+    loss: LossOfPredictors
+    penalty: PenaltyForms
+    row_loss: TrainingLoss
+    design: Design
+    y: Float[Array, " n"]
+    offset: Float[Array, " n"] | None
+    base: Float[Array, " n"]
+    weighting: Callable[[Float[Array, " h"]], Weighting] | None
+    solver: IterativeSolver
+    offset_level: float = 0.0  # what was taken from all offsets, and is in the intercept instead
+
+    def fit(
+        self, lam: Float[Array, " k"], start: Float[Array, " mq"] | None = None, tolerance: float = EXACT
+    ) -> GeneralizedLinearFit | None:
+        """The minimizer, searched from `start`.
+
+        None where C is not finite or the search does not get there.
+        """
+        k = self.penalty.k
+        if self.weighting is None:
+            shares = Weighting(self.base / self.base.sum(), np.zeros((len(self.base), 0)), lambda _: np.zeros((0, 0)))
+        else:
+            shares = self.weighting(lam[k:]).normalized(self.base)
+        if not np.isfinite(shares.w).all():  # all weights underflow to zero
+            return None
+        criterion = Regularized(
+            self.row_loss, self.design, self.y, self.offset, shares.w, self.penalty.at(lam[:k]), self.tied
+        )
+        found = minimize(criterion, self.start(shares.w) if start is None else start, self.solver, tolerance)
+        if found is None or not found.gradient_norm <= max(1e3 * found.tolerance, 1e-6):
+            return None
+        return GeneralizedLinearFit(found, shares, self.solver)
+
+    @property
+    def tied(self) -> slice | None:
+        """Intercepts that could move together: those of several outputs."""
+        several = self.design.intercept and self.row_loss.outputs > 1
+        return slice(0, None, self.design.q) if several else None
+
+    def start(self, shares: Float[Array, " n"]) -> Float[Array, " mq"]:
+        """The best constant model, offsets left aside."""
+        theta = np.zeros(self.row_loss.outputs * self.design.q)
+        if self.design.intercept:
+            constant = self.row_loss.constant(self.y, shares)
+            theta[:: self.design.q] = constant - (constant.mean() if len(constant) > 1 else 0.0)
+        return theta
+
+    def coefficients(self, theta: Float[Array, " mq"]) -> Coefficients:
+        """Intercept and slopes in original units, one of each for every output where there are several."""
+        m, i = self.row_loss.outputs, int(self.design.intercept)
+        table = theta.reshape(m, self.design.q)
+        slopes = table[:, i:]
+        intercepts = table[:, 0] - slopes @ self.design.origin - self.offset_level if i else np.zeros(m)
+        if m == 1:
+            return float(intercepts[0]), slopes[0]
+        return intercepts - intercepts.mean(), slopes  # together they could move anywhere
+
+
+@dataclass(slots=True)
+class GeneralizedLinearFit:
+    """A minimizer theta. `H_j` is the derivative of H in rho at fixed theta; H itself depends on theta too."""
+
+    found: Minimum
+    shares: Weighting
+    solver: IterativeSolver
+    _L: Float[Array, "mq mq"] | None = field(default=None, init=False)
+
+    @property
+    def at(self) -> Point:
+        """The training criterion at theta."""
+        return self.found.at
+
+    @property
+    def theta(self) -> Float[Array, " mq"]:
+        """The minimizer."""
+        return self.at.theta
+
+    @property
+    def penalty(self) -> Penalized:
+        """The total penalty at this rho."""
+        return self.at.of.penalty
+
+    def factor(self) -> Float[Array, "mq mq"] | None:
+        """The Cholesky factor of H at theta; None where H is singular to working precision.
+
+        With 1 on the diagonal of an intercept that is held: see `held`.
+        """
+        if self._L is None:
+            H = self.at.hessian()
+            cholesky.diagonal_of(H)[self.held] = 1.0
+            self._L = cholesky.factor_in_place(H)
+        return self._L
+
+    @property
+    def held(self) -> slice:
+        """Intercepts that no row bends C in, as where every residual is beyond the corners of the Huber loss.
+
+        Any value nearby does as well, so they stay where they are when hyperparameters move.
+        """
+        return slice(0, None, self.at.of.design.q) if self.holds else slice(0, 0)
+
+    @property
+    def holds(self) -> bool:
+        """Whether any intercept is held."""
+        return self.at.of.design.intercept and not any(w.any() for _, _, w in self.at.blocks())
+
+    def solve(
+        self,
+        b: Float[Array, " mq *f"],
+        tolerance: float = EXACT_SOLVE,
+        start: Float[Array, " mq *f"] | None = None,
+    ) -> Float[Array, " mq *f"]:
+        """`H^-1 b`; NaN where H is singular to working precision."""
+        B = b.reshape(len(b), -1)
+        if self.holds:
+            B = B.copy(order="F")
+            B[self.held] = 0.0
+        if self.solver == "newton_cholesky":
+            L = self.factor()
+            if L is None:
+                return np.full_like(b, np.nan)
+            return cholesky.solve(L, np.asfortranarray(B)).reshape(b.shape)
+        X0 = None if start is None else start.reshape(B.shape)
+        return conjugate_gradients(self.at.apply, self.found.preconditioner(), B, tolerance, MOST_CG, X0).reshape(
+            b.shape
+        )
+
+    def apply(self, v: Float[Array, " mq *f"]) -> Float[Array, " mq *f"]:
+        """`H v`."""
+        return self.at.apply(v.reshape(len(v), -1)).reshape(v.shape)
+
+    def gradient(self) -> Float[Array, " mq"]:
+        """`dC/dtheta` at theta."""
+        return self.at.gradient
+
+    def inner_gradient_norm(self) -> float:
+        """The gradient norm of the inner search over the size of theta: see `Point.unit`."""
+        return self.found.gradient_norm
+
+    def contract(self, u: Float[Array, " mq"]) -> Float[Array, " k"]:
+        """`(d2C/dtheta drho)^T u`."""
+        penalties = self.penalty.contract(u, self.theta)
+        if not self.shares.w_dot.shape[1]:
+            return penalties
+        return np.append(penalties, self._slopes_along(u) @ self.shares.w_dot)
+
+    def curvature(self, u: Float[Array, " mq"]) -> Float[Array, "k k"]:
+        """`(d3C/dtheta drho_j drho_l)^T u`."""
+        penalties = np.diag(self.penalty.contract(u, self.theta))
+        if not self.shares.w_dot.shape[1]:
+            return penalties
+        return side_by_side(penalties, self.shares.second(self._slopes_along(u)))
+
+    def sensitivity(self, chosen: Int[Array, " f"]) -> Float[Array, "mq f"]:
+        """`dtheta/drho_j = -H^-1 d2C/dtheta drho_j` for the chosen hyperparameters, ascending indices."""
+        k = self.penalty.of.k
+        penalties, weights = chosen[chosen < k], chosen[chosen >= k] - k
+        columns = self.penalty.products(self.theta, penalties)
+        if len(weights):
+            by_row = self.at.rows.slope[:, :, None] * self.shares.w_dot[:, None, weights]
+            columns = np.hstack([columns, self.at.of.design.back(by_row)])
+        return -self.solve(columns)
+
+    def contract_columns(self, u: Float[Array, " mq"], D: Float[Array, "mq f"]) -> Float[Array, "k f"]:
+        """`u^T H_j D_l` for each hyperparameter j and each column of D, theta fixed in H."""
+        penalties = self.penalty.contract_columns(u, D)
+        if not self.shares.w_dot.shape[1]:
+            return penalties
+        bent = self.at.rows.bend(self.at.of.design.along(D))
+        by_row = np.einsum("na,naf->nf", self.at.of.design.predictor(u), bent)
+        return np.vstack([penalties, self.shares.w_dot.T @ by_row])
+
+    def third(self, u: Float[Array, " mq"], D: Float[Array, "mq f"]) -> Float[Array, "f f"]:
+        """`C'''[u, D_j, D_l]`: how H changes along D, because theta does."""
+        design = self.at.of.design
+        U, total = self.shares.w[:, None] * design.predictor(u), np.zeros((D.shape[1], D.shape[1]))
+        for some, V in design.pieces(D):
+            total += self.at.rows.part(some).twist(U[some], V)
+        return total
+
+    def _slopes_along(self, u: Float[Array, " mq"]) -> Float[Array, " n"]:
+        return np.sum(self.at.rows.slope * self.at.of.design.predictor(u), axis=1)

@@ -1,0 +1,1 @@
+"""Arithmetic without statistics: factors, solves, conjugate gradients."""

@@ -1,0 +1,204 @@
+"""Selection losses of linear predictors: how well they predict the targets of validation rows.
+
+With one column `eta` the targets are 0 and 1, with several they are numbers of classes. `slope_change` bounds, row by
+row, the norm of the change of the derivative of a row's score for any move of its predictors by at most `radius`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy.special import expit, softmax
+
+from worker.core.hyperparameters import Positive
+from worker.core.losses.derivatives import Elementwise, OfProbabilities, Scaled, ScoreDerivatives
+from worker.core.losses.elementary import SLACK, Column, Outputs, PerRow, one_hot, probability_change, refuse, residuals
+from worker.core.losses.training import GammaLoss, LogisticLoss, MultinomialLoss, PoissonLoss, TrainingLoss
+
+
+@dataclass(frozen=True, slots=True)
+class LogLoss:
+    """`-log P(y)`, the negative log-likelihood of a class."""
+
+    kind: Literal["log_loss"] = "log_loss"
+
+    def at(self, y: PerRow, eta: Outputs, w: PerRow) -> ScoreDerivatives:
+        """The score with its derivatives."""
+        return _log_loss(eta).at(y, eta, w)
+
+    def check(self, y: PerRow) -> None:
+        """Raises ValueError unless y holds numbers of classes."""
+        _refuse_fractions(y)
+
+    def slope_change(self, y: PerRow, eta: Outputs, radius: PerRow) -> PerRow:
+        """Bound of the change of a row's slope."""
+        return _log_loss(eta).slope_change(y, eta, radius)
+
+
+@dataclass(frozen=True, slots=True)
+class Brier:
+    """`(p - y)^2` of the probability p of class 1; of several classes the sum of the squares over all of them."""
+
+    kind: Literal["brier"] = "brier"
+
+    def at(self, y: PerRow, eta: Outputs, w: PerRow) -> ScoreDerivatives:
+        """The score with its derivatives."""
+        if eta.shape[1] == 1:
+            return _brier(y, eta, w)
+        p = softmax(eta, axis=1)
+        away = residuals(p, one_hot(y, p.shape[1]))
+        return OfProbabilities((away**2).sum(1), p, 2.0 * away, 2.0, 1.0, w)
+
+    def check(self, y: PerRow) -> None:
+        """Raises ValueError unless y holds numbers of classes."""
+        _refuse_fractions(y)
+
+    def slope_change(self, y: PerRow, eta: Outputs, radius: PerRow) -> PerRow:
+        """Bound of the change of a row's slope.
+
+        The slope is `2 q^2 (1 - q)` in the log-odds of the wrong class, largest at log 2; of several classes it is
+        `2 H (p - o)` with `H = diag(p) - p p^T`, and `H' u' - H u = H' (u' - u) + (H' - H) u`.
+        """
+        if eta.shape[1] == 1:
+            z = (1.0 - 2.0 * y) * eta[:, 0]
+            here, ends = _brier_slope(z), np.minimum(_brier_slope(z - radius), _brier_slope(z + radius))
+            top = _brier_slope(np.clip(np.log(2.0), z - radius, z + radius))
+            return np.where(radius > 0, np.maximum(top - here, here - ends) + SLACK * top, 0.0)
+        loss = _log_loss(eta)
+        away = residuals(softmax(eta, axis=1), one_hot(y, eta.shape[1]))
+        moved = loss.slope_change(y, eta, radius)
+        return moved + 2.0 * loss.curvature_change(y, eta, radius) * np.sqrt((away**2).sum(1))
+
+
+@dataclass(frozen=True, slots=True)
+class SmoothedError:
+    """`1 / (1 + e^(slope s eta))`, `s = 2 y - 1`: the share of errors, with a step of width `1 / slope` at zero.
+
+    Of several classes it is one minus the softmax of `slope eta`.
+    """
+
+    slope: Positive = 10.0
+    kind: Literal["smoothed_error"] = "smoothed_error"
+
+    def at(self, y: PerRow, eta: Outputs, w: PerRow) -> ScoreDerivatives:
+        """The score with its derivatives."""
+        if eta.shape[1] == 1:
+            return self._binary(y, eta, w)
+        observed = one_hot(y, eta.shape[1])
+        p = softmax(self.slope * eta, axis=1)
+        wrong = np.where(observed > 0, 0.0, p).sum(1)
+        return OfProbabilities(wrong, p, -observed, 0.0, self.slope, w)
+
+    def check(self, y: PerRow) -> None:
+        """Raises ValueError unless y holds numbers of classes."""
+        _refuse_fractions(y)
+
+    def slope_change(self, y: PerRow, eta: Outputs, radius: PerRow) -> PerRow:
+        """Bound of the change of a row's slope.
+
+        In one output it is the curvature of the log-loss, scaled. In several it is `a p_y (p - o)`, and
+        `p_y' (p' - o) - p_y (p - o) = (p_y' - p_y) (p' - o) + p_y (p' - p)` with `|p' - o| <= sqrt(2) (1 - p_y')`.
+        """
+        loss, z, reach = _log_loss(eta), self.slope * eta, self.slope * radius
+        if eta.shape[1] == 1:
+            return self.slope * loss.curvature_change(y, z, reach)
+        observed = one_hot(y, eta.shape[1])
+        p = softmax(z, axis=1)
+        wrong = np.where(observed > 0, 0.0, p).sum(1)
+        moved = (observed * probability_change(z, reach)).sum(1)
+        turned = (observed * p).sum(1) * loss.slope_change(y, z, reach)
+        return self.slope * (np.sqrt(2.0) * moved * np.minimum(wrong + moved, 1.0) + turned)
+
+    def _binary(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
+        sign = 1.0 - 2.0 * y
+        z = self.slope * sign * eta[:, 0]
+        wrong = expit(z)
+        steep, turn = wrong * expit(-z), np.tanh(z / 2)
+        first, second = self.slope * sign * steep, -(self.slope**2) * steep * turn
+        return Elementwise(wrong, first, second, self.slope**3 * sign * steep * (turn**2 - 2.0 * steep), w)
+
+
+@dataclass(frozen=True, slots=True)
+class Deviance:
+    """Twice the log-likelihood that a perfect prediction of the row would have gained; `of_family` says which one.
+
+    Poisson `2 (y log(y / mu) - (y - mu))`, gamma `2 ((y - mu) / mu - log(y / mu))`, classes twice the log-loss.
+    """
+
+    kind: Literal["deviance"] = "deviance"
+
+    def of_family(self, loss: TrainingLoss) -> DevianceOf:
+        """The deviance of the likelihood that training maximizes. Raises ValueError if its loss is none."""
+        if isinstance(loss, Likelihood):
+            return DevianceOf(loss)
+        raise ValueError("deviance needs the loss of a likelihood: logistic, multinomial, Poisson or gamma")
+
+
+Likelihood = LogisticLoss | MultinomialLoss | PoissonLoss | GammaLoss
+
+
+@dataclass(frozen=True, slots=True)
+class DevianceOf:
+    """Twice a loss, less the least that it could be for the row's target."""
+
+    loss: Likelihood
+
+    def at(self, y: PerRow, eta: Outputs, w: PerRow) -> ScoreDerivatives:
+        """The score with its derivatives."""
+        half = self.loss.at(y, eta, w)
+        if isinstance(self.loss, PoissonLoss):
+            half = replace(half, losses=_poisson_half(y, eta[:, 0]))
+        elif isinstance(self.loss, GammaLoss):
+            half = replace(half, losses=_exp_less_line(np.log(y) - eta[:, 0]))
+        return Scaled(half, 2.0)
+
+    def check(self, y: PerRow) -> None:
+        """Raises ValueError where the likelihood does not take a target."""
+        self.loss.check(y)
+
+    def slope_change(self, y: PerRow, eta: Outputs, radius: PerRow) -> PerRow:
+        """Bound of the change of a row's slope."""
+        return 2.0 * self.loss.slope_change(y, eta, radius)
+
+
+def _log_loss(eta: Outputs) -> LogisticLoss | MultinomialLoss:
+    return LogisticLoss() if eta.shape[1] == 1 else MultinomialLoss(eta.shape[1])
+
+
+def _brier(y: PerRow, eta: Column, w: PerRow) -> Elementwise:
+    """`q^2` of the probability q of the wrong class, and derivatives in its log-odds `-s eta`."""
+    sign = 1.0 - 2.0 * y
+    q, rest = expit(sign * eta[:, 0]), expit(-sign * eta[:, 0])
+    half = 2.0 * q**2 * rest
+    return Elementwise(
+        q**2, sign * half, half * (2.0 * rest - q), sign * half * (4.0 * rest**2 - 7.0 * q * rest + q**2), w
+    )
+
+
+def _brier_slope(z: PerRow) -> PerRow:
+    return 2.0 * expit(z) ** 2 * expit(-z)
+
+
+def _exp_less_line(t: PerRow) -> PerRow:
+    """`e^t - 1 - t`, by its series near zero."""
+    near = np.clip(t, -0.5, 0.5)
+    series = np.ones_like(t)
+    for k in range(16, 2, -1):
+        series = 1.0 + near / k * series
+    with np.errstate(over="ignore"):
+        return np.where(np.abs(t) <= 0.5, near**2 / 2 * series, np.exp(t) - 1.0 - t)
+
+
+def _poisson_half(y: PerRow, eta: PerRow) -> PerRow:
+    """`mu - y + y log(y / mu)`, which is `y (e^t - 1 - t)` of `t = eta - log y`."""
+    with np.errstate(over="ignore"):
+        mu = np.exp(eta)
+    t = np.minimum(eta, 1e3) - np.log(np.where(y > 0, y, 1.0))
+    near = (y > 0) & (np.abs(t) <= 0.5)
+    return np.where(near, y * _exp_less_line(np.where(near, t, 0.0)), mu - y - y * t)
+
+
+def _refuse_fractions(y: PerRow) -> None:
+    refuse(~((y >= 0) & (y == np.floor(y))), y, "this score takes the number of the class, 0, 1, ...")

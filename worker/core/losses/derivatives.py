@@ -1,0 +1,268 @@
+"""A weighted sum of losses of rows as a function of the linear predictors, with its derivatives up to the third.
+
+The predictors `eta` have one row for each row of the table and one column for each output: one, or one for each class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from worker.core.losses.elementary import residuals
+from worker.core.records import Array
+
+
+@runtime_checkable
+class ScoreDerivatives(Protocol):
+    """A function f of all predictors at one point, with the weights of the rows in everything but `losses`.
+
+    It is `sum_i w_i loss_i(eta_i)`, or `sum_i w_i` times something about all rows together.
+    """
+
+    @property
+    def losses(self) -> Float[Array, " n"] | None:
+        """The loss of each row, without its weight; None where rows have none of their own."""
+
+    @property
+    def value(self) -> float:
+        """`f`."""
+
+    @property
+    def slope(self) -> Float[Array, "n m"]:
+        """`df/d eta`."""
+
+    def bend(self, V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
+        """The second derivative of f times each of the directions `V[:, :, j]`."""
+
+
+@runtime_checkable
+class RowDerivatives(ScoreDerivatives, Protocol):
+    """`f(eta) = sum_i w_i loss_i(eta_i)` at one point, as training needs it."""
+
+    @property
+    def losses(self) -> Float[Array, " n"]:
+        """The loss of each row, without its weight."""
+
+    def least_curvature(self) -> Float[Array, " n"]:
+        """For each row, without its weight, a number a with `d2 loss[v, v] >= a |Q v|^2`.
+
+        Q takes the mean over the outputs away, if there are several.
+        """
+
+    def curvatures(self) -> Float[Array, "n m m"]:
+        """The second derivative of each row's loss, without its weight."""
+
+    def third_contract(self, A: Float[Array, "n m m"]) -> Float[Array, "n m"]:
+        """The third derivative of each row's loss, without its weight, contracted with a symmetric matrix."""
+
+    def majorized(self) -> RowDerivatives | None:
+        """With the curvatures of parabolas above the losses, where their own ones jump; None where they do not."""
+
+    def part(self, some: slice) -> RowDerivatives:
+        """The same of some of the rows."""
+
+    def twist(self, U: Float[Array, "n m"], V: Float[Array, "n m f"]) -> Float[Array, "f f"]:
+        """The third derivative of f along U and each pair of the directions in V."""
+
+    def blocks(self) -> Iterator[tuple[int, int, Float[Array, " n"]]]:
+        """`d2f / d eta_ia d eta_ib` for each pair of outputs `a <= b` where it is not zero throughout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elementwise:
+    """One output: the derivatives of each row are numbers; `first`, `second`, `third` are without the weights `w`.
+
+    Where curvatures jump, `upper` are those of parabolas that touch the losses here and are nowhere below them.
+    """
+
+    losses: Float[Array, " n"]
+    first: Float[Array, " n"]
+    second: Float[Array, " n"]
+    third: Float[Array, " n"]
+    w: Float[Array, " n"]
+    upper: Float[Array, " n"] | None = None
+
+    @property
+    def value(self) -> float:
+        """`f`."""
+        return float(self._weighted(self.losses).sum())
+
+    @property
+    def slope(self) -> Float[Array, "n 1"]:
+        """`df/d eta`."""
+        return self._weighted(self.first)[:, None]
+
+    def bend(self, V: Float[Array, "n 1 f"]) -> Float[Array, "n 1 f"]:
+        """The second derivative of f times each direction."""
+        return self._weighted(self.second)[:, None, None] * V
+
+    def curvatures(self) -> Float[Array, "n 1 1"]:
+        """The second derivative."""
+        return self.second[:, None, None]
+
+    def third_contract(self, A: Float[Array, "n 1 1"]) -> Float[Array, "n 1"]:
+        """The third derivative times A."""
+        return self.third[:, None] * A[:, :, 0]
+
+    def least_curvature(self) -> Float[Array, " n"]:
+        """The second derivative."""
+        return self.second
+
+    def majorized(self) -> Elementwise | None:
+        """With the curvatures of parabolas above the losses; None where the losses bend smoothly."""
+        return None if self.upper is None else replace(self, second=self.upper, upper=None)
+
+    def part(self, some: slice) -> Elementwise:
+        """The same of some of the rows."""
+        return Elementwise(self.losses[some], self.first[some], self.second[some], self.third[some], self.w[some])
+
+    def twist(self, U: Float[Array, "n 1"], V: Float[Array, "n 1 f"]) -> Float[Array, "f f"]:
+        """The third derivative of f along U and each pair of the directions in V."""
+        flat = V[:, 0, :]
+        return (flat.T * (self._weighted(self.third) * U[:, 0])) @ flat
+
+    def blocks(self) -> Iterator[tuple[int, int, Float[Array, " n"]]]:
+        """The one block."""
+        yield 0, 0, self._weighted(self.second)
+
+    def _weighted(self, a: Float[Array, " n"]) -> Float[Array, " n"]:
+        """A row without weight counts nothing, infinite or not."""
+        return np.multiply(self.w, a, out=np.zeros_like(a), where=self.w != 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Softmax:
+    """The log-loss of a softmax over classes: `probabilities[i, a] = exp(eta_ia) / sum_b exp(eta_ib)`."""
+
+    losses: Float[Array, " n"]
+    probabilities: Float[Array, "n m"]
+    observed: Float[Array, "n m"]
+    w: Float[Array, " n"]
+
+    @property
+    def value(self) -> float:
+        """`f`."""
+        return float(self.w @ self.losses)
+
+    @property
+    def slope(self) -> Float[Array, "n m"]:
+        """`df/d eta`."""
+        return self.w[:, None] * residuals(self.probabilities, self.observed)
+
+    def bend(self, V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
+        """The second derivative of f times each direction: `w p (v - mean of v)`, means under the probabilities."""
+        return (self.w[:, None] * self.probabilities)[:, :, None] * self._about_mean(V)
+
+    def curvatures(self) -> Float[Array, "n m m"]:
+        """`diag(p) - p p^T`."""
+        p = self.probabilities
+        out = -p[:, :, None] * p[:, None, :]
+        np.einsum("naa->na", out)[...] += p
+        return out
+
+    def third_contract(self, A: Float[Array, "n m m"]) -> Float[Array, "n m"]:
+        """`sum_k p_k (d_k^T A d_k) d_k` with `d_k = e_k - p`: a third central moment."""
+        p = self.probabilities
+        Ap = np.einsum("nab,nb->na", A, p)
+        forms = np.einsum("naa->na", A) - 2.0 * Ap + np.sum(p * Ap, axis=1, keepdims=True)
+        return p * (forms - np.sum(p * forms, axis=1, keepdims=True))
+
+    def least_curvature(self) -> Float[Array, " n"]:
+        """The smallest probability: `sum_a p_a (v_a - c)^2 >= min p sum_a (v_a - c)^2` for every c."""
+        return self.probabilities.min(axis=1)
+
+    def majorized(self) -> None:
+        """None: the loss bends smoothly."""
+
+    def part(self, some: slice) -> Softmax:
+        """The same of some of the rows."""
+        return Softmax(self.losses[some], self.probabilities[some], self.observed[some], self.w[some])
+
+    def twist(self, U: Float[Array, "n m"], V: Float[Array, "n m f"]) -> Float[Array, "f f"]:
+        """The third central moment under the probabilities, along U and each pair of the directions in V."""
+        about = self._about_mean(V).reshape(-1, V.shape[2])
+        factor = self.w[:, None] * self.probabilities * self._about_mean(U[:, :, None])[:, :, 0]
+        return (about.T * factor.ravel()) @ about
+
+    def blocks(self) -> Iterator[tuple[int, int, Float[Array, " n"]]]:
+        """`w p_a (delta_ab - p_b)`."""
+        p = self.probabilities
+        likely = p > 0.5
+        rest = np.where(likely, np.where(likely, 0.0, p).sum(1, keepdims=True), 1.0 - p)
+        for a in range(p.shape[1]):
+            scaled = self.w * p[:, a]
+            yield a, a, scaled * rest[:, a]
+            for b in range(a + 1, p.shape[1]):
+                yield a, b, -scaled * p[:, b]
+
+    def _about_mean(self, V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
+        return _about_mean(self.probabilities, V)
+
+
+@dataclass(frozen=True, slots=True)
+class OfProbabilities:
+    """A function g of softmax probabilities of `scale * eta`, with `inner = dg/dp` and `d2g/dp2 = inner_second * I`."""
+
+    losses: Float[Array, " n"]
+    probabilities: Float[Array, "n m"]
+    inner: Float[Array, "n m"]
+    inner_second: float
+    scale: float
+    w: Float[Array, " n"]
+
+    @property
+    def value(self) -> float:
+        """`f`."""
+        return float(self.w @ self.losses)
+
+    @property
+    def slope(self) -> Float[Array, "n m"]:
+        """`df/d eta = w scale p (inner - mean of inner)`, means under the probabilities."""
+        return self.scale * self.w[:, None] * self.probabilities * self._about
+
+    def bend(self, V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
+        """The second derivative of f times each direction: the product rule along the change of the probabilities."""
+        p_dot = self.probabilities[:, :, None] * _about_mean(self.probabilities, V)
+        inner_dot = self.inner_second * _about_mean(self.probabilities, p_dot)
+        mean_dot = np.einsum("na,naf->nf", self.inner, p_dot)[:, None, :]
+        change = p_dot * self._about[:, :, None] + self.probabilities[:, :, None] * (inner_dot - mean_dot)
+        return self.scale**2 * self.w[:, None, None] * change
+
+    @property
+    def _about(self) -> Float[Array, "n m"]:
+        return _about_mean(self.probabilities, self.inner[:, :, None])[:, :, 0]
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """`factor` times another function."""
+
+    of: ScoreDerivatives
+    factor: float
+
+    @property
+    def losses(self) -> Float[Array, " n"] | None:
+        """The loss of each row, without its weight."""
+        return None if self.of.losses is None else self.factor * self.of.losses
+
+    @property
+    def value(self) -> float:
+        """`f`."""
+        return self.factor * self.of.value
+
+    @property
+    def slope(self) -> Float[Array, "n m"]:
+        """`df/d eta`."""
+        return self.factor * self.of.slope
+
+    def bend(self, V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
+        """The second derivative of f times each direction."""
+        return self.factor * self.of.bend(V)
+
+
+def _about_mean(p: Float[Array, "n m"], V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
+    return V - np.einsum("na,naf->nf", p, V)[:, None, :]

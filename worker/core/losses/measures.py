@@ -1,0 +1,60 @@
+"""Measures of classifiers, not smoothed: error rate, AUC and F measure, of one split or pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from worker.core.losses.elementary import Column, PerRow
+from worker.core.records import Array
+
+
+def auc(y: PerRow, eta: Column, w: PerRow) -> float:
+    """The share of pairs of a row of each class, by weight, that the predictor puts in order; ties count half."""
+    _, rank = np.unique(eta[:, 0], return_inverse=True)
+    positive, negative = np.bincount(rank, w * y), np.bincount(rank, w * (1.0 - y))
+    ordered = positive @ (np.cumsum(negative) - negative / 2)
+    return float(ordered / (positive.sum() * negative.sum()))
+
+
+def f_measure(y: PerRow, eta: Column, w: PerRow, beta: float) -> float:
+    """`F_beta` of predicting class 1 where the predictor is positive; zero when there is nothing to count."""
+    predicted = w * (eta[:, 0] > 0)
+    counted = beta**2 * (w @ y) + predicted.sum()
+    return float((1.0 + beta**2) * (predicted @ y) / counted) if counted > 0 else 0.0
+
+
+def error_rate(y: PerRow, eta: Float[Array, "n m"], w: PerRow) -> float:
+    """The share of rows, by weight, that the predictors put into a wrong class: 1 where positive, or the largest."""
+    predicted = eta[:, 0] > 0 if eta.shape[1] == 1 else eta.argmax(1)
+    return float(w @ (predicted != y) / w.sum())
+
+
+Measures = dict[str, float]  # NaN for what the rows do not determine
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """The classes, predictors and weights of rows, of one model or of several."""
+
+    y: Float[Array, " v"]
+    eta: Float[Array, "v m"]
+    w: Float[Array, " v"]
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[tuple[Array, Array, Array]]) -> Pooled:
+        """The rows of several splits together."""
+        return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def measures(self) -> Measures:
+        """`error_rate`; of two classes also `auc` and `f1`, both about the second class."""
+        found = {"error_rate": error_rate(self.y, self.eta, self.w)}
+        if self.eta.shape[1] > 1:
+            return found
+        positive, total = float(self.w @ self.y), float(self.w.sum())
+        found["auc"] = auc(self.y, self.eta, self.w) if 0 < positive < total else np.nan
+        found["f1"] = f_measure(self.y, self.eta, self.w, 1.0)
+        return {name: float(np.minimum(value, 1.0)) for name, value in found.items()}  # rounding of weights

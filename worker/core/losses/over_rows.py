@@ -1,0 +1,156 @@
+"""Selection losses summed over the validation rows of one split, as functions of theta."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from worker.core.losses.derivatives import ScoreDerivatives
+from worker.core.losses.residuals import ResidualLoss
+from worker.core.records import Array
+from worker.core.rows.design import Design
+from worker.core.rows.tables import Rows
+
+
+@runtime_checkable
+class ValidationLoss(Protocol):
+    """A weighted sum of losses over the validation rows of one split. `theta` is what the split's system fits."""
+
+    @property
+    def weight(self) -> float:
+        """Sum of the scoring weights: the number of validation rows where they have none."""
+
+    def value(self, theta: Float[Array, " p"]) -> float:
+        """Sum of the losses."""
+
+    def value_and_gradient(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
+        """Sum of the losses and its derivative in theta, for little more than the price of the value."""
+
+    def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
+        """`D^T E'' D` with the second derivative `E''` of the sum in theta."""
+
+
+@dataclass(frozen=True, slots=True)
+class SquaredErrorOfMoments:
+    """Sum of `(y - eta)^2` from second moments: `z^T M z` with `z = (theta - reference, -1)`; no rows needed.
+
+    `M` holds the moments of `[X, y - X reference]`. The relative error is about machine epsilon times (sum of squares
+    of that last column) / value: a reference near theta saves the digits of a nearly perfect fit; else zero will do.
+    """
+
+    weight: float
+    M: Float[Array, "p1 p1"]
+    reference: Float[Array, " p"]
+
+    def value(self, theta: Float[Array, " p"]) -> float:
+        """`z^T M z`."""
+        return self.value_and_gradient(theta)[0]
+
+    def value_and_gradient(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
+        """`z^T M z`, and `2 M z` without its last entry."""
+        z = np.append(theta - self.reference, -1.0)
+        Mz = self.M @ z
+        return float(max(z @ Mz, 0.0)), 2.0 * Mz[:-1]
+
+    def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
+        """`2 D^T M D` over the columns of X."""
+        del theta  # quadratic: the second derivative is constant
+        return 2.0 * (D.T @ (self.M[:-1, :-1] @ D))
+
+
+@dataclass(frozen=True, slots=True)
+class LossOfRows:
+    """Sum of `w_i loss(y_i - x_i^T theta)` from the rows themselves, for any loss."""
+
+    X: Rows
+    y: Float[Array, " n"]
+    loss: ResidualLoss
+    w: Float[Array, " n"] | None = None
+
+    @property
+    def weight(self) -> float:
+        """Sum of the scoring weights."""
+        return float(len(self.y)) if self.w is None else float(self.w.sum())
+
+    def value(self, theta: Float[Array, " p"]) -> float:
+        """Sum of the losses."""
+        return float(self._weighted(self.loss.of(self.y - self.X @ theta)[0]).sum())
+
+    def value_and_gradient(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
+        """Sum of the losses, and `-X^T (w loss')`."""
+        losses, slopes, _ = self.loss.of(self.y - self.X @ theta)
+        return float(self._weighted(losses).sum()), -(self._weighted(slopes) @ self.X)
+
+    def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
+        """`(X D)^T diag(w loss'') X D`."""
+        curvatures = self._weighted(self.loss.of(self.y - self.X @ theta)[2])
+        eta_dot = self.X @ D
+        return (eta_dot.T * curvatures) @ eta_dot
+
+    def _weighted(self, a: Float[Array, " n"]) -> Float[Array, " n"]:
+        return a if self.w is None else self.w * a
+
+
+@runtime_checkable
+class PredictorScore(Protocol):
+    """A score of the target and the linear predictors."""
+
+    def at(self, y: Float[Array, " n"], eta: Float[Array, "n m"], w: Float[Array, " n"]) -> ScoreDerivatives:
+        """The weighted sum of the scores, with derivatives."""
+
+
+@runtime_checkable
+class RowScore(PredictorScore, Protocol):
+    """A score that is a sum over rows."""
+
+    def slope_change(
+        self, y: Float[Array, " n"], eta: Float[Array, "n m"], radius: Float[Array, " n"]
+    ) -> Float[Array, " n"]:
+        """Bound of the norm of the change of a row's slope, without its weight, when each eta moves by `radius`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossOfPredictors:
+    """Sum of `w_i score(y_i, eta_i)` over rows, or the sum of the weights times a score of all rows together."""
+
+    design: Design
+    y: Float[Array, " n"]
+    offset: Float[Array, " n"] | None
+    score: PredictorScore
+    w: Float[Array, " n"]
+
+    @property
+    def weight(self) -> float:
+        """Sum of the scoring weights."""
+        return float(self.w.sum())
+
+    def predictor(self, theta: Float[Array, " mq"]) -> Float[Array, "n m"]:
+        """`eta` of the rows."""
+        eta = self.design.predictor(theta)
+        return eta if self.offset is None else eta + self.offset[:, None]
+
+    def at(self, theta: Float[Array, " mq"]) -> ScoreDerivatives:
+        """The score with its derivatives in eta."""
+        return self.score.at(self.y, self.predictor(theta), self.w)
+
+    def value(self, theta: Float[Array, " mq"]) -> float:
+        """Sum of the losses."""
+        return self.at(theta).value
+
+    def value_and_gradient(self, theta: Float[Array, " mq"]) -> tuple[float, Float[Array, " mq"]]:
+        """Sum of the losses, and its derivative in theta."""
+        at = self.at(theta)
+        return at.value, self.design.back(at.slope[:, :, None])[:, 0]
+
+    def hessian_form(self, D: Float[Array, "mq f"], theta: Float[Array, " mq"]) -> Float[Array, "f f"]:
+        """`D^T E'' D`, some columns after the other where the changes of their predictors are many."""
+        at, f = self.at(theta), D.shape[1]
+        some = self.design.columns_at_once(D)
+        if f <= some:
+            eta_dot = self.design.along(D)
+            return eta_dot.reshape(-1, f).T @ np.ascontiguousarray(at.bend(eta_dot)).reshape(-1, f)
+        parts = [D[:, begin : begin + some] for begin in range(0, f, some)]
+        return np.hstack([D.T @ self.design.back(at.bend(self.design.along(part))) for part in parts])

@@ -1,0 +1,97 @@
+"""The log-loss of probabilities that a straight line and a sigmoid make of decision values (Platt 1999)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import expit
+
+from worker.core.losses.elementary import Column, PerRow, refuse_binary
+from worker.core.records import Array
+
+STEPS = 100
+DECREMENT = 1e-28  # relative
+
+
+@dataclass(frozen=True, slots=True)
+class PlattLogLoss:
+    """`-t log p - (1 - t) log(1 - p)`, `p = 1 / (1 + e^-(a eta + c))`, a and c the best ones for the scored rows.
+
+    Targets are t = (m + 1) / (m + 2) for the m rows of class 1 and 1 / (m + 2) for the m rows of class 0, which keeps
+    `a` finite where the classes are separated (Platt 1999). J differentiates through a and c.
+    """
+
+    kind: Literal["platt_log_loss"] = "platt_log_loss"
+
+    def at(self, y: PerRow, eta: Column, w: PerRow) -> Calibrated:
+        """The score with its derivatives."""
+        return Calibrated.of(y, eta[:, 0], w)
+
+    def check(self, y: PerRow) -> None:
+        """Raises ValueError unless y holds zeros and ones."""
+        refuse_binary(y)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """The log-loss at one point, `line` the best (a, c); derivatives follow from their being the best."""
+
+    losses: Float[Array, " n"]
+    slope: Float[Array, "n 1"]
+    line: tuple[float, float]
+    eta: Float[Array, " n"]
+    p: Float[Array, " n"]
+    t: Float[Array, " n"]
+    w: Float[Array, " n"]
+
+    @classmethod
+    def of(cls, y: PerRow, eta: PerRow, w: PerRow) -> Calibrated:
+        """Newton's method on two numbers, damped."""
+        positive, negative = float(w @ y), float(w @ (1.0 - y))
+        t = np.where(y > 0, (positive + 1.0) / (positive + 2.0), 1.0 / (negative + 2.0))
+        size = float(np.abs(eta).max(initial=0.0)) or 1.0
+        Z = np.column_stack([eta / size, np.ones_like(eta)])
+        at = np.array([0.0, np.log((positive + 1.0) / (negative + 1.0))])
+        value = _loss(Z @ at, t, w)
+        for _ in range(STEPS):
+            p = expit(Z @ at)
+            g, H = Z.T @ (w * (p - t)), (Z.T * (w * p * (1.0 - p))) @ Z
+            step = -np.linalg.lstsq(H, g, rcond=None)[0]
+            slope, scale = float(g @ step), 1.0
+            if not -slope > DECREMENT * abs(value):
+                break
+            while (new := _loss(Z @ (at + scale * step), t, w)) > value + 1e-4 * scale * slope and scale > 1e-10:
+                scale /= 2
+            if -slope < 1e-14 * abs(value):
+                scale = 1.0
+                new = _loss(Z @ (at + step), t, w)
+            at, value = at + scale * step, new
+        z = Z @ at
+        p, a = expit(z), float(at[0]) / size
+        return cls(_losses(z, t), (w * (p - t) * a)[:, None], (a, float(at[1])), eta, p, t, w)
+
+    @property
+    def value(self) -> float:
+        """The weighted sum."""
+        return float(self.w @ self.losses)
+
+    def bend(self, V: Float[Array, "n 1 f"]) -> Float[Array, "n 1 f"]:
+        """The second derivative times each direction, less what the best line takes back."""
+        a, curved = self.line[0], self.w * self.p * (1.0 - self.p)
+        Z = np.column_stack([self.eta, np.ones_like(self.eta)])
+        mixed = (a * curved)[:, None] * Z
+        mixed[:, 0] += self.w * (self.p - self.t)
+        v = V[:, 0, :]
+        back = mixed @ np.linalg.lstsq((Z.T * curved) @ Z, mixed.T @ v, rcond=None)[0]
+        return ((a**2 * curved)[:, None] * v - back)[:, None, :]
+
+
+def _losses(z: PerRow, t: PerRow) -> PerRow:
+    return np.logaddexp(0.0, z) - t * z
+
+
+def _loss(z: PerRow, t: PerRow, w: PerRow) -> float:
+    return float(w @ _losses(z, t))

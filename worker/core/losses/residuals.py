@@ -1,0 +1,97 @@
+"""Selection losses of a residual `r = y - eta`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Gt, Lt
+from jaxtyping import Float
+from scipy.special import expit
+
+from worker.core.hyperparameters import Positive
+from worker.core.losses.derivatives import Elementwise
+from worker.core.records import Array
+
+
+class _OfResidual(ABC):
+    """A loss of the residual `r = y - eta`."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def of(self, r: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
+        """The loss of each residual with its first and second derivative in r."""
+
+    def at(self, y: Float[Array, " n"], eta: Float[Array, "n 1"], w: Float[Array, " n"]) -> Elementwise:
+        """The weighted sum of the losses as a function of the predictor; its third derivative is not known here."""
+        losses, slopes, curvatures = self.of(y - eta[:, 0])
+        return Elementwise(losses, -slopes, curvatures, np.full_like(losses, np.nan), w)
+
+    def slope_change(
+        self, y: Float[Array, " n"], eta: Float[Array, "n 1"], radius: Float[Array, " n"]
+    ) -> Float[Array, " n"]:
+        """Largest change of the slope when eta moves by at most `radius`: at one end, as the loss is convex."""
+        r = y - eta[:, 0]
+        slope = self.of(r)[1]
+        return np.maximum(self.of(r + radius)[1] - slope, slope - self.of(r - radius)[1])
+
+
+@dataclass(frozen=True, slots=True)
+class SquaredError(_OfResidual):
+    """`r^2` with the residual `r = y - eta`: the usual choice, which the mean minimizes."""
+
+    kind: Literal["squared_error"] = "squared_error"
+
+    def of(self, r: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
+        """The loss of each residual with its first and second derivative in r."""
+        return r**2, 2.0 * r, np.full_like(r, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Huber(_OfResidual):
+    """`r^2` up to `|r| = delta`, `2 delta |r| - delta^2` beyond (Huber 1964, times 2); `delta` in units of the target.
+
+    It is the squared error for small residuals, and less impressed by outliers.
+    """
+
+    delta: Positive = 1.0
+    kind: Literal["huber"] = "huber"
+
+    def of(self, r: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
+        """The loss of each residual with its first and second derivative in r."""
+        inside = np.clip(r, -self.delta, self.delta)
+        return inside * (2.0 * r - inside), 2.0 * inside, np.where(np.abs(r) <= self.delta, 2.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class AbsoluteError(_OfResidual):
+    """`sqrt(r^2 + s^2) - s`: the absolute error, rounded off within about `s = smoothing` (units of the target)."""
+
+    smoothing: Positive = 0.01
+    kind: Literal["absolute_error"] = "absolute_error"
+
+    def of(self, r: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
+        """The loss of each residual with its first and second derivative in r."""
+        length = np.hypot(r, self.smoothing)
+        return r**2 / (length + self.smoothing), r / length, (self.smoothing / length) ** 2 / length
+
+
+@dataclass(frozen=True, slots=True)
+class QuantileError(_OfResidual):
+    """`q r + s log(1 + exp(-r / s))`: the pinball loss of the quantile q, rounded off within `s = smoothing`."""
+
+    quantile: Annotated[float, Gt(0), Lt(1)] = 0.5
+    smoothing: Positive = 0.01
+    kind: Literal["quantile_error"] = "quantile_error"
+
+    def of(self, r: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
+        """The loss of each residual with its first and second derivative in r."""
+        z = r / self.smoothing
+        value = self.quantile * r + self.smoothing * np.logaddexp(0.0, -z)
+        return value, self.quantile - expit(-z), expit(z) * expit(-z) / self.smoothing
+
+
+ResidualLoss = SquaredError | Huber | AbsoluteError | QuantileError

@@ -1,1 +1,0 @@
-"""Kernel machines: training and selection where theta lives on rows."""

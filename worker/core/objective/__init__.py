@@ -1,0 +1,1 @@
+"""The outer objective J(rho) with its exact derivatives."""

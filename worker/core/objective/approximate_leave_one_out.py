@@ -1,0 +1,110 @@
+"""The outer objective of approximate leave-one-out cross-validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from worker.core.inner.smooth.fit import GeneralizedLinearFit
+from worker.core.objective.objective import Scores
+from worker.core.objective.one_smooth_fit import (
+    OneSmoothFit,
+    contract_penalties,
+    inverse_hessian,
+    output_pairs,
+    row_forms,
+)
+from worker.core.records import Array, Evaluation, Outcome
+from worker.core.rows.problem import Partition, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    """The predictors of each row under the fit without it, to the first order, and what their derivatives take.
+
+    `eta_i + b_i`, `b_i = K_i^-1 Q_i a_i`, `K_i = I - Q_i C_i`, with slope a and curvature C of the row's share of the
+    training criterion: one Newton step from theta for the criterion without the row.
+    """
+
+    Q: Float[Array, "n m m"]
+    C: Float[Array, "n m m"]
+    K: Float[Array, "n m m"]
+    a: Float[Array, "n m"]
+    b: Float[Array, "n m"]
+
+    @classmethod
+    def build(cls, fit: GeneralizedLinearFit) -> _LeftOut:
+        at = fit.at
+        Q = row_forms(at.of.design, inverse_hessian(fit), at.of.m)
+        C = fit.shares.w[:, None, None] * at.rows.curvatures()
+        a = fit.shares.w[:, None] * at.rows.slope
+        K = np.eye(at.of.m) - Q @ C
+        return cls(Q, C, K, a, np.linalg.solve(K, Q @ a[:, :, None])[:, :, 0])
+
+
+@dataclass(slots=True)
+class ApproximateLeaveOneOutObjective(OneSmoothFit):
+    """`J = sum_i w_i score(y_i, eta_i without row i) / sum_i w_i`, approximately (Rad and Maleki 2018; Burn 2020).
+
+    The fit without a row keeps the total penalty and the shares of the other rows. Exact for squared loss.
+    """
+
+    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
+        """J and `dJ/drho`."""
+        fit = self._only(rho)
+        if fit is None:
+            return self._failed(rho, Outcome.SINGULAR)
+        at, out = fit.at, _LeftOut.build(fit)
+        loss = self._system.loss
+        scored = loss.score.at(loss.y, at.eta + out.b, loss.w)
+        e = scored.slope / loss.weight
+        f = np.linalg.solve(out.K.transpose(0, 2, 1), e[:, :, None])[:, :, 0]
+        g, r = _times(out.Q, f), out.a + _times(out.C, out.b)
+        M = _sandwiched(fit, _symmetric(f, r))
+        m_rows, bent = row_forms(at.of.design, M, at.of.m), _symmetric(g, out.b)
+        eta_bar = e + _times(out.C, g) + fit.shares.w[:, None] * at.rows.third_contract(bent - m_rows)
+        gradient = -fit.contract(fit.solve(at.of.design.back(eta_bar[:, :, None])[:, 0]))
+        gradient -= contract_penalties(fit, M)
+        of_shares = np.sum(g * at.rows.slope, axis=1)
+        of_shares += np.einsum("nab,nab->n", bent - m_rows, at.rows.curvatures())
+        gradient += _of_weights(fit, of_shares)
+        return self._evaluation(rho, scored.value / loss.weight, gradient)
+
+    def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
+        """The scores of single rows."""
+        del problem, partition
+        fit = self._only(rho)
+        if fit is None:
+            return None
+        loss = self._system.loss
+        losses = loss.score.at(loss.y, fit.at.eta + _LeftOut.build(fit).b, loss.w).losses
+        return None if losses is None else Scores(losses, loss.w / loss.weight)
+
+    def _value(self, fit: GeneralizedLinearFit) -> float:
+        loss = self._system.loss
+        return loss.score.at(loss.y, fit.at.eta + _LeftOut.build(fit).b, loss.w).value / loss.weight
+
+
+def _sandwiched(fit: GeneralizedLinearFit, A: Float[Array, "n m m"]) -> Float[Array, "mq mq"]:
+    """`H^-1 (sum_i Z_i A_i Z_i^T) H^-1` for symmetric A."""
+    G = fit.at.of.design.gram(((a, b, A[:, a, b]) for a, b in output_pairs(fit.at.of.m)), fit.at.of.m)
+    half = fit.solve(G)
+    M = fit.solve(np.asfortranarray(half.T))
+    return (M + M.T) / 2
+
+
+def _symmetric(a: Float[Array, "n m"], b: Float[Array, "n m"]) -> Float[Array, "n m m"]:
+    """The symmetric part of `a_i b_i^T`."""
+    outer = a[:, :, None] * b[:, None, :]
+    return (outer + outer.transpose(0, 2, 1)) / 2
+
+
+def _times(A: Float[Array, "n m m"], v: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    return np.einsum("nab,nb->na", A, v)
+
+
+def _of_weights(fit: GeneralizedLinearFit, bar: Float[Array, " n"]) -> Float[Array, " k"]:
+    """What the cotangents of the shares are in the hyperparameters of the weights, zero for the penalties."""
+    return np.append(np.zeros(fit.penalty.of.k), bar @ fit.shares.w_dot)

@@ -1,0 +1,161 @@
+"""The outer objective of the evidence of ridge regression: marginal likelihood and REML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from worker.core.hypergradient.hessian_dependence import HessianDependence
+from worker.core.inner.least_squares.primal import PrimalFit
+from worker.core.inner.protocols import LeastSquaresFit
+from worker.core.objective.whole_sample import WholeSampleObjective
+from worker.core.records import Array, Evaluation, Outcome
+
+UNBOUNDED = 1e-6  # share of the variance of the target that the noise has left, below which that is told
+INTERPOLATED = (
+    "The fit leaves next to no noise: `evidence`, which takes the intercept as known, grows without bound as a penalty "
+    "goes to zero where there are as many features as rows. Use reml, which integrates over the intercept, or "
+    "leave_one_out."
+)
+
+
+@dataclass(slots=True)
+class EvidenceObjective(WholeSampleObjective):
+    """Minus the log marginal likelihood (MacKay 1992; Wood 2011 for REML), in nats, of `theta ~ N(0, s2 / n P^-1)`.
+
+    `2 J = (n - M) log(2 pi s2) + 2 n C / s2 + log |H| - log |P|_+ + M log n - sum_i log(n s_i)`
+
+    with the noise variance `s2`, the shares `s_i` of the rows (rows of weight w_i have the variance s2 / w_i) and M
+    unpenalized parameters, over which the likelihood is integrated. Without `noise`, s2 is `2 n C / (n - M)`, where J
+    is least; with it, its logarithm is the last hyperparameter. `integrate_intercept` counts the intercept among the M.
+    """
+
+    base: Float[Array, " n"] | None = None
+    noise: bool = False
+    integrate_intercept: bool = False
+    log_shares: float | None = field(default=None, init=False)  # what `_log_shares` keeps where weights are fixed
+
+    def unit(self, value: float) -> float:
+        """One nat for each row: J has no natural zero."""
+        del value
+        return float(self.rows)
+
+    def noticeable(self, standard_error: float | None) -> float | None:
+        """Half a nat: one standard deviation of a Gaussian."""
+        del standard_error
+        return 0.5
+
+    def noise_variance(self, rho: Float[Array, " k"]) -> float | None:
+        """The noise variance at `rho`."""
+        fits = self.least_squares_fits(rho)
+        return None if fits is None else self._noise(rho, fits[0])[0]
+
+    def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
+        """Whether the fit interpolates, where that is no optimum but the end of a slope."""
+        fits, noise, loss = self.least_squares_fits(rho), self.noise_variance(rho), self.systems[0].loss
+        if fits is None or noise is None or self.integrate_intercept or not self.has_intercept:
+            return ()
+        if (p := len(fits[0].theta)) < self.rows - 1:
+            return ()
+        return (INTERPOLATED,) if noise < UNBOUNDED * loss.value(np.zeros(p)) / loss.weight else ()
+
+    def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
+        """The hyperparameters of training."""
+        lam = self.hyperparameters.natural(rho)
+        return lam[:-1] if self.noise else lam
+
+    def value(self, rho: Float[Array, " k"]) -> float:
+        """J alone; infinite where training is singular."""
+        fits = self.least_squares_fits(rho)
+        return np.inf if fits is None else self._value(rho, fits[0])
+
+    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
+        """J and `dJ/drho`."""
+        fits = self.least_squares_fits(rho)
+        if fits is None:
+            return self._failed(rho, Outcome.SINGULAR)
+        fit, value = fits[0], self._value(rho, fits[0])
+        C, (s2, nu_bar) = fit.criterion(), self._noise(rho, fits[0])
+        gradient = self.hypergradient(fit, np.zeros(len(fit.theta)), self._log_determinant(fit))
+        gradient += self.rows * C.rho_bar / s2
+        gradient[: self.penalties] -= fit.penalty.log_determinant.gradient / 2
+        if self._tunes_weights:
+            shares, used = fit.shares_of(self._base), self._base > 0
+            gradient -= (shares.w_dot[used] / shares.w[used, None]).sum(axis=0) / 2
+        if self.noise:
+            gradient = np.append(gradient, nu_bar)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return self._failed(rho, Outcome.NON_FINITE)
+        return Evaluation(rho.copy(), value, gradient, np.array([value]))
+
+    def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
+        """`d2J/drho2` in the chosen hyperparameters; `C_jl = d2C/drho_j drho_l - D_j^T H D_l` at the minimum."""
+        fits = self.least_squares_fits(rho)
+        if fits is None:
+            raise ValueError("the Hessian is not defined where training is singular")
+        fit, (s2, _) = fits[0], self._noise(rho, fits[0])
+        C, k = fit.criterion(), len(fit.contract(fit.theta))
+        D = fit.sensitivity(np.arange(k))
+        C_jl = C.second() - D.T @ fit.apply(D)
+        n = self.rows
+        total = n * C_jl / s2 + fit.log_determinant_hessian() / 2
+        total[: self.penalties, : self.penalties] -= fit.penalty.log_determinant_hessian() / 2
+        if self._tunes_weights:
+            shares, used = fit.shares_of(self._base), self._base > 0
+            slope = shares.w_dot[used] / shares.w[used, None]
+            reciprocal = np.divide(1.0, shares.w, out=np.zeros(len(used)), where=used)
+            total -= (shares.second(reciprocal) - slope.T @ slope) / 2
+        if self.noise:
+            edge = -n * C.rho_bar[:, None] / s2
+            total = np.block([[total, edge], [edge.T, np.array([[n * C.value / s2]])]])
+        else:  # s2 follows C
+            total -= np.outer(C.rho_bar, C.rho_bar) * n / (s2 * C.value)
+        total = (total + total.T) / 2
+        return total if chosen is None else total[np.ix_(chosen, chosen)]
+
+    @property
+    def _base(self) -> Float[Array, " n"]:
+        assert self.base is not None
+        return self.base
+
+    def _free(self, fit: LeastSquaresFit) -> int:
+        """M: unpenalized parameters that the likelihood is integrated over."""
+        explicit = len(fit.theta) - fit.penalty.log_determinant.rank
+        whole = explicit + self.eliminated
+        return whole if self.integrate_intercept else whole - self.has_intercept
+
+    def _noise(self, rho: Float[Array, " k"], fit: LeastSquaresFit) -> tuple[float, float]:
+        """The noise variance and `dJ/d log s2`, which is zero where s2 follows C."""
+        twice, degrees = 2.0 * self.rows * fit.criterion().value, self.rows - self._free(fit)
+        if not self.noise:
+            return twice / degrees if degrees > 0 and twice > 0 else np.nan, 0.0
+        s2 = float(self.hyperparameters.natural(rho)[-1])
+        return s2, (degrees - twice / s2) / 2
+
+    def _value(self, rho: Float[Array, " k"], fit: LeastSquaresFit) -> float:
+        s2, _ = self._noise(rho, fit)
+        n, free = self.rows, self._free(fit)
+        twice = (n - free) * np.log(2.0 * np.pi * s2) + 2.0 * n * fit.criterion().value / s2
+        twice += fit.log_determinant() - fit.penalty.log_determinant.value + free * np.log(n)
+        return float(twice - self._log_shares(fit)) / 2
+
+    @property
+    def _tunes_weights(self) -> bool:
+        """Whether hyperparameters beyond penalties and noise change the shares of the rows."""
+        return len(self.hyperparameters.names) - self.noise > self.penalties
+
+    def _log_shares(self, fit: LeastSquaresFit) -> float:
+        """`sum_i log(n s_i)`; of fixed weights once, as all else here takes no pass over the rows."""
+        if self.log_shares is None or self._tunes_weights:
+            w = fit.shares_of(self._base).w if self._tunes_weights else self._base / self._base.sum()
+            self.log_shares = float(np.log(self.rows * w[self._base > 0]).sum())
+        return self.log_shares
+
+    def _log_determinant(self, fit: LeastSquaresFit) -> HessianDependence:
+        def L_bar() -> Float[Array, "p p"]:
+            assert isinstance(fit, PrimalFit)
+            return np.diag(1.0 / np.diag(fit.L))
+
+        return HessianDependence(lambda: fit.log_determinant_gradient() / 2, L_bar)

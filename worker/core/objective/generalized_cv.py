@@ -1,0 +1,91 @@
+"""The outer objective of generalized cross-validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.linalg import blas
+
+from worker.core.hypergradient.hessian_dependence import HessianDependence
+from worker.core.inner.least_squares.primal import PrimalFit
+from worker.core.inner.protocols import LeastSquaresFit
+from worker.core.objective.whole_sample import WholeSampleObjective
+from worker.core.records import Array, Evaluation, Outcome
+
+LEFT_OVER = 1e-4  # share of the rows that effective parameters leave, below which that is told
+NEARLY_INTERPOLATED = (
+    "The fit takes nearly as many effective parameters as there are rows: generalized cross-validation is a ratio of "
+    "two numbers near zero there, of which few digits are right. Raise the lower bound of the penalty, or use "
+    "leave_one_out."
+)
+
+
+@dataclass(slots=True)
+class GeneralizedCVObjective(WholeSampleObjective):
+    """`J = (RSS / W) / q^2`, `q = 1 - tau / n` with the trace tau of the hat matrix, the intercept included."""
+
+    def value(self, rho: Float[Array, " k"]) -> float:
+        """J alone; infinite where training is singular."""
+        fits = self.least_squares_fits(rho)
+        if fits is None:
+            return np.inf
+        loss = self.systems[0].loss
+        return loss.value(fits[0].theta) / loss.weight / self._remainder(fits[0].hat_trace()[0]) ** 2
+
+    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
+        """J and `dJ/drho`."""
+        fits = self.least_squares_fits(rho)
+        if fits is None:
+            return self._failed(rho, Outcome.SINGULAR)
+        fit, loss = fits[0], self.systems[0].loss
+        rss, theta_bar = loss.value_and_gradient(fit.theta)
+        trace, slope = fit.hat_trace()
+        q = self._remainder(trace)
+        value, trace_bar = rss / loss.weight / q**2, 2.0 * rss / (loss.weight * self.rows * q**3)
+        gradient = self.hypergradient(fit, theta_bar / (loss.weight * q**2), self._trace(fit, slope, trace_bar))
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return self._failed(rho, Outcome.NON_FINITE)
+        return Evaluation(rho.copy(), value, gradient, np.array([value]))
+
+    def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
+        """`d2J/drho2` in the chosen hyperparameters, from the second derivatives of RSS and of the trace."""
+        fits = self.least_squares_fits(rho)
+        if fits is None:
+            raise ValueError("the Hessian is not defined where training is singular")
+        fit, loss = fits[0], self.systems[0].loss
+        rss, theta_bar = loss.value_and_gradient(fit.theta)
+        trace, tau_j = fit.hat_trace()
+        q, n, W = self._remainder(trace), self.rows, loss.weight
+        u, D = fit.solve(theta_bar), fit.sensitivity(np.arange(len(rho)))
+        cross = fit.contract_columns(u, D)
+        rss_j = -fit.contract(u)
+        rss_jl = loss.hessian_form(D, fit.theta) - cross - cross.T - fit.curvature(u)
+        mixed = np.outer(rss_j, tau_j)
+        total = rss_jl / (W * q**2) + 2.0 / (W * n * q**3) * (mixed + mixed.T + rss * fit.hat_trace_hessian())
+        total += 6.0 * rss / (W * n**2 * q**4) * np.outer(tau_j, tau_j)
+        total = (total + total.T) / 2
+        return total if chosen is None else total[np.ix_(chosen, chosen)]
+
+    def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
+        """Whether both parts of the ratio are near zero."""
+        fits = self.least_squares_fits(rho)
+        few = fits is not None and self._remainder(fits[0].hat_trace()[0]) < LEFT_OVER
+        return (NEARLY_INTERPOLATED,) if few else ()
+
+    def _remainder(self, trace: float) -> float:
+        return 1.0 - (trace + self.eliminated) / self.rows
+
+    def _trace(self, fit: LeastSquaresFit, slope: Float[Array, " k"], trace_bar: float) -> HessianDependence:
+        def on_penalty() -> Float[Array, " k"]:
+            return -trace_bar * self._only_penalties(fit.contract_matrix(fit.inverse()))
+
+        def L_bar() -> Float[Array, "p p"]:
+            """`tau = p - tr T` with `T = L^-1 P L^-T`, so `L_bar = 2 trace_bar L^-T T`."""
+            assert isinstance(fit, PrimalFit)
+            half = blas.dtrsm(1.0, fit.L, np.asfortranarray(fit.penalty.apply(np.eye(len(fit.L)))), lower=1)
+            T = blas.dtrsm(1.0, fit.L, half, side=1, lower=1, trans_a=1)
+            return 2.0 * trace_bar * blas.dtrsm(1.0, fit.L, T, lower=1, trans_a=1)
+
+        return HessianDependence(lambda: trace_bar * slope, L_bar, on_penalty)

@@ -1,0 +1,144 @@
+"""The outer objective of kernel machines: validation scores, which depend on the kernel both directly and by theta."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float
+
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.inner.kernel.damped_newton import KernelStart
+from worker.core.inner.kernel.kernel_fit import MachineFit, Split
+from worker.core.inner.protocols import Solver
+from worker.core.kernels import KernelFunction
+from worker.core.losses.derivatives import ScoreDerivatives
+from worker.core.losses.measures import Pooled
+from worker.core.losses.over_rows import PredictorScore
+from worker.core.objective.learning import learning_remark
+from worker.core.objective.objective import UNKNOWN, Objective, Residuals, Scores, failed, means
+from worker.core.records import Array, Evaluation, Outcome
+from worker.core.rows.problem import Partition, Problem
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class MachineObjective(Objective):
+    """Mean score over the validation rows of all splits; splits one after the other, as kernel matrices are large.
+
+    The gradient takes one more solve with the factor of training and, for all hyperparameters together, a few
+    products of matrices (Keerthi, Sindhwani and Chapelle 2006). Newton's method begins at the last evaluation's theta.
+    """
+
+    splits: list[Split]
+    hyperparameters: Hyperparameters
+    kernel: KernelFunction
+    loss: PredictorScore
+    split_weights: Float[Array, " splits"] | None = None
+    _starts: dict[int, KernelStart] = field(default_factory=dict, init=False)
+
+    @property
+    def factors(self) -> Float[Array, " splits"]:
+        """What the sum of scores of each split is multiplied with in J."""
+        weights = np.ones(len(self.splits)) if self.split_weights is None else self.split_weights
+        return weights / sum(f * split.weight for f, split in zip(weights, self.splits, strict=True))
+
+    @property
+    def solver(self) -> Solver:
+        """Whether coefficients belong to all rows, or to landmarks."""
+        return "landmarks" if self.splits[0].landmarks is not None else "kernel_matrix"
+
+    def forget(self) -> None:
+        """Begin at zero next time."""
+        self._starts.clear()
+
+    def memory(self) -> Mapping[str, Array]:
+        """What the next fits begin at."""
+        return {f"theta{i}": np.append(b, theta) for i, (theta, b) in self._starts.items()}
+
+    def recall(self, memory: Mapping[str, Array]) -> None:
+        """Go on from what `memory` gave."""
+        self._starts = {int(name.removeprefix("theta")): (at[1:], float(at[0])) for name, at in memory.items()}
+
+    def value(self, rho: Float[Array, " k"]) -> float:
+        """J alone; infinite where training has no minimum."""
+        lam, total = self.natural(rho), 0.0
+        for number, (factor, split) in enumerate(zip(self.factors, self.splits, strict=True)):
+            fit = self._fit(number, lam)
+            if fit is None:
+                return np.inf
+            total += float(factor * self._scored(split, fit).value)
+        return total
+
+    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
+        """J and `dJ/drho`."""
+        lam, factors = self.natural(rho), self.factors
+        sums, gradient = np.empty(len(self.splits)), np.zeros(len(rho))
+        for number, split in enumerate(self.splits):
+            fit = self._fit(number, lam)
+            if fit is None:
+                return failed(rho, len(self.splits), self.singular)
+            scored = self._scored(split, fit)
+            sums[number] = scored.value
+            gradient += fit.pullback(factors[number] * scored.slope[:, 0]).rho_bar
+        value = float(factors @ sums)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return failed(rho, len(self.splits), Outcome.NON_FINITE)
+        return Evaluation(rho.copy(), value, gradient, means(sums, np.array([split.weight for split in self.splits])))
+
+    def residuals(self, rho: Float[Array, " k"]) -> Residuals:
+        """How exactly `evaluate` solves at this point."""
+        found = self._of_each(
+            rho, lambda split, fit: (fit.inner_gradient_norm(), fit.pullback(self._scored(split, fit).slope[:, 0]))
+        )
+        if found is None:
+            return UNKNOWN
+        return Residuals(max(inner for inner, _ in found), max(adjoint.residual for _, adjoint in found))
+
+    def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
+        """Whether little was learnt."""
+        return learning_remark(self, self.kernel, self.splits[0].X, rho, self.value)
+
+    def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
+        """The scores of the single validation rows; None where the score is not a mean over rows."""
+        del problem, partition
+        found = self._of_each(rho, lambda split, fit: self._scored(split, fit).losses)
+        losses = [single for single in found or () if single is not None]
+        if len(losses) < len(self.splits):
+            return None
+        weights = [factor * split.w_scored for factor, split in zip(self.factors, self.splits, strict=True)]
+        return Scores(np.concatenate(losses), np.concatenate(weights))
+
+    def pooled(self, rho: Float[Array, " k"]) -> Pooled | None:
+        """The validation rows of all splits with their predictors; None where training has no minimum."""
+        predictors = self._of_each(rho, lambda _, fit: fit.predictor[:, None])
+        if predictors is None:
+            return None
+        parts = zip(self.factors, self.splits, predictors, strict=True)
+        return Pooled.of_parts([(split.y_scored, eta, factor * split.w_scored) for factor, split, eta in parts])
+
+    def _of_each(self, rho: Float[Array, " k"], take: Callable[[Split, MachineFit], T]) -> list[T] | None:
+        """Something of the fit of each split, one after the other; None where a split has no minimum."""
+        lam, taken = self.natural(rho), []
+        for number, split in enumerate(self.splits):
+            fit = self._fit(number, lam)
+            if fit is None:
+                return None
+            taken.append(take(split, fit))
+        return taken
+
+    def _fit(self, number: int, lam: Float[Array, " k"]) -> MachineFit | None:
+        """Begin where the last fit ended; from zero where that leads nowhere."""
+        split, start = self.splits[number], self._starts.get(number)
+        fit = split.fit(self.kernel, lam, start)
+        if fit is None and start is not None:
+            fit = split.fit(self.kernel, lam, None)
+        if fit is not None:
+            self._starts[number] = fit.minimum.theta, fit.minimum.b
+        return fit
+
+    def _scored(self, split: Split, fit: MachineFit) -> ScoreDerivatives:
+        return self.loss.at(split.y_scored, fit.predictor[:, None], split.w_scored)

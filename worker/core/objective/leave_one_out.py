@@ -1,0 +1,156 @@
+"""The outer objective of leave-one-out cross-validation in closed form: residuals and leverages of one fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.linalg import blas
+
+from worker.core.hypergradient.hessian_dependence import HessianDependence
+from worker.core.inner.least_squares.dual import DualFit
+from worker.core.inner.least_squares.primal import PrimalFit
+from worker.core.inner.protocols import LeastSquaresFit
+from worker.core.losses.over_rows import LossOfRows
+from worker.core.objective.fitted import FittedObjective
+from worker.core.objective.objective import Scores
+from worker.core.records import Array, Evaluation, Outcome
+from worker.core.rows.problem import Partition, Problem
+from worker.core.rows.tables import SparseRows
+from worker.core.weights import Weighting
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """Residuals and leverages at one fit, and the derivatives of J in them.
+
+    `e_i = r_i / (1 - h_i)`, `h_i = s_i q_i` with the share `s_i` of row i in the training criterion and
+    `q_i = x_i^T H^-1 x_i` (plus 1 where an intercept was eliminated); `XP = X H^-1`. Where `s_i` is zero, `q_i` and the
+    row of XP do not matter, and the dual has zeros there.
+    """
+
+    fit: LeastSquaresFit
+    X: Float[Array, "n p"]
+    XP: Float[Array, "n p"]
+    q: Float[Array, " n"]
+    shares: Weighting
+    losses: Float[Array, " n"]
+    weights: Float[Array, " n"]
+    r_bar: Float[Array, " n"]
+    h_bar: Float[Array, " n"]
+    rr: Float[Array, " n"]
+    rh: Float[Array, " n"]
+    hh: Float[Array, " n"]
+
+    @property
+    def value(self) -> float:
+        return float(self.weights @ self.losses)
+
+    def matrix(self) -> HessianDependence:
+        """The dependence on H through `q`."""
+        bar = self.h_bar * self.shares.w
+
+        def to_rho() -> Float[Array, " k"]:
+            return -self.fit.contract_rows(self.XP, bar)
+
+        def L_bar() -> Float[Array, "p p"]:
+            """The q are squared norms of the columns of `V = L^-1 X^T`, `V_bar = 2 V diag(bar)`."""
+            assert isinstance(self.fit, PrimalFit)
+            V = blas.dtrsm(1.0, self.fit.L, np.asfortranarray(self.X.T), lower=1)
+            return -blas.dtrsm(1.0, self.fit.L, np.asfortranarray(2.0 * V * bar), lower=1, trans_a=1) @ V.T
+
+        return HessianDependence(to_rho, L_bar)
+
+
+@dataclass(slots=True)
+class LeaveOneOutObjective(FittedObjective):
+    """`J = sum_i w_i loss(e_i) / sum_i w_i`, e_i the residual of row i under the fit without it (Allen 1974).
+
+    The fit without row i keeps the total penalty and the shares of the other rows.
+    """
+
+    base: Float[Array, " n"] | None = None
+    eliminated: bool = False  # whether an intercept is no part of theta
+
+    def value(self, rho: Float[Array, " k"]) -> float:
+        """J alone; infinite where training is singular."""
+        fits = self.least_squares_fits(rho)
+        return np.inf if fits is None else self._at(fits[0]).value
+
+    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
+        """J and `dJ/drho`."""
+        fits = self.least_squares_fits(rho)
+        if fits is None:
+            return self._failed(rho, Outcome.SINGULAR)
+        at = self._at(fits[0])
+        gradient = self.hypergradient(fits[0], -at.r_bar @ at.X, at.matrix())
+        gradient += (at.h_bar * at.q) @ at.shares.w_dot
+        if not (np.isfinite(at.value) and np.isfinite(gradient).all()):
+            return self._failed(rho, Outcome.NON_FINITE)
+        return Evaluation(rho.copy(), at.value, gradient, np.array([at.value]))
+
+    def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
+        """`d2J/drho2` in the chosen hyperparameters.
+
+        With tangents `r_dot = -X D` and `h_dot = s q_dot + s_dot q`, `q_j = -w^T H_j w` for the rows w of `X H^-1`: the
+        second derivative of J along them, plus `r_bar . r_jl` by the adjoint, plus `h_bar . h_jl` with
+        `q_jl = 2 w^T H_j H^-1 H_l w - w^T H_jl w`.
+        """
+        fits = self.least_squares_fits(rho)
+        if fits is None:
+            raise ValueError("the Hessian is not defined where training is singular")
+        fit = fits[0]
+        at = self._at(fit)
+        D = fit.sensitivity(np.arange(len(rho)))
+        q_dot = -fit.forms(at.XP)
+        r_dot, h_dot = -at.X @ D, at.shares.w[:, None] * q_dot + at.q[:, None] * at.shares.w_dot
+        mixed = (r_dot.T * at.rh) @ h_dot
+        total = (r_dot.T * at.rr) @ r_dot + mixed + mixed.T + (h_dot.T * at.hh) @ h_dot
+        u = fit.solve(-at.r_bar @ at.X)
+        cross = fit.contract_columns(u, D)
+        of_shares = at.shares.w_dot.T @ (at.h_bar[:, None] * q_dot)
+        total += fit.rows_hessian(at.XP, at.h_bar * at.shares.w)
+        total += of_shares + of_shares.T + at.shares.second(at.h_bar * at.q)
+        total -= cross + cross.T + fit.curvature(u)
+        total = (total + total.T) / 2
+        return total if chosen is None else total[np.ix_(chosen, chosen)]
+
+    def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
+        """The scores of single rows."""
+        del problem, partition
+        fits = self.least_squares_fits(rho)
+        if fits is None:
+            return None
+        at = self._at(fits[0])
+        return Scores(at.losses, at.weights)
+
+    def _at(self, fit: LeastSquaresFit) -> _Point:
+        rows = self.systems[0].loss
+        assert isinstance(rows, LossOfRows)
+        assert self.base is not None
+        X = rows.X.dense() if isinstance(rows.X, SparseRows) else rows.X  # the leverages need dense rows in any case
+        shares = fit.shares_of(self.base)
+        r = rows.y - X @ fit.theta
+        if isinstance(fit, DualFit):
+            used, XP = shares.w > 0, fit.times_inverse()
+            m, q = np.ones(len(r)), np.zeros(len(r))
+            r[used], m[used] = fit.left_out(used)
+            q[used] = (1.0 - m[used]) / shares.w[used]
+        else:
+            XP = np.ascontiguousarray(fit.solve(np.asfortranarray(X.T)).T)
+            q = np.einsum("ij,ij->i", XP, X) + self.eliminated
+            m = 1.0 - shares.w * q
+        e = r / m
+        losses, slopes, curvatures = rows.loss.of(e)
+        w = np.ones(len(e)) if rows.w is None else rows.w
+        w = w / w.sum()
+        bend = curvatures * e + slopes
+        return _Point(
+            fit, X, XP, q, shares, losses, w,
+            r_bar=w * slopes / m,
+            h_bar=w * slopes * e / m,
+            rr=w * curvatures / m**2,
+            rh=w * bend / m**2,
+            hh=w * (bend + slopes) * e / m**2,
+        )  # fmt: skip

@@ -1,0 +1,151 @@
+"""What is minimized over the hyperparameters, as outer optimizers and everything after them see it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.inner.protocols import Solver
+from worker.core.losses.measures import Pooled
+from worker.core.losses.over_rows import PredictorScore
+from worker.core.records import Array, Evaluation, Outcome
+from worker.core.rows.problem import Partition, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Losses of single rows, and weights that sum to one and give J as their mean."""
+
+    losses: Float[Array, " v"]
+    weights: Float[Array, " v"]
+
+    def standard_error(self) -> float | None:
+        """Of the weighted mean, rows being independent; None for a single row. Those without weight do not count."""
+        m = int(np.count_nonzero(self.weights))
+        if m < 2:
+            return None
+        deviations = self.losses - self.weights @ self.losses
+        deviations *= self.weights  # in place: there may be very many rows
+        return float(np.linalg.norm(deviations) * np.sqrt(m / (m - 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Residuals:
+    """How exactly training and the adjoint were solved, each relative, the worst split."""
+
+    inner_gradient_norm: float
+    adjoint_residual: float
+
+
+UNKNOWN = Residuals(np.nan, np.nan)  # where training from scratch does not get where warm starts got
+
+
+class Objective(ABC):
+    """`J(rho) = E(theta(rho); rho)` with its exact derivatives. `loss` is what scores a row, or all rows together."""
+
+    __slots__ = ()
+
+    hyperparameters: Hyperparameters
+    loss: PredictorScore
+    singular: ClassVar[Outcome] = Outcome.SINGULAR
+
+    @abstractmethod
+    def value(self, rho: Float[Array, " k"]) -> float:
+        """J alone; infinite where training is singular."""
+
+    @abstractmethod
+    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
+        """J and `dJ/drho`."""
+
+    @abstractmethod
+    def residuals(self, rho: Float[Array, " k"]) -> Residuals:
+        """How exactly `evaluate` solves at this point."""
+
+    @property
+    @abstractmethod
+    def solver(self) -> Solver:
+        """How training is solved."""
+
+    def approximate(self, rho: Float[Array, " k"], accuracy: float) -> Evaluation:
+        """J and `dJ/drho` from fits of some accuracy, with bounds of their errors; solved directly they are exact."""
+        del accuracy
+        return self.evaluate(rho)
+
+    @property
+    def has_hessian(self) -> bool:
+        """Whether `hessian` gives the exact Hessian of J."""
+        return False
+
+    def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
+        """`d2J/drho2` in the chosen hyperparameters (ascending indices; all by default), where `evaluate` succeeded."""
+        raise NotImplementedError
+
+    def unit(self, value: float) -> float:
+        """The size that changes of J near `value` are measured by: J itself, which is positive."""
+        return abs(value) or 1.0
+
+    @property
+    def is_mean_loss(self) -> bool:
+        """Whether J is a mean of the loss over rows, which a score on other rows can be compared with."""
+        return True
+
+    def noticeable(self, standard_error: float | None) -> float | None:
+        """A rise of J that means something: its standard error, where it is known."""
+        return standard_error
+
+    def noise_variance(self, rho: Float[Array, " k"]) -> float | None:
+        """The noise variance that the criterion implies, None where it implies none."""
+        del rho
+        return None
+
+    def forget(self) -> None:  # noqa: B027 - most have nothing to forget
+        """Keep nothing of earlier evaluations, so that the next ones do not depend on them."""
+
+    def memory(self) -> Mapping[str, Array]:
+        """What the next evaluation depends on beyond its point: nothing where training is solved directly."""
+        return {}
+
+    def recall(self, memory: Mapping[str, Array]) -> None:
+        """Go on from what `memory` gave."""
+        del memory
+        self.forget()
+
+    def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
+        """The hyperparameters of the training criterion, in natural units."""
+        return self.hyperparameters.natural(rho)
+
+    def pooled(self, rho: Float[Array, " k"]) -> Pooled | None:
+        """The validation rows of all splits with their predictors, where training is of classes; it is not here."""
+        del rho
+        return None
+
+    def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
+        """Sentences about the result that the user should read: none here."""
+        del rho
+        return ()
+
+    def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
+        """The losses of the single validation rows of all splits; None where J is no mean of them."""
+        del problem, partition, rho
+        return None
+
+
+def failed(rho: Float[Array, " k"], splits: int, failure: Outcome) -> Evaluation:
+    """The evaluation of a point where training or J is not defined."""
+    return Evaluation(rho.copy(), np.inf, np.zeros(len(rho)), np.full(splits, np.inf), failure)
+
+
+def means(sums: Float[Array, " s"], weights: Float[Array, " s"]) -> Float[Array, " s"]:
+    """The mean loss of each split; NaN for one whose rows all have the scoring weight zero."""
+    return np.divide(sums, weights, out=np.full(len(sums), np.nan), where=weights > 0)
+
+
+def relative(residual: Float[Array, " p"], scale: Float[Array, " p"]) -> float:
+    """The norm of the residual over that of the scale."""
+    return float(np.linalg.norm(residual) / (np.linalg.norm(scale) or 1.0))

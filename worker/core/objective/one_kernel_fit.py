@@ -1,0 +1,135 @@
+"""Selection criteria of kernel ridge regression from one fit on all rows: leave-one-out, and Gaussian-process evidence.
+
+With the shares `s` of the rows in C and `A = K + lam diag(1 / s)`, the coefficients are `theta = P y`, where P is
+`A^-1`, or with an intercept `A^-1 - A^-1 1 1^T A^-1 / (1^T A^-1 1)`; `dP = -P dA P` in both cases.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import InitVar, dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.inner.kernel.kernel_fit import Split
+from worker.core.inner.protocols import Solver
+from worker.core.kernels import Evaluated, KernelFunction
+from worker.core.linalg import cholesky
+from worker.core.losses import ResidualLoss
+from worker.core.objective.learning import learning_remark
+from worker.core.objective.objective import UNKNOWN, Objective, Residuals, failed, relative
+from worker.core.records import Array, Evaluation, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSolution:
+    """The kernel, the factor of A, `a = A^-1 1` and its sum (both zero without an intercept), `theta = P y`."""
+
+    kernel: Evaluated
+    L: Float[Array, "n n"]
+    a: Float[Array, " n"]
+    total: float
+    theta: Float[Array, " n"] = field(init=False)
+    y: InitVar[Float[Array, " n"]]
+
+    def __post_init__(self, y: Float[Array, " n"]) -> None:
+        object.__setattr__(self, "theta", self.project(y))
+
+    def project(self, v: Float[Array, " n"]) -> Float[Array, " n"]:
+        """`P v`."""
+        x = cholesky.solve(self.L, v)
+        return x - (self.a @ v / self.total) * self.a if self.total else x
+
+    def inverse(self) -> Float[Array, "n n"]:
+        """`A^-1`."""
+        return cholesky.inverse(self.L)
+
+
+@dataclass(slots=True)
+class OneKernelFit(Objective):
+    """An objective of one fit of kernel ridge regression on all rows."""
+
+    split: Split
+    hyperparameters: Hyperparameters
+    kernel: KernelFunction
+    loss: ResidualLoss
+
+    @property
+    def solver(self) -> Solver:
+        """A matrix with a row for each training row."""
+        return "kernel_matrix"
+
+    def value(self, rho: Float[Array, " k"]) -> float:
+        """J alone; infinite where training is singular."""
+        at = self._solve(rho)
+        return np.inf if at is None else self._value(rho, at)
+
+    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
+        """J and `dJ/drho`."""
+        at = self._solve(rho)
+        if at is None:
+            return failed(rho, 1, Outcome.SINGULAR)
+        value, (A_bar, direct) = self._value(rho, at), self._pullback(rho, at)
+        lam = self._of_training(rho)
+        of_lam = lam[0] * float(cholesky.diagonal_of(A_bar) @ (1.0 / self.split.shares))
+        direct[0] += of_lam
+        direct[1 : len(lam)] += at.kernel.contract(A_bar)
+        if not (np.isfinite(value) and np.isfinite(direct).all()):
+            return failed(rho, 1, Outcome.NON_FINITE)
+        return Evaluation(rho.copy(), value, direct, np.array([value]))
+
+    def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
+        """Whether little was learnt."""
+        return learning_remark(self, self.kernel, self.split.X, rho, self._alone)
+
+    def residuals(self, rho: Float[Array, " k"]) -> Residuals:
+        """Of `A theta + b 1 = y`, which is both the training system and, A being symmetric, the adjoint one."""
+        at, y = self._solve(rho), self._y
+        if at is None:
+            return UNKNOWN
+        b = float(at.a @ y) / at.total if at.total else 0.0
+        off = at.kernel.K @ at.theta + self._of_training(rho)[0] / self.split.shares * at.theta + b - y
+        v = np.random.default_rng(0).normal(size=len(y))
+        x = at.project(v)
+        c = float(at.a @ v) / at.total if at.total else 0.0
+        adjoint = at.kernel.K @ x + self._of_training(rho)[0] / self.split.shares * x + c - v
+        return Residuals(relative(off, y), relative(adjoint, v))
+
+    def _of_training(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
+        """The penalty and the hyperparameters of the kernel, in natural units."""
+        return self.hyperparameters.natural(rho)[: 1 + len(self.kernel.box.names)]
+
+    def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
+        """The hyperparameters of the training criterion, in natural units."""
+        return self._of_training(rho)
+
+    def _solve(self, rho: Float[Array, " k"]) -> KernelSolution | None:
+        lam, split = self._of_training(rho), self.split
+        evaluated = self.kernel.at(split.X, split.X, lam[1:])
+        A = np.array(evaluated.K, order="F")
+        cholesky.diagonal_of(A)[...] += lam[0] / split.shares
+        L = cholesky.factor_in_place(A)
+        if L is None:
+            return None
+        a = cholesky.solve(L, np.ones(len(split.y))) if split.intercept else np.zeros(len(split.y))
+        return KernelSolution(evaluated, L, a, float(a.sum()), y=self._y)
+
+    @property
+    def _y(self) -> Float[Array, " n"]:
+        """The target; about its mean where there is an intercept, so that its level costs no digits."""
+        y = self.split.y
+        return y - y.mean() if self.split.intercept else y
+
+    def _alone(self, constant: Float[Array, " k"]) -> float:
+        """J where the penalty leaves the intercept alone."""
+        return self.value(constant)
+
+    @abstractmethod
+    def _value(self, rho: Float[Array, " k"], at: KernelSolution) -> float:
+        """J."""
+
+    @abstractmethod
+    def _pullback(self, rho: Float[Array, " k"], at: KernelSolution) -> tuple[Float[Array, "n n"], Float[Array, " k"]]:
+        """The cotangent of A, and `dJ/drho` where A stays as it is."""

@@ -1,0 +1,42 @@
+"""The outer objective of a quadratic selection criterion that the caller brings."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from jaxtyping import Float
+
+from worker.core.inner.given.matrix_sum import QuadraticLoss
+from worker.core.objective.fitted import FittedObjective
+from worker.core.objective.objective import Scores
+from worker.core.records import Array, Outcome
+from worker.core.rows.problem import Partition, Problem
+
+NOTHING = 1e-8  # share of |E| at theta = 0 below which a value counts as zero
+
+
+class QuadraticObjective(FittedObjective):
+    """`J(rho) = E(theta(rho))` for a criterion E that the caller brings: no rows, no splits, any sign."""
+
+    singular: ClassVar[Outcome] = Outcome.INDEFINITE
+
+    def unit(self, value: float) -> float:
+        """J itself; where it vanishes against E at theta = 0, a small share of that."""
+        loss = self.systems[0].loss
+        assert isinstance(loss, QuadraticLoss)
+        return max(abs(value), NOTHING * abs(loss.constant)) or 1.0
+
+    @property
+    def is_mean_loss(self) -> bool:
+        """No: there are no rows."""
+        return False
+
+    def noticeable(self, standard_error: float | None) -> float | None:
+        """Not known: what a rise of J means, the caller knows alone."""
+        del standard_error
+        return None
+
+    def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
+        """None: there are no rows."""
+        del problem, partition, rho
+        return None

@@ -1,0 +1,145 @@
+"""Penalties that are any quadratic forms of the coefficients: differences, matrices, bands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Le, MinLen
+from jaxtyping import Float, Int
+
+from worker.core.family import ByKind
+from worker.core.hyperparameters import Box, Hyperparameters
+from worker.core.penalties.forms import Block, PenaltyForms
+from worker.core.penalties.l2 import positions_of
+from worker.core.records import Array
+from worker.core.rows.tables import LARGEST
+
+ASYMMETRY = 1e-10  # relative to the largest entry: what rounding on its way here may have done to a matrix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Form:
+    name: str
+    features: tuple[str, ...] | None = None
+
+    def columns(self, features: tuple[str, ...]) -> list[int]:
+        """The columns that the form is about: all of them when `features` is null."""
+        position = {name: i for i, name in enumerate(features)}
+        return positions_of(f"form {self.name!r}", features if self.features is None else self.features, position)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity(_Form):
+    """The sum of squares of the coefficients of the named features: an ordinary ridge penalty on them."""
+
+    kind: Literal["identity"] = "identity"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference(_Form):
+    """The sum of squared differences of coefficients of neighbours in the given order (Eilers and Marx 1996).
+
+    Order 1 pulls neighbours together, 2 towards a line, 3 towards a parabola. `cyclic`: the last is next to the first.
+    """
+
+    order: Annotated[int, Ge(1), Le(3)] = 1
+    cyclic: bool = False
+    kind: Literal["difference"] = "difference"
+
+    def block(self, j: int, columns: Int[Array, " m"]) -> Block:
+        """`D^T D` of m coefficients. Raises ValueError when there are too few."""
+        m = len(columns)
+        if m <= self.order:
+            raise ValueError(f"form {self.name!r} takes differences of order {self.order} of {m} features; too few")
+        return Block.of_root(j, columns, *differences_of(m, self.order, cyclic=self.cyclic))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix(_Form):
+    """Any symmetric positive semidefinite matrix, dense, one row for each of the named features."""
+
+    matrix: tuple[tuple[float, ...], ...]
+    kind: Literal["matrix"] = "matrix"
+
+    def block(self, j: int, columns: Int[Array, " m"]) -> Block:
+        """The matrix. Raises ValueError when its shape is wrong or it is not symmetric or not semidefinite."""
+        m = len(columns)
+        if len(self.matrix) != m or any(len(row) != m for row in self.matrix):
+            raise ValueError(f"the matrix of form {self.name!r} must be {m} x {m}, one row for each of its features")
+        return Block.of_matrix(j, columns, semidefinite(f"the matrix of form {self.name!r}", np.array(self.matrix)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Banded(_Form):
+    """A symmetric positive semidefinite band matrix: `bands[0]` is its diagonal, `bands[d]` the d-th below it."""
+
+    bands: Annotated[tuple[tuple[float, ...], ...], MinLen(1)]
+    kind: Literal["banded"] = "banded"
+
+    def block(self, j: int, columns: Int[Array, " m"]) -> Block:
+        """The matrix. Raises ValueError when a band has the wrong length or the matrix is not semidefinite."""
+        m = len(columns)
+        S = np.zeros((m, m))
+        for d, band in enumerate(self.bands):
+            if len(band) != m - d:
+                raise ValueError(f"band {d} of form {self.name!r} needs {max(m - d, 0)} values, and has {len(band)}")
+            S += np.diag(band, -d) + (np.diag(band, d) if d else 0.0)
+        return Block.of_matrix(j, columns, semidefinite(f"the matrix of form {self.name!r}", S))
+
+
+Form = Identity | Difference | Matrix | Banded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuadraticForms(Box):
+    """One penalty for each of any quadratic forms of the coefficients; forms may overlap and need not cover all."""
+
+    forms: Annotated[tuple[Annotated[Form, ByKind()], ...], MinLen(1)]
+    kind: Literal["quadratic_forms"] = "quadratic_forms"
+
+    def matrices(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
+        """The hyperparameters and their matrices.
+
+        Raises ValueError when a form does not fit its features, is not semidefinite, or has the name of another.
+        """
+        entries: tuple[list[int], list[int]] = ([], [])
+        blocks = []
+        for j, form in enumerate(self.forms):
+            if form.name in {other.name for other in self.forms[:j]}:
+                raise ValueError(f"two forms have the name {form.name!r}")
+            columns = form.columns(features)
+            if isinstance(form, Identity):
+                entries[0].extend([j] * len(columns))
+                entries[1].extend(columns)
+            else:
+                blocks.append(form.block(j, np.array(columns)))
+        names = tuple(f"penalty[{form.name}]" for form in self.forms)
+        pairs = np.array(entries[0], int), np.array(entries[1], int)
+        return self.hyperparameters(names), PenaltyForms.build(len(names), len(features), pairs, blocks)
+
+
+def differences_of(m: int, order: int, *, cyclic: bool) -> tuple[Float[Array, "r m"], int]:
+    """The matrix D of differences of the given order of m neighbours, and its rank."""
+    D = np.eye(m)
+    for _ in range(order):
+        D = np.roll(D, -1, axis=0) - D if cyclic else np.diff(D, axis=0)
+    return D, m - (1 if cyclic else order)
+
+
+def semidefinite(what: str, S: Float[Array, "m m"]) -> Float[Array, "m m"]:
+    """The symmetric part of S. Raises ValueError if S is not symmetric or has a negative eigenvalue."""
+    size = np.abs(S).max()
+    if size == 0:
+        raise ValueError(f"{what} is zero")
+    if size > LARGEST:
+        raise ValueError(f"{what} has entries up to {size:g}, which overflow; rescale it")
+    if np.abs(S - S.T).max() > ASYMMETRY * size:
+        i, j = np.unravel_index(np.argmax(np.abs(S - S.T)), S.shape)
+        raise ValueError(f"{what} is not symmetric: entries ({i}, {j}) and ({j}, {i}) differ")
+    S = (S + S.T) / 2
+    smallest = float(np.linalg.eigvalsh(S)[0])
+    if smallest < -ASYMMETRY * size * len(S):
+        raise ValueError(f"{what} is not positive semidefinite: its smallest eigenvalue is {smallest:g}")
+    return S

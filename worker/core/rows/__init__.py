@@ -1,0 +1,1 @@
+"""Where the rows of a table live, and the products with them."""

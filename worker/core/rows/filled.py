@@ -1,0 +1,181 @@
+"""Missing values, filled for each split from its own training rows, so that nothing leaks from what is scored.
+
+Moments need no second pass over the rows: with the table filled by any reference value r and an indicator m of
+what was missing, the column filled by f is `x + (f - r) m`, a linear map of columns whose moments are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+
+from worker.core.records import Array
+from worker.core.rows.bases import unexpanded
+from worker.core.rows.moments import Moments, block_moments, split_moments
+from worker.core.rows.problem import Partition, Problem
+from worker.core.rows.tables import CHUNK_VALUES, Table, rows_at_a_time
+
+GATHERED = 16_000_000  # values of columns held at a time for their medians
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A table whose missing values in `columns` are replaced by `values`, row by row when they are read."""
+
+    X: Table
+    columns: Int[Array, " q"]
+    values: Float[Array, " q"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.X.shape
+
+    def __getitem__(self, rows: slice | Int[Array, " m"]) -> Float[Array, "m p"]:
+        """Rows without missing values."""
+        return _fill(np.array(self.X[rows]), self.columns, self.values)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Extended(Filled):
+    """The filled table, and behind it a column of ones and zeros for each of `columns`: one where it was missing."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        n, p = self.X.shape
+        return n, p + len(self.columns)
+
+    def __getitem__(self, rows: slice | Int[Array, " m"]) -> Float[Array, "m pq"]:
+        return np.hstack(_fill(np.array(self.X[rows]), self.columns, self.values))
+
+
+def _fill(
+    chunk: Float[Array, "m p"], columns: Int[Array, " q"], values: Float[Array, " q"]
+) -> tuple[Float[Array, "m p"], Float[Array, "m q"]]:
+    """The chunk, filled in place, and where it was missing."""
+    part = chunk[:, columns]
+    missing = np.isnan(part)
+    chunk[:, columns] = np.where(missing, values, part)
+    return chunk, missing.astype(np.float64)
+
+
+def filled_by(problem: Problem, rows: Int[Array, " m"]) -> tuple[Problem, Float[Array, " q"]]:
+    """The problem with what the given rows say about missing values, and the values that fill them."""
+    block_of_row = np.full(len(problem.y), -1, np.int8)
+    block_of_row[rows] = 0
+    (split,) = split_problems(problem, Partition(block_of_row, (((0,), (0,)),)))
+    filled = unexpanded(split.X)
+    return split, filled.values if isinstance(filled, Filled) else np.empty(0)
+
+
+def split_problems(problem: Problem, partition: Partition) -> list[Problem]:
+    """The problem as each split sees it: missing values filled from its training rows, then columns expanded."""
+    splits, expansion = _filled(problem, partition), problem.expansion
+    return (
+        splits if expansion is None else [replace(split, X=expansion.of(split.X), expansion=None) for split in splits]
+    )
+
+
+def _filled(problem: Problem, partition: Partition) -> list[Problem]:
+    imputation = problem.imputation
+    if imputation is None or isinstance(problem.X, csr_array):
+        return [problem] * len(partition.splits)
+    values = np.tile(imputation.constants, (len(partition.splits), 1))
+    rules = np.array(imputation.rules)
+    for rule, statistic in (("mean", _means), ("median", _medians)):
+        chosen = np.flatnonzero(rules == rule)
+        if len(chosen):
+            values[:, chosen] = statistic(problem.X, imputation.columns[chosen], partition)
+    return [
+        replace(problem, X=Filled(problem.X, imputation.columns, row), imputation=None)
+        for row in np.nan_to_num(values, nan=0.0)
+    ]
+
+
+def _means(X: Table, columns: Int[Array, " c"], partition: Partition) -> Float[Array, "splits c"]:
+    """Means of the values present in the training rows of each split, from sums over blocks; NaN where none is."""
+    sums, counts = np.zeros((2, partition.blocks, len(columns)))
+    size = rows_at_a_time(X, CHUNK_VALUES)
+    for begin in range(0, X.shape[0], size):
+        blocks = partition.block_of_row[begin : begin + size]
+        part = np.asarray(X[begin : begin + size])[:, columns]
+        for block in np.unique(blocks[blocks >= 0]):
+            values = part[blocks == block]
+            sums[block] += np.nansum(values, axis=0)
+            counts[block] += (~np.isnan(values)).sum(axis=0)
+    train = [list(blocks) for blocks, _ in partition.splits]
+    with np.errstate(invalid="ignore"):
+        return np.array([sums[blocks].sum(axis=0) / counts[blocks].sum(axis=0) for blocks in train])
+
+
+def _medians(X: Table, columns: Int[Array, " c"], partition: Partition) -> Float[Array, "splits c"]:
+    """Medians of the values present in the training rows of each split; NaN where none is."""
+    n = X.shape[0]
+    medians = np.empty((len(partition.splits), len(columns)))
+    size, width = rows_at_a_time(X, CHUNK_VALUES), max(1, GATHERED // n)
+    for first in range(0, len(columns), width):
+        some = columns[first : first + width]
+        gathered = np.empty((len(some), n))
+        for begin in range(0, n, size):
+            gathered[:, begin : begin + size] = np.asarray(X[begin : begin + size])[:, some].T
+        for split, (train, _) in enumerate(partition.splits):
+            part = gathered[:, partition.rows(train)]
+            medians[split, first : first + width] = [_median(row[~np.isnan(row)]) for row in part]
+    return medians
+
+
+def _median(values: Float[Array, " m"]) -> float:
+    return float(np.median(values)) if len(values) else np.nan
+
+
+def moments_of_splits(
+    problem: Problem, partition: Partition, splits: list[Problem]
+) -> Iterator[tuple[Moments, Moments]]:
+    """Training and validation moments of each split, filled as `splits` says, in one pass over the rows."""
+    imputation = problem.imputation
+    if imputation is None:
+        yield from _weighted_moments(splits[0], partition)
+        return
+    if problem.expansion is not None:  # no linear map of columns any more
+        for split, pair in zip(splits, partition.splits, strict=True):
+            yield from _weighted_moments(split, _only(partition, pair))
+        return
+    fills = [split.X.values for split in splits if isinstance(split.X, Filled)]
+    assert not isinstance(problem.X, csr_array)
+    columns, reference = imputation.columns, fills[0]
+    extended = replace(problem, X=_Extended(problem.X, columns, reference), imputation=None)
+    p = problem.X.shape[1]
+    for (train, validation), fill in zip(_weighted_moments(extended, partition), fills, strict=True):
+        change = fill - reference
+        yield _moved(train, p, columns, change), _moved(validation, p, columns, change)
+
+
+def _only(partition: Partition, split: tuple[tuple[int, ...], tuple[int, ...]]) -> Partition:
+    """One split of the partition."""
+    used = np.isin(partition.block_of_row, split[0] + split[1])
+    return Partition(np.where(used, partition.block_of_row, -1), (split,))
+
+
+def _weighted_moments(problem: Problem, partition: Partition) -> Iterator[tuple[Moments, Moments]]:
+    """Training and validation moments of each split, each with the weights of their rows."""
+    train = split_moments(block_moments(problem, partition, problem.weights), partition)
+    if problem.scoring is None:
+        yield from train
+        return
+    score = split_moments(block_moments(problem, partition, problem.scoring), partition)
+    yield from ((pair[0], other[1]) for pair, other in zip(train, score, strict=True))
+
+
+def _moved(moments: Moments, p: int, columns: Int[Array, " q"], change: Float[Array, " q"]) -> Moments:
+    """Moments of the p columns of X, those of `columns` increased by `change` where their indicator is one."""
+    M, shift = moments.M.copy(order="F"), moments.shift.copy()
+    indicators = p + np.arange(len(columns))
+    M[:, 1 + columns] += M[:, 1 + indicators] * change
+    M[1 + columns] += change[:, None] * M[1 + indicators]
+    shift[columns] += change * shift[indicators]
+    kept = np.delete(np.arange(len(M)), 1 + indicators)
+    return Moments(moments.weight, np.asfortranarray(M[np.ix_(kept, kept)]), np.delete(shift, indicators))

@@ -1,0 +1,165 @@
+"""A plan, and its preparation: methods chosen, rows assigned, statistics built once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from worker.core.hypergradient import AutoHypergradient, ExactHypergradient, Hypergradient
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.objective.objective import Objective
+from worker.core.outer import AutoOuter, ConcreteOuter, Outer
+from worker.core.records import Array
+from worker.core.rows.problem import Partition, Problem
+from worker.core.search.nested import Nested
+from worker.core.selection import LeaveOneOut, QuadraticSelection, Selection
+from worker.core.training import KernelRidge, Quadratic, Training
+from worker.core.training.generalized_linear import GeneralizedLinearTraining
+
+TRIALS = 12  # evaluations that one start takes at least, those of the certificates included
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which training and selection criteria, which method, and the budget of the search over all starts."""
+
+    training: Training
+    selection: Selection
+    hypergradient: Hypergradient
+    outer: Outer
+    seed: int = 0
+    test_fraction: float = 0.0
+    max_evaluations: int | None = None
+    target_value: float | None = None
+    nested: Nested | None = None
+
+    def hyperparameters(self, problem: Problem) -> Hyperparameters:
+        """All hyperparameters: those of training, then those of the selection criterion. Needs no rows.
+
+        Raises ValueError when the training criterion does not fit the columns.
+        """
+        of_training, of_selection = self.training.hyperparameters(problem), self.selection.hyperparameters()
+        return of_training if of_selection is None else of_training + of_selection
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A problem with its plan resolved: no `auto` is left, rows are assigned, statistics are built."""
+
+    problem: Problem
+    plan: Plan
+    hypergradient: ExactHypergradient
+    outer: ConcreteOuter
+    rows: Int[Array, " m"]
+    test_rows: Int[Array, " t"]
+    partition: Partition
+    objective: Objective
+
+
+def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tuple[Int[Array, " m"], Int[Array, " t"]]:
+    """Rows to tune on and rows of the untouched test part, both ascending. Raises ValueError if none would be left.
+
+    The test part of an ordered selection criterion is the end of `time`, of the table without it.
+    """
+    count = round(plan.test_fraction * n)
+    if plan.test_fraction > 0 and count == 0:
+        raise ValueError(f"a test_fraction of {plan.test_fraction:g} of {n} rows holds out no row")
+    if plan.selection.ordered and time is not None:
+        order = np.argsort(time, kind="stable")
+        return np.sort(order[: n - count]), np.sort(order[n - count :])
+    if count == 0 or plan.selection.ordered:  # the future of the series
+        return np.arange(n - count), np.arange(n - count, n)
+    order = np.random.default_rng([plan.seed, 2]).permutation(n)
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
+def resolve(plan: Plan, problem: Problem) -> tuple[ExactHypergradient, ConcreteOuter]:
+    """The methods that `auto` stands for. Needs no rows."""
+    hypergradient = (
+        plan.hypergradient.resolve() if isinstance(plan.hypergradient, AutoHypergradient) else plan.hypergradient
+    )
+    if not isinstance(plan.outer, AutoOuter):
+        return hypergradient, plan.outer
+    k = len(plan.hyperparameters(problem).names)
+    has_hessian, inexact = plan.selection.has_hessian and plan.training.has_hessian, False
+    if has_hessian and isinstance(plan.training, GeneralizedLinearTraining):
+        inexact = plan.training.method(plan.training.coefficients(problem)) == "newton_cg"
+    return hypergradient, plan.outer.resolve(k, has_hessian=has_hessian, inexact=inexact)
+
+
+def prepare(problem: Problem, plan: Plan) -> Prepared:
+    """Assign rows and build the statistics: one pass over the rows, all that an evaluation will need.
+
+    Raises ValueError when the plan does not fit the data; the message names the place.
+    """
+    n = len(problem.y)
+    rows, test_rows = split_rows(n, plan, problem.time)
+    if not isinstance(plan.training, Quadratic):
+        plan.training.check_target(problem)
+    problem = plan.training.expanded(problem, rows)
+    partition = plan.selection.partition(rows, n, problem)
+    check_weights(plan, problem, partition)
+    check_nested(plan, problem, rows)
+    hypergradient, outer = resolve(plan, problem)
+    trials = TRIALS * outer.starts
+    objective = objective_of(problem, partition, plan, hypergradient, trials)
+    return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective)
+
+
+def check_nested(plan: Plan, problem: Problem, rows: Int[Array, " m"], *, values: bool = True) -> None:
+    """Raises ValueError where tuning without some outer fold could not be done; `values`: whether they are known."""
+    if plan.nested is None:
+        return
+    for number, (part, _) in enumerate(plan.nested.splits(plan.selection, rows, problem), start=1):
+        partition = plan.selection.partition(part, len(problem.y), problem)
+        try:
+            if values:
+                check_splits(plan, problem, partition)
+            check_weights(plan, problem, partition)
+        except ValueError as error:
+            raise ValueError(f"without the rows of outer fold {number}, {error}") from error
+
+
+def check_splits(plan: Plan, problem: Problem, partition: Partition) -> None:
+    """Raises ValueError where a split lacks what training or the selection loss needs."""
+    assert not isinstance(plan.training, Quadratic)
+    loss = getattr(plan.selection, "loss", None)
+    plan.training.check_splits(problem, partition, None if isinstance(loss, str) else loss)
+
+
+def check_weights(plan: Plan, problem: Problem, partition: Partition) -> None:
+    """Raise ValueError when weights leave a split no row to train on, or nothing to score at all.
+
+    Closed forms need two rows, and that of kernel machines no other ones.
+    """
+    if problem.weights is None and problem.scoring is None:
+        return
+    least = 2 if plan.selection.closed_form else 1
+    rows = np.flatnonzero(partition.block_of_row >= 0)
+    block = partition.block_of_row[rows]
+    heavy = np.bincount(block, problem.base_weights(rows) > 0, minlength=partition.blocks)
+    scored = np.bincount(block, problem.score_weights(rows), minlength=partition.blocks)
+    for number, (train, _) in enumerate(partition.splits, start=1):
+        if (count := heavy[list(train)].sum()) < least:
+            left = "all rows but one" if count else "all rows"
+            raise ValueError(f"{left} that split {number} of {len(partition.splits)} trains on have weight 0")
+    counted = getattr(plan.selection, "split_weights", None) or (1.0,) * len(partition.splits)
+    each = zip(counted, partition.splits, strict=True)
+    if not any(weight and scored[list(validation)].any() for weight, (_, validation) in each):
+        raise ValueError("every row that would be scored has weight 0, or its split has")
+    if isinstance(plan.training, KernelRidge) and isinstance(plan.selection, LeaveOneOut):
+        plan.training.check_left_out(problem, rows)
+
+
+def objective_of(
+    problem: Problem, partition: Partition, plan: Plan, hypergradient: ExactHypergradient, trials: int
+) -> Objective:
+    """The outer objective. Raises ValueError when one criterion needs a table and the other none."""
+    training, selection = plan.training, plan.selection
+    if isinstance(training, Quadratic) and isinstance(selection, QuadraticSelection):
+        return selection.objective(problem, training, hypergradient)
+    if isinstance(training, Quadratic) or isinstance(selection, QuadraticSelection):
+        raise ValueError("the training and the selection criterion quadratic go together")
+    return selection.objective(problem, partition, training, hypergradient, trials)

@@ -1,0 +1,60 @@
+"""The fitted model: the refit on given rows, and its score on others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+
+from worker.core.inner.kernel.kernel_model import KernelModel
+from worker.core.losses.over_rows import PredictorScore
+from worker.core.records import Array
+from worker.core.rows.problem import Problem
+from worker.core.rows.tables import CHUNK_VALUES, rows_at_a_time, take
+from worker.core.training import Training
+from worker.core.training.kernel_machines import KernelTraining
+
+
+@dataclass(frozen=True, slots=True)
+class LinearModel:
+    """A linear model in original units: `eta = intercept + X @ coefficients`, or one of these for each output."""
+
+    intercept: float | Float[Array, " m"]
+    coefficients: Float[Array, " p"] | Float[Array, "m p"]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number of it is."""
+        return bool(np.isfinite(np.append(self.intercept, self.coefficients)).all())
+
+    def predict(self, X: Float[Array, "n p"] | csr_array) -> Float[Array, " n *m"]:
+        """The linear predictor of each row, a column for each output where there are several."""
+        return self.intercept + X @ self.coefficients.T
+
+    def predictor(self, problem: Problem, rows: Int[Array, " t"]) -> Float[Array, "t m"]:
+        """The linear predictors of rows of a problem, their offset included."""
+        size = rows_at_a_time(problem.X, CHUNK_VALUES)
+        parts = [self.predict(take(problem.X, rows[begin : begin + size])) for begin in range(0, len(rows), size)]
+        eta = np.concatenate(parts).reshape(len(rows), -1)
+        return eta if problem.offset is None else eta + problem.offset[rows, None]
+
+    def score(self, score: PredictorScore, problem: Problem, rows: Int[Array, " t"]) -> float:
+        """The weighted mean of the score over the rows; NaN where none has a weight."""
+        weights = problem.score_weights(rows)
+        if not weights.any():
+            return np.nan
+        return score.at(problem.y[rows], self.predictor(problem, rows), weights).value / float(weights.sum())
+
+
+Model = LinearModel | KernelModel
+
+
+def refit(training: Training, problem: Problem, rows: Int[Array, " m"], lam: Float[Array, " k"]) -> Model | None:
+    """The model of the given rows, whose missing values are filled; None where training is singular."""
+    if isinstance(training, KernelTraining):
+        return training.model(problem, rows, lam)
+    system = training.refit(problem, rows)
+    fit = system.fit(lam)
+    return None if fit is None else LinearModel(*system.coefficients(fit.theta))

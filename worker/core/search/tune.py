@@ -1,0 +1,109 @@
+"""The search: descend J from each start, one step for each evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from jaxtyping import Float
+
+from worker.core.outer.plateau import off_plateau
+from worker.core.outer.search import Search
+from worker.core.records import Array, Outcome, Start, State, Step, Trial
+from worker.core.search.plan import Plan, Prepared
+
+MEMORY = "memory."  # prefix of the arrays of the objective in a state, beside those of the outer optimizer
+
+
+def search(prepared: Prepared, number: int, state: Mapping[str, Array] | None = None) -> Iterator[Trial | Outcome]:
+    """The trials of one start, from the `state` of an earlier one, then its outcome. Other starts change nothing."""
+    objective = prepared.objective
+    rho = objective.hyperparameters.start(number, prepared.plan.seed)
+    of_search, memory = _split(state)
+    objective.recall(memory)
+    trials = _WithOutcome(_descent(prepared, rho, of_search))
+    for trial in trials:
+        if trial.state is None:
+            yield trial
+        else:
+            memory = {MEMORY + name: array for name, array in objective.memory().items()}
+            yield replace(trial, state={**trial.state, **memory})
+    yield trials.outcome
+
+
+def _descent(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> Search:
+    """The search; one that ends where it began begins again off the plateau, if it stood on one."""
+    outer, objective = prepared.outer, prepared.objective
+    trials = _WithOutcome(outer.search(objective, rho, state))
+    moved = state is not None and bool(state["iteration"])
+    for trial in trials:
+        moved = moved or trial.iteration > 0
+        yield trial
+    if moved or trials.outcome not in {Outcome.CONVERGED, Outcome.AT_BOUNDS}:
+        return trials.outcome
+    foot = yield from off_plateau(outer, objective, rho)
+    return trials.outcome if foot is None else (yield from outer.search(objective, foot))
+
+
+class _WithOutcome:
+    """The trials of a search, one by one, and its outcome once they are told."""
+
+    outcome: Outcome
+
+    def __init__(self, trials: Search) -> None:
+        self._trials = trials
+
+    def __iter__(self) -> Iterator[Trial]:
+        self.outcome = yield from self._trials
+
+
+def _split(state: Mapping[str, Array] | None) -> tuple[dict[str, Array] | None, dict[str, Array]]:
+    """What the outer optimizer and what the objective put into a state."""
+    if state is None:
+        return None, {}
+    memory = {name.removeprefix(MEMORY): array for name, array in state.items() if name.startswith(MEMORY)}
+    return {name: array for name, array in state.items() if not name.startswith(MEMORY)}, memory
+
+
+Searches = Callable[[Prepared, int, Mapping[str, Array] | None], Iterator[Trial | Outcome]]
+
+
+def tune(prepared: Prepared, resume: State | None = None, searches: Searches = search) -> Iterator[Step]:
+    """Descend from each start in turn; a step for each evaluation, and a last one with `ended` set.
+
+    `resume` is the `state` of an earlier step: the run then goes on as if it had never stopped, bit for bit.
+    `searches` gives what `search` gives, and may work on later starts ahead.
+    """
+    plan = prepared.plan
+    done: tuple[Start, ...] = resume.starts[:-1] if resume else ()
+    running = resume.starts[-1] if resume else None
+    search_state = resume.search if resume else None
+    for number in range(len(done), prepared.outer.starts):
+        for event in searches(prepared, number, search_state):
+            if isinstance(event, Outcome):
+                assert running is not None  # a search evaluates before it ends
+                done = (*done, replace(running, outcome=event))
+                break
+            running = running.after(event) if running else Start.begin(event)
+            state = State(event.state, (*done, running)) if event.state is not None else None
+            step = Step(event.evaluation, event.gradient_norm, (*done, running), state, None)
+            yield step
+            if spent := _spent(plan, step):
+                yield last_step((*done, replace(running, outcome=spent)), spent)
+                return
+        running, search_state = None, None
+    yield last_step(done, None)
+
+
+def last_step(starts: tuple[Start, ...], spent: Outcome | None) -> Step:
+    """The step that ends a search: at the best point, with the outcome of its start or with the budget `spent`."""
+    best = min(starts, key=lambda start: start.best.value)
+    return Step(best.best, best.gradient_norm, starts, None, spent or best.outcome)
+
+
+def _spent(plan: Plan, step: Step) -> Outcome | None:
+    if plan.target_value is not None and step.best.best.value <= plan.target_value:
+        return Outcome.TARGET_VALUE
+    if plan.max_evaluations is not None and step.evaluations >= plan.max_evaluations:
+        return Outcome.MAX_EVALUATIONS
+    return None

@@ -1,0 +1,83 @@
+"""Evidence: marginal likelihood and restricted marginal likelihood."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from worker.core.hypergradient import ExactHypergradient
+from worker.core.hyperparameters import Box, Hyperparameters
+from worker.core.losses import SquaredError
+from worker.core.objective.evidence import EvidenceObjective
+from worker.core.objective.gaussian_process import GaussianProcessEvidence
+from worker.core.objective.objective import Objective
+from worker.core.rows.problem import Partition, Problem
+from worker.core.selection.closed_form import ClosedForm, as_ridge, dual_matrix, sample_counts
+from worker.core.training import KernelRidge, TableTraining
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseVariance(Box):
+    """The box and the initial value of a noise variance that is tuned like a penalty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence(ClosedForm):
+    """Marginal likelihood (MacKay 1992): minus its logarithm, in nats, is minimized; an intercept is left out of it.
+
+    The model is `y ~ N(eta, s2)` with the prior `theta ~ N(0, s2 / n P^-1)`, P the matrix of the penalty. The noise
+    variance s2 is the best one for the penalties, or with `noise_variance` a hyperparameter of its own.
+    """
+
+    noise_variance: NoiseVariance | None = None
+    kind: Literal["evidence"] = "evidence"
+
+    integrate_intercept: ClassVar[bool] = False
+
+    def hyperparameters(self) -> Hyperparameters | None:
+        """The noise variance, if it is tuned."""
+        return None if self.noise_variance is None else self.noise_variance.hyperparameters(("noise_variance",))
+
+    def objective(
+        self,
+        problem: Problem,
+        partition: Partition,
+        training: TableTraining,
+        hypergradient: ExactHypergradient,
+        trials: int = 1,
+    ) -> Objective:
+        """The outer objective, with the smaller of the p x p matrix and that of the rows, or the kernel matrix."""
+        del trials
+        noise, box = self.hyperparameters(), training.hyperparameters(problem)
+        if isinstance(training, KernelRidge):
+            return GaussianProcessEvidence(
+                training.exact(problem, partition, self.kind), box if noise is None else box + noise,
+                training.kernel.over(problem.features), SquaredError(),
+                noise=noise is not None,
+                integrate_intercept=self.integrate_intercept,
+            )  # fmt: skip
+        training = as_ridge(training, self.kind)
+        systems = training.systems(problem, partition, dual=dual_matrix(hypergradient))
+        return EvidenceObjective(
+            systems, box if noise is None else box + noise, hypergradient,
+            **sample_counts(problem, partition, training),
+            base=problem.base_weights(partition.rows((0,))),
+            noise=noise is not None,
+            integrate_intercept=self.integrate_intercept,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MarginalLikelihood(Evidence):
+    """Another name of `evidence`, with the same settings and the same numbers."""
+
+    kind: Literal["marginal_likelihood"] = "marginal_likelihood"  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class Reml(Evidence):
+    """Restricted marginal likelihood: the intercept is integrated out with a flat prior, too (Wood 2011)."""
+
+    kind: Literal["reml"] = "reml"  # type: ignore[assignment]
+
+    integrate_intercept: ClassVar[bool] = True

@@ -1,0 +1,51 @@
+"""Evidence of generalized linear models in Laplace's approximation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from worker.core.hypergradient import ExactHypergradient
+from worker.core.objective.laplace_evidence import LaplaceObjective
+from worker.core.objective.objective import Objective
+from worker.core.rows.problem import Partition, Problem
+from worker.core.selection.closed_form import ClosedForm, as_generalized_linear, with_factor
+from worker.core.training import SquaredHinge, TableTraining
+
+
+@dataclass(frozen=True, slots=True)
+class LaplaceEvidence(ClosedForm):
+    """Marginal likelihood of a generalized linear model in Laplace's approximation (MacKay 1992), minus its logarithm.
+
+    In nats, up to a constant of the data. The prior is `theta ~ N(0, (n P)^-1)`, P the matrix of the penalty; the
+    intercept has a flat one.
+    """
+
+    kind: Literal["laplace_evidence"] = "laplace_evidence"
+
+    has_hessian: ClassVar[bool] = False
+
+    def check(self, training: TableTraining) -> None:
+        """Raises ValueError unless the training criterion is a likelihood of rows with fixed weights."""
+        if isinstance(as_generalized_linear(training, self.kind), SquaredHinge):
+            raise ValueError(
+                "laplace_evidence needs a likelihood, which the squared hinge is not; use logistic or k_fold"
+            )
+        if training.weights is not None:
+            raise ValueError("laplace_evidence does not tune example weights; use approximate_leave_one_out")
+
+    def objective(
+        self,
+        problem: Problem,
+        partition: Partition,
+        training: TableTraining,
+        hypergradient: ExactHypergradient,
+        trials: int = 1,
+    ) -> Objective:
+        """The outer objective. Factors the Hessian of all coefficients whatever their number."""
+        del trials
+        self.check(training)
+        systems = with_factor(training, self.kind).systems(problem, partition)
+        total = float(problem.base_weights(partition.rows((0,))).sum())
+        box = training.hyperparameters(problem)
+        return LaplaceObjective(systems, box, hypergradient, training.judge(problem, None), total=total)

@@ -1,0 +1,50 @@
+"""A quadratic selection criterion of the caller's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Int
+
+from worker.core.hypergradient import CholeskyBackprop, ExactHypergradient
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.inner.protocols import System
+from worker.core.linalg.assembled import Shape
+from worker.core.objective.objective import Objective
+from worker.core.objective.own_criterion import QuadraticObjective
+from worker.core.records import Array
+from worker.core.rows.problem import Partition, Problem
+from worker.core.training import Quadratic
+
+
+@dataclass(frozen=True, slots=True)
+class QuadraticSelection:
+    """The caller's own `E = c + e^T theta + theta^T Q theta / 2`, with `c`, `e` and `Q` in the data.
+
+    For the training criterion `quadratic`, whose data have no rows to resample.
+    """
+
+    kind: Literal["quadratic"] = "quadratic"
+
+    ordered: ClassVar[bool] = False
+    closed_form: ClassVar[bool] = False
+    has_hessian: ClassVar[bool] = True
+
+    def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:
+        """One split of no rows. Raises ValueError when there are rows."""
+        del roles
+        if n > 0 or len(rows) > 0:
+            raise ValueError("quadratic scores no rows; choose another selection criterion for a table")
+        return Partition(np.empty(0, np.int16), (((0,), (0,)),))
+
+    def hyperparameters(self) -> Hyperparameters | None:
+        """Those of the criterion itself: none."""
+        return None
+
+    def objective(self, problem: Problem, training: Quadratic, hypergradient: ExactHypergradient) -> Objective:
+        """The outer objective. The reverse sweep needs a dense factor."""
+        shape: Shape | None = "dense" if isinstance(hypergradient, CholeskyBackprop) else None
+        systems: list[System] = [training.system(problem, shape=shape)]
+        return QuadraticObjective(systems, training.hyperparameters(problem), hypergradient)

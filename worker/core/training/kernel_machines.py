@@ -1,0 +1,299 @@
+"""Kernel machines: ridge regression, support vector machines and logistic regression in a kernel's space.
+
+`C = sum_i w_i loss(y_i, f(x_i) + b) / sum_i w_i + lam / 2 |f|^2`: the mean loss, so that a penalty means the same in a
+fold and in the refit; `lam = 1 / (n C)` for the C of support vector machines, `alpha / n` for that of kernel ridge.
+Theta lives on rows (Keerthi, Sindhwani and Chapelle 2006; Chapelle 2007).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Lt
+from jaxtyping import Float, Int
+
+from worker.core.family import ByKind, kind_of
+from worker.core.hyperparameters import Box, Hyperparameters, Positive
+from worker.core.inner.kernel.kernel_fit import Split
+from worker.core.inner.kernel.kernel_model import KernelModel, Standard
+from worker.core.kernels import Kernel, Rbf
+from worker.core.losses import (
+    Brier,
+    Deviance,
+    LogLoss,
+    PlattLogLoss,
+    ResidualLoss,
+    Score,
+    SmoothedAuc,
+    SmoothedError,
+    SmoothedF,
+    SquaredError,
+)
+from worker.core.losses.elementary import refuse_binary
+from worker.core.losses.hinges import HuberizedHingeLoss, SquaredHingeLoss
+from worker.core.losses.over_rows import PredictorScore
+from worker.core.losses.training import HalfSquaredError, LogisticLoss, MachineLoss
+from worker.core.objective.kernel_machine import MachineObjective
+from worker.core.records import Array
+from worker.core.rows.filled import split_problems
+from worker.core.rows.problem import Partition, Problem
+from worker.core.rows.tables import mean_and_variance
+from worker.core.training.class_weights import ClassWeights, check_classes, weights_of_classes
+
+MOST_ROWS = 10_000  # of the exact kernel matrix: five matrices of its size are held, 4 GB
+MOST_VALUES = 200_000_000  # of the table as an array
+
+
+@dataclass(frozen=True, slots=True)
+class KernelPenalty(Box):
+    """The box and the initial value of the penalty, `1 / (n C)` of a support vector machine."""
+
+    initial: Positive = 1e-2
+    lower: Positive = 1e-6
+    upper: Positive = 1e2
+
+
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """Nystrom approximation: `count` random training rows stand for all of them (Williams and Seeger 2001).
+
+    The kernel among them has `nugget`, as a share of its mean diagonal, on its diagonal.
+    """
+
+    count: Annotated[int, Ge(1), Lt(2**31)] = 500
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
+    nugget: Annotated[float, Gt(0), Lt(1)] = 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTraining(ABC):
+    """`f(x) = sum_i theta_i k(x_i, x)` plus an intercept that is not penalized.
+
+    `standardize`: kernels see features scaled to unit variance over the training rows of each split.
+    """
+
+    kernel: Annotated[Kernel, ByKind(named=True)] = Rbf()  # noqa: RUF009 - frozen
+    penalty: KernelPenalty = KernelPenalty()
+    intercept: bool = True
+    standardize: bool = True
+    landmarks: Landmarks | None = None
+
+    classifies: ClassVar[bool] = False
+    takes_offset: ClassVar[bool] = False
+    iterative: ClassVar[bool] = True
+    has_hessian: ClassVar[bool] = False
+    splines: ClassVar[tuple[()]] = ()
+    weights: ClassVar[None] = None
+
+    @abstractmethod
+    def row_loss(self) -> MachineLoss:
+        """The loss of a row."""
+
+    @abstractmethod
+    def score(self, loss: Score | None) -> Score:
+        """The selection loss, the default one unless another is named. Raises ValueError where it does not fit."""
+
+    def judge(self, problem: Problem, loss: Score | None) -> PredictorScore:
+        """The selection loss as it is computed."""
+        del problem
+        score = self.score(loss)
+        return score.of_family(LogisticLoss()) if isinstance(score, Deviance) else score
+
+    def hyperparameters(self, problem: Problem) -> Hyperparameters:
+        """The penalty, then those of the kernel. Raises ValueError when the kernel does not fit the features."""
+        return self.penalty.hyperparameters(("penalty",)) + self.kernel.over(problem.features).box
+
+    def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
+        """The problem itself."""
+        del rows
+        return problem
+
+    @abstractmethod
+    def check_target(self, problem: Problem) -> None:
+        """Raises ValueError where a target cannot be trained on."""
+
+    @abstractmethod
+    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+        """Raises ValueError where a split lacks what training or the selection loss needs."""
+
+    def check_size(self, rows: int, features: int) -> None:
+        """Raises ValueError where so many rows are more than memory takes."""
+        if self.landmarks is None and rows > MOST_ROWS:
+            held, flops = 40e-9 * rows**2, rows**3 / 3
+            raise ValueError(
+                f"the kernel matrix of {rows} rows takes about {held:.0f} GB and {flops:.0e} operations for each "
+                f'evaluation; set training.landmarks (such as {{"count": 500}}), or use at most {MOST_ROWS} rows'
+            )
+        if rows * features > MOST_VALUES:
+            raise ValueError(f"kernels take at most {MOST_VALUES:.0e} values as an array; use fewer rows or features")
+        if self.landmarks is not None and self.landmarks.count * rows > MOST_VALUES:
+            raise ValueError(f"{self.landmarks.count} landmarks of {rows} rows are too many; choose fewer landmarks")
+
+    def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
+        """What the weights of training rows are multiplied with, None where nothing."""
+        del problem, rows
+        return None
+
+    def objective(
+        self, problem: Problem, partition: Partition, loss: Score | None, split_weights: Float[Array, " s"] | None
+    ) -> MachineObjective:
+        """The mean score over the validation rows of all splits."""
+        self.check_splits(problem, partition, loss)
+        return MachineObjective(
+            self.splits(problem, partition), self.hyperparameters(problem), self.kernel.over(problem.features),
+            self.judge(problem, loss), split_weights,
+        )  # fmt: skip
+
+    def splits(self, problem: Problem, partition: Partition) -> list[Split]:
+        """The rows of each split as kernels see them."""
+        used = [(partition.rows(train), partition.rows(scored)) for train, scored in partition.splits]
+        self.check_size(int(np.count_nonzero(partition.block_of_row >= 0)), problem.X.shape[1])  # those of the refit
+        problems = split_problems(problem, partition)
+        return [self._split(split, *rows)[0] for split, rows in zip(problems, used, strict=True)]
+
+    def model(self, problem: Problem, rows: Int[Array, " m"], lam: Float[Array, " k"]) -> KernelModel | None:
+        """The model of the given rows, whose missing values are filled; None where training has no minimum."""
+        split, standard = self._split(problem, rows, rows[:1])
+        kernel = self.kernel.over(problem.features)
+        fit = split.fit(kernel, lam, None)
+        if fit is None:
+            return None
+        kept = np.flatnonzero(fit.coefficients)
+        return KernelModel(
+            kernel, lam[1:], standard, fit.support.rows(kept), fit.coefficients[kept], float(fit.minimum.b)
+        )
+
+    def _split(self, problem: Problem, rows: Int[Array, " m"], scored: Int[Array, " v"]) -> tuple[Split, Standard]:
+        base, by_class = problem.base_weights(rows), self.class_weights_of(problem, rows)
+        base = base if by_class is None else base * by_class
+        rows, base = rows[base > 0], base[base > 0]
+        mean, variance = mean_and_variance(problem.X, rows, base)
+        scale = np.sqrt(np.where(variance > 0, variance, 1.0)) if self.standardize else np.ones(len(mean))
+        standard = Standard(mean, scale)
+        X, landmarks, nugget = standard.points(problem.X, rows), None, 0.0
+        if self.landmarks is not None:
+            random = np.random.default_rng([self.landmarks.seed, 7])
+            landmarks = X.rows(np.sort(random.permutation(len(rows))[: self.landmarks.count]))
+            nugget = self.landmarks.nugget
+        return Split(
+            X, problem.y[rows], base / base.sum(), standard.points(problem.X, scored), problem.y[scored],
+            problem.score_weights(scored), self.row_loss(), self.intercept, landmarks, nugget,
+        ), standard  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRidge(KernelTraining):
+    """Ridge regression in the space of a kernel: the mean of a Gaussian process."""
+
+    kind: Literal["kernel_ridge"] = "kernel_ridge"
+
+    iterative: ClassVar[bool] = False
+
+    def row_loss(self) -> MachineLoss:
+        """Half the squared error."""
+        return HalfSquaredError()
+
+    def score(self, loss: Score | None) -> ResidualLoss:
+        """Squared error unless another one is named. Raises ValueError where it is for classes."""
+        if loss is None:
+            return SquaredError()
+        if not isinstance(loss, ResidualLoss):
+            raise ValueError(f"{loss.kind} scores classes; kernel_ridge predicts numbers: use squared_error or huber")
+        return loss
+
+    def check_target(self, problem: Problem) -> None:
+        """Raises ValueError where a target cannot be trained on. Any number can here."""
+
+    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+        """Raises ValueError where a split lacks what training or the selection loss needs. Nothing is needed here."""
+
+    def check_left_out(self, problem: Problem, rows: Int[Array, " m"]) -> None:
+        """Raises ValueError where leaving rows out would score some that do not train."""
+        if problem.score_weights(rows[problem.base_weights(rows) == 0]).any():
+            raise ValueError(
+                "leave_one_out of kernel_ridge scores training rows only; give rows of weight 0 the scoring weight 0"
+            )
+
+    def exact(self, problem: Problem, partition: Partition, kind: str) -> Split:
+        """All rows that have a weight, for a criterion that needs the exact matrix.
+
+        Raises ValueError with landmarks, and where leaving rows out would score some that do not train.
+        """
+        if self.landmarks is not None:
+            raise ValueError(f"{kind} needs the exact kernel matrix; leave landmarks out, or use k_fold or holdout")
+        rows = partition.rows((0,))
+        trains = problem.base_weights(rows) > 0
+        if kind == "leave_one_out":
+            self.check_left_out(problem, rows)
+        self.check_size(len(rows), problem.X.shape[1])
+        return self._split(split_problems(problem, partition)[0], rows[trains], rows[trains])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _KernelClassifier(KernelTraining):
+    """Two classes.
+
+    `class_weights`: what rows of a class count in training, by the name of the class (1 where it is not named), or
+    `balanced`: in inverse proportion to its share of the training rows.
+    """
+
+    class_weights: ClassWeights | None = None
+
+    classifies: ClassVar[bool] = True
+    scores: ClassVar[tuple[type, ...]] = (SmoothedError,)  # the first is the default
+
+    def score(self, loss: Score | None) -> Score:
+        """The selection loss; the first of `scores` unless another one is named. Raises ValueError where none fits."""
+        if loss is None:
+            default: Score = self.scores[0]()
+            return default
+        if not isinstance(loss, self.scores):
+            names = ", ".join(kind_of(kind) for kind in self.scores)
+            raise ValueError(f"{loss.kind} does not score this training criterion; use one of {names}")
+        return loss
+
+    def check_target(self, problem: Problem) -> None:
+        """Raises RowError where a target is neither 0 nor 1."""
+        refuse_binary(problem.y)
+
+    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+        """Raises ValueError where a class has no row to train on, or none that a loss of all rows together needs."""
+        check_classes(problem, partition, self.score(loss))
+
+    def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
+        """Weights by class."""
+        return weights_of_classes(self.class_weights, problem, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSvm(_KernelClassifier):
+    """A support vector machine with a hinge that has a slope: the hinge itself would leave J with steps.
+
+    `hinge`: `squared` is `max(0, 1 - z)^2 / 2`, `huberized` the hinge with a parabola of `half_width` at its kink.
+    """
+
+    hinge: Literal["squared", "huberized"] = "squared"
+    half_width: Annotated[float, Ge(0.01), Lt(1)] = 0.5
+    kind: Literal["kernel_svm"] = "kernel_svm"
+
+    scores: ClassVar[tuple[type, ...]] = (SmoothedError, SmoothedAuc, SmoothedF, PlattLogLoss)
+
+    def row_loss(self) -> MachineLoss:
+        """The hinge."""
+        return SquaredHingeLoss() if self.hinge == "squared" else HuberizedHingeLoss(self.half_width)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLogistic(_KernelClassifier):
+    """Logistic regression of two classes in the space of a kernel."""
+
+    kind: Literal["kernel_logistic"] = "kernel_logistic"
+
+    scores: ClassVar[tuple[type, ...]] = (LogLoss, Brier, Deviance, SmoothedError, SmoothedAuc, SmoothedF)
+
+    def row_loss(self) -> MachineLoss:
+        """The log-loss."""
+        return LogisticLoss()

@@ -1,0 +1,76 @@
+"""Sentences about a result that the user should read."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+
+from worker.core.losses.measures import error_rate
+from worker.core.records import Array
+from worker.core.rows.problem import Problem
+from worker.core.search.plan import Prepared
+from worker.core.search.refit import Model
+from worker.core.training import KernelLogistic, Quadratic
+from worker.core.training.kernel_machines import KernelTraining
+from worker.core.verdict.curvature import Curvature
+
+SADDLE = (
+    "The search ended where the selection criterion still curves downward: no minimum, a saddle point or an unfinished "
+    "descent; allow more iterations or starts."
+)
+IDLE = "The selection criterion does not depend on {} around the result: nearby values of it do as well."
+ALL_IDLE = "The selection criterion does not depend on {} around the result: nearby values of them do as well."
+JOINTLY_FLAT = (
+    "The selection criterion is flat along a joint change of {} at the result: together they could be changed by large "
+    "factors without changing it."
+)
+WEIGHTLESS = "All test rows have the weight 0, so there is no test score; hold out others, or give some a weight."
+NEARLY_SINGULAR = (
+    "The training criterion is close to singular at the result: its solution and the gradient have few correct digits."
+)
+ROUGH_THERE = (
+    "The gradient and differences of the selection criterion disagree near the result: it has corners there, or "
+    "rounding hides its slope."
+)
+UNSCORED = "The test rows have no {} because a class is missing among them; hold out more rows."
+FLAT = "The selection criterion is flat in {} at the result: it could be changed by a large factor without effect."
+NAMED = 5  # hyperparameters that one message names
+SEPARATED = (
+    "The classes are separated in the rows used, and a penalty is at its lower bound: the training loss goes to zero "
+    "as that bound does, so the bound decides how large the coefficients are; any lower one would be chosen, too."
+)
+
+
+def separation_remark(
+    prepared: Prepared, model: Model | None, problem: Problem, rho: Float[Array, " k"]
+) -> tuple[str, ...]:
+    """Whether the bounds of the penalties alone keep the coefficients of separated classes finite."""
+    training, rows = prepared.plan.training, prepared.rows
+    if isinstance(training, KernelLogistic):
+        penalties = 1
+    elif isinstance(training, Quadratic | KernelTraining) or not training.classifies:
+        return ()
+    else:
+        penalties = len(training.penalties(problem)[0].names)
+    if model is None:
+        return ()
+    if "lower" not in prepared.objective.hyperparameters.at_bound(rho)[:penalties]:
+        return ()
+    wrong = error_rate(problem.y[rows], model.predictor(problem, rows), problem.base_weights(rows))
+    return (SEPARATED,) if wrong == 0 else ()
+
+
+def shape_remarks(shape: Curvature | None, names: tuple[str, ...]) -> tuple[str, ...]:
+    """What the shape of J at the result means for the hyperparameters with these names."""
+    if shape is None or shape.point == "minimum":
+        return ()
+    if shape.point == "saddle":
+        return (SADDLE,)
+    idle, joint = ([names[j] for j in indices] for indices in (shape.idle, shape.joint))
+    told = [(idle, IDLE, ALL_IDLE), (joint, FLAT, JOINTLY_FLAT)]
+    return tuple((one if len(some) == 1 else several).format(_listed(some)) for some, one, several in told if some)
+
+
+def _listed(names: list[str]) -> str:
+    """`a`, `a and b`, `a, b and 7 more`."""
+    named = names[:NAMED] if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"]
+    return " and ".join([", ".join(named[:-1]), named[-1]]) if len(named) > 1 else named[0]
