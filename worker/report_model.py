@@ -23,11 +23,12 @@ from worker.contract.result import (
     SplineTerm,
 )
 from worker.core.inner.kernel.kernel_model import KernelModel as CoreKernelModel
+from worker.core.losses.links import SoftmaxLink
 from worker.core.records import Array
 from worker.core.rows.bases import Basis
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared
-from worker.core.training import GammaRegression, KernelLogistic, LogisticRegression, PoissonRegression, Training
+from worker.core.training import Quadratic, Training
 from worker.core.training.kernel_machines import KernelTraining
 from worker.core.verdict.conclude import Conclusion
 
@@ -48,7 +49,7 @@ def model_of(prepared: Prepared, conclusion: Conclusion, made: Sequence[Made]) -
         classes = [ClassModel(name=name, intercept=float(b), coefficients=_slopes(problem, c)) for name, b, c in each]
         return MultinomialModel(classes=classes, columns=columns, fills=fills)
     linear = LinearModel(
-        link=_link(training),
+        link=_link(training, problem),
         classes=list(problem.classes) if training.classifies else None,
         intercept=float(model.intercept),
         coefficients=_slopes(problem, model.coefficients),
@@ -73,7 +74,7 @@ def _kernel(
     support = model.support.original + model.standard.mean
     line = conclusion.calibration
     return KernelModel(
-        link=_link(training),
+        link=_link(training, problem),
         classes=list(problem.classes) if training.classifies else None,
         intercept=model.intercept,
         kernel=training.kernel,
@@ -90,10 +91,12 @@ def _kernel(
     )
 
 
-def _link(training: Training) -> Link:
-    if isinstance(training, LogisticRegression | KernelLogistic):
-        return "logit"
-    return "log" if isinstance(training, PoissonRegression | GammaRegression) else "identity"
+def _link(training: Training, problem: Problem) -> Link:
+    """The link that the training loss states, of a model with one predictor."""
+    assert not isinstance(training, Quadratic)
+    link = training.row_loss(problem).link
+    assert not isinstance(link, SoftmaxLink)
+    return link.kind
 
 
 def _slopes(problem: Problem, slopes: Array) -> list[Coefficient]:

@@ -51,7 +51,7 @@ def combination_faults(
         yield Fault("/training/splines", "does_not_fit", NO_SPLINES)
     if isinstance(selection, ApproximateLeaveOneOut | LaplaceEvidence):
         try:
-            selection.check(training)
+            selection.check(training, problem)
         except ValueError as error:
             yield Fault("/selection/kind", "does_not_fit", sentence(str(error)))
             return

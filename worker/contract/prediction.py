@@ -9,7 +9,6 @@ from typing import Annotated, assert_never
 import numpy as np
 from pydantic import BaseModel, Field
 from scipy.interpolate import BSpline
-from scipy.special import expit, softmax
 
 from worker.contract.faults import MOST, Fault, suggestion
 from worker.contract.result import (
@@ -24,6 +23,8 @@ from worker.contract.result import (
 from worker.contract.wire import Wire
 from worker.core.inner.kernel.kernel_model import KernelModel as CoreKernelModel
 from worker.core.inner.kernel.kernel_model import Standard
+from worker.core.losses.links import LINKS, LogitLink
+from worker.core.losses.measures import predicted_class
 from worker.core.records import Array
 
 SHOWN = 60  # characters of a name that are repeated
@@ -213,13 +214,13 @@ def _term(term: SplineTerm, rows: Rows) -> Array:
 
 
 def _linked(model: LinearModel | KernelModel, eta: Array) -> Predicted:
+    link, column = LINKS[model.link], eta[:, None]
     if model.classes is None:
-        return Predicted(eta, mean=np.exp(eta) if model.link == "log" else eta)
-    odds = eta if model.link == "logit" else None
+        return Predicted(eta, mean=link.mean(column)[:, 0])
+    probabilities = link.probabilities(column)
     if isinstance(model, KernelModel) and (line := model.calibration) is not None:
-        odds = line.slope * eta + line.offset
-    probabilities = None if odds is None else np.column_stack([expit(-odds), expit(odds)])
-    return Predicted(eta, tuple(model.classes), (eta > 0).astype(int), probabilities=probabilities)
+        probabilities = LogitLink().probabilities(line.slope * column + line.offset)
+    return Predicted(eta, tuple(model.classes), predicted_class(column), probabilities=probabilities)
 
 
 def _multinomial(model: MultinomialModel, rows: Rows) -> Predicted:
@@ -227,4 +228,4 @@ def _multinomial(model: MultinomialModel, rows: Rows) -> Predicted:
     slopes = np.array([[slope.value for slope in one.coefficients] for one in model.classes])
     eta = np.array([one.intercept for one in model.classes]) + rows.columns(features) @ slopes.T
     names = tuple(one.name for one in model.classes)
-    return Predicted(eta, names, eta.argmax(1), probabilities=softmax(eta, axis=1))
+    return Predicted(eta, names, predicted_class(eta), probabilities=LINKS[model.link].probabilities(eta))

@@ -59,7 +59,7 @@ def test_no_predictor_makes_a_nan(loss):
             at = loss.at(y, eta, np.ones(n))
             assert not np.isnan([at.losses, at.first, at.second, at.third]).any()
             assert not np.isnan(at.value)
-            assert not np.isnan(loss.mean(eta)).any()
+            assert not np.isnan(loss.link.mean(eta)).any()
             for radius in (0.0, 1.0, 1e3, np.inf):
                 within = np.full(n, radius)
                 changes = loss.curvature_change(y, eta, within), loss.slope_change(y, eta, within)
@@ -113,7 +113,7 @@ def test_softmax_is_exact_with_mixed_extremes(y):
     with quiet():
         at = MultinomialLoss(3).at(np.full(n, float(y)), EXTREME, np.full(n, w))
         blocks = {(a, b): block for a, b, block in at.blocks()}
-        slope, probabilities = at.slope, MultinomialLoss(3).mean(EXTREME)
+        slope, probabilities = at.slope, MultinomialLoss(3).link.mean(EXTREME)
     for i, eta in enumerate(EXTREME):
         with mp.workdps(400):
             e = [mp.exp(mp.mpf(x)) for x in eta]
@@ -284,8 +284,8 @@ def test_targets_that_a_loss_does_not_take(loss, good, bad, message):
 
 def test_predictions_are_on_the_scale_of_the_target():
     eta = np.array([[0.0], [1.0]])
-    assert_allclose(LogisticLoss().mean(eta)[:, 0], [0.5, 1 / (1 + np.exp(-1))])
-    assert_allclose(PoissonLoss().mean(eta)[:, 0], [1, np.e])
-    assert_allclose(GammaLoss().mean(eta)[:, 0], [1, np.e])
-    assert (HuberLoss(1.0).mean(eta) == eta).all()
-    assert (SquaredHingeLoss().mean(eta) == eta).all()
+    assert_allclose(LogisticLoss().link.mean(eta)[:, 0], [0.5, 1 / (1 + np.exp(-1))])
+    assert_allclose(PoissonLoss().link.mean(eta)[:, 0], [1, np.e])
+    assert_allclose(GammaLoss().link.mean(eta)[:, 0], [1, np.e])
+    assert (HuberLoss(1.0).link.mean(eta) == eta).all()
+    assert (SquaredHingeLoss().link.mean(eta) == eta).all()

@@ -95,9 +95,10 @@ def test_deviance_keeps_its_digits_when_the_prediction_is_nearly_perfect():
 
 
 def test_deviance_needs_a_likelihood():
-    for loss in (HuberLoss(1.0), SquaredHingeLoss()):
-        with pytest.raises(ValueError, match="logistic, multinomial, Poisson or gamma"):
-            of(loss)
+    with pytest.raises(ValueError, match="a likelihood, which a hinge is not"):
+        of(SquaredHingeLoss())
+    y, eta, w = np.array([0.5, 4.0]), np.array([[0.1], [0.2]]), np.ones(2)
+    assert of(HuberLoss(1.0)).at(y, eta, w).value == 2.0 * HuberLoss(1.0).at(y, eta, w).value  # the least is zero
     with pytest.raises(ValueError, match="positive"):
         of(GammaLoss()).check(np.zeros(1))
 

@@ -15,7 +15,7 @@ from scipy.special import expit, softmax
 from worker.core.hyperparameters import Positive
 from worker.core.losses.derivatives import Elementwise, OfProbabilities, Scaled, ScoreDerivatives
 from worker.core.losses.elementary import SLACK, Column, Outputs, PerRow, one_hot, probability_change, refuse, residuals
-from worker.core.losses.training import GammaLoss, LogisticLoss, MultinomialLoss, PoissonLoss, TrainingLoss
+from worker.core.losses.training import LogisticLoss, MultinomialLoss, TrainingLoss
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,28 +131,21 @@ class Deviance:
 
     def of_family(self, loss: TrainingLoss) -> DevianceOf:
         """The deviance of the likelihood that training maximizes. Raises ValueError if its loss is none."""
-        if isinstance(loss, Likelihood):
+        if loss.is_likelihood:
             return DevianceOf(loss)
-        raise ValueError("deviance needs the loss of a likelihood: logistic, multinomial, Poisson or gamma")
-
-
-Likelihood = LogisticLoss | MultinomialLoss | PoissonLoss | GammaLoss
+        raise ValueError("deviance needs a training loss that is a likelihood, which a hinge is not")
 
 
 @dataclass(frozen=True, slots=True)
 class DevianceOf:
-    """Twice a loss, less the least that it could be for the row's target."""
+    """Twice the excess of a loss over the least that it could be for the row's target."""
 
-    loss: Likelihood
+    loss: TrainingLoss
 
     def at(self, y: PerRow, eta: Outputs, w: PerRow) -> ScoreDerivatives:
         """The score with its derivatives."""
         half = self.loss.at(y, eta, w)
-        if isinstance(self.loss, PoissonLoss):
-            half = replace(half, losses=_poisson_half(y, eta[:, 0]))
-        elif isinstance(self.loss, GammaLoss):
-            half = replace(half, losses=_exp_less_line(np.log(y) - eta[:, 0]))
-        return Scaled(half, 2.0)
+        return Scaled(replace(half, losses=self.loss.excess(y, eta, half.losses)), 2.0)
 
     def check(self, y: PerRow) -> None:
         """Raises ValueError where the likelihood does not take a target."""
@@ -179,25 +172,6 @@ def _brier(y: PerRow, eta: Column, w: PerRow) -> Elementwise:
 
 def _brier_slope(z: PerRow) -> PerRow:
     return 2.0 * expit(z) ** 2 * expit(-z)
-
-
-def _exp_less_line(t: PerRow) -> PerRow:
-    """`e^t - 1 - t`, by its series near zero."""
-    near = np.clip(t, -0.5, 0.5)
-    series = np.ones_like(t)
-    for k in range(16, 2, -1):
-        series = 1.0 + near / k * series
-    with np.errstate(over="ignore"):
-        return np.where(np.abs(t) <= 0.5, near**2 / 2 * series, np.exp(t) - 1.0 - t)
-
-
-def _poisson_half(y: PerRow, eta: PerRow) -> PerRow:
-    """`mu - y + y log(y / mu)`, which is `y (e^t - 1 - t)` of `t = eta - log y`."""
-    with np.errstate(over="ignore"):
-        mu = np.exp(eta)
-    t = np.minimum(eta, 1e3) - np.log(np.where(y > 0, y, 1.0))
-    near = (y > 0) & (np.abs(t) <= 0.5)
-    return np.where(near, y * _exp_less_line(np.where(near, t, 0.0)), mu - y - y * t)
 
 
 def _refuse_fractions(y: PerRow) -> None:

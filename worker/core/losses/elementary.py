@@ -56,6 +56,16 @@ def exponential(eta: Outputs) -> Outputs:
         return np.exp(eta)
 
 
+def exp_less_line(t: PerRow) -> PerRow:
+    """`e^t - 1 - t`, by its series near zero."""
+    near = np.clip(t, -0.5, 0.5)
+    series = np.ones_like(t)
+    for k in range(16, 2, -1):
+        series = 1.0 + near / k * series
+    with np.errstate(over="ignore"):
+        return np.where(np.abs(t) <= 0.5, near**2 / 2 * series, np.exp(t) - 1.0 - t)
+
+
 def growth(t: PerRow, radius: PerRow) -> PerRow:
     """`e^(t + radius) - e^t`, also where the terms overflow."""
     with np.errstate(over="ignore"):

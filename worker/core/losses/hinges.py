@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from worker.core.losses.derivatives import Elementwise
 from worker.core.losses.elementary import Column, PerRow, reached, refuse_binary
+from worker.core.losses.links import IdentityLink, Link
 from worker.core.records import Array
 
 
@@ -22,6 +23,10 @@ class SquaredHingeLoss:
 
     outputs: ClassVar[int] = 1
     concordance: ClassVar[float | None] = None
+    link: ClassVar[Link] = IdentityLink()
+    is_likelihood: ClassVar[bool] = False
+    largest_curvature: ClassVar[float] = 1.0
+    kinks: ClassVar[tuple[float, ...]] = (1.0,)
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives: `-s max(0, 1 - s eta)`, 1 where that is not zero, 0."""
@@ -32,9 +37,9 @@ class SquaredHingeLoss:
         flat = np.zeros_like(short)
         return Elementwise(losses, -sign * short, (short > 0).astype(float), flat, w, np.ones_like(short))
 
-    def mean(self, eta: Column) -> Column:
-        """The decision value itself: positive for class 1."""
-        return eta
+    def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
+        """The losses themselves: the least is zero."""
+        return losses
 
     def check(self, y: PerRow) -> None:
         """Raises ValueError unless y holds zeros and ones."""
@@ -64,6 +69,19 @@ class HuberizedHingeLoss:
     """
 
     h: float
+
+    link: ClassVar[Link] = IdentityLink()
+    is_likelihood: ClassVar[bool] = False
+
+    @property
+    def largest_curvature(self) -> float:
+        """The curvature of the parabola."""
+        return 0.5 / self.h
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """The ends of the parabola."""
+        return 1.0 - self.h, 1.0 + self.h
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives, zero or one-sided at the ends of the parabola."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from worker.core.losses.elementary import Column, PerRow
 from worker.core.records import Array
@@ -29,8 +29,12 @@ def f_measure(y: PerRow, eta: Column, w: PerRow, beta: float) -> float:
 
 def error_rate(y: PerRow, eta: Float[Array, "n m"], w: PerRow) -> float:
     """The share of rows, by weight, that the predictors put into a wrong class: 1 where positive, or the largest."""
-    predicted = eta[:, 0] > 0 if eta.shape[1] == 1 else eta.argmax(1)
-    return float(w @ (predicted != y) / w.sum())
+    return float(w @ (predicted_class(eta) != y) / w.sum())
+
+
+def predicted_class(eta: Float[Array, "n m"]) -> Int[Array, " n"]:
+    """The number of the class of each row: 1 if its one predictor is positive, or the largest of several."""
+    return (eta[:, 0] > 0).astype(int) if eta.shape[1] == 1 else eta.argmax(1)
 
 
 Measures = dict[str, float]  # NaN for what the rows do not determine

@@ -6,6 +6,11 @@ where one direction is the worse one they are the largest change itself, so they
 
 `concordance` is the kappa of `-kappa r H <= H' <= kappa r H` for the curvature H of a row along any move of its
 predictors by at most r in each output (self-concordance: Bach 2010); None where the curvature jumps.
+
+A loss states its `link`, its `excess`, which is half of its deviance, and whether it is a likelihood (`is_likelihood`:
+minus the logarithm of a probability or density of the target, up to a constant). Predictions, reports and selection
+criteria read them here. Losses that kernel machines train by also state their `largest_curvature`, a bound of the
+second derivative, and their `kinks`: the margins `(2 y - 1) eta` at which the second derivative jumps.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge
 from jaxtyping import Float
-from scipy.special import expit, softmax
+from scipy.special import expit
 
 from worker.core.hyperparameters import Positive
 from worker.core.losses.derivatives import Elementwise, Softmax
@@ -25,7 +30,7 @@ from worker.core.losses.elementary import (
     Column,
     Outputs,
     PerRow,
-    exponential,
+    exp_less_line,
     growth,
     half_a_row,
     log_shares,
@@ -39,6 +44,7 @@ from worker.core.losses.elementary import (
     softmax_terms,
 )
 from worker.core.losses.hinges import HuberizedHingeLoss, SquaredHingeLoss
+from worker.core.losses.links import IdentityLink, Link, LogitLink, LogLink, SoftmaxLink
 from worker.core.records import Array
 
 
@@ -48,6 +54,10 @@ class LogisticLoss:
 
     outputs: ClassVar[int] = 1
     concordance: ClassVar[float | None] = 1.0
+    link: ClassVar[Link] = LogitLink()
+    is_likelihood: ClassVar[bool] = True
+    largest_curvature: ClassVar[float] = 0.25
+    kinks: ClassVar[tuple[float, ...]] = ()
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives: with `sigma = mean(eta)` they are `sigma - y`, `sigma (1 - sigma)` and so on."""
@@ -58,9 +68,9 @@ class LogisticLoss:
         first = -sign * np.where(wrong > 0, 1.0, e) / (1.0 + e)
         return Elementwise(np.maximum(wrong, 0.0) + np.log1p(e), first, second, -second * np.tanh(eta[:, 0] / 2), w)
 
-    def mean(self, eta: Column) -> Column:
-        """The probability of class 1."""
-        return expit(eta)
+    def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
+        """The losses themselves: the least is zero."""
+        return losses
 
     def check(self, y: PerRow) -> None:
         """Raises ValueError unless y holds zeros and ones."""
@@ -91,6 +101,8 @@ class MultinomialLoss:
     classes: Annotated[int, Ge(2)]
 
     concordance: ClassVar[float | None] = 2.0
+    link: ClassVar[Link] = SoftmaxLink()
+    is_likelihood: ClassVar[bool] = True
 
     @property
     def outputs(self) -> int:
@@ -103,9 +115,9 @@ class MultinomialLoss:
         losses = np.log1p(others) + behind[np.arange(len(y)), y.astype(int)]
         return Softmax(losses, e / (1.0 + others)[:, None], one_hot(y, self.classes), w)
 
-    def mean(self, eta: Outputs) -> Outputs:
-        """The probabilities of the classes."""
-        return softmax(eta, axis=1)
+    def excess(self, y: PerRow, eta: Outputs, losses: PerRow) -> PerRow:
+        """The losses themselves: the least is zero."""
+        return losses
 
     def check(self, y: PerRow) -> None:
         """Raises ValueError unless y holds numbers of classes."""
@@ -144,15 +156,20 @@ class PoissonLoss:
 
     outputs: ClassVar[int] = 1
     concordance: ClassVar[float | None] = 1.0
+    link: ClassVar[Link] = LogLink()
+    is_likelihood: ClassVar[bool] = True
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives: `e^eta - y`, `e^eta`, `e^eta`."""
-        mu = self.mean(eta)[:, 0]
+        mu = self.link.mean(eta)[:, 0]
         return Elementwise(mu - y * np.minimum(eta[:, 0], 1e3), mu - y, mu, mu, w)
 
-    def mean(self, eta: Column) -> Column:
-        """The rate."""
-        return exponential(eta)
+    def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
+        """`mu - y + y log(y / mu)`, which is `y (e^t - 1 - t)` of `t = eta - log y`."""
+        mu = self.link.mean(eta)[:, 0]
+        t = np.minimum(eta[:, 0], 1e3) - np.log(np.where(y > 0, y, 1.0))
+        near = (y > 0) & (np.abs(t) <= 0.5)
+        return np.where(near, y * exp_less_line(np.where(near, t, 0.0)), mu - y - y * t)
 
     def check(self, y: PerRow) -> None:
         """Raises ValueError where y is negative."""
@@ -179,6 +196,8 @@ class GammaLoss:
 
     outputs: ClassVar[int] = 1
     concordance: ClassVar[float | None] = 1.0
+    link: ClassVar[Link] = LogLink()
+    is_likelihood: ClassVar[bool] = True
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives: `1 - y e^-eta`, `y e^-eta`, `-y e^-eta`."""
@@ -186,9 +205,9 @@ class GammaLoss:
             ratio = y * np.exp(-eta[:, 0])
         return Elementwise(ratio + eta[:, 0], 1.0 - ratio, ratio, -ratio, w)
 
-    def mean(self, eta: Column) -> Column:
-        """The mean."""
-        return exponential(eta)
+    def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
+        """`y / mu - 1 - log(y / mu)`."""
+        return exp_less_line(np.log(y) - eta[:, 0])
 
     def check(self, y: PerRow) -> None:
         """Raises ValueError where y is not positive."""
@@ -220,6 +239,8 @@ class HuberLoss:
 
     outputs: ClassVar[int] = 1
     concordance: ClassVar[float | None] = None
+    link: ClassVar[Link] = IdentityLink()
+    is_likelihood: ClassVar[bool] = True
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives: `-r` clipped to `+-delta`, 1 inside and 0 outside, 0."""
@@ -229,9 +250,9 @@ class HuberLoss:
         above = self.delta / np.maximum(np.abs(r), self.delta)  # as of iteratively reweighted least squares
         return Elementwise(inside * (r - inside / 2), -inside, second, np.zeros_like(r), w, above)
 
-    def mean(self, eta: Column) -> Column:
-        """The value itself."""
-        return eta
+    def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
+        """The losses themselves: the least is zero."""
+        return losses
 
     def check(self, y: PerRow) -> None:
         """Raises ValueError where y is not finite."""
@@ -264,7 +285,12 @@ TrainingLoss = LogisticLoss | MultinomialLoss | PoissonLoss | GammaLoss | HuberL
 
 @dataclass(frozen=True, slots=True)
 class HalfSquaredError:
-    """`(y - eta)^2 / 2`."""
+    """`(y - eta)^2 / 2`: the negative log-likelihood of a normal distribution of unit variance."""
+
+    link: ClassVar[Link] = IdentityLink()
+    is_likelihood: ClassVar[bool] = True
+    largest_curvature: ClassVar[float] = 1.0
+    kinks: ClassVar[tuple[float, ...]] = ()
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives."""

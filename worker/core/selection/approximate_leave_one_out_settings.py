@@ -27,7 +27,7 @@ class ApproximateLeaveOneOut(ClosedForm):
 
     has_hessian: ClassVar[bool] = False
 
-    def check(self, training: TableTraining) -> None:
+    def check(self, training: TableTraining, problem: Problem) -> None:
         """Raises ValueError unless the training criterion is a generalized linear model."""
         as_generalized_linear(training, self.kind)
 
@@ -41,7 +41,7 @@ class ApproximateLeaveOneOut(ClosedForm):
     ) -> Objective:
         """The outer objective. Factors the Hessian of all coefficients whatever their number."""
         del trials
-        self.check(training)
+        self.check(training, problem)
         factored, loss = with_factor(training, self.kind), training.judge(problem, self.loss)
         systems = factored.systems(problem, partition, loss=self.loss)
         return ApproximateLeaveOneOutObjective(systems, training.hyperparameters(problem), hypergradient, loss)

@@ -10,7 +10,7 @@ from worker.core.objective.laplace_evidence import LaplaceObjective
 from worker.core.objective.objective import Objective
 from worker.core.rows.problem import Partition, Problem
 from worker.core.selection.closed_form import ClosedForm, as_generalized_linear, with_factor
-from worker.core.training import SquaredHinge, TableTraining
+from worker.core.training import TableTraining
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class LaplaceEvidence(ClosedForm):
 
     has_hessian: ClassVar[bool] = False
 
-    def check(self, training: TableTraining) -> None:
+    def check(self, training: TableTraining, problem: Problem) -> None:
         """Raises ValueError unless the training criterion is a likelihood of rows with fixed weights."""
-        if isinstance(as_generalized_linear(training, self.kind), SquaredHinge):
+        if not as_generalized_linear(training, self.kind).row_loss(problem).is_likelihood:
             raise ValueError(
-                "laplace_evidence needs a likelihood, which the squared hinge is not; use logistic or k_fold"
+                f"laplace_evidence needs a likelihood, which {training.kind} is not; use logistic or k_fold"
             )
         if training.weights is not None:
             raise ValueError("laplace_evidence does not tune example weights; use approximate_leave_one_out")
@@ -44,7 +44,7 @@ class LaplaceEvidence(ClosedForm):
     ) -> Objective:
         """The outer objective. Factors the Hessian of all coefficients whatever their number."""
         del trials
-        self.check(training)
+        self.check(training, problem)
         systems = with_factor(training, self.kind).systems(problem, partition)
         total = float(problem.base_weights(partition.rows((0,))).sum())
         box = training.hyperparameters(problem)

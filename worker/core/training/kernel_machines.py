@@ -89,7 +89,7 @@ class KernelTraining(ABC):
     weights: ClassVar[None] = None
 
     @abstractmethod
-    def row_loss(self) -> MachineLoss:
+    def row_loss(self, problem: Problem) -> MachineLoss:
         """The loss of a row."""
 
     @abstractmethod
@@ -180,7 +180,7 @@ class KernelTraining(ABC):
             nugget = self.landmarks.nugget
         return Split(
             X, problem.y[rows], base / base.sum(), standard.points(problem.X, scored), problem.y[scored],
-            problem.score_weights(scored), self.row_loss(), self.intercept, landmarks, nugget,
+            problem.score_weights(scored), self.row_loss(problem), self.intercept, landmarks, nugget,
         ), standard  # fmt: skip
 
 
@@ -192,7 +192,7 @@ class KernelRidge(KernelTraining):
 
     iterative: ClassVar[bool] = False
 
-    def row_loss(self) -> MachineLoss:
+    def row_loss(self, problem: Problem) -> MachineLoss:
         """Half the squared error."""
         return HalfSquaredError()
 
@@ -281,7 +281,7 @@ class KernelSvm(_KernelClassifier):
 
     scores: ClassVar[tuple[type, ...]] = (SmoothedError, SmoothedAuc, SmoothedF, PlattLogLoss)
 
-    def row_loss(self) -> MachineLoss:
+    def row_loss(self, problem: Problem) -> MachineLoss:
         """The hinge."""
         return SquaredHingeLoss() if self.hinge == "squared" else HuberizedHingeLoss(self.half_width)
 
@@ -294,6 +294,6 @@ class KernelLogistic(_KernelClassifier):
 
     scores: ClassVar[tuple[type, ...]] = (LogLoss, Brier, Deviance, SmoothedError, SmoothedAuc, SmoothedF)
 
-    def row_loss(self) -> MachineLoss:
+    def row_loss(self, problem: Problem) -> MachineLoss:
         """The log-loss."""
         return LogisticLoss()

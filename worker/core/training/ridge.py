@@ -25,6 +25,7 @@ from worker.core.inner.least_squares.weighted import WeightedRidge
 from worker.core.inner.protocols import Solver, System
 from worker.core.losses import ResidualLoss, Score, SquaredError
 from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, ValidationLoss
+from worker.core.losses.training import HalfSquaredError
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
 from worker.core.rows.filled import moments_of_splits, split_problems
@@ -50,6 +51,10 @@ class Ridge(LinearPredictor):
     kind: Literal["ridge"] = "ridge"
 
     iterative: ClassVar[bool] = False
+
+    def row_loss(self, problem: Problem) -> HalfSquaredError:
+        """Half the squared error."""
+        return HalfSquaredError()
 
     def score(self, loss: Score | None) -> ResidualLoss:
         """The selection loss: squared error unless another one is named. Raises ValueError where it is for classes."""

@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.losses.derivatives import Elementwise
-from worker.core.losses.hinges import HuberizedHingeLoss, SquaredHingeLoss
-from worker.core.losses.training import LogisticLoss, MachineLoss
+from worker.core.losses.training import MachineLoss
 from worker.core.records import Array
 
 CURVED = 1e-20  # of the largest curvature that a row can have, below which it counts as straight
@@ -30,19 +29,10 @@ class RowLosses:
     def curvatures(self, at: Elementwise) -> Float[Array, " n"]:
         """The second derivatives, zero for a row that is straight to working precision."""
         D = at.w * at.second
-        D[CURVED * self._most_curved * self.shares >= D] = 0.0
+        D[CURVED * self.loss.largest_curvature * self.shares >= D] = 0.0
         return D
 
     @property
     def kinks(self) -> Float[Array, "q n"]:
         """The predictors of each row between which its loss is a parabola or straight; none of a smooth loss."""
-        sign = 2.0 * self.y - 1.0
-        if isinstance(self.loss, HuberizedHingeLoss):
-            return np.outer([1.0 - self.loss.h, 1.0 + self.loss.h], sign)
-        return sign[None] if isinstance(self.loss, SquaredHingeLoss) else np.empty((0, len(sign)))
-
-    @property
-    def _most_curved(self) -> float:
-        if isinstance(self.loss, LogisticLoss):
-            return 0.25
-        return 0.5 / self.loss.h if isinstance(self.loss, HuberizedHingeLoss) else 1.0
+        return np.outer(self.loss.kinks, 2.0 * self.y - 1.0)
