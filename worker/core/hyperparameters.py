@@ -79,6 +79,20 @@ class Hyperparameters:
 Positive = Annotated[float, Gt(0)]
 
 
+def check_box(
+    lower: float, initial: float | None, upper: float, names: tuple[str, str, str] = ("lower", "initial", "upper")
+) -> None:
+    """Raises ValueError unless `lower < upper` and the initial value, if there is one, lies between them.
+
+    `names` are those of the settings that hold the three values.
+    """
+    low, first, high = names
+    if not lower < upper:
+        raise ValueError(f"{low} ({lower:g}) must be below {high} ({upper:g})")
+    if initial is not None and not lower <= initial <= upper:
+        raise ValueError(f"{first} ({initial:g}) must lie between {low} ({lower:g}) and {high} ({upper:g})")
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """The box and the initial value of hyperparameters that are positive."""
@@ -88,12 +102,7 @@ class Box:
     upper: Positive = 1e6
 
     def __post_init__(self) -> None:
-        if not self.lower < self.upper:
-            raise ValueError(f"lower ({self.lower:g}) must be below upper ({self.upper:g})")
-        if not self.lower <= self.initial <= self.upper:
-            raise ValueError(
-                f"initial ({self.initial:g}) must lie between lower ({self.lower:g}) and upper ({self.upper:g})"
-            )
+        check_box(self.lower, self.initial, self.upper)
 
     def hyperparameters(self, names: tuple[str, ...]) -> Hyperparameters:
         """Hyperparameters of these names in the box."""

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import expit
 
-from worker.core.hyperparameters import Hyperparameters, Positive
+from worker.core.hyperparameters import Hyperparameters, Positive, check_box
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 
@@ -67,12 +67,13 @@ class SigmoidTime:
     kind: Literal["sigmoid_time"] = "sigmoid_time"
 
     def __post_init__(self) -> None:
-        _ordered("steepness", self.steepness_lower, self.steepness, self.steepness_upper)
-        _ordered("midpoint", self.midpoint_lower, self.midpoint, self.midpoint_upper)
+        for name in ("steepness", "midpoint"):
+            names = (f"{name}_lower", name, f"{name}_upper")
+            lower, initial, upper = (getattr(self, one) for one in names)
+            check_box(lower, initial, upper, names)
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """Names, boxes and initial values."""
-        del problem
         steepness = Hyperparameters.positive(
             ("weights[steepness]",), self.steepness, self.steepness_lower, self.steepness_upper
         )
@@ -118,11 +119,10 @@ class ExponentialTime:
     kind: Literal["exponential_time"] = "exponential_time"
 
     def __post_init__(self) -> None:
-        _ordered("decay_time", self.lower, self.decay_time, self.upper)
+        check_box(self.lower, self.decay_time, self.upper, ("lower", "decay_time", "upper"))
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """Names, boxes and initial values."""
-        del problem
         return Hyperparameters.positive(("weights[decay_time]",), self.decay_time, self.lower, self.upper)
 
     def weighting(self, problem: Problem, rows: Int[Array, " m"]) -> Callable[[Float[Array, " h"]], Weighting]:
@@ -148,7 +148,7 @@ class PerSource:
     kind: Literal["per_source"] = "per_source"
 
     def __post_init__(self) -> None:
-        _ordered("initial", self.lower, self.initial, self.upper)
+        check_box(self.lower, self.initial, self.upper)
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """Names, boxes and initial values. Raises ValueError without a source column or with one source only."""
@@ -175,13 +175,6 @@ class PerSource:
 def row_times(problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"]:
     """The time of each row: the time column, or the row's number."""
     return problem.time[rows] if problem.time is not None else rows.astype(float)
-
-
-def _ordered(name: str, lower: float, initial: float, upper: float) -> None:
-    if not lower < upper:
-        raise ValueError(f"the lower bound of {name} ({lower:g}) must be below the upper one ({upper:g})")
-    if not lower <= initial <= upper:
-        raise ValueError(f"{name} ({initial:g}) must lie between its bounds {lower:g} and {upper:g}")
 
 
 ExampleWeights = SigmoidTime | ExponentialTime | PerSource

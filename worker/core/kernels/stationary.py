@@ -87,7 +87,6 @@ class StationaryFunction(KernelFunction):
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
         """One."""
-        del lam
         return np.ones(len(X))
 
 
@@ -99,7 +98,6 @@ class Rbf(_Stationary):
 
     def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
         """`phi' = -phi / 2`."""
-        del shape
         s *= -0.5
         K = np.exp(s, out=s)
         return Profile(K, lambda: K, -0.5)
@@ -117,7 +115,6 @@ class Matern(_Stationary):
 
     def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
         """The kernel with `phi' = -e^-r / (2 r)`, `-3/2 e^-a`, `-5/6 (1 + a) e^-a`."""
-        del shape
         s *= int(self.nu[0])
         a = np.sqrt(s, out=s)
         decay = np.exp(-a)
@@ -208,7 +205,6 @@ class PeriodicFunction(KernelFunction):
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
         """One."""
-        del lam
         return np.ones(len(X))
 
     def _circles(self, X: Points, lam: Float[Array, " k"]) -> tuple[Float[Array, "n q2"], Float[Array, "n q2"]]:

@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import MinLen
 from jaxtyping import Float, Int
 
-from worker.core.hyperparameters import Hyperparameters, Positive
+from worker.core.hyperparameters import Hyperparameters, Positive, check_box
 from worker.core.records import Array
 
 
@@ -22,12 +22,7 @@ class _Widths:
     upper: Positive = 1e4
 
     def __post_init__(self) -> None:
-        if not self.lower < self.upper:
-            raise ValueError(f"lower ({self.lower:g}) must be below upper ({self.upper:g})")
-        if self.initial is not None and not self.lower <= self.initial <= self.upper:
-            raise ValueError(
-                f"initial ({self.initial:g}) must lie between lower ({self.lower:g}) and upper ({self.upper:g})"
-            )
+        check_box(self.lower, self.initial, self.upper)
 
     def box(self, names: tuple[str, ...], features: int) -> Hyperparameters:
         """Widths of these names, of a kernel of so many features."""

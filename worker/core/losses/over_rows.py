@@ -57,7 +57,6 @@ class SquaredErrorOfMoments:
 
     def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
         """`2 D^T M D` over the columns of X."""
-        del theta  # quadratic: the second derivative is constant
         return 2.0 * (D.T @ (self.M[:-1, :-1] @ D))
 
 

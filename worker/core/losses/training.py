@@ -82,14 +82,12 @@ class LogisticLoss:
 
     def curvature_change(self, y: PerRow, eta: Column, radius: PerRow) -> PerRow:
         """Largest change of `sigma (1 - sigma)`, which falls with the distance from 0: that to either end."""
-        del y  # the curvature does not depend on it
         size = np.abs(eta[:, 0])
         inwards = np.minimum(radius, size)
         return np.maximum(logistic_fall(size - inwards, size, inwards), logistic_fall(size, size + radius, radius))
 
     def slope_change(self, y: PerRow, eta: Column, radius: PerRow) -> PerRow:
         """Largest change of `sigma`: that of a move towards 0."""
-        del y
         size = np.abs(eta[:, 0])
         return expit(radius - size) * expit(size) * -np.expm1(-radius)
 
@@ -134,7 +132,6 @@ class MultinomialLoss:
         The third derivative is a third moment about the mean, so `-2 r H <= H' <= 2 r H` along any move; `|H|` is at
         most the largest absolute sum of a row, `2 p (1 - p)` of the likeliest class.
         """
-        del y
         others = softmax_terms(eta)[2]
         norm = np.maximum(2.0 * others / (1.0 + others) ** 2, TINY)
         with np.errstate(over="ignore"):
@@ -145,7 +142,6 @@ class MultinomialLoss:
 
         So does each class; and the total variation is at most `tanh(r / 2)`, times `sqrt(2)` a bound of the norm.
         """
-        del y
         each = probability_change(eta, radius)
         return np.minimum(np.sqrt((each**2).sum(1)), np.sqrt(2.0) * np.tanh(radius / 2))
 
@@ -182,7 +178,6 @@ class PoissonLoss:
 
     def curvature_change(self, y: PerRow, eta: Column, radius: PerRow) -> PerRow:
         """`e^(eta + r) - e^eta`."""
-        del y
         return growth(eta[:, 0], radius)
 
     def slope_change(self, y: PerRow, eta: Column, radius: PerRow) -> PerRow:

@@ -74,7 +74,6 @@ class ApproximateLeaveOneOutObjective(OneSmoothFit):
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of single rows."""
-        del problem, partition
         fit = self._only(rho)
         if fit is None:
             return None

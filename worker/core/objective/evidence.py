@@ -39,12 +39,10 @@ class EvidenceObjective(WholeSampleObjective):
 
     def unit(self, value: float) -> float:
         """One nat for each row: J has no natural zero."""
-        del value
         return float(self.rows)
 
     def noticeable(self, standard_error: float | None) -> float | None:
         """Half a nat: one standard deviation of a Gaussian."""
-        del standard_error
         return 0.5
 
     def noise_variance(self, rho: Float[Array, " k"]) -> float | None:

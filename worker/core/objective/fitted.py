@@ -62,7 +62,6 @@ class FittedObjective(Objective):
 
     def units_of(self, fit: Fit) -> Float[Array, " p"] | float:
         """What the entries of residuals of an adjoint system are measured in: all the same."""
-        del fit
         return 1.0
 
     def fits(self, rho: Float[Array, " k"]) -> list[Fit] | None:
@@ -86,7 +85,6 @@ class FittedObjective(Objective):
         return cast("list[LeastSquaresFit] | None", self.fits(rho))
 
     def _fit(self, split: int, rho: Float[Array, " k"], lam: Float[Array, " h"]) -> Fit | None:
-        del rho
         return self.systems[split].fit(lam)
 
     def _tangents(self, chosen: Int[Array, " f"], fits: list[Fit]) -> list[Float[Array, "_ f"]]:

@@ -24,7 +24,6 @@ class GaussianProcessEvidence(OneKernelFit):
 
     def unit(self, value: float) -> float:
         """Nats a row."""
-        del value
         return float(len(self.split.y))
 
     @property
@@ -34,7 +33,6 @@ class GaussianProcessEvidence(OneKernelFit):
 
     def noticeable(self, standard_error: float | None) -> float | None:
         """Half a nat."""
-        del standard_error
         return 0.5
 
     def noise_variance(self, rho: Float[Array, " k"]) -> float | None:

@@ -23,12 +23,10 @@ class KernelLeaveOneOut(OneKernelFit):
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of single rows."""
-        del problem, partition
         at = self._solve(rho)
         return None if at is None else Scores(self.loss.of(self._left_out(at)[0])[0], self._weights())
 
     def _value(self, rho: Float[Array, " k"], at: KernelSolution) -> float:
-        del rho
         return float(self._weights() @ self.loss.of(self._left_out(at)[0])[0])
 
     def _pullback(self, rho: Float[Array, " k"], at: KernelSolution) -> tuple[Float[Array, "n n"], Float[Array, " k"]]:

@@ -104,7 +104,6 @@ class MachineObjective(Objective):
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of the single validation rows; None where the score is not a mean over rows."""
-        del problem, partition
         found = self._of_each(rho, lambda split, fit: self._scored(split, fit).losses)
         losses = [single for single in found or () if single is not None]
         if len(losses) < len(self.splits):

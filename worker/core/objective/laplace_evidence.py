@@ -31,12 +31,10 @@ class LaplaceObjective(OneSmoothFit):
 
     def unit(self, value: float) -> float:
         """One nat for each row: J has no natural zero."""
-        del value
         return self.total
 
     def noticeable(self, standard_error: float | None) -> float | None:
         """Half a nat: one standard deviation of a Gaussian."""
-        del standard_error
         return 0.5
 
     def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
@@ -55,7 +53,6 @@ class LaplaceObjective(OneSmoothFit):
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """None: the criterion is no mean of scores of rows."""
-        del problem, partition, rho
         return None
 
     def _value(self, fit: GeneralizedLinearFit) -> float:

@@ -118,7 +118,6 @@ class LeaveOneOutObjective(FittedObjective):
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of single rows."""
-        del problem, partition
         fits = self.least_squares_fits(rho)
         if fits is None:
             return None

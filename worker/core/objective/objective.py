@@ -74,7 +74,6 @@ class Objective(ABC):
 
     def approximate(self, rho: Float[Array, " k"], accuracy: float) -> Evaluation:
         """J and `dJ/drho` from fits of some accuracy, with bounds of their errors; solved directly they are exact."""
-        del accuracy
         return self.evaluate(rho)
 
     @property
@@ -101,7 +100,6 @@ class Objective(ABC):
 
     def noise_variance(self, rho: Float[Array, " k"]) -> float | None:
         """The noise variance that the criterion implies, None where it implies none."""
-        del rho
         return None
 
     def forget(self) -> None:  # noqa: B027 - most have nothing to forget
@@ -113,7 +111,6 @@ class Objective(ABC):
 
     def recall(self, memory: Mapping[str, Array]) -> None:
         """Go on from what `memory` gave."""
-        del memory
         self.forget()
 
     def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
@@ -122,17 +119,14 @@ class Objective(ABC):
 
     def pooled(self, rho: Float[Array, " k"]) -> Pooled | None:
         """The validation rows of all splits with their predictors, where training is of classes; it is not here."""
-        del rho
         return None
 
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
         """Sentences about the result that the user should read: none here."""
-        del rho
         return ()
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The losses of the single validation rows of all splits; None where J is no mean of them."""
-        del problem, partition, rho
         return None
 
 

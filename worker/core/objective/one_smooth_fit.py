@@ -32,7 +32,6 @@ class OneSmoothFit(WarmObjective, ABC):
 
     def approximate(self, rho: Float[Array, " k"], accuracy: float) -> Evaluation:
         """Exact: the price is in the factor of H, not in the accuracy of theta."""
-        del accuracy
         return self.evaluate(rho)
 
     def value(self, rho: Float[Array, " k"]) -> float:
@@ -42,7 +41,6 @@ class OneSmoothFit(WarmObjective, ABC):
 
     def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
         """Not available."""
-        del rho, chosen
         raise ValueError("this criterion has no exact Hessian; use lbfgs")
 
     @property

@@ -33,10 +33,8 @@ class QuadraticObjective(FittedObjective):
 
     def noticeable(self, standard_error: float | None) -> float | None:
         """Not known: what a rise of J means, the caller knows alone."""
-        del standard_error
         return None
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """None: there are no rows."""
-        del problem, partition, rho
         return None

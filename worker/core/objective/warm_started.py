@@ -157,7 +157,6 @@ class WarmObjective(FittedObjective):
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The losses of the single validation rows of all splits; None where the score is not a mean over rows."""
-        del problem, partition
         fits = self.fits(rho)
         if fits is None:
             return None

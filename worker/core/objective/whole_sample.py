@@ -29,7 +29,6 @@ class WholeSampleObjective(FittedObjective):
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """None: the criterion is no mean of scores of rows."""
-        del problem, partition, rho
         return None
 
     def _only_penalties(self, gradient: Float[Array, " k"]) -> Float[Array, " k"]:

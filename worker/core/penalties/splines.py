@@ -10,6 +10,7 @@ from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
+from worker.core.hyperparameters import check_box
 from worker.core.penalties.quadratic_forms import differences_of
 from worker.core.records import Array
 from worker.core.rows.bases import Basis, Expansion, contrast
@@ -42,8 +43,8 @@ class Spline:
             raise ValueError(
                 f"basis ({self.basis}) must be at least {least} for degree {self.degree} and order {self.order}"
             )
-        if self.lower is not None and self.upper is not None and not self.lower < self.upper:
-            raise ValueError(f"lower ({self.lower:g}) must be below upper ({self.upper:g})")
+        if self.lower is not None and self.upper is not None:
+            check_box(self.lower, None, self.upper)
 
     @property
     def name(self) -> str:

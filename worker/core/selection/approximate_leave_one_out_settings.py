@@ -40,7 +40,6 @@ class ApproximateLeaveOneOut(ClosedForm):
         trials: int = 1,
     ) -> Objective:
         """The outer objective. Factors the Hessian of all coefficients whatever their number."""
-        del trials
         self.check(training, problem)
         factored, loss = with_factor(training, self.kind), training.judge(problem, self.loss)
         systems = factored.systems(problem, partition, loss=self.loss)

@@ -29,7 +29,6 @@ class ClosedForm:
 
     def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:
         """One block: every usable row trains and is scored. Raises ValueError when there are fewer than two."""
-        del roles
         if len(rows) < 2:
             raise ValueError("at least two rows are needed")
         block_of_row = np.full(n, -1)

@@ -47,7 +47,6 @@ class Evidence(ClosedForm):
         trials: int = 1,
     ) -> Objective:
         """The outer objective, with the smaller of the p x p matrix and that of the rows, or the kernel matrix."""
-        del trials
         noise, box = self.hyperparameters(), training.hyperparameters(problem)
         if isinstance(training, KernelRidge):
             return GaussianProcessEvidence(

@@ -29,7 +29,6 @@ class GeneralizedCV(ClosedForm):
         trials: int = 1,
     ) -> Objective:
         """The outer objective, with the smaller of the p x p matrix and that of the rows."""
-        del trials
         training = as_ridge(training, self.kind)
         systems = training.systems(problem, partition, dual=dual_matrix(hypergradient))
         box = training.hyperparameters(problem)

@@ -43,7 +43,6 @@ class LaplaceEvidence(ClosedForm):
         trials: int = 1,
     ) -> Objective:
         """The outer objective. Factors the Hessian of all coefficients whatever their number."""
-        del trials
         self.check(training, problem)
         systems = with_factor(training, self.kind).systems(problem, partition)
         total = float(problem.base_weights(partition.rows((0,))).sum())

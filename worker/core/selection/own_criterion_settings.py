@@ -34,7 +34,6 @@ class QuadraticSelection:
 
     def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:
         """One split of no rows. Raises ValueError when there are rows."""
-        del roles
         if n > 0 or len(rows) > 0:
             raise ValueError("quadratic scores no rows; choose another selection criterion for a table")
         return Partition(np.empty(0, np.int16), (((0,), (0,)),))

@@ -90,7 +90,6 @@ class KFold(_Resampled):
 
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
         """Folds of the usable `rows` of a table of `n` rows. Raises ValueError when there are more folds than rows."""
-        del roles
         if self.folds > len(rows):
             raise ValueError(f"{self.folds} folds need at least {self.folds} rows, and there are {len(rows)}")
         order = np.random.default_rng(self.seed).permutation(rows) if self.shuffle else rows
@@ -111,7 +110,6 @@ class Holdout(_Resampled):
 
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
         """Training rows are block 0, validation rows block 1. Raises ValueError when either would be empty."""
-        del roles
         block_of_row = _unused(n)
         block_of_row[rows] = 0
         block_of_row[self._validation(rows, n)] = 1

@@ -88,12 +88,10 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
 
     def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
         """What the weights of training rows are multiplied with, None where nothing."""
-        del problem, rows
         return None
 
     def outputs(self, problem: Problem) -> int:
         """Linear predictors of a row."""
-        del problem
         return 1
 
     def penalties(self, problem: Problem) -> tuple[Hyperparameters, PenaltyForms]:
@@ -126,7 +124,6 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         self, problem: Problem, partition: Partition, *, loss: Score | None = None, trials: int = 1
     ) -> list[System]:
         """One training system with its validation loss for each split."""
-        del trials
         self.check_splits(problem, partition, loss)
         forms, row_loss, score = self.penalties(problem)[1], self.row_loss(problem), self.judge(problem, loss)
         used = [(partition.rows(train), partition.rows(scored)) for train, scored in partition.splits]
@@ -216,7 +213,6 @@ class LogisticRegression(_Classifier):
 
     def row_loss(self, problem: Problem) -> TrainingLoss:
         """`log(1 + e^eta) - y eta`."""
-        del problem
         return LogisticLoss()
 
 
@@ -230,7 +226,6 @@ class SquaredHinge(_Classifier):
 
     def row_loss(self, problem: Problem) -> TrainingLoss:
         """The squared hinge."""
-        del problem
         return SquaredHingeLoss()
 
 
@@ -273,7 +268,6 @@ class PoissonRegression(GeneralizedLinearTraining):
 
     def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
         """Raises ValueError where all counts that a split trains on are zero, as no finite intercept fits them."""
-        del loss
         for number, (train, _) in enumerate(partition.splits, start=1):
             rows = partition.rows(train)
             if self.intercept and not (problem.base_weights(rows) * problem.y[rows]).any():
@@ -285,7 +279,6 @@ class PoissonRegression(GeneralizedLinearTraining):
 
     def row_loss(self, problem: Problem) -> TrainingLoss:
         """`e^eta - y eta`."""
-        del problem
         return PoissonLoss()
 
 
@@ -297,7 +290,6 @@ class GammaRegression(GeneralizedLinearTraining):
 
     def row_loss(self, problem: Problem) -> TrainingLoss:
         """`y e^-eta + eta`."""
-        del problem
         return GammaLoss()
 
 
@@ -312,7 +304,6 @@ class HuberRegression(GeneralizedLinearTraining):
 
     def row_loss(self, problem: Problem) -> TrainingLoss:
         """The Huber loss."""
-        del problem
         return HuberLoss(self.delta)
 
     def score(self, loss: Score | None) -> Score:

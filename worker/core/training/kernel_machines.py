@@ -98,7 +98,6 @@ class KernelTraining(ABC):
 
     def judge(self, problem: Problem, loss: Score | None) -> PredictorScore:
         """The selection loss as it is computed."""
-        del problem
         score = self.score(loss)
         return score.of_family(LogisticLoss()) if isinstance(score, Deviance) else score
 
@@ -108,7 +107,6 @@ class KernelTraining(ABC):
 
     def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
         """The problem itself."""
-        del rows
         return problem
 
     @abstractmethod
@@ -134,7 +132,6 @@ class KernelTraining(ABC):
 
     def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
         """What the weights of training rows are multiplied with, None where nothing."""
-        del problem, rows
         return None
 
     def objective(

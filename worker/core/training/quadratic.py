@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import MaxLen, MinLen
 from jaxtyping import Int
 
-from worker.core.hyperparameters import Hyperparameters
+from worker.core.hyperparameters import Hyperparameters, check_box
 from worker.core.inner.given.matrix_sum import SumSystem
 from worker.core.linalg.assembled import Shape
 from worker.core.records import Array
@@ -34,10 +34,7 @@ class Multiplier:
     def __post_init__(self) -> None:
         if self.scale == "log" and self.lower <= 0:
             raise ValueError(f"lower ({self.lower:g}) must be positive on the scale log; use the scale linear")
-        if not self.lower < self.upper:
-            raise ValueError(f"lower ({self.lower:g}) must be below upper ({self.upper:g})")
-        if not self.lower <= self.initial <= self.upper:
-            raise ValueError(f"initial ({self.initial:g}) must lie between lower and upper")
+        check_box(self.lower, self.initial, self.upper)
 
     def hyperparameter(self) -> Hyperparameters:
         """It alone."""
@@ -83,7 +80,6 @@ class Quadratic:
 
     def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
         """The problem as it is."""
-        del rows
         return problem
 
     def system(self, problem: Problem, *, shape: Shape | None = None) -> SumSystem:
@@ -93,7 +89,6 @@ class Quadratic:
 
     def refit(self, problem: Problem, rows: Int[Array, " m"]) -> SumSystem:
         """The same: there are no rows to train on."""
-        del rows
         return self.system(problem)
 
 

@@ -68,7 +68,6 @@ class Ridge(LinearPredictor):
 
     def judge(self, problem: Problem, loss: Score | None) -> ResidualLoss:
         """The selection loss as it is computed."""
-        del problem
         return self.score(loss)
 
     @property

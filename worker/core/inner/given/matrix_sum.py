@@ -36,7 +36,6 @@ class QuadraticLoss:
 
     def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
         """`D^T Q D`."""
-        del theta  # quadratic: the second derivative is constant
         return D.T @ (self.Q @ D)
 
 
@@ -133,7 +132,6 @@ class SumFit:
 
     def third(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "f f"]:
         """The third derivative of a quadratic criterion: zero."""
-        del u
         return np.zeros((D.shape[1], D.shape[1]))
 
     def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "p p"] | None = None) -> Float[Array, " k"]:

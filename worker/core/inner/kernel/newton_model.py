@@ -114,7 +114,6 @@ class OfRows(NewtonModel):
 
     def norm(self, theta: Float[Array, " n"], smooth: Float[Array, " n"], other: Float[Array, " n"]) -> float:
         """`theta^T K other`."""
-        del theta
         return float(smooth @ other)
 
 
@@ -161,5 +160,4 @@ class OfLandmarks(NewtonModel):
 
     def norm(self, theta: Float[Array, " m"], smooth: Float[Array, " n"], other: Float[Array, " m"]) -> float:
         """`theta^T other`."""
-        del smooth
         return float(theta @ other)

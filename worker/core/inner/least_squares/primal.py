@@ -57,7 +57,6 @@ class PenalizedFit(ABC):
 
     def third(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "f f"]:
         """The third derivative of a quadratic criterion: zero."""
-        del u
         return np.zeros((D.shape[1], D.shape[1]))
 
     def contract_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, " k"]:
@@ -196,7 +195,6 @@ class PrimalFit(PenalizedFit):
         return self._to_rho(cholesky.pullback(self.L, total), b_bar)
 
     def _to_rho(self, H_bar: Float[Array, "p p"], b_bar: Float[Array, " p"]) -> Float[Array, " k"]:
-        del b_bar  # b does not depend on rho
         return self.contract_matrix(H_bar)
 
     def _value(self) -> float:
