@@ -10,8 +10,9 @@ import functools
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.linalg import blas, lapack
+from scipy.linalg import lapack
 
+from worker.core.linalg.triangular import solve_lower, solve_lower_right
 from worker.core.records import Array
 
 BLOCK = 128  # columns swept at a time by `pullback`; flat optimum between 64 and 256 for p from 500 to 4000
@@ -34,7 +35,7 @@ def factor_in_place(H: Float[Array, "p p"]) -> Float[Array, "p p"] | None:
 def solve(L: Float[Array, "p p"], b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
     """`H^-1 b` for one or several right-hand sides, two triangular solves."""
     if b.ndim == 1:  # dpotrs takes more than twice the time for a single one
-        return blas.dtrsv(L, blas.dtrsv(L, b, lower=1), lower=1, trans=1, overwrite_x=1)
+        return solve_lower(L, solve_lower(L, b), transposed=True, overwrite=True)
     x, info = lapack.dpotrs(L, b, lower=1)
     if info != 0:
         raise ValueError(f"dpotrs refused argument {-info}")
@@ -72,7 +73,7 @@ def pullback(L: Float[Array, "p p"], L_bar: Float[Array, "p p"]) -> Float[Array,
         if end < p:
             C = L[end:, begin:end]
             C_bar = np.asfortranarray(L_bar[end:, begin:end] - W[end:, end:] @ C)
-            C_bar = blas.dtrsm(1.0, D, C_bar, side=1, lower=1, overwrite_b=1)
+            C_bar = solve_lower_right(D, C_bar, overwrite=True)
             W[end:, begin:end] = C_bar
             W[begin:end, end:] = C_bar.T
             D_bar = D_bar - C_bar.T @ C
@@ -85,8 +86,9 @@ def _pullback_block(L: Float[Array, "b b"], L_bar: Float[Array, "b b"]) -> Float
     """Twice the symmetric cotangent of one diagonal block, `L^-T (P + P^T) L^-1` (Murray 2016, eq. 10)."""
     P = np.tril(L.T @ L_bar)
     diagonal_of(P)[...] /= 2
-    half = blas.dtrsm(1.0, L, np.asfortranarray(P + P.T), lower=1, trans_a=1)
-    S = blas.dtrsm(0.5, L, half, side=1, lower=1)
+    half = solve_lower(L, np.asfortranarray(P + P.T), transposed=True)
+    S = solve_lower_right(L, half)
+    S *= 0.5
     return S + S.T
 
 
@@ -97,7 +99,7 @@ def solve_bar(
 
     `L v = b` and `L^T x = v` give `v_bar = L^-1 x_bar`, `b_bar = L^-T v_bar`, `L_bar = -x v_bar^T - b_bar v^T`.
     """
-    v = blas.dtrsv(L, b, lower=1)
-    v_bar = blas.dtrsv(L, x_bar, lower=1)
-    b_bar = blas.dtrsv(L, v_bar, lower=1, trans=1)
+    v = solve_lower(L, b)
+    v_bar = solve_lower(L, x_bar)
+    b_bar = solve_lower(L, v_bar, transposed=True)
     return -np.outer(x, v_bar) - np.outer(b_bar, v), b_bar

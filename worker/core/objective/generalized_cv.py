@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.linalg import blas
 
 from worker.core.hypergradient.hessian_dependence import HessianDependence
 from worker.core.inner.least_squares.primal import PrimalFit
 from worker.core.inner.protocols import LeastSquaresFit
+from worker.core.linalg.triangular import solve_lower, solve_lower_right
 from worker.core.objective.whole_sample import WholeSampleObjective
 from worker.core.records import Array, Evaluation, Outcome
 
@@ -84,8 +84,8 @@ class GeneralizedCVObjective(WholeSampleObjective):
         def L_bar() -> Float[Array, "p p"]:
             """`tau = p - tr T` with `T = L^-1 P L^-T`, so `L_bar = 2 trace_bar L^-T T`."""
             assert isinstance(fit, PrimalFit)
-            half = blas.dtrsm(1.0, fit.L, np.asfortranarray(fit.penalty.apply(np.eye(len(fit.L)))), lower=1)
-            T = blas.dtrsm(1.0, fit.L, half, side=1, lower=1, trans_a=1)
-            return 2.0 * trace_bar * blas.dtrsm(1.0, fit.L, T, lower=1, trans_a=1)
+            half = solve_lower(fit.L, np.asfortranarray(fit.penalty.apply(np.eye(len(fit.L)))))
+            T = solve_lower_right(fit.L, half, transposed=True)
+            return 2.0 * trace_bar * solve_lower(fit.L, T, transposed=True)
 
         return HessianDependence(lambda: trace_bar * slope, L_bar, on_penalty)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.linalg import blas
 
 from worker.core.hypergradient.hessian_dependence import HessianDependence
 from worker.core.inner.least_squares.dual import DualFit
 from worker.core.inner.least_squares.primal import PrimalFit
 from worker.core.inner.protocols import LeastSquaresFit
+from worker.core.linalg.triangular import solve_lower
 from worker.core.losses.over_rows import LossOfRows
 from worker.core.objective.fitted import FittedObjective
 from worker.core.objective.objective import Scores
@@ -57,8 +57,8 @@ class _Point:
         def L_bar() -> Float[Array, "p p"]:
             """The q are squared norms of the columns of `V = L^-1 X^T`, `V_bar = 2 V diag(bar)`."""
             assert isinstance(self.fit, PrimalFit)
-            V = blas.dtrsm(1.0, self.fit.L, np.asfortranarray(self.X.T), lower=1)
-            return -blas.dtrsm(1.0, self.fit.L, np.asfortranarray(2.0 * V * bar), lower=1, trans_a=1) @ V.T
+            V = solve_lower(self.fit.L, np.asfortranarray(self.X.T))
+            return -solve_lower(self.fit.L, np.asfortranarray(2.0 * V * bar), transposed=True) @ V.T
 
         return HessianDependence(to_rho, L_bar)
 

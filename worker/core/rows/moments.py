@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.linalg import blas
 from scipy.sparse import csr_array
 
 from worker.core.linalg import cholesky
+from worker.core.linalg.triangular import add_outer, add_outer_product
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import CHUNK_VALUES, rows_at_a_time, take
@@ -59,8 +59,7 @@ class Moments:
         offset = self.shift - centre
         half = self.M[0, 1:] + self.weight / 2 * offset
         moved = np.array(self.M[1:, 1:], order="F")
-        moved = blas.dger(1.0, half, offset, a=moved, overwrite_a=1)
-        return blas.dger(1.0, offset, half, a=moved, overwrite_a=1)
+        return add_outer(add_outer(moved, half, offset), offset, half)
 
 
 def unexplained(moments: Moments) -> float:
@@ -132,7 +131,7 @@ def _add_dense(
     if w is not None:
         Z *= np.sqrt(w)[:, None]
     for M, begin, end in zip(totals, ends[:-1], ends[1:], strict=True):
-        blas.dsyrk(1.0, Z[begin:end].T, beta=1.0, c=M, lower=1, overwrite_c=1)
+        add_outer_product(M, Z[begin:end].T)
 
 
 def _add_sparse(

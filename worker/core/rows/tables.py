@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.linalg import blas
 from scipy.sparse import csc_array, csr_array
 
+from worker.core.linalg.triangular import outer_product
 from worker.core.records import Array
 
 LARGEST = 1e150  # magnitudes beyond overflow when squared
@@ -76,7 +76,7 @@ Rows = Float[Array, "n p"] | SparseRows
 def gram(X: Rows, diagonal: Float[Array, " p"], values: int) -> Float[Array, "n n"]:
     """`X P^-1 X^T` with `P = diag(diagonal)`, the lower triangle at least; sparse ones by pieces of about `values`."""
     if not isinstance(X, SparseRows):
-        return blas.dsyrk(1.0, np.asfortranarray(X / np.sqrt(diagonal)), lower=1)
+        return outer_product(np.asfortranarray(X / np.sqrt(diagonal)))
     S, n = X.S * (1.0 / np.sqrt(diagonal)), len(X)
     K = np.zeros((n, n), order="F")
     begin = 0

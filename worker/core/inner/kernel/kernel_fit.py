@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import blas
 
 from worker.core.inner.kernel.damped_newton import KernelStart, minimize
 from worker.core.inner.kernel.newton_model import KernelMinimum, OfLandmarks, OfRows
 from worker.core.inner.kernel.row_losses import RowLosses
 from worker.core.kernels import Evaluated, KernelFunction, Points
 from worker.core.linalg import cholesky
+from worker.core.linalg.triangular import solve_lower
 from worker.core.losses.training import MachineLoss
 from worker.core.records import Array
 
@@ -165,7 +165,7 @@ class LandmarkFit:
         if C is None:
             return None
         of_rows = kernel.at(split.X, landmarks, lam[1:])
-        Phi = blas.dtrsm(1.0, C, of_rows.K.T, lower=1).T
+        Phi = solve_lower(C, of_rows.K.T).T
         model = OfLandmarks(float(lam[0]), split.intercept, np.ascontiguousarray(Phi))
         found = split.minimum(model, start or (np.zeros(len(landmarks)), 0.0))
         if found is None:
@@ -202,7 +202,7 @@ class LandmarkFit:
         """
         split, lam = self.split, self.lam
         gamma, (theta, D) = self.coefficients, (self.minimum.theta, self.minimum.D)
-        h = blas.dtrsv(self.C, e @ self.scored.K, lower=1)
+        h = solve_lower(self.C, e @ self.scored.K)
         total = float(e.sum()) if split.intercept else 0.0
         if D.any():
             u, c = self.model.solve(self.minimum.L, h, total)
@@ -221,7 +221,7 @@ class LandmarkFit:
         return KernelAdjoint(np.append(-lam[0] * (u @ theta), rho_bar), residual)
 
     def _to_landmarks(self, theta: Float[Array, " m"]) -> Float[Array, " m"]:
-        return blas.dtrsv(self.C, theta, lower=1, trans=1)
+        return solve_lower(self.C, theta, transposed=True)
 
 
 MachineFit = RowFit | LandmarkFit

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.linalg import blas
 
 from worker.core.linalg import cholesky
+from worker.core.linalg.triangular import outer_product
 from worker.core.records import Array
 
 
@@ -132,7 +132,7 @@ class OfLandmarks(NewtonModel):
         scaled = self.Phi[rows] * R
         if self.intercept:
             scaled = np.hstack([R, scaled])
-        H = blas.dsyrk(1.0, scaled.T, lower=1)
+        H = outer_product(scaled.T)
         cholesky.diagonal_of(H)[int(self.intercept) :] += self.lam
         return cholesky.factor_in_place(H)
 

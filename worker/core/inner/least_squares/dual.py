@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
-from scipy.linalg import blas
 
 from worker.core.inner.least_squares.primal import CentredSystem, PenalizedFit
 from worker.core.inner.protocols import Fit
 from worker.core.linalg import cholesky
 from worker.core.linalg.cholesky import solve_bar
+from worker.core.linalg.triangular import solve_lower
 from worker.core.records import Array
 from worker.core.rows.tables import CHUNK_VALUES, Rows, SparseRows, column_forms, gram
 
@@ -158,7 +158,7 @@ class DualFit(PenalizedFit):
     def hat_trace(self) -> tuple[float, Float[Array, " k"]]:
         """`tr(I - K^-1)`; its derivatives are `-tr(V A_j V^T)`, V as in `hat_trace_hessian`."""
         left = float(np.trace(cholesky.inverse(self.L))) + self.level / (1.0 + self.level)
-        V = blas.dtrsm(1.0, self.L, self._whitened(), lower=1, trans_a=1)
+        V = solve_lower(self.L, self._whitened(), transposed=True)
         return len(self.L) - left, -self.penalty.contract_diagonal((V**2).sum(axis=0) / self.penalty.diagonal)
 
     def hat_trace_hessian(self) -> Float[Array, "k k"]:
@@ -166,7 +166,7 @@ class DualFit(PenalizedFit):
         if not self._few:
             return super(DualFit, self).hat_trace_hessian()
         U, shares = self._whitened(), self._shares()
-        V = blas.dtrsm(1.0, self.L, U, lower=1, trans_a=1)
+        V = solve_lower(self.L, U, transposed=True)
         squares, G = (V**2).sum(axis=0), _through(U, shares, V).reshape(len(self.penalty.lam), -1)
         return 2.0 * (((shares * squares) @ shares.T).toarray() - G @ G.T) - np.diag(shares @ squares)
 
@@ -185,7 +185,7 @@ class DualFit(PenalizedFit):
         X, root = self.system.X, self.system.root
         rows = X.dense() if isinstance(X, SparseRows) else X
         scaled = np.asfortranarray(root[:, None] * rows / np.sqrt(len(rows) * self.penalty.diagonal))
-        return blas.dtrsm(1.0, self.L, scaled, lower=1, overwrite_b=1)
+        return solve_lower(self.L, scaled, overwrite=True)
 
     def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "n n"] | None = None) -> Float[Array, " k"]:
         """`rho_bar` by the reverse sweep through the factorization of K; `L_bar` belongs to its factor.

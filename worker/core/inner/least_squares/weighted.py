@@ -8,11 +8,12 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.linalg import blas
+from scipy.linalg import block_diag
 
 from worker.core.inner.least_squares.primal import PrimalFit
 from worker.core.inner.protocols import Criterion, Fit
 from worker.core.linalg import cholesky
+from worker.core.linalg.triangular import outer_product
 from worker.core.losses.over_rows import ValidationLoss
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
@@ -47,7 +48,7 @@ class WeightedRidge:
             return None
         penalty = self.penalty.at(lam[: self.penalty.k])
         root = np.sqrt(shares.w)[:, None]
-        H0 = blas.dsyrk(1.0, (self.Z * root).T, lower=1)
+        H0 = outer_product((self.Z * root).T)
         np.copyto(H0, np.tril(H0) + np.tril(H0, -1).T)
         b, yy = (shares.w * self.y) @ self.Z, float(shares.w @ self.y**2)
         H = H0.copy(order="F")
@@ -82,7 +83,7 @@ class WeightedFit(PrimalFit):
     def curvature(self, u: Float[Array, " q"]) -> Float[Array, "k k"]:
         """`u^T (d2H_jl theta - d2b_jl)` for each pair."""
         by_row = (self.Z @ u) * self.residual
-        return side_by_side(np.diag(self.penalty.contract(u, self.theta)), self.shares.second(by_row))
+        return block_diag(np.diag(self.penalty.contract(u, self.theta)), self.shares.second(by_row))
 
     def sensitivity(self, chosen: Int[Array, " f"]) -> Float[Array, "q f"]:
         """`dtheta/drho_j = -H^-1 (dH_j theta - db_j)` for the chosen hyperparameters."""
@@ -103,7 +104,7 @@ class WeightedFit(PrimalFit):
 
     def curvature_matrix(self, H_bar: Float[Array, "q q"]) -> Float[Array, "k k"]:
         """`<H_bar, d2H_jl>` for each pair."""
-        return side_by_side(np.diag(self.penalty.contract_matrix(H_bar)), self.shares.second(self._by_row(H_bar)))
+        return block_diag(np.diag(self.penalty.contract_matrix(H_bar)), self.shares.second(self._by_row(H_bar)))
 
     def forms(self, W: Float[Array, "n q"]) -> Float[Array, "n k"]:
         """`w_i^T dH_j w_i` for each row of W and each hyperparameter."""
@@ -117,12 +118,12 @@ class WeightedFit(PrimalFit):
         n, k = len(base), self.penalty.of.k
         nothing = np.zeros((k, k))
         w_dot = np.hstack([np.zeros((n, k)), self.shares.w_dot])
-        return Weighting(self.shares.w, w_dot, lambda a: side_by_side(nothing, self.shares.second(a)))
+        return Weighting(self.shares.w, w_dot, lambda a: block_diag(nothing, self.shares.second(a)))
 
     def pairs(self, P: Float[Array, "q q"], S: Float[Array, "q q"]) -> Float[Array, "k k"]:
         """The symmetric part of `tr(dH_j P dH_l S)`; P and S symmetric."""
         k, m = self.penalty.of.k, self.shares.w_dot.shape[1]
-        out = side_by_side(self.penalty.pairs(P, S), np.zeros((m, m)))
+        out = block_diag(self.penalty.pairs(P, S), np.zeros((m, m)))
         for a in range(m):
             inner = S @ (self.Z.T * self.shares.w_dot[:, a]) @ self.Z @ P
             row = self.contract_matrix((inner + inner.T) / 2)
@@ -136,7 +137,7 @@ class WeightedFit(PrimalFit):
         square = self.residual**2 / 2
 
         def second() -> Float[Array, "k k"]:
-            return side_by_side(np.diag(explicit), self.shares.second(square))
+            return block_diag(np.diag(explicit), self.shares.second(square))
 
         return Criterion(self._value(), np.append(explicit, square @ self.shares.w_dot), second)
 
@@ -147,11 +148,3 @@ class WeightedFit(PrimalFit):
         """The factor reaches the weights through H, and through b: each off-diagonal pair of H counts twice."""
         weights = np.zeros(self.penalty.of.k), ((self.Z @ b_bar) * self.y) @ self.shares.w_dot
         return self.contract_matrix(H_bar) + np.concatenate(weights)
-
-
-def side_by_side(A: Float[Array, "k k"], B: Float[Array, "m m"]) -> Float[Array, "km km"]:
-    """The block-diagonal matrix of A and B."""
-    k, m = len(A), len(B)
-    out = np.zeros((k + m, k + m))
-    out[:k, :k], out[k:, k:] = A, B
-    return out

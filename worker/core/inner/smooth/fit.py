@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.linalg import block_diag
 
-from worker.core.inner.least_squares.weighted import side_by_side
 from worker.core.inner.protocols import Coefficients
 from worker.core.inner.smooth.criterion import Point, Regularized
 from worker.core.inner.smooth.minimize import MOST_CG, IterativeSolver, Minimum, minimize
@@ -185,7 +185,7 @@ class GeneralizedLinearFit:
         penalties = np.diag(self.penalty.contract(u, self.theta))
         if not self.shares.w_dot.shape[1]:
             return penalties
-        return side_by_side(penalties, self.shares.second(self._slopes_along(u)))
+        return block_diag(penalties, self.shares.second(self._slopes_along(u)))
 
     def sensitivity(self, chosen: Int[Array, " f"]) -> Float[Array, "mq f"]:
         """`dtheta/drho_j = -H^-1 d2C/dtheta drho_j` for the chosen hyperparameters, ascending indices."""

@@ -12,9 +12,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import blas
 
 from worker.core.inner.smooth.criterion import Point
+from worker.core.linalg.triangular import solve_lower
 from worker.core.records import Array
 from worker.core.rows.design import Design
 
@@ -42,7 +42,7 @@ class OfFactor:
 
     def dual(self, r: Float[Array, " mq"]) -> float:
         """`|L^-1 r|`."""
-        return float(np.linalg.norm(blas.dtrsv(self.L, r, lower=1)))
+        return float(np.linalg.norm(solve_lower(self.L, r)))
 
     def rows(self, design: Design) -> Float[Array, " n"]:
         """The root of the sum of `|z_ia|^2` over the outputs, which is no less than the largest."""
@@ -52,7 +52,7 @@ class OfFactor:
             for some, Z in design.dense_chunks():
                 padded = np.zeros((self.m * q, len(Z)), order="F")
                 padded[a * q : (a + 1) * q] = Z.T
-                solved = blas.dtrsm(1.0, self.L, padded, lower=1, overwrite_b=1)
+                solved = solve_lower(self.L, padded, overwrite=True)
                 total[some] += np.einsum("ij,ij->j", solved, solved)
         return np.sqrt(total)
 
