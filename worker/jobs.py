@@ -24,7 +24,7 @@ from scipy.linalg import lapack
 
 from worker import checkpoint, store
 from worker.ahead import Ahead
-from worker.contract.expansion import Made
+from worker.contract.expansion import ColumnFeatures
 from worker.contract.spec import ALGORITHM, JobSpec, describe, encode_data, fingerprint, work
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.records import Outcome, State, Step
@@ -189,7 +189,7 @@ class Loop:
     safe: Step | None = None  # the last step with a state, until it is stored
     pending: list[bytes] = field(default_factory=list)
     stored: int = -1
-    made: tuple[Made, ...] = ()
+    made: tuple[ColumnFeatures, ...] = ()
 
     def __post_init__(self) -> None:
         self.stored = self.claim.steps

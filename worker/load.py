@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worker.contract.columns import Selected, select
-from worker.contract.expansion import Made
+from worker.contract.expansion import ColumnFeatures
 from worker.contract.faults import sentence
 from worker.contract.spec import dataset_of, work
 from worker.core.search.plan import Prepared, prepare
@@ -28,7 +28,7 @@ class Task:
     """A job that is ready to run, and how its features come from columns."""
 
     prepared: Prepared
-    made: tuple[Made, ...]
+    made: tuple[ColumnFeatures, ...]
 
 
 def load(description: bytes, data: bytes) -> Task:

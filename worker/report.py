@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from worker.contract.expansion import Made
+from worker.contract.expansion import ColumnFeatures
 from worker.contract.job import Progress
 from worker.contract.result import (
     CertificateSet,
@@ -110,7 +110,7 @@ def result(
     status: Status,
     outcome: Outcome | None,
     elapsed: float,
-    made: Sequence[Made] = (),
+    made: Sequence[ColumnFeatures] = (),
 ) -> bytes:
     """The result document, with the refit and the certificates at the best point. `made`: features from columns."""
     conclusion, unrepresentable = _finite_parts(conclude(prepared, step.best))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from worker.contract.expansion import Made
+from worker.contract.expansion import ColumnFeatures
 from worker.contract.result import (
     AdditiveModel,
     Calibration,
@@ -33,7 +33,7 @@ from worker.core.training.kernel_machines import KernelTraining
 from worker.core.verdict.conclude import Conclusion
 
 
-def model_of(prepared: Prepared, conclusion: Conclusion, made: Sequence[Made]) -> FittedModel | None:
+def model_of(prepared: Prepared, conclusion: Conclusion, made: Sequence[ColumnFeatures]) -> FittedModel | None:
     """The document of the model, None where there is none. `made`: features from columns."""
     model, problem, training = conclusion.model, prepared.problem, prepared.plan.training
     if model is None:
@@ -117,7 +117,7 @@ def _spline(basis: Basis, c: Array) -> SplineTerm:
     )
 
 
-def _expanded(one: Made) -> ExpandedColumn:
+def _expanded(one: ColumnFeatures) -> ExpandedColumn:
     categories = list(one.texts) if one.levels is not None else None
     return ExpandedColumn(column=one.column, part=one.day, categories=categories, features=list(one.names))
 

@@ -16,6 +16,7 @@ from tests.contract.specs import faults_of, parsed
 from worker.contract.columns import Selected, select
 from worker.contract.data import ROLES
 from worker.contract.dataset import Column, DatasetBody, SparseColumns
+from worker.contract.feature_list import read_features, write_features
 from worker.contract.spec import (
     JobSpec,
     dataset_of,
@@ -26,7 +27,6 @@ from worker.contract.spec import (
     hyperparameter_names,
     work,
 )
-from worker.contract.written import read_expansion, written_out
 
 ID = "ds_" + "0" * 64
 NUMBER = {"min": 0.0, "max": 5.0, "mean": 2.5, "std": 1.0, "distinct": 2, "values": [0.0, 5.0], "categories": None}
@@ -147,9 +147,9 @@ def test_any_names_are_written_out_and_read_back(names: list[str]) -> None:
 
     stub = Stub()
     stub.groups = groups
-    items = orjson.loads(orjson.dumps(written_out(stub)))
-    assert read_expansion(items) == groups
-    assert list(read_expansion(items)) == list(groups)
+    items = orjson.loads(orjson.dumps(write_features(stub)))
+    assert read_features(items) == groups
+    assert list(read_features(items)) == list(groups)
 
 
 def test_roles_of_inline_rows_wait_with_the_table() -> None:

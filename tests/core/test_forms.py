@@ -44,7 +44,7 @@ def test_pairs_are_traces_of_products_also_where_blocks_and_diagonals_overlap_an
 @pytest.mark.parametrize(("order", "basis"), [(1, 30), (3, 60), (3, 250), (2, 1000)])
 def test_the_rank_of_differences_of_many_coefficients(order, basis, cyclic):
     spline = Spline(feature="x", basis=basis, order=order, cyclic=cyclic)
-    forms = PenaltyForms.build(0, 0, (np.empty(0, int), np.empty(0, int))).beside([spline.root()])
+    forms = PenaltyForms.build(0, 0, (np.empty(0, int), np.empty(0, int))).extended_by([spline.root()])
     rank = basis - (1 if cyclic else order)
     found = forms.at(np.array([2.0])).log_determinant
     assert found.rank == rank

@@ -14,7 +14,7 @@ from worker.contract.classes import Classes, column_classes
 from worker.contract.data import ROLES, WEIGHTS, AllBut, DatasetData
 from worker.contract.dataset import Column, DatasetBody
 from worker.contract.expansion import (
-    Made,
+    ColumnFeatures,
     count_of_missing,
     features_of,
     fill_for,
@@ -39,7 +39,7 @@ class Selected:
     """
 
     rows: int
-    made: tuple[Made, ...]
+    made: tuple[ColumnFeatures, ...]
     target: int
     roles: Mapping[str, int]
     where: tuple[tuple[int, float | None, float | None], ...]
@@ -133,7 +133,7 @@ def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selec
         return [classes]
     if found or not positions:
         return found or [Fault("/data/features", "empty", "No column is left to be a feature.")]
-    made: list[Made] = []
+    made: list[ColumnFeatures] = []
     for position in positions:
         for one in features_of(data, names.column(position), names.name(position), position):
             (found if isinstance(one, Fault) else made).append(one)  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selec
     )  # fmt: skip
 
 
-def _complete(data: DatasetData, names: Names, made: list[Made], roles: tuple[int, ...]) -> tuple[int, ...]:
+def _complete(data: DatasetData, names: Names, made: list[ColumnFeatures], roles: tuple[int, ...]) -> tuple[int, ...]:
     """Columns with missing values somewhere, for which no rule is given."""
     unfilled = [one.position for one in made if fill_for(data, one.column) is None]
     columns = ((position, names.column(position)) for position in dict.fromkeys([*roles, *unfilled]))
@@ -244,7 +244,7 @@ def _role_faults(data: DatasetData, names: Names, training: Training) -> Iterato
             yield Fault(pointer, "too_many", f"{shown} has too many different values to be sources.")
 
 
-def _clashes(made: list[Made]) -> Iterator[Fault]:
+def _clashes(made: list[ColumnFeatures]) -> Iterator[Fault]:
     first: dict[str, str] = {}
     for one in made:
         for name in one.names:
@@ -255,7 +255,7 @@ def _clashes(made: list[Made]) -> Iterator[Fault]:
             first[name] = one.column
 
 
-def _is_dense(made: list[Made], dataset: DatasetBody) -> bool:
+def _is_dense(made: list[ColumnFeatures], dataset: DatasetBody) -> bool:
     """Whether rows are made dense: without sparse features, or with so many entries that sparse arithmetic loses."""
     sparse, width = dataset.sparse, len(dataset.columns)
     if sparse is None or all(one.position < width for one in made):
@@ -263,7 +263,7 @@ def _is_dense(made: list[Made], dataset: DatasetBody) -> bool:
     return sparse.nonzeros >= DENSE * dataset.rows * sparse.columns
 
 
-def _filled(made: list[Made], dataset: DatasetBody) -> float:
+def _filled(made: list[ColumnFeatures], dataset: DatasetBody) -> float:
     """The share of the features that is stored, the sparse columns taken for alike."""
     sparse = dataset.sparse
     assert sparse is not None

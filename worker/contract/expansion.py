@@ -15,7 +15,7 @@ SMALLEST = 1e-70  # the largest magnitude of a column below which inverses of it
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ColumnFeatures:
     """The features made of one column: itself, or one for each of its `levels` (values, beside their `texts`).
 
     `position` counts through the columns of the dataset, the sparse ones last. `day` is the part of a date that is
@@ -59,10 +59,10 @@ def fill_for(data: DatasetData, name: str) -> Fill | None:
     return data.missing.columns.get(name, data.missing.default) if data.missing else None
 
 
-def features_of(data: DatasetData, column: Column | None, name: str, position: int) -> list[Made | Fault]:
+def features_of(data: DatasetData, column: Column | None, name: str, position: int) -> list[ColumnFeatures | Fault]:
     """The features of one column (a sparse one has no record), or why it cannot be one."""
     if column is None:
-        return [Made(name, position, (name,))]
+        return [ColumnFeatures(name, position, (name,))]
     if (fault := magnitude_fault("/data/features", f"Column {name!r}", largest_of(column))) is not None:
         return [fault]
     fill = fill_for(data, name)
@@ -75,7 +75,9 @@ def features_of(data: DatasetData, column: Column | None, name: str, position: i
     if column.type == "category" or name in data.categorical:
         return [_category(column, position, missing=fill is not None)]
     indicator = fill is not None and fill.indicator
-    return [Made(name, position, _named(name, (name,), missing=indicator), fill=fill, missing_feature=indicator)]
+    return [
+        ColumnFeatures(name, position, _named(name, (name,), missing=indicator), fill=fill, missing_feature=indicator)
+    ]
 
 
 def _named(name: str, made: Iterable[str], *, missing: bool) -> tuple[str, ...]:
@@ -93,31 +95,31 @@ def levels_of(column: Column) -> tuple[tuple[float, ...] | None, tuple[str, ...]
     return tuple(column.values), texts
 
 
-def _category(column: Column, position: int, *, missing: bool) -> Made | Fault:
+def _category(column: Column, position: int, *, missing: bool) -> ColumnFeatures | Fault:
     name = column.name
     levels, texts = levels_of(column)
     if levels is None:
         most = "10,000 categories" if column.type == "category" else "100 different values"
         return Fault("/data/features", "too_many_categories", f"Column {name!r} has more than {most}; leave it out.")
     names = _named(name, (f"{name}={text}" for text in texts), missing=missing)
-    return Made(name, position, names, None, levels, texts, None, missing)
+    return ColumnFeatures(name, position, names, None, levels, texts, None, missing)
 
 
-def _dated(data: DatasetData, column: Column, position: int, fill: Fill | None) -> list[Made | Fault]:
+def _dated(data: DatasetData, column: Column, position: int, fill: Fill | None) -> list[ColumnFeatures | Fault]:
     name = column.name
     if name not in data.dates:
         remedy = 'say what it becomes, as in {"dates": {"COLUMN": ["days", "month"]}}, or leave it out'
         return [Fault("/data/dates", "date", f"Column {name!r} holds dates: {remedy}.")]
-    made: list[Made | Fault] = []
+    made: list[ColumnFeatures | Fault] = []
     for day in dict.fromkeys(data.dates[name]):
         own, missing = f"{name}[{day}]", fill is not None
         if day in CATEGORIES:
             levels = CATEGORIES[day]
             names = _named(own, (f"{own}={level}" for level in levels), missing=missing)
             numbers, texts = tuple(map(float, levels)), tuple(map(str, levels))
-            made.append(Made(name, position, names, day, numbers, texts, None, missing))
+            made.append(ColumnFeatures(name, position, names, day, numbers, texts, None, missing))
         else:
             indicator = fill is not None and fill.indicator
             names = _named(own, (own,), missing=indicator)
-            made.append(Made(name, position, names, day, fill=fill, missing_feature=indicator))
+            made.append(ColumnFeatures(name, position, names, day, fill=fill, missing_feature=indicator))
     return made

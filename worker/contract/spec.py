@@ -16,11 +16,11 @@ from worker.contract.combinations import combination_faults, target_faults
 from worker.contract.criteria import criteria_faults, criteria_problem, describe_criteria
 from worker.contract.data import Data, DatasetData, InlineData, MatricesData, StoredDatasetData
 from worker.contract.faults import Fault, sentence
+from worker.contract.feature_list import read_features, write_features
 from worker.contract.grouping import grouped
 from worker.contract.inline import decode_data, describe_inline, encode_data, inline_faults, inline_problem
 from worker.contract.prediction import RowLayout
 from worker.contract.wire import Wire
-from worker.contract.written import read_expansion, written_out
 from worker.core.family import ByKind
 from worker.core.hypergradient import AutoHypergradient, Hypergradient
 from worker.core.outer import AutoOuter, Outer
@@ -291,7 +291,7 @@ def describe(spec: JobSpec, data: bytes, selected: Selected | None = None) -> di
     written: dict[str, Any] = {
         "rows": selected.rows,
         "columns": len(selected.features),
-        "expansion": written_out(selected),
+        "expansion": write_features(selected),
     }
     if selected.source_names:
         written["sources"] = list(selected.source_names)
@@ -339,7 +339,7 @@ class _Names:
 
 def _names(data: Mapping[str, Any]) -> _Names:
     """What a stored description says of its features and sources."""
-    columns = read_expansion(data["expansion"]) if "dataset_id" in data else None
+    columns = read_features(data["expansion"]) if "dataset_id" in data else None
     features = data.get("features", ()) if columns is None else (f for names in columns.values() for f in names)
     features, sources, classes = tuple(features), tuple(data.get("sources", ())), tuple(data.get("classes", ()))
     X = np.empty((0, len(features)))  # noqa: N806

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from worker.contract.columns import Selected
 from worker.contract.data import Day
-from worker.contract.expansion import Made
+from worker.contract.expansion import ColumnFeatures
 from worker.core.rows.problem import Imputation, Problem
 from worker.datasets.table import Table
 
@@ -33,7 +33,7 @@ class FeatureTable:
     """The features of a job (n x p) as `worker.core` reads them. `rows` are those of the dataset that are used."""
 
     table: Table
-    made: tuple[Made, ...]
+    made: tuple[ColumnFeatures, ...]
     rows: Indices | None
     shape: tuple[int, int]
 
@@ -67,7 +67,7 @@ class FeatureTable:
             begin += width
         return features
 
-    def _runs(self) -> Iterator[Made | range]:
+    def _runs(self) -> Iterator[ColumnFeatures | range]:
         """Dense columns one by one, neighbours among the sparse ones together."""
         width, run = self.table.dense.shape[1], range(0)
         for one in self.made:
@@ -92,7 +92,7 @@ def _columns(dense: Floats, positions: Indices) -> Floats:
     return np.ascontiguousarray(dense[:, positions])
 
 
-def _make(one: Made, values: Floats, out: Floats) -> None:
+def _make(one: ColumnFeatures, values: Floats, out: Floats) -> None:
     """Write the features of one column."""
     missing = np.isnan(values)
     if one.day is not None:

@@ -54,19 +54,19 @@ class Anchor:
         theta = self.thetas[split]
         if self.D is not None:
             return theta + self.D[split] @ (rho - self.rho)[self.chosen]
-        share = self._share(rho)
+        share = self._extrapolation(rho)
         return theta if not share or self.before is None else theta + share * (theta - self.before.thetas[split])
 
     def predicted_adjoint(self, split: int, rho: Float[Array, " k"]) -> Float[Array, " mq"] | None:
         """The adjoint at another rho, if one is known here."""
         if self.adjoints is None:
             return None
-        u, share = self.adjoints[split], self._share(rho)
+        u, share = self.adjoints[split], self._extrapolation(rho)
         if not share or self.before is None or self.before.adjoints is None:
             return u
         return u + share * (u - self.before.adjoints[split])
 
-    def _share(self, rho: Float[Array, " k"]) -> float:
+    def _extrapolation(self, rho: Float[Array, " k"]) -> float:
         """How much further than from the anchor before to this one it is to rho; zero unless it is much the same way.
 
         No further than that step again, beyond which a line foretells little.

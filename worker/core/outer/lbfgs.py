@@ -44,7 +44,7 @@ class Lbfgs(SearchSettings):
     def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
         """Trials from `rho`, or from the `state` of an earlier trial."""
         box = objective.hyperparameters
-        w = _workspace(rho) | _beside(rho) if state is None else _restored(state)
+        w = _workspace(rho) | _bookkeeping(rho) if state is None else _restored(state)
         if state is None:
             _advance(w, _within_reach(w, box))
         elif ended := str(w["outcome"]):  # saved at its end, before that was reported
@@ -117,7 +117,7 @@ def _workspace(rho: Float[Array, " k"]) -> dict[str, Array]:
     }
 
 
-def _beside(rho: Float[Array, " k"]) -> dict[str, Array]:
+def _bookkeeping(rho: Float[Array, " k"]) -> dict[str, Array]:
     """What else the search knows: the unit of J, the highest value that is told, the lowest point so far."""
     return {
         "iteration": np.zeros((), np.int64),
@@ -132,7 +132,7 @@ def _beside(rho: Float[Array, " k"]) -> dict[str, Array]:
 
 def _restored(state: Mapping[str, Array]) -> dict[str, Array]:
     """Copies of the arrays; states of earlier versions had fewer."""
-    w = _beside(state["x"]) | {name: array.copy() for name, array in state.items()}
+    w = _bookkeeping(state["x"]) | {name: array.copy() for name, array in state.items()}
     if "begins" not in state:
         w["begins"][...] = False
     return w

@@ -73,7 +73,7 @@ class PenaltyForms:
         dense = k * p <= DENSE_INCIDENCE
         return cls(incidence.toarray() if dense else incidence, tuple(blocks), one_column_each)
 
-    def beside(self, roots: Sequence[tuple[Float[Array, "_ _"], int]]) -> PenaltyForms:
+    def extended_by(self, roots: Sequence[tuple[Float[Array, "_ _"], int]]) -> PenaltyForms:
         """These forms, and behind their columns those of further hyperparameters, one for each root with its rank."""
         if not roots:
             return self

@@ -41,6 +41,6 @@ class ApproximateLeaveOneOut(ClosedForm):
     ) -> Objective:
         """The outer objective. Factors the Hessian of all coefficients whatever their number."""
         self.check(training, problem)
-        factored, loss = with_factor(training, self.kind), training.judge(problem, self.loss)
+        factored, loss = with_factor(training, self.kind), training.selection_loss(problem, self.loss)
         systems = factored.systems(problem, partition, loss=self.loss)
         return ApproximateLeaveOneOutObjective(systems, training.hyperparameters(problem), hypergradient, loss)

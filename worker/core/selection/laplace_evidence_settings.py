@@ -47,4 +47,4 @@ class LaplaceEvidence(ClosedForm):
         systems = with_factor(training, self.kind).systems(problem, partition)
         total = float(problem.base_weights(partition.rows((0,))).sum())
         box = training.hyperparameters(problem)
-        return LaplaceObjective(systems, box, hypergradient, training.judge(problem, None), total=total)
+        return LaplaceObjective(systems, box, hypergradient, training.selection_loss(problem, None), total=total)

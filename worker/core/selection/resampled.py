@@ -59,7 +59,11 @@ class _Resampled:
         systems = training.systems(problem, partition, loss=self.loss, trials=trials)
         kind = WarmObjective if training.iterative else FittedObjective
         return kind(
-            systems, training.hyperparameters(problem), hypergradient, training.judge(problem, self.loss), weights
+            systems,
+            training.hyperparameters(problem),
+            hypergradient,
+            training.selection_loss(problem, self.loss),
+            weights,
         )
 
     def hyperparameters(self) -> Hyperparameters | None:

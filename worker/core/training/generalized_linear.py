@@ -81,7 +81,7 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         """Raises RowError where a target is not one that the loss takes."""
         self.row_loss(problem).check(problem.y)
 
-    def judge(self, problem: Problem, loss: Score | None) -> PredictorScore:
+    def selection_loss(self, problem: Problem, loss: Score | None) -> PredictorScore:
         """The selection loss with what it takes from the training loss."""
         score, row_loss = self.score(loss), self.row_loss(problem)
         return score.of_family(row_loss) if isinstance(score, Deviance) else score
@@ -125,7 +125,7 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
     ) -> list[System]:
         """One training system with its validation loss for each split."""
         self.check_splits(problem, partition, loss)
-        forms, row_loss, score = self.penalties(problem)[1], self.row_loss(problem), self.judge(problem, loss)
+        forms, row_loss, score = self.penalties(problem)[1], self.row_loss(problem), self.selection_loss(problem, loss)
         used = [(partition.rows(train), partition.rows(scored)) for train, scored in partition.splits]
         p = problem.X.shape[1]
         hold = sum(map(len, sum(used, ()))) * (p + 1) <= HELD_VALUES

@@ -96,7 +96,7 @@ class KernelTraining(ABC):
     def score(self, loss: Score | None) -> Score:
         """The selection loss, the default one unless another is named. Raises ValueError where it does not fit."""
 
-    def judge(self, problem: Problem, loss: Score | None) -> PredictorScore:
+    def selection_loss(self, problem: Problem, loss: Score | None) -> PredictorScore:
         """The selection loss as it is computed."""
         score = self.score(loss)
         return score.of_family(LogisticLoss()) if isinstance(score, Deviance) else score
@@ -141,7 +141,7 @@ class KernelTraining(ABC):
         self.check_splits(problem, partition, loss)
         return MachineObjective(
             self.splits(problem, partition), self.hyperparameters(problem), self.kernel.over(problem.features),
-            self.judge(problem, loss), split_weights,
+            self.selection_loss(problem, loss), split_weights,
         )  # fmt: skip
 
     def splits(self, problem: Problem, partition: Partition) -> list[Split]:

@@ -69,7 +69,7 @@ class LinearPredictor:
                 box, forms = self.penalty.matrices(rest)
             except ValueError as error:
                 raise ValueError(f"{error} (features with splines have penalties of their own)") from error
-        return box + self.penalty.hyperparameters(names), forms.beside([spline.root() for spline in self.splines])
+        return box + self.penalty.hyperparameters(names), forms.extended_by([spline.root() for spline in self.splines])
 
     def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
         """The problem that `systems` takes: with the bases of the splines, on the range of these rows.

@@ -66,7 +66,7 @@ class Ridge(LinearPredictor):
             )
         return loss
 
-    def judge(self, problem: Problem, loss: Score | None) -> ResidualLoss:
+    def selection_loss(self, problem: Problem, loss: Score | None) -> ResidualLoss:
         """The selection loss as it is computed."""
         return self.score(loss)
 

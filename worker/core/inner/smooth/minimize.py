@@ -77,7 +77,7 @@ def minimize(
             L = None  # the step of an older factor is no test of this point
             continue
         if new is None:
-            new = _above(state, solver, tolerance)
+            new = _majorized_step(state, solver, tolerance)
             if new is None:
                 break
         if new.gradient_norm > KEEP * state.gradient_norm:
@@ -94,7 +94,7 @@ def _judged(at: Point, tolerance: float, iterations: int) -> Minimum:
     return Minimum(at, diagonal, at.gradient_norm(diagonal) / unit, goal, iterations)
 
 
-def _above(state: Minimum, solver: IterativeSolver, tolerance: float) -> Minimum | None:
+def _majorized_step(state: Minimum, solver: IterativeSolver, tolerance: float) -> Minimum | None:
     """The next point by a model that is nowhere below C, which too few curved rows cannot mislead; None without any."""
     at = state.at.majorized()
     if at is None:

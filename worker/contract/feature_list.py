@@ -10,7 +10,7 @@ from worker.contract.columns import Selected
 RUN = 3  # names from which on a run is written by its ends
 
 
-def written_out(selected: Selected) -> list[Any]:
+def write_features(selected: Selected) -> list[Any]:
     """Columns and their features: `"age"`, `{"column": "month", "features": [...]}`, `{"from": "w1", "to": "w9"}`."""
     items: list[Any] = []
     run: list[str] = []
@@ -37,7 +37,7 @@ def _follows(name: str, after: str) -> bool:
     return one is not None and other is not None and other == (one[0], one[1] + 1)
 
 
-def read_expansion(items: list[Any]) -> dict[str, tuple[str, ...]]:
+def read_features(items: list[Any]) -> dict[str, tuple[str, ...]]:
     """The features of each column, in the order of the job."""
     columns: dict[str, tuple[str, ...]] = {}
     for item in items:
