@@ -1,6 +1,6 @@
-"""Hypergradient methods: the total derivative of J from a fit and the explicit partial derivative in theta.
+"""Hypergradient methods: the total derivative of J from a fit and the partial derivative of E in theta.
 
-Both routes are exact and agree to round-off; they differ in what they can differentiate and in cost.
+Both methods are exact and agree to rounding. They differ in cost and in the fits that they can differentiate.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The choice of the hypergradient method."""
+"""The automatic choice of the hypergradient method."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from worker.core.records import Array
 class CholeskyBackprop:
     """Back-propagation through the Cholesky factorization of the training criterion (Bengio 2000, section 3).
 
-    Costs two to three factorizations more than `implicit` and gives the same numbers.
+    It costs two to three factorizations more than `implicit` and gives the same numbers.
     """
 
     kind: Literal["cholesky_backprop"] = "cholesky_backprop"
@@ -24,9 +24,9 @@ class CholeskyBackprop:
     def __call__(
         self, fit: Fit, theta_bar: Float[Array, " p"], matrix: HessianDependence | None = None
     ) -> Float[Array, " k"]:
-        """`dJ/drho` of one split from `theta_bar = dE/dtheta`, and what E takes from the factor of training."""
+        """`dJ/drho` of one split from `theta_bar = dE/dtheta` and the dependence of E on the factor of H, if any."""
         assert isinstance(fit, QuadraticFit)
         if matrix is None:
             return fit.sweep(theta_bar)
-        swept = fit.sweep(theta_bar, matrix.L_bar())
-        return swept if matrix.on_penalty is None else swept + matrix.on_penalty()
+        gradient = fit.sweep(theta_bar, matrix.L_bar())
+        return gradient if matrix.on_penalty is None else gradient + matrix.on_penalty()

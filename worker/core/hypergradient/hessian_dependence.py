@@ -1,4 +1,4 @@
-"""How a selection criterion depends on the Hessian of training beyond theta."""
+"""The dependence of a selection criterion on the Hessian of training, at fixed theta."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from worker.core.records import Array
 
 @dataclass(frozen=True, slots=True)
 class HessianDependence:
-    """How a selection criterion depends on the Hessian H of training beyond theta, in two ways to say it.
+    """The dependence of a selection criterion on the Hessian H of training at fixed theta, in two forms.
 
-    `to_rho()` is `sum_j <H_bar, H_j>` for its cotangent `H_bar`; `L_bar()` is the cotangent of the factor instead. What
-    depends on the penalty at fixed H is part of the first, and apart from the second: `on_penalty()`.
+    `to_rho()` is `<H_bar, H_j>` for each hyperparameter j, with the cotangent `H_bar` of H. `L_bar()` is the cotangent
+    of the factor of H instead. `on_penalty()` is the derivative through the penalty at fixed H: `to_rho()` contains it,
+    `L_bar()` does not.
     """
 
     to_rho: Callable[[], Float[Array, " k"]]

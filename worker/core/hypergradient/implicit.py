@@ -14,7 +14,7 @@ from worker.core.records import Array
 
 @dataclass(frozen=True, slots=True)
 class Implicit:
-    """Implicit function theorem: one adjoint solve with the factor that training left behind.
+    """Implicit function theorem: one adjoint solve with the factor that training computed.
 
     `H u = dE/dtheta`, `dJ/drho = -(d2C/dtheta drho)^T u` (Bengio 2000, section 4; Foo, Do and Ng 2007; Pedregosa 2016).
     The cost does not depend on the number of hyperparameters.
@@ -25,6 +25,6 @@ class Implicit:
     def __call__(
         self, fit: Fit, theta_bar: Float[Array, " p"], matrix: HessianDependence | None = None
     ) -> Float[Array, " k"]:
-        """`dJ/drho` of one split from `theta_bar = dE/dtheta`, and what E takes from the Hessian of training."""
+        """`dJ/drho` of one split from `theta_bar = dE/dtheta` and the dependence of E on H, if any."""
         gradient = -fit.contract(fit.solve(theta_bar))
         return gradient if matrix is None else gradient + matrix.to_rho()

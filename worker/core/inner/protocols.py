@@ -1,4 +1,4 @@
-"""What a training criterion hands to the rest of the core: one system for each split, and its fits."""
+"""The interface of training to the rest of the core: one system for each split, and its fits."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from worker.core.penalties.forms import Penalized
 from worker.core.records import Array
 from worker.core.weights import Weighting
 
-# one factorization, of a matrix with a row for each feature or for each training row; one decomposition for all rho;
-# iterations with factors or with products of the Hessian; a factorization of the caller's own matrix;
-# factorizations of a kernel matrix, of all rows or of landmarks
+# primal, dual: one factorization, with a row for each feature or each training row; spectral: one decomposition for all
+# rho; newton_*: iterations with factors or products of the Hessian; dense, banded, sparse: one factorization of the
+# caller's matrix; kernel_matrix, landmarks: factorizations of a kernel matrix of all rows or of landmarks
 Solver = Literal[
     "primal",
     "dual",
@@ -28,13 +28,13 @@ Solver = Literal[
     "kernel_matrix",
     "landmarks",
 ]
-# a row of slopes for each output where there are several
+# with several outputs, an intercept and a row of slopes for each
 Coefficients = tuple[float, Float[Array, " p"]] | tuple[Float[Array, " m"], Float[Array, "m p"]]
 
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """The training criterion C at its minimum, and its explicit first and second derivatives in rho, theta fixed."""
+    """The training criterion C at its minimum, and its first and second derivatives in rho at fixed theta."""
 
     value: float
     rho_bar: Float[Array, " k"]
@@ -90,7 +90,7 @@ class QuadraticFit(Fit, Protocol):
 
 @runtime_checkable
 class LeastSquaresFit(QuadraticFit, Protocol):
-    """A fit of a mean squared error of rows plus a penalty, with what selection criteria take from its Hessian."""
+    """A fit of a mean squared error of rows plus a penalty, with what selection criteria need of its Hessian."""
 
     @property
     def penalty(self) -> Penalized:
@@ -103,19 +103,19 @@ class LeastSquaresFit(QuadraticFit, Protocol):
         """`log |H|`."""
 
     def log_determinant_gradient(self) -> Float[Array, " k"]:
-        """Its derivative in each hyperparameter, `<H^-1, H_j>`."""
+        """The derivatives of `log |H|` in rho, `<H^-1, H_j>`."""
 
     def log_determinant_hessian(self) -> Float[Array, "k k"]:
-        """Its second derivatives, `<H^-1, H_jl> - tr(H_j H^-1 H_l H^-1)`."""
+        """The second derivatives of `log |H|` in rho, `<H^-1, H_jl> - tr(H_j H^-1 H_l H^-1)`."""
 
     def hat_trace(self) -> tuple[float, Float[Array, " k"]]:
         """The trace of the hat matrix, `tr(H^-1 (H - P))`, and its derivatives in rho."""
 
     def hat_trace_hessian(self) -> Float[Array, "k k"]:
-        """Its second derivatives."""
+        """The second derivatives of the trace of the hat matrix in rho."""
 
     def criterion(self) -> Criterion:
-        """C at theta with its explicit derivatives."""
+        """C at theta with its derivatives in rho at fixed theta."""
 
     def forms(self, W: Float[Array, "n p"]) -> Float[Array, "n k"]:
         """`w_i^T H_j w_i` for each row of W and each hyperparameter."""
@@ -152,7 +152,7 @@ class System(Protocol):
 
     @property
     def solver(self) -> Solver:
-        """How the minimizer is found: see `Solver`."""
+        """The method that finds the minimizer: see `Solver`."""
 
     def fit(self, lam: Float[Array, " k"]) -> Fit | None:
         """The minimizer at natural hyperparameters, or None if the system is singular to working precision."""

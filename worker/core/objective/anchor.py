@@ -1,4 +1,4 @@
-"""The minimizers at one point, from which the minimizers at the next point are predicted."""
+"""The minimizers at one point, used to predict warm starts at the next point."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from jaxtyping import Float, Int
 
 from worker.core.records import Array
 
-STRAIGHT = 0.7  # cosine between two steps of rho that are taken for one line
-FURTHEST = 1.5
+SMALLEST_COSINE = 0.7  # |cosine| of two steps of rho that count as one line
+LONGEST_EXTRAPOLATION = 1.5  # relative to the last step of rho
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """The minimizers at one rho, and `D = dtheta/drho` of the `chosen` hyperparameters where it is known.
+    """The minimizers at one rho and, if known, `D = dtheta/drho` of the `chosen` hyperparameters.
 
-    `adjoints` are those of inexact evaluations, which the next ones begin at. `before` is the anchor at another rho
-    before this one: where D is not known, both together foretell minimizers along the line through them.
+    `adjoints` come from inexact evaluations and warm start the next ones. `before` is the previous anchor, at another
+    rho: without D, minimizers are extrapolated along the line through both.
     """
 
     rho: Float[Array, " k"]
@@ -30,7 +30,7 @@ class Anchor:
     before: Anchor | None = None
 
     def arrays(self) -> dict[str, Array]:
-        """All but D, which can be had again from it, and the anchor before."""
+        """The arrays to save: all but `before`, and D, which can be recomputed."""
         return (
             {"rho": self.rho}
             | {f"theta{i}": theta for i, theta in enumerate(self.thetas)}
@@ -39,42 +39,42 @@ class Anchor:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, Array], splits: int) -> Anchor:
-        """What `arrays` gave."""
+        """The anchor that `arrays` saved."""
         adjoints = tuple(arrays[f"adjoint{i}"] for i in range(splits)) if "adjoint0" in arrays else None
         return cls(arrays["rho"], tuple(arrays[f"theta{i}"] for i in range(splits)), adjoints=adjoints)
 
     def after(self, before: Anchor | None) -> Anchor:
-        """With the last anchor at another rho, which is `before` or the one before that."""
+        """The anchor with a previous one at another rho: `before`, or the one before it."""
         if before is not None and before.rho.tobytes() == self.rho.tobytes():
             before = before.before
         return self if before is None else replace(self, before=replace(before, before=None, D=None, chosen=None))
 
     def predicted(self, split: int, rho: Float[Array, " k"]) -> Float[Array, " mq"]:
-        """Theta at another rho, to the first order where D is known, or along the line through the anchor before."""
+        """Theta at another rho: to first order if D is known, else extrapolated from the previous anchor."""
         theta = self.thetas[split]
         if self.D is not None:
             return theta + self.D[split] @ (rho - self.rho)[self.chosen]
-        share = self._extrapolation(rho)
-        return theta if not share or self.before is None else theta + share * (theta - self.before.thetas[split])
+        fraction = self._extrapolation(rho)
+        return theta if not fraction or self.before is None else theta + fraction * (theta - self.before.thetas[split])
 
     def predicted_adjoint(self, split: int, rho: Float[Array, " k"]) -> Float[Array, " mq"] | None:
-        """The adjoint at another rho, if one is known here."""
+        """The adjoint at another rho; None if this anchor has none."""
         if self.adjoints is None:
             return None
-        u, share = self.adjoints[split], self._extrapolation(rho)
-        if not share or self.before is None or self.before.adjoints is None:
+        u, fraction = self.adjoints[split], self._extrapolation(rho)
+        if not fraction or self.before is None or self.before.adjoints is None:
             return u
-        return u + share * (u - self.before.adjoints[split])
+        return u + fraction * (u - self.before.adjoints[split])
 
     def _extrapolation(self, rho: Float[Array, " k"]) -> float:
-        """How much further than from the anchor before to this one it is to rho; zero unless it is much the same way.
+        """The step to rho relative to the step from `before` to this anchor; zero unless both are nearly parallel.
 
-        No further than that step again, beyond which a line foretells little.
+        Clipped to [-1, `LONGEST_EXTRAPOLATION`], as a line predicts little beyond; -1 is `before` itself.
         """
         if self.before is None:
             return 0.0
-        step, further = self.rho - self.before.rho, rho - self.rho
-        along = float(step @ further)
-        if abs(along) < STRAIGHT * float(np.linalg.norm(step) * np.linalg.norm(further)):
+        last_step, next_step = self.rho - self.before.rho, rho - self.rho
+        inner_product = float(last_step @ next_step)
+        if abs(inner_product) < SMALLEST_COSINE * float(np.linalg.norm(last_step) * np.linalg.norm(next_step)):
             return 0.0
-        return float(np.clip(along / float(step @ step), -1.0, FURTHEST))
+        return float(np.clip(inner_product / float(last_step @ last_step), -1.0, LONGEST_EXTRAPOLATION))

@@ -22,10 +22,10 @@ from worker.core.rows.problem import Partition, Problem
 
 @dataclass(frozen=True, slots=True)
 class _LeftOut:
-    """The predictors of each row under the fit without it, to the first order, and what their derivatives take.
+    """The predictors of each row under the fit without it, to first order, and the parts of their derivatives.
 
-    `eta_i + b_i`, `b_i = K_i^-1 Q_i a_i`, `K_i = I - Q_i C_i`, with slope a and curvature C of the row's share of the
-    training criterion: one Newton step from theta for the criterion without the row.
+    One Newton step from theta on the criterion without row i gives `eta_i + b_i` with `b_i = K_i^-1 Q_i a_i` and
+    `K_i = I - Q_i C_i`. `a_i` and `C_i` are slope and curvature of the row's term of C, `Q_i = Z_i^T H^-1 Z_i`.
     """
 
     Q: Float[Array, "n m m"]
@@ -48,12 +48,12 @@ class _LeftOut:
 class ApproximateLeaveOneOutObjective(OneSmoothFit):
     """`J = sum_i w_i score(y_i, eta_i without row i) / sum_i w_i`, approximately (Rad and Maleki 2018; Burn 2020).
 
-    The fit without a row keeps the total penalty and the shares of the other rows. Exact for squared loss.
+    The fit without row i keeps the total penalty and the weights of the other rows in C. Exact for squared loss.
     """
 
     def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
         """J and `dJ/drho`."""
-        fit = self._only(rho)
+        fit = self._single_fit(rho)
         if fit is None:
             return self._failed(rho, Outcome.SINGULAR)
         at, out = fit.at, _LeftOut.build(fit)
@@ -61,20 +61,20 @@ class ApproximateLeaveOneOutObjective(OneSmoothFit):
         scored = loss.score.at(loss.y, at.eta + out.b, loss.w)
         e = scored.slope / loss.weight
         f = np.linalg.solve(out.K.transpose(0, 2, 1), e[:, :, None])[:, :, 0]
-        g, r = _times(out.Q, f), out.a + _times(out.C, out.b)
-        M = _sandwiched(fit, _symmetric(f, r))
-        m_rows, bent = row_forms(at.of.design, M, at.of.m), _symmetric(g, out.b)
-        eta_bar = e + _times(out.C, g) + fit.shares.w[:, None] * at.rows.third_contract(bent - m_rows)
+        g, r = _row_products(out.Q, f), out.a + _row_products(out.C, out.b)
+        M = _inverse_sandwich(fit, _symmetric_outer(f, r))
+        through_H, direct = row_forms(at.of.design, M, at.of.m), _symmetric_outer(g, out.b)
+        eta_bar = e + _row_products(out.C, g) + fit.shares.w[:, None] * at.rows.third_contract(direct - through_H)
         gradient = -fit.contract(fit.solve(at.of.design.back(eta_bar[:, :, None])[:, 0]))
         gradient -= contract_penalties(fit, M)
-        of_shares = np.sum(g * at.rows.slope, axis=1)
-        of_shares += np.einsum("nab,nab->n", bent - m_rows, at.rows.curvatures())
-        gradient += _of_weights(fit, of_shares)
+        shares_bar = np.sum(g * at.rows.slope, axis=1)
+        shares_bar += np.einsum("nab,nab->n", direct - through_H, at.rows.curvatures())
+        gradient += _contract_shares(fit, shares_bar)
         return self._evaluation(rho, scored.value / loss.weight, gradient)
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of single rows."""
-        fit = self._only(rho)
+        fit = self._single_fit(rho)
         if fit is None:
             return None
         loss = self._system.loss
@@ -86,7 +86,7 @@ class ApproximateLeaveOneOutObjective(OneSmoothFit):
         return loss.score.at(loss.y, fit.at.eta + _LeftOut.build(fit).b, loss.w).value / loss.weight
 
 
-def _sandwiched(fit: GeneralizedLinearFit, A: Float[Array, "n m m"]) -> Float[Array, "mq mq"]:
+def _inverse_sandwich(fit: GeneralizedLinearFit, A: Float[Array, "n m m"]) -> Float[Array, "mq mq"]:
     """`H^-1 (sum_i Z_i A_i Z_i^T) H^-1` for symmetric A."""
     G = fit.at.of.design.gram(((a, b, A[:, a, b]) for a, b in output_pairs(fit.at.of.m)), fit.at.of.m)
     half = fit.solve(G)
@@ -94,16 +94,17 @@ def _sandwiched(fit: GeneralizedLinearFit, A: Float[Array, "n m m"]) -> Float[Ar
     return (M + M.T) / 2
 
 
-def _symmetric(a: Float[Array, "n m"], b: Float[Array, "n m"]) -> Float[Array, "n m m"]:
+def _symmetric_outer(a: Float[Array, "n m"], b: Float[Array, "n m"]) -> Float[Array, "n m m"]:
     """The symmetric part of `a_i b_i^T`."""
     outer = a[:, :, None] * b[:, None, :]
     return (outer + outer.transpose(0, 2, 1)) / 2
 
 
-def _times(A: Float[Array, "n m m"], v: Float[Array, "n m"]) -> Float[Array, "n m"]:
+def _row_products(A: Float[Array, "n m m"], v: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """`A_i v_i` for each row."""
     return np.einsum("nab,nb->na", A, v)
 
 
-def _of_weights(fit: GeneralizedLinearFit, bar: Float[Array, " n"]) -> Float[Array, " k"]:
-    """What the cotangents of the shares are in the hyperparameters of the weights, zero for the penalties."""
+def _contract_shares(fit: GeneralizedLinearFit, bar: Float[Array, " n"]) -> Float[Array, " k"]:
+    """The cotangent in rho of the cotangents of the shares; zero for the penalties."""
     return np.append(np.zeros(fit.penalty.of.k), bar @ fit.shares.w_dot)

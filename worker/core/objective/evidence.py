@@ -13,7 +13,7 @@ from worker.core.inner.protocols import LeastSquaresFit
 from worker.core.objective.whole_sample import WholeSampleObjective
 from worker.core.records import Array, Evaluation, Outcome
 
-UNBOUNDED = 1e-6  # share of the variance of the target that the noise has left, below which that is told
+SMALLEST_NOISE_FRACTION = 1e-6  # noise variance relative to the variance of the target; below it a remark warns
 INTERPOLATED = (
     "The fit leaves next to no noise: `evidence`, which takes the intercept as known, grows without bound as a penalty "
     "goes to zero where there are as many features as rows. Use reml, which integrates over the intercept, or "
@@ -27,15 +27,15 @@ class EvidenceObjective(WholeSampleObjective):
 
     `2 J = (n - M) log(2 pi s2) + 2 n C / s2 + log |H| - log |P|_+ + M log n - sum_i log(n s_i)`
 
-    with the noise variance `s2`, the shares `s_i` of the rows (rows of weight w_i have the variance s2 / w_i) and M
-    unpenalized parameters, over which the likelihood is integrated. Without `noise`, s2 is `2 n C / (n - M)`, where J
-    is least; with it, its logarithm is the last hyperparameter. `integrate_intercept` counts the intercept among the M.
+    with the noise variance `s2` and the shares `s_i` of the rows in C: a row of weight w_i has the variance s2 / w_i.
+    The likelihood is integrated over M unpenalized parameters; `integrate_intercept` counts the intercept among them.
+    With `noise`, `log s2` is the last hyperparameter. Without, s2 minimizes J: `s2 = 2 n C / (n - M)`.
     """
 
     base: Float[Array, " n"] | None = None
     noise: bool = False
     integrate_intercept: bool = False
-    log_shares: float | None = field(default=None, init=False)  # what `_log_shares` keeps where weights are fixed
+    log_shares: float | None = field(default=None, init=False)  # cache of `_log_shares` for fixed weights
 
     def unit(self, value: float) -> float:
         """One nat for each row: J has no natural zero."""
@@ -48,16 +48,16 @@ class EvidenceObjective(WholeSampleObjective):
     def noise_variance(self, rho: Float[Array, " k"]) -> float | None:
         """The noise variance at `rho`."""
         fits = self.least_squares_fits(rho)
-        return None if fits is None else self._noise(rho, fits[0])[0]
+        return None if fits is None else self._noise_and_slope(rho, fits[0])[0]
 
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
-        """Whether the fit interpolates, where that is no optimum but the end of a slope."""
+        """A warning if the fit interpolates: J then falls without bound instead of having a minimum."""
         fits, noise, loss = self.least_squares_fits(rho), self.noise_variance(rho), self.systems[0].loss
         if fits is None or noise is None or self.integrate_intercept or not self.has_intercept:
             return ()
         if (p := len(fits[0].theta)) < self.rows - 1:
             return ()
-        return (INTERPOLATED,) if noise < UNBOUNDED * loss.value(np.zeros(p)) / loss.weight else ()
+        return (INTERPOLATED,) if noise < SMALLEST_NOISE_FRACTION * loss.value(np.zeros(p)) / loss.weight else ()
 
     def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
         """The hyperparameters of training."""
@@ -65,7 +65,7 @@ class EvidenceObjective(WholeSampleObjective):
         return lam[:-1] if self.noise else lam
 
     def value(self, rho: Float[Array, " k"]) -> float:
-        """J alone; infinite where training is singular."""
+        """J alone; infinite if training is singular."""
         fits = self.least_squares_fits(rho)
         return np.inf if fits is None else self._value(rho, fits[0])
 
@@ -75,8 +75,8 @@ class EvidenceObjective(WholeSampleObjective):
         if fits is None:
             return self._failed(rho, Outcome.SINGULAR)
         fit, value = fits[0], self._value(rho, fits[0])
-        C, (s2, nu_bar) = fit.criterion(), self._noise(rho, fits[0])
-        gradient = self.hypergradient(fit, np.zeros(len(fit.theta)), self._log_determinant(fit))
+        C, (s2, nu_bar) = fit.criterion(), self._noise_and_slope(rho, fits[0])
+        gradient = self.hypergradient(fit, np.zeros(len(fit.theta)), self._log_determinant_dependence(fit))
         gradient += self.rows * C.rho_bar / s2
         gradient[: self.penalties] -= fit.penalty.log_determinant.gradient / 2
         if self._tunes_weights:
@@ -93,7 +93,7 @@ class EvidenceObjective(WholeSampleObjective):
         fits = self.least_squares_fits(rho)
         if fits is None:
             raise ValueError("the Hessian is not defined where training is singular")
-        fit, (s2, _) = fits[0], self._noise(rho, fits[0])
+        fit, (s2, _) = fits[0], self._noise_and_slope(rho, fits[0])
         C, k = fit.criterion(), len(fit.contract(fit.theta))
         D = fit.sensitivity(np.arange(k))
         C_jl = C.second() - D.T @ fit.apply(D)
@@ -106,9 +106,9 @@ class EvidenceObjective(WholeSampleObjective):
             reciprocal = np.divide(1.0, shares.w, out=np.zeros(len(used)), where=used)
             total -= (shares.second(reciprocal) - slope.T @ slope) / 2
         if self.noise:
-            edge = -n * C.rho_bar[:, None] / s2
-            total = np.block([[total, edge], [edge.T, np.array([[n * C.value / s2]])]])
-        else:  # s2 follows C
+            noise_column = -n * C.rho_bar[:, None] / s2
+            total = np.block([[total, noise_column], [noise_column.T, np.array([[n * C.value / s2]])]])
+        else:  # s2 follows from C
             total -= np.outer(C.rho_bar, C.rho_bar) * n / (s2 * C.value)
         total = (total + total.T) / 2
         return total if chosen is None else total[np.ix_(chosen, chosen)]
@@ -118,26 +118,26 @@ class EvidenceObjective(WholeSampleObjective):
         assert self.base is not None
         return self.base
 
-    def _free(self, fit: LeastSquaresFit) -> int:
-        """M: unpenalized parameters that the likelihood is integrated over."""
+    def _unpenalized(self, fit: LeastSquaresFit) -> int:
+        """M: the unpenalized parameters that the likelihood is integrated over."""
         explicit = len(fit.theta) - fit.penalty.log_determinant.rank
-        whole = explicit + self.eliminated
-        return whole if self.integrate_intercept else whole - self.has_intercept
+        count = explicit + self.eliminated
+        return count if self.integrate_intercept else count - self.has_intercept
 
-    def _noise(self, rho: Float[Array, " k"], fit: LeastSquaresFit) -> tuple[float, float]:
-        """The noise variance and `dJ/d log s2`, which is zero where s2 follows C."""
-        twice, degrees = 2.0 * self.rows * fit.criterion().value, self.rows - self._free(fit)
+    def _noise_and_slope(self, rho: Float[Array, " k"], fit: LeastSquaresFit) -> tuple[float, float]:
+        """The noise variance and `dJ/d log s2`, which is zero if s2 follows from C."""
+        twice_nC, degrees = 2.0 * self.rows * fit.criterion().value, self.rows - self._unpenalized(fit)
         if not self.noise:
-            return twice / degrees if degrees > 0 and twice > 0 else np.nan, 0.0
+            return twice_nC / degrees if degrees > 0 and twice_nC > 0 else np.nan, 0.0
         s2 = float(self.hyperparameters.natural(rho)[-1])
-        return s2, (degrees - twice / s2) / 2
+        return s2, (degrees - twice_nC / s2) / 2
 
     def _value(self, rho: Float[Array, " k"], fit: LeastSquaresFit) -> float:
-        s2, _ = self._noise(rho, fit)
-        n, free = self.rows, self._free(fit)
-        twice = (n - free) * np.log(2.0 * np.pi * s2) + 2.0 * n * fit.criterion().value / s2
-        twice += fit.log_determinant() - fit.penalty.log_determinant.value + free * np.log(n)
-        return float(twice - self._log_shares(fit)) / 2
+        s2, _ = self._noise_and_slope(rho, fit)
+        n, M = self.rows, self._unpenalized(fit)
+        twice_J = (n - M) * np.log(2.0 * np.pi * s2) + 2.0 * n * fit.criterion().value / s2
+        twice_J += fit.log_determinant() - fit.penalty.log_determinant.value + M * np.log(n)
+        return float(twice_J - self._log_shares(fit)) / 2
 
     @property
     def _tunes_weights(self) -> bool:
@@ -145,13 +145,13 @@ class EvidenceObjective(WholeSampleObjective):
         return len(self.hyperparameters.names) - self.noise > self.penalties
 
     def _log_shares(self, fit: LeastSquaresFit) -> float:
-        """`sum_i log(n s_i)`; of fixed weights once, as all else here takes no pass over the rows."""
+        """`sum_i log(n s_i)`; computed once for fixed weights, as nothing else here passes over the rows."""
         if self.log_shares is None or self._tunes_weights:
             w = fit.shares_of(self._base).w if self._tunes_weights else self._base / self._base.sum()
             self.log_shares = float(np.log(self.rows * w[self._base > 0]).sum())
         return self.log_shares
 
-    def _log_determinant(self, fit: LeastSquaresFit) -> HessianDependence:
+    def _log_determinant_dependence(self, fit: LeastSquaresFit) -> HessianDependence:
         def L_bar() -> Float[Array, "p p"]:
             assert isinstance(fit, PrimalFit)
             return np.diag(1.0 / np.diag(fit.L))

@@ -1,4 +1,4 @@
-"""The outer objective where each split has a system whose fits score validation rows: exact gradient and Hessian."""
+"""The outer objective that fits one system per split and scores its validation rows: exact gradient and Hessian."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.core.hyperparameters import Hyperparameters
 from worker.core.inner.protocols import Fit, LeastSquaresFit, Solver, System
 from worker.core.losses import ResidualLoss, SquaredError
 from worker.core.losses.over_rows import PredictorScore
-from worker.core.objective.objective import UNKNOWN, Objective, Residuals, Scores, failed, means, relative
+from worker.core.objective.objective import UNKNOWN_RESIDUALS, Objective, Residuals, Scores, failed, means, relative
 from worker.core.records import Array, Evaluation, Outcome
 from worker.core.rows.filled import split_problems
 from worker.core.rows.problem import Partition, Problem
@@ -24,8 +24,8 @@ from worker.core.rows.tables import CHUNK_VALUES, rows_at_a_time, take
 class FittedObjective(Objective):
     """Weighted mean of the selection loss over all validation rows, pooled over the splits.
 
-    `J = sum_s f_s sum_i w_i loss_i / sum_s f_s sum_i w_i` with the weights `f` of the splits and `w` of the rows. Keeps
-    the fits of the last evaluation, so that a Hessian at the same point needs no new factorization.
+    `J = sum_s f_s sum_i w_i loss_i / sum_s f_s sum_i w_i` with the weights `f` of the splits and `w` of the rows.
+    The fits of the last evaluation are kept, so that a Hessian at the same point needs no new factorization.
     """
 
     systems: list[System]
@@ -37,7 +37,7 @@ class FittedObjective(Objective):
 
     @property
     def factors(self) -> Float[Array, " splits"]:
-        """What the sum of losses of each split is multiplied with in J."""
+        """The factor of each split's sum of losses in J."""
         weights = np.ones(len(self.systems)) if self.split_weights is None else self.split_weights
         return weights / sum(f * system.loss.weight for f, system in zip(weights, self.systems, strict=True))
 
@@ -52,16 +52,16 @@ class FittedObjective(Objective):
         return True
 
     def forget(self) -> None:
-        """Keep nothing of earlier evaluations, so that the next ones do not depend on them."""
+        """Drop all state of earlier evaluations, so that the next ones do not depend on them."""
         self._fitted = None
 
     def inner_gradient_norm(self, fit: Fit) -> float:
-        """The norm of `dC/dtheta` at theta over that at theta = 0."""
+        """The norm of `dC/dtheta` at theta, relative to its norm at theta = 0."""
         gradient = fit.gradient()
         return relative(gradient, gradient - fit.apply(fit.theta))
 
     def units_of(self, fit: Fit) -> Float[Array, " p"] | float:
-        """What the entries of residuals of an adjoint system are measured in: all the same."""
+        """The units of the entries of an adjoint residual: 1 for all."""
         return 1.0
 
     def fits(self, rho: Float[Array, " k"]) -> list[Fit] | None:
@@ -81,7 +81,7 @@ class FittedObjective(Objective):
         return fits
 
     def least_squares_fits(self, rho: Float[Array, " k"]) -> list[LeastSquaresFit] | None:
-        """The same where training is quadratic."""
+        """The fits of a quadratic training criterion."""
         return cast("list[LeastSquaresFit] | None", self.fits(rho))
 
     def _fit(self, split: int, rho: Float[Array, " k"], lam: Float[Array, " h"]) -> Fit | None:
@@ -92,7 +92,7 @@ class FittedObjective(Objective):
         return [fit.sensitivity(chosen) for fit in fits]
 
     def value(self, rho: Float[Array, " k"]) -> float:
-        """J alone; infinite where training is singular."""
+        """J alone; infinite if training is singular."""
         fits = self.fits(rho)
         if fits is None:
             return np.inf
@@ -111,14 +111,14 @@ class FittedObjective(Objective):
             sums[i], theta_bar = system.loss.value_and_gradient(fit.theta)
             gradient += self.hypergradient(fit, factors[i] * theta_bar)
         value = float(factors @ sums)
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):  # an adjoint without a factor is NaN
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):  # an adjoint is NaN if H is singular
             return self._failed(rho, self.singular if np.isfinite(value) else Outcome.NON_FINITE)
         return Evaluation(rho.copy(), value, gradient, means(sums, np.array([s.loss.weight for s in self.systems])))
 
     def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
-        """`d2J/drho2` in the chosen hyperparameters (ascending indices; all by default), where `evaluate` succeeded.
+        """`d2J/drho2` in the chosen hyperparameters (ascending indices; all by default), if `evaluate` succeeded.
 
-        With `D = dtheta/drho`, the adjoint u and g the gradient of the training criterion:
+        With `D = dtheta/drho`, the adjoint u and the gradient g of the training criterion:
         `J_jl = D_j^T E'' D_l - u^T H_j D_l - u^T H_l D_j - u^T g_jl - C'''[u, D_j, D_l]`.
         """
         fits = self.fits(rho)
@@ -130,12 +130,12 @@ class FittedObjective(Objective):
         for factor, system, fit, D in zip(self.factors, self.systems, fits, tangents, strict=True):
             u = fit.solve(system.loss.value_and_gradient(fit.theta)[1])
             cross = fit.contract_columns(u, D)[chosen]
-            curved = fit.curvature(u)[np.ix_(chosen, chosen)] + fit.third(u, D)
-            total += factor * (system.loss.hessian_form(D, fit.theta) - cross - cross.T - curved)
+            curvature = fit.curvature(u)[np.ix_(chosen, chosen)] + fit.third(u, D)
+            total += factor * (system.loss.hessian_form(D, fit.theta) - cross - cross.T - curvature)
         return (total + total.T) / 2
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
-        """The losses of the single validation rows of all splits, whose weighted mean J is."""
+        """The losses of the validation rows of all splits; J is their weighted mean."""
         fits = self.fits(rho)
         if fits is None:
             return None
@@ -147,20 +147,20 @@ class FittedObjective(Objective):
         scores = Scores(np.empty(ends[-1]), np.empty(ends[-1]))
         size = rows_at_a_time(problem.X, CHUNK_VALUES)
         parts = list(zip(ends, validation, tables, models, self.factors, strict=True))
-        for begin in range(0, len(problem.y), size):  # all splits together, so that the table is read once
+        for begin in range(0, len(problem.y), size):  # all splits in one pass, so that the table is read once
             for end, rows, X, (constant, slopes), factor in parts:
                 low, high = np.searchsorted(rows, (begin, begin + size))
                 if low < high:
-                    some, place = rows[low:high], slice(end - len(rows) + low, end - len(rows) + high)
-                    scores.losses[place] = self.loss.of(problem.y[some] - constant - take(X, some) @ slopes)[0]
-                    scores.weights[place] = factor * problem.score_weights(some)
+                    chunk, place = rows[low:high], slice(end - len(rows) + low, end - len(rows) + high)
+                    scores.losses[place] = self.loss.of(problem.y[chunk] - constant - take(X, chunk) @ slopes)[0]
+                    scores.weights[place] = factor * problem.score_weights(chunk)
         return scores
 
     def residuals(self, rho: Float[Array, " k"]) -> Residuals:
-        """How exactly `evaluate` solves at this point."""
+        """The relative residuals of training and of the adjoint at this point."""
         inner, adjoint, fits = 0.0, 0.0, self.fits(rho)
         if fits is None:
-            return UNKNOWN
+            return UNKNOWN_RESIDUALS
         for system, fit in zip(self.systems, fits, strict=True):
             _, theta_bar = system.loss.value_and_gradient(fit.theta)
             u = fit.solve(theta_bar)

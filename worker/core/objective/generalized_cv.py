@@ -14,7 +14,7 @@ from worker.core.linalg.triangular import solve_lower, solve_lower_right
 from worker.core.objective.whole_sample import WholeSampleObjective
 from worker.core.records import Array, Evaluation, Outcome
 
-LEFT_OVER = 1e-4  # share of the rows that effective parameters leave, below which that is told
+SMALLEST_REMAINDER = 1e-4  # of `q = 1 - tau / n`; below it a remark warns
 NEARLY_INTERPOLATED = (
     "The fit takes nearly as many effective parameters as there are rows: generalized cross-validation is a ratio of "
     "two numbers near zero there, of which few digits are right. Raise the lower bound of the penalty, or use "
@@ -27,7 +27,7 @@ class GeneralizedCVObjective(WholeSampleObjective):
     """`J = (RSS / W) / q^2`, `q = 1 - tau / n` with the trace tau of the hat matrix, the intercept included."""
 
     def value(self, rho: Float[Array, " k"]) -> float:
-        """J alone; infinite where training is singular."""
+        """J alone; infinite if training is singular."""
         fits = self.least_squares_fits(rho)
         if fits is None:
             return np.inf
@@ -44,7 +44,9 @@ class GeneralizedCVObjective(WholeSampleObjective):
         trace, slope = fit.hat_trace()
         q = self._remainder(trace)
         value, trace_bar = rss / loss.weight / q**2, 2.0 * rss / (loss.weight * self.rows * q**3)
-        gradient = self.hypergradient(fit, theta_bar / (loss.weight * q**2), self._trace(fit, slope, trace_bar))
+        gradient = self.hypergradient(
+            fit, theta_bar / (loss.weight * q**2), self._trace_dependence(fit, slope, trace_bar)
+        )
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             return self._failed(rho, Outcome.NON_FINITE)
         return Evaluation(rho.copy(), value, gradient, np.array([value]))
@@ -69,15 +71,15 @@ class GeneralizedCVObjective(WholeSampleObjective):
         return total if chosen is None else total[np.ix_(chosen, chosen)]
 
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
-        """Whether both parts of the ratio are near zero."""
+        """A warning if numerator and denominator are both near zero."""
         fits = self.least_squares_fits(rho)
-        few = fits is not None and self._remainder(fits[0].hat_trace()[0]) < LEFT_OVER
-        return (NEARLY_INTERPOLATED,) if few else ()
+        is_small = fits is not None and self._remainder(fits[0].hat_trace()[0]) < SMALLEST_REMAINDER
+        return (NEARLY_INTERPOLATED,) if is_small else ()
 
     def _remainder(self, trace: float) -> float:
         return 1.0 - (trace + self.eliminated) / self.rows
 
-    def _trace(self, fit: LeastSquaresFit, slope: Float[Array, " k"], trace_bar: float) -> HessianDependence:
+    def _trace_dependence(self, fit: LeastSquaresFit, slope: Float[Array, " k"], trace_bar: float) -> HessianDependence:
         def on_penalty() -> Float[Array, " k"]:
             return -trace_bar * self._only_penalties(fit.contract_matrix(fit.inverse()))
 

@@ -18,20 +18,20 @@ from worker.core.rows.problem import Partition, Problem
 class KernelLeaveOneOut(OneKernelFit):
     """Mean loss of `e_i = theta_i / P_ii`, the residual of row i under the fit without it (Allen 1974).
 
-    As for linear ridge regression, the fit without a row keeps the total penalty and the shares of the others.
+    As for linear ridge regression, the fit without row i keeps the total penalty and the weights of the others in C.
     """
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of single rows."""
         at = self._solve(rho)
-        return None if at is None else Scores(self.loss.of(self._left_out(at)[0])[0], self._weights())
+        return None if at is None else Scores(self.loss.of(self._left_out_residuals(at)[0])[0], self._weights())
 
     def _value(self, rho: Float[Array, " k"], at: KernelSolution) -> float:
-        return float(self._weights() @ self.loss.of(self._left_out(at)[0])[0])
+        return float(self._weights() @ self.loss.of(self._left_out_residuals(at)[0])[0])
 
     def _pullback(self, rho: Float[Array, " k"], at: KernelSolution) -> tuple[Float[Array, "n n"], Float[Array, " k"]]:
         """`A_bar = -(P theta_bar) theta^T - P diag(q_bar) P` with `theta_bar = e_bar / q`, `q_bar = -e_bar e / q`."""
-        e, q, P = self._left_out(at)
+        e, q, P = self._left_out_residuals(at)
         e_bar = self._weights() * self.loss.of(e)[1]
         A_bar = (P * (e_bar * e / q)) @ P
         pulled = np.outer(at.project(e_bar / q), at.theta)
@@ -41,8 +41,10 @@ class KernelLeaveOneOut(OneKernelFit):
     def _weights(self) -> Float[Array, " n"]:
         return self.split.w_scored / self.split.weight
 
-    def _left_out(self, at: KernelSolution) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, "n n"]]:
-        """Residuals of rows left out, the diagonal of P, and P."""
+    def _left_out_residuals(
+        self, at: KernelSolution
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, "n n"]]:
+        """The leave-one-out residuals, the diagonal of P, and P."""
         P = at.inverse()
         if at.total:
             P -= np.outer(at.a, at.a / at.total)

@@ -1,4 +1,4 @@
-"""The outer objective of kernel machines: validation scores, which depend on the kernel both directly and by theta."""
+"""The outer objective of kernel machines: validation scores, which depend on the kernel directly and through theta."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.core.losses.derivatives import ScoreDerivatives
 from worker.core.losses.measures import Pooled
 from worker.core.losses.over_rows import PredictorScore
 from worker.core.objective.learning import learning_remark
-from worker.core.objective.objective import UNKNOWN, Objective, Residuals, Scores, failed, means
+from worker.core.objective.objective import UNKNOWN_RESIDUALS, Objective, Residuals, Scores, failed, means
 from worker.core.records import Array, Evaluation, Outcome
 from worker.core.rows.problem import Partition, Problem
 
@@ -27,10 +27,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class MachineObjective(Objective):
-    """Mean score over the validation rows of all splits; splits one after the other, as kernel matrices are large.
+    """Mean score over the validation rows of all splits. Splits are fitted one at a time: kernel matrices are large.
 
-    The gradient takes one more solve with the factor of training and, for all hyperparameters together, a few
-    products of matrices (Keerthi, Sindhwani and Chapelle 2006). Newton's method begins at the last evaluation's theta.
+    The gradient costs one more solve with the factor of training and a few matrix products, whatever the number of
+    hyperparameters (Keerthi, Sindhwani and Chapelle 2006). Newton's method starts at the last evaluation's theta.
     """
 
     splits: list[Split]
@@ -42,29 +42,29 @@ class MachineObjective(Objective):
 
     @property
     def factors(self) -> Float[Array, " splits"]:
-        """What the sum of scores of each split is multiplied with in J."""
+        """The factor of each split's sum of scores in J."""
         weights = np.ones(len(self.splits)) if self.split_weights is None else self.split_weights
         return weights / sum(f * split.weight for f, split in zip(weights, self.splits, strict=True))
 
     @property
     def solver(self) -> Solver:
-        """Whether coefficients belong to all rows, or to landmarks."""
+        """Whether coefficients belong to landmarks or to all rows."""
         return "landmarks" if self.splits[0].landmarks is not None else "kernel_matrix"
 
     def forget(self) -> None:
-        """Begin at zero next time."""
+        """Start the next fits at zero."""
         self._starts.clear()
 
     def memory(self) -> Mapping[str, Array]:
-        """What the next fits begin at."""
+        """The starts of the next fits: intercept and theta of each split."""
         return {f"theta{i}": np.append(b, theta) for i, (theta, b) in self._starts.items()}
 
     def recall(self, memory: Mapping[str, Array]) -> None:
-        """Go on from what `memory` gave."""
+        """Restore the starts that `memory` saved."""
         self._starts = {int(name.removeprefix("theta")): (at[1:], float(at[0])) for name, at in memory.items()}
 
     def value(self, rho: Float[Array, " k"]) -> float:
-        """J alone; infinite where training has no minimum."""
+        """J alone; infinite if training has no minimum."""
         lam, total = self.natural(rho), 0.0
         for number, (factor, split) in enumerate(zip(self.factors, self.splits, strict=True)):
             fit = self._fit(number, lam)
@@ -90,37 +90,37 @@ class MachineObjective(Objective):
         return Evaluation(rho.copy(), value, gradient, means(sums, np.array([split.weight for split in self.splits])))
 
     def residuals(self, rho: Float[Array, " k"]) -> Residuals:
-        """How exactly `evaluate` solves at this point."""
-        found = self._of_each(
+        """The relative residuals of training and of the adjoint at this point."""
+        found = self._map_fits(
             rho, lambda split, fit: (fit.inner_gradient_norm(), fit.pullback(self._scored(split, fit).slope[:, 0]))
         )
         if found is None:
-            return UNKNOWN
+            return UNKNOWN_RESIDUALS
         return Residuals(max(inner for inner, _ in found), max(adjoint.residual for _, adjoint in found))
 
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
-        """Whether little was learnt."""
+        """A warning if nothing was learnt from the features."""
         return learning_remark(self, self.kernel, self.splits[0].X, rho, self.value)
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
-        """The scores of the single validation rows; None where the score is not a mean over rows."""
-        found = self._of_each(rho, lambda split, fit: self._scored(split, fit).losses)
-        losses = [single for single in found or () if single is not None]
+        """The scores of the validation rows; None if the score is not a mean over rows."""
+        found = self._map_fits(rho, lambda split, fit: self._scored(split, fit).losses)
+        losses = [row_losses for row_losses in found or () if row_losses is not None]
         if len(losses) < len(self.splits):
             return None
         weights = [factor * split.w_scored for factor, split in zip(self.factors, self.splits, strict=True)]
         return Scores(np.concatenate(losses), np.concatenate(weights))
 
     def pooled(self, rho: Float[Array, " k"]) -> Pooled | None:
-        """The validation rows of all splits with their predictors; None where training has no minimum."""
-        predictors = self._of_each(rho, lambda _, fit: fit.predictor[:, None])
+        """The validation rows of all splits with their predictors; None if training has no minimum."""
+        predictors = self._map_fits(rho, lambda _, fit: fit.predictor[:, None])
         if predictors is None:
             return None
         parts = zip(self.factors, self.splits, predictors, strict=True)
         return Pooled.of_parts([(split.y_scored, eta, factor * split.w_scored) for factor, split, eta in parts])
 
-    def _of_each(self, rho: Float[Array, " k"], take: Callable[[Split, MachineFit], T]) -> list[T] | None:
-        """Something of the fit of each split, one after the other; None where a split has no minimum."""
+    def _map_fits(self, rho: Float[Array, " k"], take: Callable[[Split, MachineFit], T]) -> list[T] | None:
+        """`take` of each split and its fit, one split at a time; None if a split has no minimum."""
         lam, taken = self.natural(rho), []
         for number, split in enumerate(self.splits):
             fit = self._fit(number, lam)
@@ -130,7 +130,7 @@ class MachineObjective(Objective):
         return taken
 
     def _fit(self, number: int, lam: Float[Array, " k"]) -> MachineFit | None:
-        """Begin where the last fit ended; from zero where that leads nowhere."""
+        """The fit from the last theta; from zero if there is none or that start fails."""
         split, start = self.splits[number], self._starts.get(number)
         fit = split.fit(self.kernel, lam, start)
         if fit is None and start is not None:

@@ -18,8 +18,8 @@ from worker.core.rows.problem import Partition, Problem
 class LaplaceObjective(OneSmoothFit):
     """Minus the log evidence in Laplace's approximation (MacKay 1992), in nats, up to a constant of the data.
 
-    `J = n C - log |P|_+ / 2 + log |H| / 2 + M log(n) / 2` with the prior `theta ~ N(0, (n P)^-1)`, the sum n of the
-    weights, and M unpenalized coefficients, which have a flat prior.
+    `J = n C - log |P|_+ / 2 + log |H| / 2 + M log(n) / 2` with the prior `theta ~ N(0, (n P)^-1)`. n is the sum of
+    the weights; the M unpenalized coefficients have a flat prior.
     """
 
     total: float = 1.0
@@ -38,8 +38,8 @@ class LaplaceObjective(OneSmoothFit):
         return 0.5
 
     def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
-        """J and `dJ/drho`; theta minimizes C, so that J depends on it through H alone."""
-        fit = self._only(rho)
+        """J and `dJ/drho`. Since theta minimizes C, the derivative of J in theta comes from H alone."""
+        fit = self._single_fit(rho)
         if fit is None:
             return self._failed(rho, Outcome.SINGULAR)
         at, P = fit.at, inverse_hessian(fit)
@@ -52,13 +52,13 @@ class LaplaceObjective(OneSmoothFit):
         return self._evaluation(rho, self._value(fit), gradient)
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
-        """None: the criterion is no mean of scores of rows."""
+        """None: J is not a mean over rows."""
         return None
 
     def _value(self, fit: GeneralizedLinearFit) -> float:
         L, prior = fit.factor(), fit.penalty.log_determinant
         if L is None or fit.holds:
             return np.inf
-        free = len(fit.theta) - prior.rank
-        half = float(np.log(np.diag(L)).sum())
-        return self.total * fit.at.value + half - prior.value / 2 + free * float(np.log(self.total)) / 2
+        M = len(fit.theta) - prior.rank
+        half_log_determinant = float(np.log(np.diag(L)).sum())
+        return self.total * fit.at.value + half_log_determinant - prior.value / 2 + M * float(np.log(self.total)) / 2

@@ -1,4 +1,4 @@
-"""Whether a kernel machine learnt anything from its features, which a search on a plateau cannot tell."""
+"""A warning if a kernel machine learnt nothing from its features: a search that ends on a plateau does not notice."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from worker.core.kernels.function import dissimilarity_remark
 from worker.core.objective.objective import Objective
 from worker.core.records import Array
 
-NOTHING = (
+NOTHING_LEARNT = (
     "The selection criterion is hardly better than that of a constant. Either the features tell next to nothing, or "
     "the search ended on a plateau where none of them counts: begin at other initial widths and another penalty, or "
     "take several starts."
 )
-LITTLE = 0.01  # share of the value of a constant that a mean loss has to gain
-ALL_PENALTY = 1e12  # times the kernel of a row with itself: the penalty under which nothing but the intercept is left
+SMALLEST_GAIN = 0.01  # of a mean loss over that of a constant, relative to the latter
+PENALTY_OF_CONSTANT = 1e12  # relative to the largest k(x, x): under this penalty only the intercept is left
 
 
 def learning_remark(
@@ -26,20 +26,22 @@ def learning_remark(
     kernel: KernelFunction,
     X: Points,
     rho: Float[Array, " k"],
-    alone: Callable[[Float[Array, " k"]], float],
+    value_of_constant: Callable[[Float[Array, " k"]], float],
 ) -> tuple[str, ...]:
-    """A sentence where the kernel tells every row from every other, or J gains little on that of a constant.
+    """A sentence if no two rows are similar to the kernel, or if J is little better than J of a constant.
 
-    `alone` is J at a point with so large a penalty, the first of rho, that no feature counts. A likelihood of n rows
-    has to gain what Schwarz's criterion (1978) asks for k hyperparameters, `k / 2 log n` nats.
+    The first entry of rho is the penalty. `value_of_constant` is J at a penalty so large that only the intercept is
+    left. A likelihood of n rows must gain `k / 2 log n` nats for k hyperparameters (Schwarz 1978).
     """
     lam = objective.natural(rho)
-    if told := dissimilarity_remark(kernel, X, lam[1:]):
-        return told
-    constant, largest = rho.copy(), float(kernel.diagonal(X, lam[1:]).max())
-    constant[0] = np.log(ALL_PENALTY * (largest or 1.0))
-    of_constant, value = alone(constant), objective.value(rho)
-    if not (np.isfinite(of_constant) and np.isfinite(value)) or of_constant == 0:
+    if remarks := dissimilarity_remark(kernel, X, lam[1:]):
+        return remarks
+    constant_rho, largest_diagonal = rho.copy(), float(kernel.diagonal(X, lam[1:]).max())
+    constant_rho[0] = np.log(PENALTY_OF_CONSTANT * (largest_diagonal or 1.0))
+    constant_value, value = value_of_constant(constant_rho), objective.value(rho)
+    if not (np.isfinite(constant_value) and np.isfinite(value)) or constant_value == 0:
         return ()
-    least = LITTLE * abs(of_constant) if objective.is_mean_loss else len(rho) / 2 * np.log(objective.unit(value))
-    return (NOTHING,) if of_constant - value < least else ()
+    least_gain = (
+        SMALLEST_GAIN * abs(constant_value) if objective.is_mean_loss else len(rho) / 2 * np.log(objective.unit(value))
+    )
+    return (NOTHING_LEARNT,) if constant_value - value < least_gain else ()

@@ -1,4 +1,4 @@
-"""The outer objective of leave-one-out cross-validation in closed form: residuals and leverages of one fit."""
+"""The outer objective of leave-one-out cross-validation in closed form, from residuals and leverages of one fit."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from worker.core.weights import Weighting
 
 
 @dataclass(frozen=True, slots=True)
-class _Point:
+class _Leverages:
     """Residuals and leverages at one fit, and the derivatives of J in them.
 
-    `e_i = r_i / (1 - h_i)`, `h_i = s_i q_i` with the share `s_i` of row i in the training criterion and
-    `q_i = x_i^T H^-1 x_i` (plus 1 where an intercept was eliminated); `XP = X H^-1`. Where `s_i` is zero, `q_i` and the
-    row of XP do not matter, and the dual has zeros there.
+    `e_i = r_i / (1 - h_i)` with the leverage `h_i = s_i q_i`. `s_i` is the share of row i in the training criterion,
+    `q_i = x_i^T H^-1 x_i` (plus 1 if an intercept was eliminated) and `XP = X H^-1`. If `s_i` is zero, `q_i` and the
+    row of XP do not matter; the dual fit sets them to zero.
     """
 
     fit: LeastSquaresFit
@@ -55,7 +55,7 @@ class _Point:
             return -self.fit.contract_rows(self.XP, bar)
 
         def L_bar() -> Float[Array, "p p"]:
-            """The q are squared norms of the columns of `V = L^-1 X^T`, `V_bar = 2 V diag(bar)`."""
+            """With `q_i` the squared norm of column i of `V = L^-1 X^T`, `V_bar = 2 V diag(bar)`."""
             assert isinstance(self.fit, PrimalFit)
             V = solve_lower(self.fit.L, np.asfortranarray(self.X.T))
             return -solve_lower(self.fit.L, np.asfortranarray(2.0 * V * bar), transposed=True) @ V.T
@@ -67,23 +67,23 @@ class _Point:
 class LeaveOneOutObjective(FittedObjective):
     """`J = sum_i w_i loss(e_i) / sum_i w_i`, e_i the residual of row i under the fit without it (Allen 1974).
 
-    The fit without row i keeps the total penalty and the shares of the other rows.
+    The fit without row i keeps the total penalty and the weights of the other rows in C.
     """
 
     base: Float[Array, " n"] | None = None
-    eliminated: bool = False  # whether an intercept is no part of theta
+    eliminated: bool = False  # whether the intercept is not part of theta
 
     def value(self, rho: Float[Array, " k"]) -> float:
-        """J alone; infinite where training is singular."""
+        """J alone; infinite if training is singular."""
         fits = self.least_squares_fits(rho)
-        return np.inf if fits is None else self._at(fits[0]).value
+        return np.inf if fits is None else self._leverages(fits[0]).value
 
     def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
         """J and `dJ/drho`."""
         fits = self.least_squares_fits(rho)
         if fits is None:
             return self._failed(rho, Outcome.SINGULAR)
-        at = self._at(fits[0])
+        at = self._leverages(fits[0])
         gradient = self.hypergradient(fits[0], -at.r_bar @ at.X, at.matrix())
         gradient += (at.h_bar * at.q) @ at.shares.w_dot
         if not (np.isfinite(at.value) and np.isfinite(gradient).all()):
@@ -93,15 +93,15 @@ class LeaveOneOutObjective(FittedObjective):
     def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
         """`d2J/drho2` in the chosen hyperparameters.
 
-        With tangents `r_dot = -X D` and `h_dot = s q_dot + s_dot q`, `q_j = -w^T H_j w` for the rows w of `X H^-1`: the
-        second derivative of J along them, plus `r_bar . r_jl` by the adjoint, plus `h_bar . h_jl` with
-        `q_jl = 2 w^T H_j H^-1 H_l w - w^T H_jl w`.
+        The tangents are `r_dot = -X D` and `h_dot = s q_dot + s_dot q` with `q_j = -w^T H_j w`, w the rows of `X H^-1`.
+        The Hessian is the second derivative of J along them, plus `r_bar . r_jl` by the adjoint, plus `h_bar . h_jl`
+        with `q_jl = 2 w^T H_j H^-1 H_l w - w^T H_jl w`.
         """
         fits = self.least_squares_fits(rho)
         if fits is None:
             raise ValueError("the Hessian is not defined where training is singular")
         fit = fits[0]
-        at = self._at(fit)
+        at = self._leverages(fit)
         D = fit.sensitivity(np.arange(len(rho)))
         q_dot = -fit.forms(at.XP)
         r_dot, h_dot = -at.X @ D, at.shares.w[:, None] * q_dot + at.q[:, None] * at.shares.w_dot
@@ -109,9 +109,9 @@ class LeaveOneOutObjective(FittedObjective):
         total = (r_dot.T * at.rr) @ r_dot + mixed + mixed.T + (h_dot.T * at.hh) @ h_dot
         u = fit.solve(-at.r_bar @ at.X)
         cross = fit.contract_columns(u, D)
-        of_shares = at.shares.w_dot.T @ (at.h_bar[:, None] * q_dot)
+        shares_part = at.shares.w_dot.T @ (at.h_bar[:, None] * q_dot)
         total += fit.rows_hessian(at.XP, at.h_bar * at.shares.w)
-        total += of_shares + of_shares.T + at.shares.second(at.h_bar * at.q)
+        total += shares_part + shares_part.T + at.shares.second(at.h_bar * at.q)
         total -= cross + cross.T + fit.curvature(u)
         total = (total + total.T) / 2
         return total if chosen is None else total[np.ix_(chosen, chosen)]
@@ -121,14 +121,14 @@ class LeaveOneOutObjective(FittedObjective):
         fits = self.least_squares_fits(rho)
         if fits is None:
             return None
-        at = self._at(fits[0])
+        at = self._leverages(fits[0])
         return Scores(at.losses, at.weights)
 
-    def _at(self, fit: LeastSquaresFit) -> _Point:
+    def _leverages(self, fit: LeastSquaresFit) -> _Leverages:
         rows = self.systems[0].loss
         assert isinstance(rows, LossOfRows)
         assert self.base is not None
-        X = rows.X.dense() if isinstance(rows.X, SparseRows) else rows.X  # the leverages need dense rows in any case
+        X = rows.X.dense() if isinstance(rows.X, SparseRows) else rows.X  # leverages need dense rows
         shares = fit.shares_of(self.base)
         r = rows.y - X @ fit.theta
         if isinstance(fit, DualFit):
@@ -144,12 +144,12 @@ class LeaveOneOutObjective(FittedObjective):
         losses, slopes, curvatures = rows.loss.of(e)
         w = np.ones(len(e)) if rows.w is None else rows.w
         w = w / w.sum()
-        bend = curvatures * e + slopes
-        return _Point(
+        product_slope = curvatures * e + slopes  # d(e loss'(e)) / de
+        return _Leverages(
             fit, X, XP, q, shares, losses, w,
             r_bar=w * slopes / m,
             h_bar=w * slopes * e / m,
             rr=w * curvatures / m**2,
-            rh=w * bend / m**2,
-            hh=w * (bend + slopes) * e / m**2,
+            rh=w * product_slope / m**2,
+            hh=w * (product_slope + slopes) * e / m**2,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is minimized over the hyperparameters, as outer optimizers and everything after them see it."""
+"""The interface of the outer objective J(rho), as optimizers and all later steps see it."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from worker.core.rows.problem import Partition, Problem
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Losses of single rows, and weights that sum to one and give J as their mean."""
+    """Losses of single rows. J is their mean under the weights, which sum to one."""
 
     losses: Float[Array, " v"]
     weights: Float[Array, " v"]
 
     def standard_error(self) -> float | None:
-        """Of the weighted mean, rows being independent; None for a single row. Those without weight do not count."""
+        """Of the weighted mean, for independent rows; None for a single row. Rows of weight zero do not count."""
         m = int(np.count_nonzero(self.weights))
         if m < 2:
             return None
         deviations = self.losses - self.weights @ self.losses
-        deviations *= self.weights  # in place: there may be very many rows
+        deviations *= self.weights  # in place: there may be many rows
         return float(np.linalg.norm(deviations) * np.sqrt(m / (m - 1)))
 
 
 @dataclass(frozen=True, slots=True)
 class Residuals:
-    """How exactly training and the adjoint were solved, each relative, the worst split."""
+    """The relative residuals of training and of the adjoint, each of the worst split."""
 
     inner_gradient_norm: float
     adjoint_residual: float
 
 
-UNKNOWN = Residuals(np.nan, np.nan)  # where training from scratch does not get where warm starts got
+UNKNOWN_RESIDUALS = Residuals(np.nan, np.nan)  # if training from scratch fails at a point that warm starts reached
 
 
 class Objective(ABC):
-    """`J(rho) = E(theta(rho); rho)` with its exact derivatives. `loss` is what scores a row, or all rows together."""
+    """`J(rho) = E(theta(rho); rho)` with its exact derivatives. `loss` scores a row, or all rows together."""
 
     __slots__ = ()
 
@@ -57,7 +57,7 @@ class Objective(ABC):
 
     @abstractmethod
     def value(self, rho: Float[Array, " k"]) -> float:
-        """J alone; infinite where training is singular."""
+        """J alone; infinite if training is singular."""
 
     @abstractmethod
     def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
@@ -65,7 +65,7 @@ class Objective(ABC):
 
     @abstractmethod
     def residuals(self, rho: Float[Array, " k"]) -> Residuals:
-        """How exactly `evaluate` solves at this point."""
+        """The relative residuals of training and of the adjoint at this point."""
 
     @property
     @abstractmethod
@@ -73,7 +73,7 @@ class Objective(ABC):
         """How training is solved."""
 
     def approximate(self, rho: Float[Array, " k"], accuracy: float) -> Evaluation:
-        """J and `dJ/drho` from fits of some accuracy, with bounds of their errors; solved directly they are exact."""
+        """J and `dJ/drho` from fits of this accuracy, with error bounds; exact if training is solved directly."""
         return self.evaluate(rho)
 
     @property
@@ -82,35 +82,35 @@ class Objective(ABC):
         return False
 
     def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
-        """`d2J/drho2` in the chosen hyperparameters (ascending indices; all by default), where `evaluate` succeeded."""
+        """`d2J/drho2` in the chosen hyperparameters (ascending indices; all by default), if `evaluate` succeeded."""
         raise NotImplementedError
 
     def unit(self, value: float) -> float:
-        """The size that changes of J near `value` are measured by: J itself, which is positive."""
+        """The unit for changes of J near `value`: J itself, which is positive."""
         return abs(value) or 1.0
 
     @property
     def is_mean_loss(self) -> bool:
-        """Whether J is a mean of the loss over rows, which a score on other rows can be compared with."""
+        """Whether J is a mean of the loss over rows, comparable with a score on other rows."""
         return True
 
     def noticeable(self, standard_error: float | None) -> float | None:
-        """A rise of J that means something: its standard error, where it is known."""
+        """The smallest rise of J that matters: its standard error; None if not known."""
         return standard_error
 
     def noise_variance(self, rho: Float[Array, " k"]) -> float | None:
-        """The noise variance that the criterion implies, None where it implies none."""
+        """The noise variance that the criterion implies, if any."""
         return None
 
-    def forget(self) -> None:  # noqa: B027 - most have nothing to forget
-        """Keep nothing of earlier evaluations, so that the next ones do not depend on them."""
+    def forget(self) -> None:  # noqa: B027 - most have no state
+        """Drop all state of earlier evaluations, so that the next ones do not depend on them."""
 
     def memory(self) -> Mapping[str, Array]:
-        """What the next evaluation depends on beyond its point: nothing where training is solved directly."""
+        """The state that the next evaluation depends on: empty if training is solved directly."""
         return {}
 
     def recall(self, memory: Mapping[str, Array]) -> None:
-        """Go on from what `memory` gave."""
+        """Restore the state that `memory` saved."""
         self.forget()
 
     def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
@@ -118,28 +118,28 @@ class Objective(ABC):
         return self.hyperparameters.natural(rho)
 
     def pooled(self, rho: Float[Array, " k"]) -> Pooled | None:
-        """The validation rows of all splits with their predictors, where training is of classes; it is not here."""
+        """The validation rows of all splits with their predictors, for measures of classes; None by default."""
         return None
 
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
-        """Sentences about the result that the user should read: none here."""
+        """Sentences about the result that the user should read: none by default."""
         return ()
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
-        """The losses of the single validation rows of all splits; None where J is no mean of them."""
+        """The losses of the validation rows of all splits; None if J is not their mean."""
         return None
 
 
 def failed(rho: Float[Array, " k"], splits: int, failure: Outcome) -> Evaluation:
-    """The evaluation of a point where training or J is not defined."""
+    """The evaluation of a point at which training or J is not defined."""
     return Evaluation(rho.copy(), np.inf, np.zeros(len(rho)), np.full(splits, np.inf), failure)
 
 
 def means(sums: Float[Array, " s"], weights: Float[Array, " s"]) -> Float[Array, " s"]:
-    """The mean loss of each split; NaN for one whose rows all have the scoring weight zero."""
+    """The mean loss of each split; NaN if all its rows have the scoring weight zero."""
     return np.divide(sums, weights, out=np.full(len(sums), np.nan), where=weights > 0)
 
 
 def relative(residual: Float[Array, " p"], scale: Float[Array, " p"]) -> float:
-    """The norm of the residual over that of the scale."""
+    """The norm of the residual relative to the norm of the scale."""
     return float(np.linalg.norm(residual) / (np.linalg.norm(scale) or 1.0))

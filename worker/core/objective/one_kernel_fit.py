@@ -1,7 +1,7 @@
-"""Selection criteria of kernel ridge regression from one fit on all rows: leave-one-out, and Gaussian-process evidence.
+"""The base of criteria from one kernel ridge fit on all rows: leave-one-out and Gaussian-process evidence.
 
-With the shares `s` of the rows in C and `A = K + lam diag(1 / s)`, the coefficients are `theta = P y`, where P is
-`A^-1`, or with an intercept `A^-1 - A^-1 1 1^T A^-1 / (1^T A^-1 1)`; `dP = -P dA P` in both cases.
+With the shares `s` of the rows in C and `A = K + lam diag(1 / s)`, the coefficients are `theta = P y`. P is `A^-1`, or
+with an intercept `A^-1 - A^-1 1 1^T A^-1 / (1^T A^-1 1)`. In both cases `dP = -P dA P`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from worker.core.kernels import Evaluated, KernelFunction
 from worker.core.linalg import cholesky
 from worker.core.losses import ResidualLoss
 from worker.core.objective.learning import learning_remark
-from worker.core.objective.objective import UNKNOWN, Objective, Residuals, failed, relative
+from worker.core.objective.objective import UNKNOWN_RESIDUALS, Objective, Residuals, failed, relative
 from worker.core.records import Array, Evaluation, Outcome
 
 
@@ -58,11 +58,11 @@ class OneKernelFit(Objective):
 
     @property
     def solver(self) -> Solver:
-        """A matrix with a row for each training row."""
+        """The kernel matrix of all training rows."""
         return "kernel_matrix"
 
     def value(self, rho: Float[Array, " k"]) -> float:
-        """J alone; infinite where training is singular."""
+        """J alone; infinite if training is singular."""
         at = self._solve(rho)
         return np.inf if at is None else self._value(rho, at)
 
@@ -72,41 +72,43 @@ class OneKernelFit(Objective):
         if at is None:
             return failed(rho, 1, Outcome.SINGULAR)
         value, (A_bar, direct) = self._value(rho, at), self._pullback(rho, at)
-        lam = self._of_training(rho)
-        of_lam = lam[0] * float(cholesky.diagonal_of(A_bar) @ (1.0 / self.split.shares))
-        direct[0] += of_lam
+        lam = self._training_hyperparameters(rho)
+        log_lam_bar = lam[0] * float(cholesky.diagonal_of(A_bar) @ (1.0 / self.split.shares))
+        direct[0] += log_lam_bar
         direct[1 : len(lam)] += at.kernel.contract(A_bar)
         if not (np.isfinite(value) and np.isfinite(direct).all()):
             return failed(rho, 1, Outcome.NON_FINITE)
         return Evaluation(rho.copy(), value, direct, np.array([value]))
 
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
-        """Whether little was learnt."""
-        return learning_remark(self, self.kernel, self.split.X, rho, self._alone)
+        """A warning if nothing was learnt from the features."""
+        return learning_remark(self, self.kernel, self.split.X, rho, self._value_of_constant)
 
     def residuals(self, rho: Float[Array, " k"]) -> Residuals:
-        """Of `A theta + b 1 = y`, which is both the training system and, A being symmetric, the adjoint one."""
+        """Of `A theta + b 1 = y`. The adjoint system has the same matrix; its right-hand side is random here."""
         at, y = self._solve(rho), self._y
         if at is None:
-            return UNKNOWN
+            return UNKNOWN_RESIDUALS
         b = float(at.a @ y) / at.total if at.total else 0.0
-        off = at.kernel.K @ at.theta + self._of_training(rho)[0] / self.split.shares * at.theta + b - y
+        residual = (
+            at.kernel.K @ at.theta + self._training_hyperparameters(rho)[0] / self.split.shares * at.theta + b - y
+        )
         v = np.random.default_rng(0).normal(size=len(y))
         x = at.project(v)
         c = float(at.a @ v) / at.total if at.total else 0.0
-        adjoint = at.kernel.K @ x + self._of_training(rho)[0] / self.split.shares * x + c - v
-        return Residuals(relative(off, y), relative(adjoint, v))
+        adjoint = at.kernel.K @ x + self._training_hyperparameters(rho)[0] / self.split.shares * x + c - v
+        return Residuals(relative(residual, y), relative(adjoint, v))
 
-    def _of_training(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
+    def _training_hyperparameters(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
         """The penalty and the hyperparameters of the kernel, in natural units."""
         return self.hyperparameters.natural(rho)[: 1 + len(self.kernel.box.names)]
 
     def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
         """The hyperparameters of the training criterion, in natural units."""
-        return self._of_training(rho)
+        return self._training_hyperparameters(rho)
 
     def _solve(self, rho: Float[Array, " k"]) -> KernelSolution | None:
-        lam, split = self._of_training(rho), self.split
+        lam, split = self._training_hyperparameters(rho), self.split
         evaluated = self.kernel.at(split.X, split.X, lam[1:])
         A = np.array(evaluated.K, order="F")
         cholesky.diagonal_of(A)[...] += lam[0] / split.shares
@@ -118,13 +120,13 @@ class OneKernelFit(Objective):
 
     @property
     def _y(self) -> Float[Array, " n"]:
-        """The target; about its mean where there is an intercept, so that its level costs no digits."""
+        """The target, centred if there is an intercept: a large mean would cost digits."""
         y = self.split.y
         return y - y.mean() if self.split.intercept else y
 
-    def _alone(self, constant: Float[Array, " k"]) -> float:
-        """J where the penalty leaves the intercept alone."""
-        return self.value(constant)
+    def _value_of_constant(self, rho: Float[Array, " k"]) -> float:
+        """J at a rho whose penalty leaves only the intercept."""
+        return self.value(rho)
 
     @abstractmethod
     def _value(self, rho: Float[Array, " k"], at: KernelSolution) -> float:
@@ -132,4 +134,4 @@ class OneKernelFit(Objective):
 
     @abstractmethod
     def _pullback(self, rho: Float[Array, " k"], at: KernelSolution) -> tuple[Float[Array, "n n"], Float[Array, " k"]]:
-        """The cotangent of A, and `dJ/drho` where A stays as it is."""
+        """The cotangent of A, and `dJ/drho` at fixed A."""

@@ -1,8 +1,8 @@
-"""Selection criteria of a generalized linear model from one fit: approximate leave-one-out, Laplace evidence.
+"""The base of criteria from one fit of a generalized linear model: approximate leave-one-out, Laplace evidence.
 
-Both depend on the Hessian H of the training criterion at its minimum, which depends on theta in turn, so the adjoint
-equation gets a part from the third derivative of the loss. With `A_i` the cotangent of `Q_i = Z_i^T H^-1 Z_i`, a
-matrix over the outputs of row i, and `M = H^-1 (sum_i Z_i A_i Z_i^T) H^-1`, the cotangent of H is `-M`.
+Both depend on the Hessian H of the training criterion at its minimum. H depends on theta, so the adjoint equation has
+a term with the third derivative of the loss. `Q_i = Z_i^T H^-1 Z_i` is a matrix over the outputs of row i. If its
+cotangent is `A_i`, the cotangent of H is `-M` with `M = H^-1 (sum_i Z_i A_i Z_i^T) H^-1`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from worker.core.rows.design import Design
 
 @dataclass(slots=True)
 class OneSmoothFit(WarmObjective, ABC):
-    """An objective of one fit on all rows: it has a gradient and no Hessian of J."""
+    """An objective of one fit on all rows, with a gradient but no Hessian of J."""
 
     @property
     def has_hessian(self) -> bool:
@@ -31,12 +31,12 @@ class OneSmoothFit(WarmObjective, ABC):
         return False
 
     def approximate(self, rho: Float[Array, " k"], accuracy: float) -> Evaluation:
-        """Exact: the price is in the factor of H, not in the accuracy of theta."""
+        """Exact: the cost lies in the factor of H, not in the accuracy of theta."""
         return self.evaluate(rho)
 
     def value(self, rho: Float[Array, " k"]) -> float:
-        """J alone; infinite where training has no minimizer."""
-        fit = self._only(rho)
+        """J alone; infinite if training has no minimizer."""
+        fit = self._single_fit(rho)
         return np.inf if fit is None else self._value(fit)
 
     def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
@@ -49,7 +49,7 @@ class OneSmoothFit(WarmObjective, ABC):
         assert isinstance(system, GeneralizedLinear)
         return system
 
-    def _only(self, rho: Float[Array, " k"]) -> GeneralizedLinearFit | None:
+    def _single_fit(self, rho: Float[Array, " k"]) -> GeneralizedLinearFit | None:
         fits = self.fits(rho)
         if fits is None:
             return None
@@ -81,7 +81,7 @@ def output_pairs(m: int) -> Iterator[tuple[int, int]]:
 
 
 def inverse_hessian(fit: GeneralizedLinearFit) -> Float[Array, "mq mq"]:
-    """`H^-1`, zero in the rows and columns of an intercept that is held; NaN if H is singular."""
+    """`H^-1`, zero in the rows and columns of a held intercept; NaN if H is singular."""
     L = fit.factor()
     if L is None:
         return np.full((len(fit.theta), len(fit.theta)), np.nan)

@@ -12,7 +12,7 @@ from worker.core.objective.objective import Scores
 from worker.core.records import Array, Outcome
 from worker.core.rows.problem import Partition, Problem
 
-NOTHING = 1e-8  # share of |E| at theta = 0 below which a value counts as zero
+SMALLEST_UNIT = 1e-8  # relative to |E| at theta = 0; smaller values count as zero
 
 
 class QuadraticObjective(FittedObjective):
@@ -21,10 +21,10 @@ class QuadraticObjective(FittedObjective):
     singular: ClassVar[Outcome] = Outcome.INDEFINITE
 
     def unit(self, value: float) -> float:
-        """J itself; where it vanishes against E at theta = 0, a small share of that."""
+        """J itself, but at least a small fraction of E at theta = 0."""
         loss = self.systems[0].loss
         assert isinstance(loss, QuadraticLoss)
-        return max(abs(value), NOTHING * abs(loss.constant)) or 1.0
+        return max(abs(value), SMALLEST_UNIT * abs(loss.constant)) or 1.0
 
     @property
     def is_mean_loss(self) -> bool:
@@ -32,7 +32,7 @@ class QuadraticObjective(FittedObjective):
         return False
 
     def noticeable(self, standard_error: float | None) -> float | None:
-        """Not known: what a rise of J means, the caller knows alone."""
+        """None: only the caller knows which rise of J matters."""
         return None
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:

@@ -1,4 +1,4 @@
-"""What the objectives share that give one value of the whole sample, not a mean over rows."""
+"""The base of objectives with one value for the whole sample instead of a mean over rows."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from worker.core.rows.problem import Partition, Problem
 
 @dataclass(slots=True)
 class WholeSampleObjective(FittedObjective):
-    """An objective of one fit on all `rows`, with how many unpenalized parameters an intercept adds."""
+    """An objective of one fit on all `rows`."""
 
     rows: int = 0
-    penalties: int = 0  # hyperparameters that are penalties come first
+    penalties: int = 0  # the number of penalties, the first hyperparameters
     has_intercept: bool = False
-    eliminated: bool = False  # whether the intercept is no part of theta
+    eliminated: bool = False  # whether the intercept is not part of theta
 
     @property
     def is_mean_loss(self) -> bool:
@@ -28,8 +28,9 @@ class WholeSampleObjective(FittedObjective):
         return False
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
-        """None: the criterion is no mean of scores of rows."""
+        """None: J is not a mean over rows."""
         return None
 
     def _only_penalties(self, gradient: Float[Array, " k"]) -> Float[Array, " k"]:
+        """The gradient with zeros for all hyperparameters but penalties."""
         return np.where(np.arange(len(gradient)) < self.penalties, gradient, 0.0)

@@ -43,7 +43,7 @@ class QuadraticLoss:
 class SumSystem:
     """`H theta = b` with `H = A_0 + sum_j f_j A_j`, `b = b_0 + sum_j f_j b_j`.
 
-    `stack` holds the A_j one below the other; `log` marks the hyperparameters with `rho_j = log(f_j)`.
+    `stack` holds the A_j stacked vertically, from A_0 on; `log` marks the hyperparameters with `rho_j = log(f_j)`.
     """
 
     loss: QuadraticLoss
@@ -54,7 +54,7 @@ class SumSystem:
 
     @classmethod
     def build(cls, criteria: Criteria, log: Bool[Array, " k"], shape: Shape | None = None) -> SumSystem:
-        """From what the caller brings; `shape` None takes the cheapest factorization."""
+        """From the caller's criteria; `shape=None` chooses the cheapest factorization."""
         loss = QuadraticLoss(criteria.Q, criteria.e, criteria.constant)
         stack = csr_array(sparse.vstack(criteria.matrices, format="csr"))
         return cls(loss, Assembly.build(criteria.matrices, shape), stack, criteria.vectors, log)
@@ -76,15 +76,15 @@ class SumSystem:
         return SumFit(theta, factor, self, h, residuals[1:], slope, bend)
 
     def coefficients(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
-        """No intercept, and theta as it is."""
+        """A zero intercept, and theta."""
         return 0.0, theta
 
     def products(self, v: Float[Array, " p *m"]) -> Float[Array, "k1 p *m"]:
-        """`A_j v` for each j from 0 on."""
+        """`A_j v` for each `j >= 0`."""
         return (self.stack @ v).reshape(self.vectors.shape[1], *v.shape)
 
     def contract_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, " k1"]:
-        """`<H_bar, A_j>` for each j from 0 on."""
+        """`<H_bar, A_j>` for each `j >= 0`."""
         entries = self.stack.tocoo()
         j, rows = np.divmod(entries.coords[0], len(self.vectors))
         return np.bincount(j, entries.data * H_bar[rows, entries.coords[1]], minlength=self.vectors.shape[1])

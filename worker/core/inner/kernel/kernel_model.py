@@ -14,23 +14,23 @@ from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.rows.tables import Table, take
 
-HELD = 4_000_000  # values of a kernel held at a time
+MOST_KERNEL_VALUES = 4_000_000  # of a kernel matrix in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Standard:
-    """Means and scales of the training rows: what rows are before kernels see them."""
+    """Means and scales of the training rows, which standardize rows for the kernel."""
 
     mean: Float[Array, " p"]
     scale: Float[Array, " p"]
 
     def points(self, X: Table | csr_array, rows: Int[Array, " m"]) -> Points:
-        """The rows of a table."""
+        """The points of some rows of a table."""
         part = take(X, rows)
         return self.of(part.toarray() if isinstance(part, csr_array) else np.asarray(part))
 
     def of(self, part: Float[Array, "m p"]) -> Points:
-        """Rows in original units."""
+        """The points of rows in original units."""
         original = part - self.mean
         return Points(original if (self.scale == 1.0).all() else original / self.scale, original)
 
@@ -48,23 +48,23 @@ class KernelModel:
 
     @property
     def is_finite(self) -> bool:
-        """Whether every number of it is."""
+        """Whether coefficients and intercept are finite."""
         return bool(np.isfinite(np.append(self.coefficients, self.intercept)).all())
 
     def predict(self, X: Float[Array, "n p"]) -> Float[Array, " n"]:
         """The predictor of rows in original units."""
-        size = max(1, HELD // max(len(self.support), 1))
+        size = max(1, MOST_KERNEL_VALUES // max(len(self.support), 1))
         parts = [self._predict(self.standard.of(X[i : i + size])) for i in range(0, len(X), size)]
         return np.concatenate(parts) if parts else np.empty(0)
 
     def predictor(self, problem: Problem, rows: Int[Array, " t"]) -> Float[Array, "t 1"]:
         """The predictors of rows of a problem."""
-        size = max(1, HELD // max(len(self.support), 1))
+        size = max(1, MOST_KERNEL_VALUES // max(len(self.support), 1))
         parts = [self._predict(self.standard.points(problem.X, rows[i : i + size])) for i in range(0, len(rows), size)]
         return np.concatenate(parts)[:, None]
 
     def score(self, score: PredictorScore, problem: Problem, rows: Int[Array, " t"]) -> float:
-        """The weighted mean of the score over the rows; NaN where none has a weight."""
+        """The weighted mean of the score over the rows; NaN if all weights are zero."""
         weights = problem.score_weights(rows)
         if not weights.any():
             return np.nan

@@ -22,13 +22,13 @@ from worker.core.rows.tables import CHUNK_VALUES, Rows, SparseRows, column_forms
 class DualRidge(CentredSystem):
     """The same minimizer through `K = I + X P^-1 X^T / n`, P the diagonal of the penalty.
 
-    `theta = P^-1 X^T K^-1 y / n`, and `H^-1 = P^-1 - P^-1 X^T K^-1 X P^-1 / n` (Woodbury). The rows are centred, and
-    those of X in these formulas are those of the field times `root`, the square root of their weight over the mean
-    weight; y is multiplied with it already.
+    `theta = P^-1 X^T K^-1 y / n`, and `H^-1 = P^-1 - P^-1 X^T K^-1 X P^-1 / n` (Woodbury). The rows are centred. In
+    these formulas the rows of the field `X` are multiplied by `root`, the square root of weight / mean weight; the
+    field `y` contains this factor already.
 
-    Where rows are `centred` at their weighted mean, `root` is an eigenvector of K with the eigenvalue 1, orthogonal to
-    all that K is applied to. The factored matrix has a typical eigenvalue there instead: else the small elements of
-    `K^-1`, which leave-one-out needs where the fit is nearly exact, would drown in the rounding of this one.
+    If rows are `centred` at their weighted mean, `root` is an eigenvector of K with the eigenvalue 1, orthogonal to all
+    vectors that K is applied to. The factored matrix has a typical eigenvalue there instead. Otherwise the rounding
+    error of this one would swamp the small elements of `K^-1`, which leave-one-out needs if the fit is nearly exact.
     """
 
     X: Rows
@@ -57,7 +57,7 @@ class DualRidge(CentredSystem):
 class DualFit(PenalizedFit):
     """A minimizer with the factor of K and the dual solution `alpha = K^-1 y`, the residuals of the (scaled) rows.
 
-    `level` is what the factored matrix has along `root` beyond K.
+    `level` is what the factored matrix adds to the eigenvalue of K along `root`.
     """
 
     system: DualRidge
@@ -66,25 +66,25 @@ class DualFit(PenalizedFit):
     level: float
 
     def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
-        """`H^-1 b`; a single one refined once, as Woodbury's difference loses digits where penalties are small.
+        """`H^-1 b`; a single b gets one refinement, as Woodbury's difference loses digits if penalties are small.
 
-        Where it loses all of them, as of rows far from zero without an intercept, the second one is no better.
+        If it loses all digits, as for rows far from zero without an intercept, the refinement is no better and dropped.
         """
         x = self._solve(b)
         if b.ndim > 1:
             return x
-        left = b - self.apply(x)
-        refined = x + self._solve(left)
-        return refined if np.linalg.norm(b - self.apply(refined)) < np.linalg.norm(left) else x
+        residual = b - self.apply(x)
+        refined = x + self._solve(residual)
+        return refined if np.linalg.norm(b - self.apply(refined)) < np.linalg.norm(residual) else x
 
     def left_out(self, used: Bool[Array, " n"]) -> tuple[Float[Array, " u"], Float[Array, " u"]]:
-        """Residuals of rows of positive weight, and one minus their leverages, without a difference."""
+        """Residuals of rows of positive weight, and one minus their leverages, without cancellation."""
         root, n = self.system.root[used], len(self.system.y)
         diagonal = np.diag(cholesky.inverse(self.L))[used]
         return self.alpha[used] / root, diagonal - root**2 / (n * (1.0 + self.level)) * self.system.centred
 
     def times_inverse(self) -> Float[Array, "n p"]:
-        """`X H^-1` of the training rows: `K^-1 X P^-1`, without a difference either; zero for rows of weight zero."""
+        """`X H^-1` of the training rows as `K^-1 X P^-1`, without cancellation; zero for rows of weight zero."""
         X, root = self.system.X, self.system.root[:, None]
         rows = X.dense() if isinstance(X, SparseRows) else X
         inner = cholesky.solve(self.L, np.asfortranarray(root * rows))
@@ -124,58 +124,58 @@ class DualFit(PenalizedFit):
         return float(np.log(self.penalty.diagonal).sum() + of_rows)
 
     def log_determinant_gradient(self) -> Float[Array, " k"]:
-        """`<H^-1, P_j>` by the diagonal of `H^-1` alone."""
-        taken = (self._whitened() ** 2).sum(axis=0)
-        return self.penalty.contract_diagonal((1.0 - taken) / self.penalty.diagonal)
+        """`<H^-1, P_j>`, from the diagonal of `H^-1` alone."""
+        squares = (self._whitened() ** 2).sum(axis=0)
+        return self.penalty.contract_diagonal((1.0 - squares) / self.penalty.diagonal)
 
     def log_determinant_hessian(self) -> Float[Array, "k k"]:
-        """`<H^-1, P_j>` on the diagonal less `tr(P_j H^-1 P_l H^-1)`.
+        """`<H^-1, P_j>` on the diagonal, minus `tr(P_j H^-1 P_l H^-1)`.
 
-        With the shares `A_j = P_j P^-1` and U of `_whitened` the latter is `tr(A_j A_l (I - 2 U^T U)) + <G_j, G_l>`,
-        `G_j = U A_j U^T`.
+        With `A_j = P_j P^-1`, U of `_whitened` and `G_j = U A_j U^T`, the trace is
+        `tr(A_j A_l (I - 2 U^T U)) + <G_j, G_l>`.
         """
-        if not self._few:
+        if not self._prefers_row_matrices:
             return super(DualFit, self).log_determinant_hessian()
-        U, shares = self._whitened(), self._shares()
-        taken, G = (U**2).sum(axis=0), _through(U, shares, U).reshape(len(self.penalty.lam), -1)
-        both = (shares * (1.0 - 2.0 * taken)) @ shares.T
-        return np.diag(shares @ (1.0 - taken)) - both.toarray() - G @ G.T
+        U, fractions = self._whitened(), self._penalty_fractions()
+        squares, G = (U**2).sum(axis=0), _weighted_products(U, fractions, U).reshape(len(self.penalty.lam), -1)
+        traces = (fractions * (1.0 - 2.0 * squares)) @ fractions.T
+        return np.diag(fractions @ (1.0 - squares)) - traces.toarray() - G @ G.T
 
     def rows_hessian(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, "k k"]:
         """`sum_i bar_i (2 w_i^T P_j H^-1 P_l w_i - [j = l] w_i^T P_j w_i)`.
 
-        With `Z = W P^1/2` the first is `sum_i bar_i z_i^T A_j (I - U^T U) A_l z_i`: see `log_determinant_hessian`.
+        With `Z = W P^1/2` the first term is `2 sum_i bar_i z_i^T A_j (I - U^T U) A_l z_i`, with A and U as above.
         """
-        if not self._few:
+        if not self._prefers_row_matrices:
             return super(DualFit, self).rows_hessian(W, bar)
-        shares, Z = self._shares(), W * np.sqrt(self.penalty.diagonal)
-        G = _through(self._whitened(), shares, Z)
+        fractions, Z = self._penalty_fractions(), W * np.sqrt(self.penalty.diagonal)
+        G = _weighted_products(self._whitened(), fractions, Z)
         squares = bar @ Z**2
         weighted, k = G * bar, len(G)
-        pairs = ((shares * squares) @ shares.T).toarray() - weighted.reshape(k, -1) @ G.reshape(k, -1).T
-        return 2.0 * pairs - np.diag(shares @ squares)
+        pairs = ((fractions * squares) @ fractions.T).toarray() - weighted.reshape(k, -1) @ G.reshape(k, -1).T
+        return 2.0 * pairs - np.diag(fractions @ squares)
 
     def hat_trace(self) -> tuple[float, Float[Array, " k"]]:
         """`tr(I - K^-1)`; its derivatives are `-tr(V A_j V^T)`, V as in `hat_trace_hessian`."""
-        left = float(np.trace(cholesky.inverse(self.L))) + self.level / (1.0 + self.level)
+        inverse_trace = float(np.trace(cholesky.inverse(self.L))) + self.level / (1.0 + self.level)
         V = solve_lower(self.L, self._whitened(), transposed=True)
-        return len(self.L) - left, -self.penalty.contract_diagonal((V**2).sum(axis=0) / self.penalty.diagonal)
+        return len(self.L) - inverse_trace, -self.penalty.contract_diagonal((V**2).sum(axis=0) / self.penalty.diagonal)
 
     def hat_trace_hessian(self) -> Float[Array, "k k"]:
         """`2 tr(V A_j A_l V^T) - [j = l] tr(V A_j V^T) - 2 <G_j, G_l>`, `V = L^-T U`, `G_j = U A_j V^T`."""
-        if not self._few:
+        if not self._prefers_row_matrices:
             return super(DualFit, self).hat_trace_hessian()
-        U, shares = self._whitened(), self._shares()
+        U, fractions = self._whitened(), self._penalty_fractions()
         V = solve_lower(self.L, U, transposed=True)
-        squares, G = (V**2).sum(axis=0), _through(U, shares, V).reshape(len(self.penalty.lam), -1)
-        return 2.0 * (((shares * squares) @ shares.T).toarray() - G @ G.T) - np.diag(shares @ squares)
+        squares, G = (V**2).sum(axis=0), _weighted_products(U, fractions, V).reshape(len(self.penalty.lam), -1)
+        return 2.0 * (((fractions * squares) @ fractions.T).toarray() - G @ G.T) - np.diag(fractions @ squares)
 
     @property
-    def _few(self) -> bool:
-        """Whether a matrix of n x n for each hyperparameter is no more than one of p x p."""
+    def _prefers_row_matrices(self) -> bool:
+        """Whether one n x n matrix for each hyperparameter takes no more than a p x p matrix."""
         return self.penalty.of.k * len(self.system.y) ** 2 <= len(self.theta) ** 2
 
-    def _shares(self) -> sparse.csr_array:
+    def _penalty_fractions(self) -> sparse.csr_array:
         """The diagonals of `A_j = P_j P^-1`, one row each."""
         diagonals = sparse.csr_array(self.penalty.of.diagonals)
         return sparse.csr_array(diagonals * self.penalty.lam[:, None] / self.penalty.diagonal)
@@ -188,9 +188,9 @@ class DualFit(PenalizedFit):
         return solve_lower(self.L, scaled, overwrite=True)
 
     def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "n n"] | None = None) -> Float[Array, " k"]:
-        """`rho_bar` by the reverse sweep through the factorization of K; `L_bar` belongs to its factor.
+        """`rho_bar` by the reverse sweep through the factorization of K; `L_bar` is the cotangent of its factor.
 
-        `K_bar` reaches `P^-1` through `diag(X^T K_bar X) / n`, and `P^-1` reaches rho by `d(P^-1)/drho_j`.
+        `K_bar` contributes `diag(X^T K_bar X) / n` to the cotangent of `P^-1`, which `d(P^-1)/drho_j` maps to rho.
         """
         X, P, n, root = self.system.X, self.penalty.diagonal, len(self.system.y), self.system.root
         through_alpha, _ = solve_bar(self.L, self.system.y, self.alpha, root * (X @ (theta_bar / P)) / n)
@@ -203,11 +203,13 @@ class DualFit(PenalizedFit):
         return float(self.system.y @ self.alpha) / (2 * len(self.alpha))
 
 
-def _through(U: Float[Array, "n p"], shares: sparse.csr_array, Z: Float[Array, "m p"]) -> Float[Array, "k n m"]:
-    """`U A_j Z^T` for each j, of the columns in which A_j is not zero."""
-    out = np.empty((shares.shape[0], len(U), len(Z)))
+def _weighted_products(
+    U: Float[Array, "n p"], fractions: sparse.csr_array, Z: Float[Array, "m p"]
+) -> Float[Array, "k n m"]:
+    """`U A_j Z^T` for each j, from the columns with nonzero A_j."""
+    out = np.empty((fractions.shape[0], len(U), len(Z)))
     for j in range(len(out)):
-        place = slice(shares.indptr[j], shares.indptr[j + 1])
-        columns = shares.indices[place]
-        out[j] = (U[:, columns] * shares.data[place]) @ Z[:, columns].T
+        place = slice(fractions.indptr[j], fractions.indptr[j + 1])
+        columns = fractions.indices[place]
+        out[j] = (U[:, columns] * fractions.data[place]) @ Z[:, columns].T
     return out

@@ -20,7 +20,7 @@ from worker.core.weights import Weighting
 
 @dataclass(frozen=True, slots=True)
 class CentredSystem:
-    """What systems with the intercept eliminated share.
+    """The base of systems with the intercept eliminated.
 
     `centre` holds the origin of `[X, y]` in original units: the (weighted) training means, or zero without an
     intercept. `yy` is the mean of `y^2` about it.
@@ -101,9 +101,9 @@ class PenalizedFit(ABC):
     def hat_trace(self) -> tuple[float, Float[Array, " k"]]:
         """`tau = tr(H^-1 (H - P))`, and `tau_j = <Q, H_j> - <H^-1, P_j>` with `Q = H^-1 P H^-1`."""
         inverse, Q = self._inverse_and_trace_bar()
-        taken, gradient = self.penalty.contract_matrix(inverse), self.contract_matrix(Q)
-        gradient[: len(taken)] -= taken
-        return len(inverse) - float(taken.sum()), gradient
+        penalty_part, gradient = self.penalty.contract_matrix(inverse), self.contract_matrix(Q)
+        gradient[: len(penalty_part)] -= penalty_part
+        return len(inverse) - float(penalty_part.sum()), gradient
 
     def hat_trace_hessian(self) -> Float[Array, "k k"]:
         """`<H^-1, H_j H^-1 P_l + H_l H^-1 P_j - P_jl> + <Q, H_jl> - 2 tr(H_j H^-1 H_l Q)`."""
@@ -120,7 +120,7 @@ class PenalizedFit(ABC):
         return inverse, (Q + Q.T) / 2
 
     def criterion(self) -> Criterion:
-        """The criterion at its minimum, with its explicit derivatives in rho."""
+        """The criterion at its minimum, with its derivatives in rho at fixed theta."""
         explicit = self.penalty.contract(self.theta, self.theta) / 2
         return Criterion(self._value(), explicit, lambda: np.diag(explicit))
 
@@ -188,7 +188,7 @@ class PrimalFit(PenalizedFit):
     def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "p p"] | None = None) -> Float[Array, " k"]:
         """`rho_bar` by the reverse sweep through the factorization (Bengio 2000, section 3).
 
-        `L_bar` is the cotangent of the factor from what else the selection criterion takes from it.
+        `L_bar` is the cotangent of the factor from the direct dependence of the selection criterion on it.
         """
         through_theta, b_bar = solve_bar(self.L, self.b, self.theta, theta_bar)
         total = through_theta if L_bar is None else through_theta + L_bar

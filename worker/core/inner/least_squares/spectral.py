@@ -1,4 +1,4 @@
-"""One penalty: in the eigenvectors of the data the Hessian is diagonal, and a trial costs no factorization."""
+"""Ridge with one penalty: in the eigenvectors of the data H is diagonal, so a trial needs no factorization."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from worker.core.records import Array
 
 @dataclass(frozen=True, slots=True)
 class SpectralRidge:
-    """`H = V (diag(e) + lam I) V^T` in scaled columns: theta' = V^T scale theta, one decomposition for all trials.
+    """`H = V (diag(e) + lam I) V^T` in scaled columns: one decomposition for all trials.
 
-    The loss and theta are those of the rotated columns; `rotation` has the columns `V / scale` that lead back.
+    The loss and `theta' = V^T scale theta` belong to the rotated columns; `rotation = V / scale` maps theta' back.
     """
 
     loss: ValidationLoss
@@ -34,7 +34,7 @@ class SpectralRidge:
 
     @classmethod
     def build(cls, system: PrimalRidge) -> SpectralRidge:
-        """The same training problem, which must have a single penalty on all columns, in rotated ones."""
+        """The same training problem in rotated columns; it must have a single penalty on all columns."""
         scale = np.sqrt(system.penalty.at(np.ones(1)).diagonal)
         eigenvalues, V = eigh(system.H0 / np.outer(scale, scale), driver="evd", check_finite=False)
         rotation = V / scale[:, None]

@@ -19,15 +19,15 @@ from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
 from worker.core.weights import Weighting
 
-PAIRS = 4_000_000  # products of a row with another row held at a time
+MOST_ROW_PRODUCTS = 4_000_000  # inner products of two rows in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedRidge:
     """`C = 1/2 sum_t s_t(rho) (y_t - z_t^T theta)^2 + penalty` with the shares `s_t = w_t / sum w`.
 
-    The rows Z are about `origin` (in original units, near the mean), with a first column of ones for an intercept,
-    which depends on the weights and so cannot be eliminated beforehand. Hyperparameters are those of the penalty, then
+    The rows Z are relative to `origin` (in original units, near the mean). Their first column is ones for an intercept,
+    which depends on the weights and so cannot be eliminated beforehand. Hyperparameters of the penalty come first, then
     those of the weights.
     """
 
@@ -76,7 +76,7 @@ class WeightedFit(PrimalFit):
     y: Float[Array, " n"]
 
     def contract(self, u: Float[Array, " q"]) -> Float[Array, " k"]:
-        """`u^T (dH_j theta - db_j)`: by `(z_t^T u) (z_t^T theta - y_t)` for the weights."""
+        """`u^T (dH_j theta - db_j)`; for the weights from `(z_t^T u) (z_t^T theta - y_t)` of each row."""
         by_row = (self.Z @ u) * self.residual
         return np.append(self.penalty.contract(u, self.theta), by_row @ self.shares.w_dot)
 
@@ -100,15 +100,15 @@ class WeightedFit(PrimalFit):
 
     def contract_matrix(self, H_bar: Float[Array, "q q"]) -> Float[Array, " k"]:
         """`<H_bar, dH_j>` for each hyperparameter."""
-        return np.append(self.penalty.contract_matrix(H_bar), self._by_row(H_bar) @ self.shares.w_dot)
+        return np.append(self.penalty.contract_matrix(H_bar), self._row_forms(H_bar) @ self.shares.w_dot)
 
     def curvature_matrix(self, H_bar: Float[Array, "q q"]) -> Float[Array, "k k"]:
         """`<H_bar, d2H_jl>` for each pair."""
-        return block_diag(np.diag(self.penalty.contract_matrix(H_bar)), self.shares.second(self._by_row(H_bar)))
+        return block_diag(np.diag(self.penalty.contract_matrix(H_bar)), self.shares.second(self._row_forms(H_bar)))
 
     def forms(self, W: Float[Array, "n q"]) -> Float[Array, "n k"]:
         """`w_i^T dH_j w_i` for each row of W and each hyperparameter."""
-        parts = np.array_split(W, max(1, len(W) * len(self.Z) // PAIRS))
+        parts = np.array_split(W, max(1, len(W) * len(self.Z) // MOST_ROW_PRODUCTS))
         weights = np.vstack([(part @ self.Z.T) ** 2 @ self.shares.w_dot for part in parts])
         return np.hstack([self.penalty.forms(W), weights])
 
@@ -116,9 +116,9 @@ class WeightedFit(PrimalFit):
         """The share of each training row in the criterion, with its derivatives in all hyperparameters."""
         assert len(base) == len(self.y)
         n, k = len(base), self.penalty.of.k
-        nothing = np.zeros((k, k))
+        no_penalties = np.zeros((k, k))
         w_dot = np.hstack([np.zeros((n, k)), self.shares.w_dot])
-        return Weighting(self.shares.w, w_dot, lambda a: block_diag(nothing, self.shares.second(a)))
+        return Weighting(self.shares.w, w_dot, lambda a: block_diag(no_penalties, self.shares.second(a)))
 
     def pairs(self, P: Float[Array, "q q"], S: Float[Array, "q q"]) -> Float[Array, "k k"]:
         """The symmetric part of `tr(dH_j P dH_l S)`; P and S symmetric."""
@@ -132,7 +132,7 @@ class WeightedFit(PrimalFit):
         return out
 
     def criterion(self) -> Criterion:
-        """The criterion at its minimum, with its explicit derivatives in rho."""
+        """The criterion at its minimum, with its derivatives in rho at fixed theta."""
         explicit = self.penalty.contract(self.theta, self.theta) / 2
         square = self.residual**2 / 2
 
@@ -141,10 +141,10 @@ class WeightedFit(PrimalFit):
 
         return Criterion(self._value(), np.append(explicit, square @ self.shares.w_dot), second)
 
-    def _by_row(self, H_bar: Float[Array, "q q"]) -> Float[Array, " n"]:
+    def _row_forms(self, H_bar: Float[Array, "q q"]) -> Float[Array, " n"]:
         return np.einsum("ij,ij->i", self.Z @ H_bar, self.Z)
 
     def _to_rho(self, H_bar: Float[Array, "q q"], b_bar: Float[Array, " q"]) -> Float[Array, " k"]:
-        """The factor reaches the weights through H, and through b: each off-diagonal pair of H counts twice."""
+        """The weights act through H, whose off-diagonal pairs count twice, and through b."""
         weights = np.zeros(self.penalty.of.k), ((self.Z @ b_bar) * self.y) @ self.shares.w_dot
         return self.contract_matrix(H_bar) + np.concatenate(weights)

@@ -14,15 +14,15 @@ from worker.core.penalties.forms import Penalized
 from worker.core.records import Array
 from worker.core.rows.design import Design
 
-NOISE = 8 * np.finfo(float).eps
+RELATIVE_ROUNDING = 8 * np.finfo(float).eps  # of the terms of a gradient
 
 
 @dataclass(frozen=True)
 class Regularized:
     """`C(theta) = sum_i s_i loss(y_i, eta_i) + theta^T P theta / 2` with the shares `s`, which sum to one.
 
-    `tied` columns are intercepts of classes that could all move together without changing anything: half the square
-    of their sum is added, which keeps the sum at zero and changes nothing else.
+    `tied` are the intercepts of classes: a common shift of them changes no loss. Half the square of their sum is added
+    to C, which keeps the sum at zero and changes nothing else.
     """
 
     loss: TrainingLoss
@@ -35,12 +35,12 @@ class Regularized:
 
     @property
     def m(self) -> int:
-        """Outputs."""
+        """The number of outputs."""
         return self.loss.outputs
 
     @cached_property
     def second_moments(self) -> Float[Array, " mq"]:
-        """The mean square of each column, weighted by the shares, once for each output."""
+        """The mean square of each column, weighted by the shares, repeated for each output."""
         return np.tile(self.design.diagonal([(0, 0, self.shares)], 1), self.m)
 
     def at(self, theta: Float[Array, " mq"]) -> Point:
@@ -48,7 +48,7 @@ class Regularized:
         eta = self.design.predictor(theta)
         if self.offset is not None:
             eta += self.offset[:, None]
-        # a row without weight counts nothing, also where its loss would overflow
+        # a row of weight zero does not count, even if its loss overflows
         counted = eta if self.shares.all() else np.where(self.shares[:, None] != 0, eta, 0.0)
         rows = self.loss.at(self.y, counted, np.ones(len(self.y)))
         slope = self.shares[:, None] * rows.slope
@@ -73,7 +73,7 @@ class Point:
     gradient: Float[Array, " mq"]
 
     def bend(self, V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
-        """The second derivative of the data's part in eta times directions."""
+        """The second derivative of the data term in eta times each direction."""
         return self.of.shares[:, None, None] * self.rows.bend(V)
 
     def apply(self, D: Float[Array, "mq f"]) -> Float[Array, "mq f"]:
@@ -92,40 +92,40 @@ class Point:
         return H
 
     def diagonal(self) -> Float[Array, " mq"]:
-        """The diagonal of H, without zeros: a column without curvature has a little of that of the others."""
+        """The diagonal of H, at least machine epsilon times the largest curvature of a column."""
         of_rows, squares = self.of.design.diagonal(self.blocks(), self.of.m), self.of.second_moments
         diagonal = of_rows + self.of.penalty.whole_diagonal()
         if self.of.tied is not None:
             diagonal[self.of.tied] += 1.0
         curvatures = np.divide(of_rows, squares, out=np.zeros_like(of_rows), where=squares > 0)
-        smallest = np.finfo(float).eps * (curvatures.max(initial=0.0) or 1.0) * squares  # each in its own units
+        smallest = np.finfo(float).eps * (curvatures.max(initial=0.0) or 1.0) * squares  # in the units of each column
         diagonal = np.maximum(diagonal, smallest)
         diagonal[diagonal == 0] = 1.0
         return diagonal
 
     def blocks(self) -> list[tuple[int, int, Float[Array, " n"]]]:
-        """The curvatures of the data's part for each pair of outputs, with the shares of the rows."""
+        """The curvatures of the data term for each pair of outputs, times the shares of the rows."""
         return [(a, b, self.of.shares * w) for a, b, w in self.rows.blocks()]
 
     def majorized(self) -> Point | None:
-        """With the curvatures of a model that is nowhere below C; None where the curvatures of C do not jump."""
+        """The point with the curvatures of a model that is nowhere below C; None if the curvatures of C do not jump."""
         rows = self.rows.majorized()
         return None if rows is None else replace(self, rows=rows)
 
     def unit(self, diagonal: Float[Array, " mq"], noise: float) -> float:
-        """The size that `gradient_norm` is measured by: that of theta in the same units, of the first step at zero.
+        """The unit of `gradient_norm`: the norm of theta in the metric `diagonal`, or `gradient_norm` at theta = 0.
 
-        Where both are `noise` alone, as where the minimizer is zero, it is that of what rounding is a share of.
+        If this is no more than `noise`, as at a minimizer of zero, the unit is the size of the terms that are rounded.
         """
         size = float(np.sqrt(diagonal @ self.theta**2)) or self.gradient_norm(diagonal)
-        return size if size > noise else noise / NOISE or 1.0
+        return size if size > noise else noise / RELATIVE_ROUNDING or 1.0
 
     def gradient_norm(self, diagonal: Float[Array, " mq"]) -> float:
-        """`sqrt(g^T diag(H)^-1 g)`: the length of the step that a diagonal Newton method would take, by curvature."""
+        """`sqrt(g^T diag(H)^-1 g)`: the length of a diagonal Newton step in the metric `diag(H)`."""
         return float(np.sqrt(np.sum(self.gradient**2 / diagonal)))
 
     def noise(self, diagonal: Float[Array, " mq"]) -> float:
-        """What rounding alone makes of `gradient_norm`."""
+        """The rounding error of `gradient_norm`."""
         slope = float(np.sqrt(self.of.shares @ np.sum(self.rows.slope**2, axis=1)))
         prior = self.of.penalty.apply(self.theta)
-        return NOISE * float(np.sqrt(np.sum((slope**2 * self.of.second_moments + prior**2) / diagonal)))
+        return RELATIVE_ROUNDING * float(np.sqrt(np.sum((slope**2 * self.of.second_moments + prior**2) / diagonal)))

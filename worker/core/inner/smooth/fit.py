@@ -11,7 +11,7 @@ from scipy.linalg import block_diag
 
 from worker.core.inner.protocols import Coefficients
 from worker.core.inner.smooth.criterion import Point, Regularized
-from worker.core.inner.smooth.minimize import MOST_CG, IterativeSolver, Minimum, minimize
+from worker.core.inner.smooth.minimize import MOST_CG_STEPS, IterativeSolver, Minimum, minimize
 from worker.core.linalg import cholesky
 from worker.core.linalg.conjugate_gradients import conjugate_gradients
 from worker.core.losses.over_rows import LossOfPredictors
@@ -21,9 +21,8 @@ from worker.core.records import Array
 from worker.core.rows.design import Design
 from worker.core.weights import Weighting
 
-EXACT = 1e-12  # gradient norm over the size of theta: what is left changes nothing that can be seen
-EXACT_SOLVE = 1e-13  # of linear systems by conjugate gradients
-STALE = 12  # steps of conjugate gradients beyond which a new factor is cheaper
+EXACT_TOLERANCE = 1e-12  # relative gradient norm at which a fit counts as exact: the rest has no visible effect
+EXACT_SOLVE_TOLERANCE = 1e-13  # relative residual at which a conjugate gradient solve counts as exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +42,14 @@ class GeneralizedLinear:
     base: Float[Array, " n"]
     weighting: Callable[[Float[Array, " h"]], Weighting] | None
     solver: IterativeSolver
-    offset_level: float = 0.0  # what was taken from all offsets, and is in the intercept instead
+    offset_level: float = 0.0  # subtracted from all offsets; the intercept of theta contains it
 
     def fit(
-        self, lam: Float[Array, " k"], start: Float[Array, " mq"] | None = None, tolerance: float = EXACT
+        self, lam: Float[Array, " k"], start: Float[Array, " mq"] | None = None, tolerance: float = EXACT_TOLERANCE
     ) -> GeneralizedLinearFit | None:
         """The minimizer, searched from `start`.
 
-        None where C is not finite or the search does not get there.
+        None if C is not finite or the search does not converge.
         """
         k = self.penalty.k
         if self.weighting is None:
@@ -69,12 +68,12 @@ class GeneralizedLinear:
 
     @property
     def tied(self) -> slice | None:
-        """Intercepts that could move together: those of several outputs."""
+        """The intercepts of several outputs: a common shift of them changes no loss."""
         several = self.design.intercept and self.row_loss.outputs > 1
         return slice(0, None, self.design.q) if several else None
 
     def start(self, shares: Float[Array, " n"]) -> Float[Array, " mq"]:
-        """The best constant model, offsets left aside."""
+        """The best constant model, ignoring offsets."""
         theta = np.zeros(self.row_loss.outputs * self.design.q)
         if self.design.intercept:
             constant = self.row_loss.constant(self.y, shares)
@@ -82,14 +81,14 @@ class GeneralizedLinear:
         return theta
 
     def coefficients(self, theta: Float[Array, " mq"]) -> Coefficients:
-        """Intercept and slopes in original units, one of each for every output where there are several."""
+        """Intercept and slopes in original units; one of each per output if there are several."""
         m, i = self.row_loss.outputs, int(self.design.intercept)
         table = theta.reshape(m, self.design.q)
         slopes = table[:, i:]
         intercepts = table[:, 0] - slopes @ self.design.origin - self.offset_level if i else np.zeros(m)
         if m == 1:
             return float(intercepts[0]), slopes[0]
-        return intercepts - intercepts.mean(), slopes  # together they could move anywhere
+        return intercepts - intercepts.mean(), slopes  # a common shift changes no loss
 
 
 @dataclass(slots=True)
@@ -117,9 +116,9 @@ class GeneralizedLinearFit:
         return self.at.of.penalty
 
     def factor(self) -> Float[Array, "mq mq"] | None:
-        """The Cholesky factor of H at theta; None where H is singular to working precision.
+        """The Cholesky factor of H at theta; None if H is singular to working precision.
 
-        With 1 on the diagonal of an intercept that is held: see `held`.
+        A held intercept has 1 on the diagonal of H: see `held`.
         """
         if self._L is None:
             H = self.at.hessian()
@@ -129,24 +128,24 @@ class GeneralizedLinearFit:
 
     @property
     def held(self) -> slice:
-        """Intercepts that no row bends C in, as where every residual is beyond the corners of the Huber loss.
+        """The intercepts if no row gives them curvature, as when every residual is beyond delta of the Huber loss.
 
-        Any value nearby does as well, so they stay where they are when hyperparameters move.
+        Any value nearby minimizes C as well, so they stay fixed when hyperparameters change.
         """
         return slice(0, None, self.at.of.design.q) if self.holds else slice(0, 0)
 
     @property
     def holds(self) -> bool:
-        """Whether any intercept is held."""
+        """Whether the intercepts are held."""
         return self.at.of.design.intercept and not any(w.any() for _, _, w in self.at.blocks())
 
     def solve(
         self,
         b: Float[Array, " mq *f"],
-        tolerance: float = EXACT_SOLVE,
+        tolerance: float = EXACT_SOLVE_TOLERANCE,
         start: Float[Array, " mq *f"] | None = None,
     ) -> Float[Array, " mq *f"]:
-        """`H^-1 b`; NaN where H is singular to working precision."""
+        """`H^-1 b`; NaN if H is singular to working precision."""
         B = b.reshape(len(b), -1)
         if self.holds:
             B = B.copy(order="F")
@@ -157,7 +156,7 @@ class GeneralizedLinearFit:
                 return np.full_like(b, np.nan)
             return cholesky.solve(L, np.asfortranarray(B)).reshape(b.shape)
         X0 = None if start is None else start.reshape(B.shape)
-        return conjugate_gradients(self.at.apply, self.found.preconditioner(), B, tolerance, MOST_CG, X0).reshape(
+        return conjugate_gradients(self.at.apply, self.found.preconditioner(), B, tolerance, MOST_CG_STEPS, X0).reshape(
             b.shape
         )
 
@@ -170,7 +169,7 @@ class GeneralizedLinearFit:
         return self.at.gradient
 
     def inner_gradient_norm(self) -> float:
-        """The gradient norm of the inner search over the size of theta: see `Point.unit`."""
+        """The gradient norm at theta relative to `Point.unit`."""
         return self.found.gradient_norm
 
     def contract(self, u: Float[Array, " mq"]) -> Float[Array, " k"]:
@@ -202,16 +201,16 @@ class GeneralizedLinearFit:
         penalties = self.penalty.contract_columns(u, D)
         if not self.shares.w_dot.shape[1]:
             return penalties
-        bent = self.at.rows.bend(self.at.of.design.along(D))
-        by_row = np.einsum("na,naf->nf", self.at.of.design.predictor(u), bent)
+        curved = self.at.rows.bend(self.at.of.design.along(D))
+        by_row = np.einsum("na,naf->nf", self.at.of.design.predictor(u), curved)
         return np.vstack([penalties, self.shares.w_dot.T @ by_row])
 
     def third(self, u: Float[Array, " mq"], D: Float[Array, "mq f"]) -> Float[Array, "f f"]:
-        """`C'''[u, D_j, D_l]`: how H changes along D, because theta does."""
+        """`C'''[u, D_j, D_l]`: the change of H with theta along D."""
         design = self.at.of.design
         U, total = self.shares.w[:, None] * design.predictor(u), np.zeros((D.shape[1], D.shape[1]))
-        for some, V in design.pieces(D):
-            total += self.at.rows.part(some).twist(U[some], V)
+        for chunk, V in design.pieces(D):
+            total += self.at.rows.part(chunk).twist(U[chunk], V)
         return total
 
     def _slopes_along(self, u: Float[Array, " mq"]) -> Float[Array, " n"]:

@@ -1,8 +1,8 @@
-"""A metric B that is nowhere above the Hessian H of a training criterion, in which errors can be measured for little.
+"""A metric `B <= H`, H the Hessian of a training criterion, in which errors are cheap to measure.
 
-`|delta|_B = sqrt(delta^T B delta)`, and `|r|_{B^-1}` for what is dual to it, such as gradients. As `B <= H`, a residual
-r of a linear system in H leaves an error of at most `|r|_{B^-1}` in B, and so does a gradient r of C as long as H stays
-above B: C is strongly convex in this metric with the modulus one.
+`|delta|_B = sqrt(delta^T B delta)`; `|r|_{B^-1}` is the dual norm, for gradients and residuals. Since `B <= H`, a
+residual r of a linear system in H means an error of at most `|r|_{B^-1}` in B. The same holds for a gradient r of C as
+long as H stays above B: C is then strongly convex in this metric with modulus one.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ class OfFactor:
         return float(np.linalg.norm(solve_lower(self.L, r)))
 
     def rows(self, design: Design) -> Float[Array, " n"]:
-        """The root of the sum of `|z_ia|^2` over the outputs, which is no less than the largest."""
+        """The root of the sum of `|z_ia|^2` over the outputs: an upper bound of the largest."""
         q = design.q
         total = np.zeros(len(design))
         for a in range(self.m):
-            for some, Z in design.dense_chunks():
+            for chunk, Z in design.dense_chunks():
                 padded = np.zeros((self.m * q, len(Z)), order="F")
                 padded[a * q : (a + 1) * q] = Z.T
                 solved = solve_lower(self.L, padded, overwrite=True)
-                total[some] += np.einsum("ij,ij->j", solved, solved)
+                total[chunk] += np.einsum("ij,ij->j", solved, solved)
         return np.sqrt(total)
 
 
 @dataclass(frozen=True, slots=True)
 class OfPenalty:
-    """B of the diagonal penalty P and, where there are intercepts b, of what the data say of them.
+    """B from the diagonal penalty P and, if there are intercepts b, a lower bound of the data term.
 
-    With curvatures `a_i >= 0` of the rows, their sum a and their weighted mean row x, the data contribute at least
-    `a |Q (b + V x)|^2`, V the slopes of the outputs and Q the projection that takes the mean over outputs away, if
-    there are several: then the sum of b has a square of its own in C. Without an intercept the data contribute nothing.
+    The rows have curvatures `a_i >= 0` with the sum a, and the weighted mean x. The data term is at least
+    `a |Q (b + V x)|^2` with the slopes V of the outputs. Q removes the mean over several outputs, as C contains the
+    square of the sum of b separately. Without an intercept the data term is bounded by zero.
     """
 
     penalty: Float[Array, "m p"]
@@ -73,7 +73,7 @@ class OfPenalty:
 
     @classmethod
     def build(cls, at: Point) -> OfPenalty | None:
-        """At a point; None where the penalty leaves out a slope, or is not diagonal."""
+        """The metric at a point; None if a slope has no penalty, P is not diagonal or rows have no curvature."""
         m, design = at.of.m, at.of.design
         i = int(design.intercept)
         if at.of.penalty.blocks:
@@ -95,21 +95,23 @@ class OfPenalty:
         table = r.reshape(m, -1)
         if not self.intercept:
             return float(np.sqrt(np.sum(table**2 / self.penalty)))
-        first = table[:, 0]
-        about = first - first.mean() if m > 1 else first
-        slopes = table[:, 1:] - np.outer(about, self.centre)
-        free = first.mean() ** 2 if m > 1 else 0.0
-        return float(np.sqrt(about @ about / self.curvature + free + np.sum(slopes**2 / self.penalty)))
+        intercepts = table[:, 0]
+        deviations = intercepts - intercepts.mean() if m > 1 else intercepts
+        slopes = table[:, 1:] - np.outer(deviations, self.centre)
+        mean_part = intercepts.mean() ** 2 if m > 1 else 0.0
+        return float(np.sqrt(deviations @ deviations / self.curvature + mean_part + np.sum(slopes**2 / self.penalty)))
 
     def rows(self, design: Design) -> Float[Array, " n"]:
-        """With the weakest penalty over the outputs."""
+        """Bounds from the weakest penalty over the outputs."""
         weakest = 1.0 / self.penalty.min(axis=0)
         if not self.intercept:
             return design.norms(weakest)[:, 0]
         scale = np.append(0.0, weakest)
-        moved = np.append(0.0, self.centre * weakest)
-        plain = design.norms(scale)[:, 0] ** 2
-        about = np.maximum(plain - 2.0 * design.predictor(moved)[:, 0] + self.centre @ moved[1:], 0.0)
+        centre_scaled = np.append(0.0, self.centre * weakest)
+        squares = design.norms(scale)[:, 0] ** 2
+        centred_squares = np.maximum(
+            squares - 2.0 * design.predictor(centre_scaled)[:, 0] + self.centre @ centre_scaled[1:], 0.0
+        )
         if len(self.penalty) == 1:
-            return np.sqrt(about + 1.0 / self.curvature)
-        return np.sqrt(np.maximum(about, plain) + 1.0 / self.curvature + 1.0 / len(self.penalty))
+            return np.sqrt(centred_squares + 1.0 / self.curvature)
+        return np.sqrt(np.maximum(centred_squares, squares) + 1.0 / self.curvature + 1.0 / len(self.penalty))
