@@ -25,7 +25,7 @@ from benchmarks.million_columns import status
 from worker.core.hypergradient import Implicit
 from worker.core.outer import Newton
 from worker.core.penalties import PerFeature
-from worker.core.rows.moments import MOST_ROWS, block_moments
+from worker.core.rows.moments import MAX_CHUNK_ROWS, block_moments
 from worker.core.rows.problem import Problem
 from worker.core.rows.tables import CHUNK_VALUES, rows_at_a_time
 from worker.core.search.plan import Plan, prepare
@@ -74,7 +74,7 @@ def drop_from_cache(path: Path) -> None:
 
 
 def blas_alone(values: np.memmap) -> None:
-    rows = min(rows_at_a_time(values, CHUNK_VALUES), MOST_ROWS)
+    rows = min(rows_at_a_time(values, CHUNK_VALUES), MAX_CHUNK_ROWS)
     M = np.zeros((values.shape[1], values.shape[1]), order="F")
     for begin in range(0, len(values), rows):
         M = blas.dsyrk(1.0, values[begin : begin + rows].T, beta=1.0, c=M, lower=1, overwrite_c=1)

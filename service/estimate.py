@@ -11,9 +11,9 @@ from worker.contract.columns import Selected
 from worker.contract.spec import JobSpec, outline
 from worker.core.hypergradient import CholeskyBackprop
 from worker.core.linalg.assembled import Assembly
-from worker.core.rows.held import COPIED_BYTES, MANY
+from worker.core.rows.held import MAX_COPIED_BYTES, MIN_SHARED_FRACTION
 from worker.core.rows.problem import Problem
-from worker.core.search.plan import TRIALS, Plan, resolve, split_rows
+from worker.core.search.plan import MIN_TRIALS_PER_START, Plan, resolve, split_rows
 from worker.core.selection import LeaveOneOut
 from worker.core.training import Quadratic
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
@@ -78,7 +78,7 @@ def _cost(
         return _cost_of_iterations(plan.training, problem, size_of_table, k, outer, evaluations, closed=closed)
     free = not closed or hypergradient == "implicit"  # else what J depends on is swept through the primal factor
     several = not closed or (free and isinstance(spec.selection, LeaveOneOut))
-    trials = TRIALS * spec.outer.starts if several else 1
+    trials = MIN_TRIALS_PER_START * spec.outer.starts if several else 1
     solver = plan.training.solver(train, forms, trials, dual=None if free else False)
     dual = solver == "dual"
     size = train if dual else p
@@ -164,7 +164,8 @@ def _cost_of_iterations(
     size = training.coefficients(problem)
     q, solver = size // m, "newton_cholesky" if closed else training.method(size)
     entries = filled * (q - training.intercept) + training.intercept  # of a row
-    shared = filled < 1.0 and 12 * n * entries > COPIED_BYTES and train >= MANY * n  # see `worker/core/rows/held.py`
+    # as in `worker/core/rows/held.py`
+    shared = filled < 1.0 and 12 * n * entries > MAX_COPIED_BYTES and train >= MIN_SHARED_FRACTION * n
     product = 4.0 * (n if shared else train) * m * entries
     factored = solver == "newton_cholesky"
     direct = m * (m + 1) / 2 * 2.0 * train * entries * (q if filled == 1.0 else entries) + size**3 / 3

@@ -16,7 +16,7 @@ from worker.core.penalties import PerFeature, PerGroup, Shared
 from worker.core.rows.problem import Problem
 from worker.core.selection import GivenFolds, Holdout, KFold, LeaveOneOut
 from worker.core.training import Ridge
-from worker.core.training.ridge import SPECTRAL_TRIALS
+from worker.core.training.ridge import MIN_TRIALS_FOR_SPECTRAL
 
 SELECTIONS = [KFold(folds=3), Holdout(fraction=0.3), GivenFolds(fold_of_row=tuple(i % 4 for i in range(40)))]
 flags = pytest.mark.parametrize(("intercept", "standardize"), [(a, b) for a in (True, False) for b in (True, False)])
@@ -216,7 +216,8 @@ def test_one_decomposition_gives_the_numbers_of_a_factorization_for_each_trial(s
         training, rho = Ridge(intercept, standardize), np.array([-3.0])
         partition = selection.partition(np.arange(70), 70)
         one, other = (
-            selection.objective(problem, partition, training, Implicit(), trials) for trials in (1, SPECTRAL_TRIALS)
+            selection.objective(problem, partition, training, Implicit(), trials)
+            for trials in (1, MIN_TRIALS_FOR_SPECTRAL)
         )
         assert other.systems[0].solver == "spectral"
         a, b = one.evaluate(rho), other.evaluate(rho)
@@ -225,5 +226,7 @@ def test_one_decomposition_gives_the_numbers_of_a_factorization_for_each_trial(s
         assert_allclose(other.hessian(rho), one.hessian(rho), rtol=1e-5 if noise < 1 else 1e-8)
         models = [o.systems[0].coefficients(o.fits(rho)[0].theta) for o in (one, other)]
         assert_allclose(models[1][1], models[0][1], rtol=1e-8, atol=1e-12)
-        swept = selection.objective(problem, partition, training, CholeskyBackprop(), SPECTRAL_TRIALS).evaluate(rho)
+        swept = selection.objective(problem, partition, training, CholeskyBackprop(), MIN_TRIALS_FOR_SPECTRAL).evaluate(
+            rho
+        )
         assert_allclose(swept.gradient, a.gradient, rtol=1e-6 if noise < 1 else 1e-9)

@@ -15,7 +15,7 @@ from worker.contract.faults import Fault
 from worker.core.records import Array
 from worker.core.rows.matrices import Criteria
 from worker.core.rows.problem import Problem
-from worker.core.rows.tables import LARGEST
+from worker.core.rows.tables import LARGEST_MAGNITUDE
 from worker.core.training.quadratic import empty_problem
 
 Sent = list[list[float]] | SparseMatrix | None
@@ -85,12 +85,14 @@ def _vector_faults(place: str, vector: list[float] | None, p: int) -> Iterator[F
         return
     if len(vector) != p:
         yield Fault(place, "length", f"There are {len(vector)} entries for {p} parameters, which b_0 counts.")
-    for i in np.flatnonzero(np.abs(np.array(vector, dtype=np.float64)) > LARGEST)[:1]:
+    for i in np.flatnonzero(np.abs(np.array(vector, dtype=np.float64)) > LARGEST_MAGNITUDE)[:1]:
         yield _too_large(f"{place}/{i}")
 
 
 def _too_large(place: str) -> Fault:
-    return Fault(place, "too_large", f"Magnitudes above {LARGEST:g} overflow; measure the parameters in larger units.")
+    return Fault(
+        place, "too_large", f"Magnitudes above {LARGEST_MAGNITUDE:g} overflow; measure the parameters in larger units."
+    )
 
 
 def _matrix_faults(place: str, sent: Sent, p: int) -> Iterator[Fault]:
@@ -107,7 +109,7 @@ def _matrix_faults(place: str, sent: Sent, p: int) -> Iterator[Fault]:
                 yield Fault(f"{place}/{i}", "shape", f"This row has {len(row)} entries for {p} parameters.")
                 return
         values = np.array(sent)
-    for large in np.argwhere(np.abs(values) > LARGEST)[:1]:
+    for large in np.argwhere(np.abs(values) > LARGEST_MAGNITUDE)[:1]:
         inside = "/values" if isinstance(sent, SparseMatrix) else ""
         yield _too_large(place + inside + "".join(f"/{index}" for index in large))
     yield from _asymmetry(place, sent, p)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from worker.contract.data import DatasetData, Day, Fill
 from worker.contract.dataset import Column
 from worker.contract.faults import Fault
-from worker.core.rows.tables import LARGEST
+from worker.core.rows.tables import LARGEST_MAGNITUDE
 
 CATEGORIES = {"month": range(1, 13), "weekday": range(1, 8), "hour": range(24)}
 SMALLEST = 1e-70  # the largest magnitude of a column below which inverses of its squares, multiplied, overflow
@@ -35,8 +35,8 @@ class ColumnFeatures:
 
 def magnitude_fault(pointer: str, shown: str, largest: float) -> Fault | None:
     """Where squares of the values of a column overflow, or nearly vanish, though some are not zero."""
-    if largest > LARGEST:
-        told = f"{shown} has magnitudes above {LARGEST:g}, which overflow; rescale it."
+    if largest > LARGEST_MAGNITUDE:
+        told = f"{shown} has magnitudes above {LARGEST_MAGNITUDE:g}, which overflow; rescale it."
         return Fault(pointer, "too_large", told)
     if 0 < largest < SMALLEST:
         told = f"{shown} has no magnitude above {SMALLEST:g}, too little to compute with; rescale it."

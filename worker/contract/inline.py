@@ -15,7 +15,7 @@ from worker.contract.data import ROLES, WEIGHTS, InlineData
 from worker.contract.expansion import SMALLEST
 from worker.contract.faults import Fault
 from worker.core.rows.problem import Problem
-from worker.core.rows.tables import LARGEST
+from worker.core.rows.tables import LARGEST_MAGNITUDE
 from worker.core.training import Training
 
 
@@ -84,11 +84,13 @@ def _magnitude_faults(data: InlineData) -> Iterator[Fault]:
         values = getattr(data, name) or []
         if values and isinstance(values[0], str):
             continue
-        large = np.argwhere(np.abs(np.array(values, dtype=np.float64)) > LARGEST)
+        large = np.argwhere(np.abs(np.array(values, dtype=np.float64)) > LARGEST_MAGNITUDE)
         if len(large):
             place = "/".join(str(index) for index in large[0])
             yield Fault(
-                f"/data/{name}/{place}", "too_large", f"Magnitudes above {LARGEST:g} overflow; rescale the column."
+                f"/data/{name}/{place}",
+                "too_large",
+                f"Magnitudes above {LARGEST_MAGNITUDE:g} overflow; rescale the column.",
             )
     yield from _vanishing(data)
 

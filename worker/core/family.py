@@ -1,4 +1,4 @@
-"""Families of algorithms: the union of their dataclasses is the registry, the field `kind` tells members apart."""
+"""Families of algorithms: the union of their dataclasses is the registry, the field `kind` identifies a member."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, get_args
 
 @dataclass(frozen=True, slots=True)
 class ByKind:
-    """Marks, as in `Annotated[Penalty, ByKind()]`, a family whose members are told apart by `kind`.
+    """Marks a family whose members are identified by `kind`, as in `Annotated[Penalty, ByKind()]`.
 
-    A plain mark: the contract gives it its meaning on the wire. With `named` a member can be called by its name alone,
-    with the defaults of its settings.
+    The contract gives the mark its meaning on the wire. With `named` a member can be given by its name alone, with its
+    default settings.
     """
 
     named: bool = False
 
 
 def members(family: Any) -> tuple[type, ...]:
-    """The algorithms of a family: the members of its union, or the one class that it is so far."""
+    """The algorithms of a family: the members of its union, or its only class."""
     return get_args(family) or (family,)
 
 

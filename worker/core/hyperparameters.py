@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from worker.core.records import Array
 
-START_DECADES = 3.0  # further starts are drawn at most this many decades from the initial value
+MAX_START_DECADES = 3.0  # further starts are drawn at most this far from the initial value
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Hyperparameters:
 
     @classmethod
     def real(cls, name: str, initial: float, lower: float, upper: float) -> Hyperparameters:
-        """One hyperparameter that is tuned as it is, of any sign."""
+        """One hyperparameter of any sign, tuned without a transformation."""
         box = (np.array([lower]), np.array([upper]))
         return cls((name,), np.array([initial]), *box, box, np.zeros(1, dtype=bool))
 
@@ -68,10 +68,10 @@ class Hyperparameters:
         return np.where(outward, 0.0, gradient)
 
     def start(self, number: int, seed: int) -> Float[Array, " k"]:
-        """Starting point `number`: the initial value first, then uniform draws on the scale of `rho` around it."""
+        """Starting point `number`: 0 is the initial value, others are uniform draws around it on the scale of `rho`."""
         if number == 0:
             return np.clip(self.initial, self.lower, self.upper)
-        reach = START_DECADES * np.log(10.0)
+        reach = MAX_START_DECADES * np.log(10.0)
         low, high = np.maximum(self.lower, self.initial - reach), np.minimum(self.upper, self.initial + reach)
         return np.random.default_rng([seed, number]).uniform(low, high)
 
@@ -84,7 +84,7 @@ def check_box(
 ) -> None:
     """Raises ValueError unless `lower < upper` and the initial value, if there is one, lies between them.
 
-    `names` are those of the settings that hold the three values.
+    `names` are the names of the settings that hold the three values.
     """
     low, first, high = names
     if not lower < upper:
@@ -95,7 +95,7 @@ def check_box(
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The box and the initial value of hyperparameters that are positive."""
+    """The box and the initial value of positive hyperparameters."""
 
     initial: Positive = 1.0
     lower: Positive = 1e-6

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 Array = np.ndarray
-ROUND_OFF = 4 * np.finfo(float).eps  # share of |J| below which a decrease cannot be seen
-EQUAL_VALUES = 1e-11  # share of |J| by which values of J may differ where only rounding and the end of iterations do
+ROUND_OFF = 4 * np.finfo(float).eps  # relative to |J|; a smaller decrease is lost in rounding
+EQUAL_VALUES = 1e-11  # values of J closer than this (relative) count as equal: rounding and inner stopping differ by it
 
 
 class Outcome(Enum):
@@ -55,8 +55,8 @@ class Outcome(Enum):
 class Evaluation:
     """Value and gradient of the selection criterion J at `rho`.
 
-    Where the training criterion has no usable minimizer, `failure` says why, `value` is infinite and `gradient` zero.
-    The errors bound those of J and the Euclidean norm of that of its gradient; zero where both are exact to rounding.
+    If the training criterion has no usable minimizer, `failure` is the reason, `value` is infinite and `gradient` zero.
+    `value_error` bounds the error of J, `gradient_error` the Euclidean norm of the gradient's error; zero if exact.
     """
 
     rho: Float[Array, " k"]
@@ -69,15 +69,15 @@ class Evaluation:
 
     @property
     def ceiling(self) -> float:
-        """J is at most this."""
+        """Upper bound on J."""
         return self.value + self.value_error
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One evaluation inside a search. `state` is set where an outer iteration ends: the search resumes from it.
+    """One evaluation inside a search. `state` is set when an outer iteration ends; a search can resume from it.
 
-    `gradient_norm` is the largest component of the projected gradient over |J|.
+    `gradient_norm` is the largest component of the projected gradient relative to |J|.
     """
 
     evaluation: Evaluation
@@ -88,9 +88,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What has become of one starting point so far; `outcome` is None while its search goes on.
+    """The search from one starting point so far; `outcome` is None while it runs.
 
-    `refused` counts the evaluations at which training had no minimizer, where the search turned back.
+    `refused` counts the evaluations at which training had no minimizer, so that the search turned back.
     """
 
     initial: Evaluation
@@ -110,11 +110,11 @@ class Start:
     def after(self, trial: Trial) -> Start:
         """The record after one more evaluation."""
         new = trial.evaluation
-        same = new.value_error == 0 < self.best.value_error and (new.rho == self.best.rho).all()
-        exact = new.value_error == self.best.value_error == 0
-        alike = exact and abs(new.value - self.best.value) <= EQUAL_VALUES * abs(self.best.value)
+        now_exact = new.value_error == 0 < self.best.value_error and (new.rho == self.best.rho).all()
+        both_exact = new.value_error == self.best.value_error == 0
+        equal = both_exact and abs(new.value - self.best.value) <= EQUAL_VALUES * abs(self.best.value)
         flatter = trial.gradient_norm < self.gradient_norm
-        better = same or (flatter if alike else new.ceiling < self.best.ceiling)
+        better = now_exact or (flatter if equal else new.ceiling < self.best.ceiling)
         return Start(
             self.initial,
             trial.evaluation if better else self.best,
@@ -128,7 +128,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class FoldScore:
-    """One outer fold of nested cross-validation: the mean loss on its rows, and what its own tuning had promised.
+    """One outer fold of nested cross-validation: the mean loss on its rows, and the J of the tuning on the other rows.
 
     `weight` is the sum of the scoring weights of its `rows`.
     """
@@ -143,9 +143,9 @@ class FoldScore:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that is needed to go on where a run stopped, bit for bit: the running search, all starts so far.
+    """Everything needed to resume a stopped run bit for bit: the running search and all starts so far.
 
-    Where every start has an outcome, the search is over, and `folds` holds the outer folds that are done.
+    If every start has an outcome, the search is over, and `folds` holds the finished outer folds.
     """
 
     search: Mapping[str, Array]
@@ -155,7 +155,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One evaluation as the job loop sees it. `starts` ends with the one that is running.
+    """One evaluation as the job loop sees it. The last of `starts` is the running one.
 
     `state` is set at the end of an outer iteration: a point to show and resume from. `ended` is set on the last step.
     """
@@ -169,12 +169,12 @@ class Step:
 
     @property
     def iterations(self) -> int:
-        """Outer iterations over all starts, and over the outer folds that are done."""
+        """Outer iterations over all starts and all finished outer folds."""
         return sum(s.iterations for s in self.starts) + sum(f.iterations for f in self.folds)
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of J over all starts, and over the outer folds that are done."""
+        """Evaluations of J over all starts and all finished outer folds."""
         return sum(s.evaluations for s in self.starts) + sum(f.evaluations for f in self.folds)
 
     @property

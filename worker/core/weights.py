@@ -1,7 +1,7 @@
-"""Example weights as hyperparameters: `w_t(rho) > 0`, which the mean loss of the training criterion normalizes.
+"""Example weights as hyperparameters: `w_t(rho) > 0`, normalized in the mean loss of the training criterion.
 
 Every member of `ExampleWeights` gives the weights of the training rows of one split with their first two derivatives
-in `rho`. Fixed weights of the data multiply them.
+in `rho`. They are multiplied by the fixed weights of the data.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Weighting:
     second: Callable[[Float[Array, " n"]], Float[Array, "m m"]]
 
     def normalized(self, base: Float[Array, " n"]) -> Weighting:
-        """The share `s = w / W`, `W = sum w`, of the products with the fixed weights `base`: what the mean loss uses.
+        """The normalized weights `s = w / W`, `W = sum w`, after w is multiplied by the fixed weights `base`.
 
         `ds_j = (dw_j - s dW_j) / W` and `d2s_jl = (d2w_jl - s d2W_jl - ds_j dW_l - ds_l dW_j) / W`.
         """
@@ -44,8 +44,8 @@ class Weighting:
         return Weighting(s, s_dot, second)
 
 
-def _in_window(time: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Time from 0 for the first to 1 for the last of the rows."""
+def _relative_time(time: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Time scaled to 0 for the first and 1 for the last of the rows."""
     first, last = time.min(), time.max()
     return (time - first) / (last - first) if last > first else np.zeros_like(time)
 
@@ -54,8 +54,8 @@ def _in_window(time: Float[Array, " n"]) -> Float[Array, " n"]:
 class SigmoidTime:
     """`w_t = 1 / (1 + exp(-a (t - t0)))`: recent rows count more (Bengio 2000, section 5; Bengio and Dugas 1999).
 
-    `t` runs from 0 for the first to 1 for the last training row of a split. Tuned are the `steepness` a, on the log
-    scale, and the `midpoint` t0. A small steepness gives all rows the same weight.
+    `t` runs from 0 for the first to 1 for the last training row of a split. The `steepness` a (on the log scale) and
+    the `midpoint` t0 are tuned. A small steepness gives all rows nearly the same weight.
     """
 
     steepness: Positive = 2.0
@@ -83,7 +83,7 @@ class SigmoidTime:
 
     def weighting(self, problem: Problem, rows: Int[Array, " m"]) -> Callable[[Float[Array, " h"]], Weighting]:
         """The weights of the given rows as a function of `(a, t0)`."""
-        t = _in_window(row_times(problem, rows))
+        t = _relative_time(row_times(problem, rows))
 
         def at(lam: Float[Array, " h"]) -> Weighting:
             a, midpoint = float(lam[0]), float(lam[1])
@@ -106,10 +106,10 @@ class SigmoidTime:
 
 @dataclass(frozen=True, slots=True)
 class ExponentialTime:
-    """`w_t = exp(-(T - t) / tau)`: exponential forgetting, T the last training row of the split.
+    """`w_t = exp(-(T - t) / tau)`: exponential forgetting, T the time of the last training row of the split.
 
-    With `unit` "window" the `decay_time` tau is a share of the time that the training rows of the split span; with
-    "time" it is in the unit of the time column (of rows, where there is none), and needs a box of its own.
+    With `unit` "window" the `decay_time` tau is relative to the time span of the training rows of the split. With
+    "time" it is in the unit of the time column (in rows, without one); choose `lower` and `upper` in that unit.
     """
 
     decay_time: Positive = 1.0
@@ -128,7 +128,7 @@ class ExponentialTime:
     def weighting(self, problem: Problem, rows: Int[Array, " m"]) -> Callable[[Float[Array, " h"]], Weighting]:
         """The weights of the given rows as a function of `tau`."""
         time = row_times(problem, rows)
-        age = 1.0 - _in_window(time) if self.unit == "window" else time.max() - time
+        age = 1.0 - _relative_time(time) if self.unit == "window" else time.max() - time
 
         def at(lam: Float[Array, " h"]) -> Weighting:
             z = age / float(lam[0])  # dw/d(log tau) = w z, d2w/d(log tau)2 = w (z^2 - z)

@@ -190,7 +190,7 @@ def test_conjugate_gradients_give_what_factors_give(kind, sparse):
 @pytest.mark.parametrize("copied", [True, False])
 @pytest.mark.parametrize("kind", TRAINING)
 def test_sparse_rows_give_what_dense_rows_give(kind, copied, monkeypatch):
-    monkeypatch.setattr("worker.core.rows.held.COPIED_BYTES", 10**9 if copied else 0)
+    monkeypatch.setattr("worker.core.rows.held.MAX_COPIED_BYTES", 10**9 if copied else 0)
     sparse = table(kind, sparse=True)
     dense = dataclasses.replace(sparse, X=sparse.X.toarray())
     training = TRAINING[kind](penalty=PENALTIES["per_feature"])
@@ -205,7 +205,7 @@ def test_sparse_rows_give_what_dense_rows_give(kind, copied, monkeypatch):
 def test_rows_read_in_chunks_give_what_rows_in_memory_give(kind, monkeypatch):
     problem, training = table(kind), TRAINING[kind](penalty=PENALTIES["per_feature"])
     held = objective_of(problem, training, KFold(folds=3))
-    monkeypatch.setattr("worker.core.training.generalized_linear.HELD_VALUES", 0)
+    monkeypatch.setattr("worker.core.training.generalized_linear.MAX_HELD_VALUES", 0)
     monkeypatch.setattr("worker.core.rows.design.CHUNK_VALUES", 70)
     read = objective_of(problem, training, KFold(folds=3))
     rho = point_of(held)

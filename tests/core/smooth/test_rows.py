@@ -25,7 +25,7 @@ def table() -> csr_array:
 @pytest.mark.parametrize("chosen", ROWS)
 @pytest.mark.parametrize("how", ["dense", "copied", "shared"])
 def test_products_are_those_of_the_array(how, chosen, intercept, monkeypatch):
-    monkeypatch.setattr(module, "COPIED_BYTES", 0 if how == "shared" else 10**9)
+    monkeypatch.setattr(module, "MAX_COPIED_BYTES", 0 if how == "shared" else 10**9)
     monkeypatch.setattr(module, "SPARSE_CHUNK_VALUES", 9)  # squares in several pieces
     X, rows = table(), ROWS[chosen]
     Z = np.hstack([np.ones((len(rows), int(intercept))), X.toarray()[rows]])
@@ -63,7 +63,7 @@ def test_consecutive_sparse_rows_are_not_copied():
 
 
 def test_few_rows_of_a_large_table_are_copied(monkeypatch):
-    monkeypatch.setattr(module, "COPIED_BYTES", 0)
+    monkeypatch.setattr(module, "MAX_COPIED_BYTES", 0)
     X = table()
     for rows, shared in ((np.array([0, 5]), False), (np.array([0, 5, 7]), True)):
         held = SparseHeld.of_table(X, rows, intercept=True)

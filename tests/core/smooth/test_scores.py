@@ -163,7 +163,7 @@ def smoothed_f(slope, beta, y, w):
 @pytest.mark.parametrize("chunk", [1, 7, 10**6])
 @pytest.mark.parametrize("score", [SmoothedAuc(1.5), SmoothedF(1.5, beta=0.5)], ids=lambda score: score.kind)
 def test_scores_of_all_rows_together_are_exact_with_both_derivatives(score, chunk, monkeypatch):
-    monkeypatch.setattr(set_scores, "CHUNK_VALUES", chunk)
+    monkeypatch.setattr(set_scores, "CHUNK_PAIRS", chunk)
     y = np.array([1.0, 0, 0, 1, 0, 1])
     eta = np.array([0.3, 0.3, -1.5, 2.0, 40.0, -0.2])
     w = np.array([1.0, 0.5, 2.0, 0.25, 1.5, 1.0])

@@ -1,4 +1,4 @@
-"""Kernels: similarities of rows, with many hyperparameters of their own."""
+"""Kernels: similarities of rows, with their own hyperparameters."""
 
 from worker.core.kernels.composite import Kernel, Product, Simple, Sum
 from worker.core.kernels.function import Evaluated, KernelFunction

@@ -1,4 +1,4 @@
-"""Sums and products of kernels: multiple-kernel learning by tuned weights."""
+"""Sums and products of kernels: multiple-kernel learning with tuned weights."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Product:
 
     def over(self, features: tuple[str, ...]) -> ProductOfFunctions:
         """The kernel of rows with these features. Raises ValueError when a factor does not fit them."""
-        boxes, parts = _parts(self.factors, features)
-        return ProductOfFunctions(_joined(boxes), parts)
+        boxes, parts = _named_parts(self.factors, features)
+        return ProductOfFunctions(_joined_boxes(boxes), parts)
 
 
 @dataclass(frozen=True, slots=True)
 class TermWeight(Box):
-    """The box of the weights of a sum's terms, relative to the first, whose weight is 1."""
+    """The box of the weights of the terms of a sum; the first term has the weight 1."""
 
     initial: Positive = 1.0
     lower: Positive = 1e-6
@@ -46,7 +46,7 @@ class TermWeight(Box):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sum:
-    """`k_1 + sum_m weight_m k_m`, the weights tuned: that of the first term is 1, as the penalty sets the scale."""
+    """`k_1 + sum_m weight_m k_m` with tuned weights; the first weight is 1, because the penalty sets the scale."""
 
     terms: Annotated[tuple[Annotated[Simple | Product, ByKind()], ...], MinLen(2)]
     weights: TermWeight = TermWeight()
@@ -54,9 +54,9 @@ class Sum:
 
     def over(self, features: tuple[str, ...]) -> SumOfFunctions:
         """The kernel of rows with these features. Raises ValueError when a term does not fit them."""
-        boxes, parts = _parts(self.terms, features)
+        boxes, parts = _named_parts(self.terms, features)
         weights = self.weights.hyperparameters(tuple(f"{name}.weight" for name in _names(self.terms)[1:]))
-        return SumOfFunctions(_joined([*boxes, weights]), parts)
+        return SumOfFunctions(_joined_boxes([*boxes, weights]), parts)
 
 
 Kernel = Simple | Product | Sum
@@ -70,10 +70,10 @@ class ProductOfFunctions(KernelFunction):
 
     def at(self, X: Points, Z: Points, lam: Float[Array, " k"]) -> Evaluated:
         """The kernel of each pair."""
-        each = [part.at(X, Z, some) for part, some in zip(self.parts, _cut(self.parts, lam), strict=True)]
+        each = [part.at(X, Z, own) for part, own in zip(self.parts, _lam_of_parts(self.parts, lam), strict=True)]
 
         def contract(K_bar: Float[Array, "n m"]) -> Float[Array, " k"]:
-            """Each factor with the product of the others: no quotients, as a factor may be zero."""
+            """Contract each factor with the product of the others, not with a quotient: a factor may be zero."""
             found = []
             for j, one in enumerate(each):
                 others = [other.K for i, other in enumerate(each) if i != j]
@@ -84,8 +84,8 @@ class ProductOfFunctions(KernelFunction):
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
         """`k(x, x)`."""
-        each = zip(self.parts, _cut(self.parts, lam), strict=True)
-        return np.multiply.reduce([part.diagonal(X, some) for part, some in each])
+        each = zip(self.parts, _lam_of_parts(self.parts, lam), strict=True)
+        return np.multiply.reduce([part.diagonal(X, own) for part, own in each])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class SumOfFunctions(KernelFunction):
 
     def at(self, X: Points, Z: Points, lam: Float[Array, " k"]) -> Evaluated:
         """The kernel of each pair."""
-        each = [part.at(X, Z, some) for part, some in zip(self.parts, _cut(self.parts, lam), strict=True)]
+        each = [part.at(X, Z, own) for part, own in zip(self.parts, _lam_of_parts(self.parts, lam), strict=True)]
         weights = self._weights(lam)
         K = each[0].K.copy()
         for weight, one in zip(weights[1:], each[1:], strict=True):
@@ -116,15 +116,15 @@ class SumOfFunctions(KernelFunction):
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
         """`k(x, x)`."""
-        each = zip(self._weights(lam), self.parts, _cut(self.parts, lam), strict=True)
-        return np.sum([weight * part.diagonal(X, some) for weight, part, some in each], axis=0)
+        each = zip(self._weights(lam), self.parts, _lam_of_parts(self.parts, lam), strict=True)
+        return np.sum([weight * part.diagonal(X, own) for weight, part, own in each], axis=0)
 
     def _weights(self, lam: Float[Array, " k"]) -> Float[Array, " m"]:
         return np.append(1.0, lam[len(lam) - len(self.parts) + 1 :])
 
 
 def _names(kernels: Sequence[Simple | Product]) -> list[str]:
-    """The names of terms or factors. Raises ValueError where two are the same."""
+    """The names of terms or factors. Raises ValueError if two are equal."""
     names = [one.name or one.kind for one in kernels]
     for i, name in enumerate(names):
         if name in names[:i]:
@@ -132,22 +132,22 @@ def _names(kernels: Sequence[Simple | Product]) -> list[str]:
     return names
 
 
-def _parts(
+def _named_parts(
     kernels: Sequence[Simple | Product], features: tuple[str, ...]
 ) -> tuple[list[Hyperparameters], tuple[KernelFunction, ...]]:
-    """Each kernel, with the box of its hyperparameters under its own name."""
+    """The boxes of the kernels, with their names as prefixes of the hyperparameters, and the kernels."""
     parts = tuple(one.over(features) for one in kernels)
     named = zip(_names(kernels), parts, strict=True)
     return [replace(part.box, names=tuple(f"{name}.{one}" for one in part.box.names)) for name, part in named], parts
 
 
-def _joined(boxes: list[Hyperparameters]) -> Hyperparameters:
+def _joined_boxes(boxes: list[Hyperparameters]) -> Hyperparameters:
     joined = boxes[0]
     for box in boxes[1:]:
         joined = joined + box
     return joined
 
 
-def _cut(parts: tuple[KernelFunction, ...], lam: Float[Array, " k"]) -> list[Float[Array, " _"]]:
+def _lam_of_parts(parts: tuple[KernelFunction, ...], lam: Float[Array, " k"]) -> list[Float[Array, " _"]]:
     ends = np.cumsum([len(part.box.names) for part in parts])
     return np.split(lam[: ends[-1]], ends[:-1])

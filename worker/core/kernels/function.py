@@ -1,4 +1,4 @@
-"""What a kernel gives to those who train with it: values for pairs of rows, and their cotangents in rho."""
+"""The interface of kernels: values for pairs of rows, and cotangents pulled back to rho."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from worker.core.records import Array
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """The kernel of each row of one set with each of another, and `<K_bar, dK/drho_j>` for every hyperparameter j.
+    """The kernel K between two sets of rows; `contract` gives `<K_bar, dK/drho_j>` for every hyperparameter j.
 
-    No matrix is made for each hyperparameter: the work is a few products of matrices, whatever their number. Where the
-    cotangent is `a c^T`, `of_outer` does without that matrix, if the kernel knows how.
+    The work is a few matrix products for any number of hyperparameters, without a matrix for each of them. For a
+    cotangent `a c^T`, `of_outer` avoids forming that matrix, if the kernel supports it.
     """
 
     K: Float[Array, "n m"]
@@ -50,22 +50,22 @@ NO_SIMILAR_ROWS = (
     "No row is like another at the result: the kernel of different rows is nearly zero, so that little but the "
     "intercept was learnt. J is flat there; begin at larger initial widths, or take several starts."
 )
-LEAST_SIMILARITY = 1e-3  # mean over pairs of rows, relative to the kernel of a row with itself
-SAMPLE = 300  # rows that pairs are taken from
+MIN_MEAN_SIMILARITY = 1e-3  # mean over pairs of rows, relative to the kernel of a row with itself
+SAMPLED_ROWS = 300  # first rows, whose pairs are compared
 
 
 def dissimilarity_remark(kernel: KernelFunction, X: Points, lam: Float[Array, " k"]) -> tuple[str, ...]:
-    """A sentence if the kernel tells every row from every other."""
-    some = X.rows(slice(0, SAMPLE))
-    K, own = kernel.at(some, some, lam).K, np.sqrt(kernel.diagonal(some, lam))
-    if len(some) < 2 or not own.all():
+    """A remark if no row is similar to another under the kernel."""
+    sample = X.rows(slice(0, SAMPLED_ROWS))
+    K, norms = kernel.at(sample, sample, lam).K, np.sqrt(kernel.diagonal(sample, lam))
+    if len(sample) < 2 or not norms.all():
         return ()
-    likeness = np.abs(K / own / own[:, None]).sum() - len(some)
-    return (NO_SIMILAR_ROWS,) if likeness < LEAST_SIMILARITY * len(some) * (len(some) - 1) else ()
+    similarity = np.abs(K / norms / norms[:, None]).sum() - len(sample)
+    return (NO_SIMILAR_ROWS,) if similarity < MIN_MEAN_SIMILARITY * len(sample) * (len(sample) - 1) else ()
 
 
 def columns_of(chosen: tuple[str, ...] | None, features: tuple[str, ...]) -> Int[Array, " q"]:
-    """The columns of the chosen features, all where none are named. Raises ValueError where one is not there."""
+    """The columns of the chosen features, or all for None. Raises ValueError if one is unknown or named twice."""
     if chosen is None:
         return np.arange(len(features))
     if not chosen:

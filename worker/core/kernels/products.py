@@ -1,4 +1,4 @@
-"""Kernels of the scaled inner product `g = sum_j x_j z_j / width_j^2`, of features less their training means."""
+"""Kernels of the scaled inner product `g = sum_j x_j z_j / width_j^2`, of features minus their training means."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.core.records import Array
 class Linear:
     """`sum_j x_j z_j`, or with widths `sum_j x_j z_j / width_j^2`: linear models with a penalty for each width.
 
-    `widths` are none by default, as one for all features and the penalty would say the same thing.
+    There are no `widths` by default: one width for all features has the same effect as the penalty.
     """
 
     features: tuple[str, ...] | None = None

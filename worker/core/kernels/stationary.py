@@ -20,9 +20,9 @@ from worker.core.records import Array
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`k = phi(s)` at many s, `phi'(s) / factor` when asked, and the derivative in the logarithm of a shape parameter.
+    """`K = phi(s)`; `slope()` is `phi'(s) / factor`, `of_shape()` the derivative in the logarithm of a shape parameter.
 
-    Where `phi'` is infinite, at s = 0, it is zero here: it only ever multiplies squared differences, which are zero.
+    If `phi'` is infinite at s = 0, it is set to zero: it only multiplies squared differences, which are zero there.
     """
 
     K: Float[Array, "n m"]
@@ -32,15 +32,15 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _OfFeatures:
-    """`features`: those that the kernel is about, all by default. `name` tells terms of a sum or product apart."""
+class _KernelOfFeatures:
+    """`features`: the features that the kernel uses, all by default. `name` identifies a term of a sum or product."""
 
     features: tuple[str, ...] | None = None
     name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Stationary(_OfFeatures, ABC):
+class _Stationary(_KernelOfFeatures, ABC):
     widths: Annotated[Widths, ByKind(named=True)] = SharedWidth()  # noqa: RUF009 - frozen
 
     def shape(self) -> Hyperparameters | None:
@@ -49,7 +49,7 @@ class _Stationary(_OfFeatures, ABC):
 
     @abstractmethod
     def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
-        """The kernel at scaled squared distances, which it may overwrite."""
+        """The kernel at scaled squared distances s; it may overwrite s."""
 
     def over(self, features: tuple[str, ...]) -> StationaryFunction:
         """The kernel of rows with these features. Raises ValueError when it does not fit them."""
@@ -86,13 +86,13 @@ class StationaryFunction(KernelFunction):
         return Evaluated(profile.K, contract, of_outer)
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
-        """One."""
+        """Ones."""
         return np.ones(len(X))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rbf(_Stationary):
-    """The Gaussian kernel `exp(-s / 2)`, of functions with every derivative."""
+    """The Gaussian kernel `exp(-s / 2)`, for infinitely differentiable functions."""
 
     kind: Literal["rbf"] = "rbf"
 
@@ -105,16 +105,17 @@ class Rbf(_Stationary):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matern(_Stationary):
-    """The Matern kernel of smoothness `nu`: 1/2 is `exp(-r)`, `r = sqrt(s)`, larger ones are smoother.
+    """The Matern kernel of smoothness `nu`: functions are smoother for a larger `nu`.
 
-    `(1 + a) e^-a` with `a = sqrt(3 s)` for 3/2, `(1 + a + a^2 / 3) e^-a` with `a = sqrt(5 s)` for 5/2.
+    `e^-r` with `r = sqrt(s)` for 1/2, `(1 + a) e^-a` with `a = sqrt(3 s)` for 3/2, `(1 + a + a^2 / 3) e^-a` with
+    `a = sqrt(5 s)` for 5/2.
     """
 
     nu: Literal["1/2", "3/2", "5/2"] = "5/2"
     kind: Literal["matern"] = "matern"
 
     def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
-        """The kernel with `phi' = -e^-r / (2 r)`, `-3/2 e^-a`, `-5/6 (1 + a) e^-a`."""
+        """The kernel with `phi' = -e^-r / (2 r)`, `-3/2 e^-a`, `-5/6 (1 + a) e^-a` for 1/2, 3/2, 5/2."""
         s *= int(self.nu[0])
         a = np.sqrt(s, out=s)
         decay = np.exp(-a)
@@ -146,7 +147,7 @@ class RationalQuadratic(_Stationary):
         return self.alpha.hyperparameters(("alpha",))
 
     def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
-        """With `t = s / 2 alpha`: `phi' = -phi / (2 (1 + t))`, `alpha phi (t / (1 + t) - log(1 + t))` in log alpha."""
+        """`t = s / 2 alpha`, `phi' = -phi / (2 (1 + t))`, `dphi/dlog(alpha) = alpha phi (t / (1 + t) - log(1 + t))`."""
         s /= 2.0 * shape
         t, logarithm = s, np.log1p(s)
         K = np.exp(-shape * logarithm)
@@ -163,10 +164,10 @@ class Period(Box):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Periodic(_OfFeatures):
+class Periodic(_KernelOfFeatures):
     """`exp(-2 sum_j sin^2(pi (x_j - z_j) / period) / width_j^2)` with a tuned period, in original units.
 
-    It is the Gaussian kernel of points on circles. J has many minima in a period: begin near the one meant.
+    It is the Gaussian kernel of points on circles. J has many local minima in the period: start near the right one.
     """
 
     widths: Annotated[Widths, ByKind(named=True)] = SharedWidth()  # noqa: RUF009 - frozen
@@ -204,11 +205,11 @@ class PeriodicFunction(KernelFunction):
         return Evaluated(K, contract)
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
-        """One."""
+        """Ones."""
         return np.ones(len(X))
 
     def _circles(self, X: Points, lam: Float[Array, " k"]) -> tuple[Float[Array, "n q2"], Float[Array, "n q2"]]:
-        """Points on circles, a chord of which is `2 sin(pi x / period) / width`, and their derivative in log period."""
+        """Points on circles, with chords `2 sin(pi x / period) / width`, and their derivative in log period."""
         h, angle = self.widths.inverse(lam), 2.0 * np.pi / lam[-1] * X.original[:, self.columns]
         cosine, sine = np.cos(angle) * h, np.sin(angle) * h
         return np.hstack([cosine, sine]), np.hstack([sine * angle, -cosine * angle])

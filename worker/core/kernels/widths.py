@@ -15,7 +15,7 @@ from worker.core.records import Array
 
 @dataclass(frozen=True, slots=True)
 class _Widths:
-    """The box of widths, in units of the (standardized) features; `initial` null is the root of their number."""
+    """The box of widths, in units of the (standardized) features; `initial` null is the root of the feature count."""
 
     initial: Positive | None = None
     lower: Positive = 1e-2
@@ -25,7 +25,7 @@ class _Widths:
         check_box(self.lower, self.initial, self.upper)
 
     def box(self, names: tuple[str, ...], features: int) -> Hyperparameters:
-        """Widths of these names, of a kernel of so many features."""
+        """The box of widths with these names, for a kernel of this number of features."""
         initial = np.sqrt(features) if self.initial is None else self.initial
         return Hyperparameters.positive(names, float(np.clip(initial, self.lower, self.upper)), self.lower, self.upper)
 
@@ -43,7 +43,7 @@ class SharedWidth(_Widths):
 
 @dataclass(frozen=True, slots=True)
 class WidthPerFeature(_Widths):
-    """One width for each feature: that of an irrelevant one is driven to its upper bound."""
+    """One width for each feature: the width of an irrelevant feature is driven to its upper bound."""
 
     kind: Literal["per_feature"] = "per_feature"
 
@@ -83,13 +83,13 @@ Widths = SharedWidth | WidthPerFeature | WidthPerGroup
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
-    """Widths with their box, and which of them each feature has."""
+    """The box of the widths, and which width each feature has."""
 
     box: Hyperparameters
     of_feature: Int[Array, " p"]
 
     def inverse(self, widths: Float[Array, " k"]) -> Float[Array, " p"]:
-        """What each feature is multiplied with."""
+        """The factor of each feature: one over its width."""
         return 1.0 / widths[self.of_feature]
 
     def sums(self, by_feature: Float[Array, " p"]) -> Float[Array, " k"]:

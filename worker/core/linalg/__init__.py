@@ -1,1 +1,1 @@
-"""Arithmetic without statistics: factors, solves, conjugate gradients."""
+"""Linear algebra without statistics: factors, solves, conjugate gradients."""

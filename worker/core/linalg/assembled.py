@@ -1,10 +1,10 @@
 """A symmetric positive definite matrix that is a linear function of a few numbers, factored dense, banded or sparse.
 
-Which of them costs least is told from the pattern of the entries alone. With the lower half of the band counted as
-`p (w + 1)` entries, w the distance of the furthest entry from the diagonal after Cuthill and McKee's reordering, one
-thread takes about 20 ns an entry of the band, 10 ns an entry of a dense matrix and 130 ns an entry of a sparse factor.
-How many entries a sparse factor has beyond those of the matrix is known only after it was made: two times as many in
-a chain with a few loops, seven in a grid of 150 x 150, twenty in a random graph with six neighbours each.
+The pattern of the entries alone decides which of them costs least. The lower half of a band has `p (w + 1)` entries; w
+is the largest distance of an entry from the diagonal after Cuthill and McKee's reordering. One thread takes about 20 ns
+per entry of the band, 10 ns per entry of a dense matrix and 130 ns per entry of a sparse factor. How many more entries
+a sparse factor has than the matrix is known only after it is computed: 2 times as many in a chain with a few loops,
+7 times in a grid of 150 x 150, 20 times in a random graph with six neighbours each.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from worker.core.linalg import cholesky
 from worker.core.records import Array
 
 Shape = Literal["dense", "banded", "sparse"]
-BAND_ENTRY = 2.0  # cost of an entry of a band, in entries of a dense matrix
-SPARSE_ENTRY = 200.0  # cost of an entry of a sparse matrix, with the fill-in that it may bring
+BAND_ENTRY_COST = 2.0  # of an entry of a band, in entries of a dense matrix
+SPARSE_ENTRY_COST = 200.0  # of an entry of a sparse matrix with its likely fill-in, in entries of a dense matrix
 
 
 @runtime_checkable
@@ -48,7 +48,7 @@ class DenseFactor:
 
 @dataclass(frozen=True, slots=True)
 class BandedFactor:
-    """The lower Cholesky factor of H with its rows and columns in an order; `bands[d]` is its d-th subdiagonal."""
+    """The lower Cholesky factor of H permuted by `order`; `bands[d]` is its d-th subdiagonal."""
 
     bands: Float[Array, "w1 p"]
     order: Int[Array, " p"]
@@ -65,7 +65,7 @@ class BandedFactor:
 
 @dataclass(frozen=True, slots=True)
 class SparseFactor:
-    """`L D L^T` of H by SuperLU (Li 2005), which keeps to the diagonal for its pivots where H is definite."""
+    """`L D L^T` of H by SuperLU (Li 2005); for a definite H its pivots are on the diagonal."""
 
     lu: SuperLU
 
@@ -76,10 +76,10 @@ class SparseFactor:
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """`H = sum_j h_j A_j` entry by entry: those of the lower triangle in the pattern of all A_j together.
+    """`H = sum_j h_j A_j` by entries: the lower triangle of the joint pattern of all A_j.
 
-    `values @ h` are the entries at `rows` and `columns`, which count in the `order` of a band; `width` is that of the
-    band. `full` is the whole pattern of a sparse H, whose entries are `(values @ h)[source]`.
+    `values @ h` are the entries at `rows` and `columns`, numbered after the reordering by `order`. `width` is the width
+    of the band. `full` is the pattern of both triangles of a sparse H; its entries are `(values @ h)[source]`.
     """
 
     shape: Shape
@@ -94,28 +94,28 @@ class Assembly:
 
     @classmethod
     def build(cls, matrices: tuple[csr_array, ...], shape: Shape | None = None) -> Assembly:
-        """For symmetric matrices of one size; `shape` None takes the cheapest."""
+        """From symmetric matrices of one size; without a `shape` the cheapest is chosen."""
         p = matrices[0].shape[0]
         parts = [A.tocoo() for A in matrices]
         j = np.repeat(np.arange(len(parts)), [part.nnz for part in parts])
         rows, columns = (np.concatenate([part.coords[axis] for part in parts]) for axis in (0, 1))
         entries = np.concatenate([part.data for part in parts])
         pattern = csr_array((np.ones(len(rows)), (rows, columns)), shape=(p, p))
-        order, width = _band(pattern)
+        order, width = _band_order(pattern)
         shape = cheapest(p, width, (pattern.nnz + p) // 2) if shape is None else shape
         if shape != "banded":
             order = np.arange(p)
-        place = np.empty(p, int)
-        place[order] = np.arange(p)
-        rows, columns = place[rows], place[columns]
+        position = np.empty(p, int)
+        position[order] = np.arange(p)
+        rows, columns = position[rows], position[columns]
         lower = rows >= columns
         keys, entry = np.unique(rows[lower].astype(np.int64) * p + columns[lower], return_inverse=True)
         values = csr_array((entries[lower], (entry, j[lower])), shape=(len(keys), len(parts)))
         rows, columns = np.divmod(keys, p)
-        return cls(shape, p, order, rows, columns, values, width, *_whole(p, rows, columns))
+        return cls(shape, p, order, rows, columns, values, width, *_full_pattern(p, rows, columns))
 
     def factor(self, h: Float[Array, " k1"]) -> Factor | None:
-        """The factor of `sum_j h_j A_j`; None where it is not positive definite to working precision."""
+        """The factor of `sum_j h_j A_j`; None if it is not positive definite to working precision."""
         entries = self.values @ h
         if not np.isfinite(entries).all():
             return None
@@ -129,10 +129,10 @@ class Assembly:
             bands[self.rows - self.columns, self.columns] = entries
             bands, info = lapack.dpbtrf(bands, lower=1, overwrite_ab=1)
             return None if info != 0 else BandedFactor(bands, self.order)
-        return self._sparse(entries)
+        return self._factor_sparse(entries)
 
-    def _sparse(self, entries: Float[Array, " m"]) -> SparseFactor | None:
-        """By pivots on the diagonal: H is positive definite exactly where all of them are positive."""
+    def _factor_sparse(self, entries: Float[Array, " m"]) -> SparseFactor | None:
+        """With pivots on the diagonal only: H is positive definite exactly if all of them are positive."""
         H = csc_array((entries[self.source], self.full.indices, self.full.indptr), shape=(self.p, self.p))
         try:
             lu = splu(H, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
@@ -143,30 +143,30 @@ class Assembly:
 
 
 def cheapest(p: int, width: int, entries: int) -> Shape:
-    """Which factorization of a p x p matrix costs least; `entries` of its lower triangle are not zero."""
-    dense, banded = float(p) * p, BAND_ENTRY * p * (width + 1)
-    if SPARSE_ENTRY * entries < min(dense, banded):
+    """The cheapest factorization of a p x p matrix with `entries` nonzeros in its lower triangle."""
+    dense, banded = float(p) * p, BAND_ENTRY_COST * p * (width + 1)
+    if SPARSE_ENTRY_COST * entries < min(dense, banded):
         return "sparse"
     return "banded" if banded < dense else "dense"
 
 
-def _band(pattern: csr_array) -> tuple[Int[Array, " p"], int]:
-    """An order of the rows and columns, and how far from the diagonal entries are in it: as given, or better."""
+def _band_order(pattern: csr_array) -> tuple[Int[Array, " p"], int]:
+    """An order of rows and columns and the width of its band: the given order, or a narrower one."""
     p = pattern.shape[0]
     rows, columns = pattern.nonzero()
     given = int(np.abs(rows - columns).max(initial=0))
     order = reverse_cuthill_mckee(pattern, symmetric_mode=True).astype(int)
-    place = np.empty(p, int)
-    place[order] = np.arange(p)
-    width = int(np.abs(place[rows] - place[columns]).max(initial=0))
+    position = np.empty(p, int)
+    position[order] = np.arange(p)
+    width = int(np.abs(position[rows] - position[columns]).max(initial=0))
     return (order, width) if width < given else (np.arange(p), given)
 
 
-def _whole(p: int, rows: Int[Array, " m"], columns: Int[Array, " m"]) -> tuple[csc_array, Int[Array, " s"]]:
-    """The pattern of both triangles, and which entry of the lower one stands at each place."""
+def _full_pattern(p: int, rows: Int[Array, " m"], columns: Int[Array, " m"]) -> tuple[csc_array, Int[Array, " s"]]:
+    """The pattern of both triangles, and for each of its places the index of the entry in the lower triangle."""
     below = np.flatnonzero(rows != columns)
     entry = np.concatenate([np.arange(len(rows)), below])
-    at = np.concatenate([rows, columns[below]]), np.concatenate([columns, rows[below]])
-    full = csc_array((entry + 1.0, at), shape=(p, p))  # no entry is zero, lest it should be dropped
+    places = np.concatenate([rows, columns[below]]), np.concatenate([columns, rows[below]])
+    full = csc_array((entry + 1.0, places), shape=(p, p))  # counted from 1, as zeros might be dropped
     full.sort_indices()
     return full, full.data.astype(int) - 1

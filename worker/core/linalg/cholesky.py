@@ -1,7 +1,6 @@
 """Cholesky factor `H = L L^T` of a symmetric positive definite matrix: factor, solve, pullback.
 
-Matrices are Fortran-ordered and only their lower triangle is read. What stands above the diagonal of a factor
-is not defined.
+Matrices are Fortran-ordered and only their lower triangle is read. The upper triangle of a factor is undefined.
 """
 
 from __future__ import annotations
@@ -15,11 +14,13 @@ from scipy.linalg import lapack
 from worker.core.linalg.triangular import solve_lower, solve_lower_right
 from worker.core.records import Array
 
-BLOCK = 128  # columns swept at a time by `pullback`; flat optimum between 64 and 256 for p from 500 to 4000
+PULLBACK_COLUMNS = (
+    128  # columns that `pullback` sweeps at a time; flat optimum between 64 and 256 for p from 500 to 4000
+)
 
 
 def diagonal_of(A: Float[Array, "p p"]) -> Float[Array, " p"]:
-    """The diagonal as a view that can be written to."""
+    """The diagonal as a writable view."""
     return np.einsum("ii->i", A)
 
 
@@ -33,8 +34,8 @@ def factor_in_place(H: Float[Array, "p p"]) -> Float[Array, "p p"] | None:
 
 
 def solve(L: Float[Array, "p p"], b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
-    """`H^-1 b` for one or several right-hand sides, two triangular solves."""
-    if b.ndim == 1:  # dpotrs takes more than twice the time for a single one
+    """`H^-1 b` for one or several right-hand sides, by two triangular solves."""
+    if b.ndim == 1:  # dpotrs takes more than twice the time for one right-hand side
         return solve_lower(L, solve_lower(L, b), transposed=True, overwrite=True)
     x, info = lapack.dpotrs(L, b, lower=1)
     if info != 0:
@@ -43,7 +44,7 @@ def solve(L: Float[Array, "p p"], b: Float[Array, " p *m"]) -> Float[Array, " p 
 
 
 def inverse(L: Float[Array, "p p"]) -> Float[Array, "p p"]:
-    """`H^-1`, both triangles: a third of the flops of p solves, for the callers that need every column."""
+    """`H^-1`, both triangles, for callers that need every column: a third of the flops of p solves."""
     lower, info = lapack.dpotri(L, lower=1)
     if info != 0:
         raise ValueError(f"dpotri refused argument {-info}")
@@ -62,12 +63,12 @@ def pullback(L: Float[Array, "p p"], L_bar: Float[Array, "p p"]) -> Float[Array,
     """Symmetric cotangent `H_bar` of `H` from the cotangent `L_bar` of its factor, so that `<L_bar, dL> = <H_bar, dH>`.
 
     Blocked level-3 reverse sweep (Murray 2016, arXiv:1602.07527, section 4.2), twice the flops of the factorization.
-    Each block of columns takes what all later ones ask of it in one product, when its turn comes.
+    Each block of columns collects the contributions of all later blocks in one product.
     """
     p = len(L)
-    W = np.empty((p, p), order="F")  # 2 H_bar, from the last block on
-    for end in range(p, 0, -BLOCK):
-        begin = max(0, end - BLOCK)
+    W = np.empty((p, p), order="F")  # 2 H_bar, filled from the last block to the first
+    for end in range(p, 0, -PULLBACK_COLUMNS):
+        begin = max(0, end - PULLBACK_COLUMNS)
         D = np.array(np.tril(L[begin:end, begin:end]), order="F")
         D_bar = L_bar[begin:end, begin:end]
         if end < p:

@@ -17,20 +17,20 @@ def conjugate_gradients(
     precondition: Operator,
     B: Float[Array, "p f"],
     tolerance: float,
-    most: int,
+    max_steps: int,
     start: Float[Array, "p f"] | None = None,
 ) -> Float[Array, "p f"]:
-    """X with `H X = B`, H positive definite; a column stops once its residual is small enough, or after `most` steps.
+    """Solve `H X = B` for a positive definite H, in at most `max_steps` steps.
 
-    Small enough: `sqrt(r^T M^-1 r) <= tolerance sqrt(b^T M^-1 b)` with the preconditioner M.
+    A column stops once its residual r meets `sqrt(r^T M^-1 r) <= tolerance sqrt(b^T M^-1 b)`, M the preconditioner.
     """
     X = np.zeros_like(B) if start is None else start.copy()
     R = B.copy() if start is None else B - apply(X)
-    goal = tolerance**2 * _inner(B, precondition(B))
+    target_r_z = tolerance**2 * _inner(B, precondition(B))
     Z = precondition(R)
-    P, size = Z.copy(), _inner(R, Z)
-    for _ in range(most):
-        running = size > goal
+    P, r_z = Z.copy(), _inner(R, Z)
+    for _ in range(max_steps):
+        running = r_z > target_r_z
         if not running.any():
             break
         Q = apply(P)
@@ -38,15 +38,15 @@ def conjugate_gradients(
         moving = running & (curvature > 0)
         if not moving.any():
             break
-        step = np.where(moving, size / np.where(moving, curvature, 1.0), 0.0)
+        step = np.where(moving, r_z / np.where(moving, curvature, 1.0), 0.0)
         X += step * P
         Q *= step
         R -= Q
         Z = precondition(R)
-        new = _inner(R, Z)
-        P *= np.where(size > 0, new / np.where(size > 0, size, 1.0), 0.0)
+        new_r_z = _inner(R, Z)
+        P *= np.where(r_z > 0, new_r_z / np.where(r_z > 0, r_z, 1.0), 0.0)
         P += Z
-        size = new
+        r_z = new_r_z
     return X
 
 

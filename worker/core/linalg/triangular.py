@@ -1,6 +1,6 @@
 """Triangular solves, symmetric products and rank-one updates: BLAS of double precision, levels 2 and 3.
 
-Matrices are Fortran-ordered where that saves a copy. Of symmetric results only the lower triangle is defined.
+Matrices in Fortran order save a copy. Of symmetric results only the lower triangle is defined.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def solve_lower_right(
 
 
 def outer_product(A: Float[Array, "m n"]) -> Float[Array, "m m"]:
-    """The lower triangle of `A A^T`, at half the price of a product."""
+    """The lower triangle of `A A^T`, at half the cost of a product."""
     return blas.dsyrk(1.0, A, lower=1)
 
 
 def add_outer_product(M: Float[Array, "m m"], A: Float[Array, "m n"]) -> None:
-    """`M += A A^T` in the lower triangle of M, which is Fortran-ordered."""
+    """`M += A A^T` in the lower triangle of M, which must be Fortran-ordered."""
     blas.dsyrk(1.0, A, beta=1.0, c=M, lower=1, overwrite_c=1)
 
 
 def add_outer(M: Float[Array, "m n"], x: Float[Array, " m"], y: Float[Array, " n"]) -> Float[Array, "m n"]:
-    """`M + x y^T`, in the place of M, which is Fortran-ordered."""
+    """`M + x y^T`; overwrites M, which must be Fortran-ordered."""
     return blas.dger(1.0, x, y, a=M, overwrite_a=1)

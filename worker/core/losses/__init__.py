@@ -1,4 +1,4 @@
-"""Selection losses: the members of the family `Score`, by which a prediction can be scored."""
+"""Selection losses: the members of the family `Score`, which score predictions."""
 
 from worker.core.losses.classes import Brier, Deviance, LogLoss, SmoothedError
 from worker.core.losses.platt import PlattLogLoss

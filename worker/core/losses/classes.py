@@ -1,7 +1,7 @@
-"""Selection losses of linear predictors: how well they predict the targets of validation rows.
+"""Selection losses of classifiers, and the deviance of a likelihood, as functions of the linear predictors `eta`.
 
-With one column `eta` the targets are 0 and 1, with several they are numbers of classes. `slope_change` bounds, row by
-row, the norm of the change of the derivative of a row's score for any move of its predictors by at most `radius`.
+With one column `eta` the targets are 0 and 1, with several they are class numbers. `slope_change` bounds, row by row,
+the norm of the change of the derivative of a row's score for any move of its predictors by at most `radius`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,22 @@ from scipy.special import expit, softmax
 
 from worker.core.hyperparameters import Positive
 from worker.core.losses.derivatives import Elementwise, OfProbabilities, Scaled, ScoreDerivatives
-from worker.core.losses.elementary import SLACK, Column, Outputs, PerRow, one_hot, probability_change, refuse, residuals
+from worker.core.losses.elementary import (
+    ROUNDING,
+    Column,
+    Outputs,
+    PerRow,
+    one_hot,
+    probability_change,
+    refuse,
+    residuals,
+)
 from worker.core.losses.training import LogisticLoss, MultinomialLoss, TrainingLoss
 
 
 @dataclass(frozen=True, slots=True)
 class LogLoss:
-    """`-log P(y)`, the negative log-likelihood of a class."""
+    """`-log P(y)`, the negative log-likelihood of the class y."""
 
     kind: Literal["log_loss"] = "log_loss"
 
@@ -29,17 +38,17 @@ class LogLoss:
         return _log_loss(eta).at(y, eta, w)
 
     def check(self, y: PerRow) -> None:
-        """Raises ValueError unless y holds numbers of classes."""
+        """Raises ValueError unless y holds class numbers."""
         _refuse_fractions(y)
 
     def slope_change(self, y: PerRow, eta: Outputs, radius: PerRow) -> PerRow:
-        """Bound of the change of a row's slope."""
+        """Bound on the change of a row's slope."""
         return _log_loss(eta).slope_change(y, eta, radius)
 
 
 @dataclass(frozen=True, slots=True)
 class Brier:
-    """`(p - y)^2` of the probability p of class 1; of several classes the sum of the squares over all of them."""
+    """`(p - y)^2` with the probability p of class 1; with several classes the sum of the squares over all classes."""
 
     kind: Literal["brier"] = "brier"
 
@@ -48,35 +57,35 @@ class Brier:
         if eta.shape[1] == 1:
             return _brier(y, eta, w)
         p = softmax(eta, axis=1)
-        away = residuals(p, one_hot(y, p.shape[1]))
-        return OfProbabilities((away**2).sum(1), p, 2.0 * away, 2.0, 1.0, w)
+        error = residuals(p, one_hot(y, p.shape[1]))
+        return OfProbabilities((error**2).sum(1), p, 2.0 * error, 2.0, 1.0, w)
 
     def check(self, y: PerRow) -> None:
-        """Raises ValueError unless y holds numbers of classes."""
+        """Raises ValueError unless y holds class numbers."""
         _refuse_fractions(y)
 
     def slope_change(self, y: PerRow, eta: Outputs, radius: PerRow) -> PerRow:
-        """Bound of the change of a row's slope.
+        """Bound on the change of a row's slope.
 
-        The slope is `2 q^2 (1 - q)` in the log-odds of the wrong class, largest at log 2; of several classes it is
-        `2 H (p - o)` with `H = diag(p) - p p^T`, and `H' u' - H u = H' (u' - u) + (H' - H) u`.
+        With one output the slope is `2 q^2 (1 - q)` in the log-odds of the wrong class; it is largest at log 2. With
+        several it is `2 H u` with `H = diag(p) - p p^T`, `u = p - o`, and `H' u' - H u = H' (u' - u) + (H' - H) u`.
         """
         if eta.shape[1] == 1:
             z = (1.0 - 2.0 * y) * eta[:, 0]
             here, ends = _brier_slope(z), np.minimum(_brier_slope(z - radius), _brier_slope(z + radius))
             top = _brier_slope(np.clip(np.log(2.0), z - radius, z + radius))
-            return np.where(radius > 0, np.maximum(top - here, here - ends) + SLACK * top, 0.0)
+            return np.where(radius > 0, np.maximum(top - here, here - ends) + ROUNDING * top, 0.0)
         loss = _log_loss(eta)
-        away = residuals(softmax(eta, axis=1), one_hot(y, eta.shape[1]))
-        moved = loss.slope_change(y, eta, radius)
-        return moved + 2.0 * loss.curvature_change(y, eta, radius) * np.sqrt((away**2).sum(1))
+        error = residuals(softmax(eta, axis=1), one_hot(y, eta.shape[1]))
+        error_change = loss.slope_change(y, eta, radius)
+        return error_change + 2.0 * loss.curvature_change(y, eta, radius) * np.sqrt((error**2).sum(1))
 
 
 @dataclass(frozen=True, slots=True)
 class SmoothedError:
-    """`1 / (1 + e^(slope s eta))`, `s = 2 y - 1`: the share of errors, with a step of width `1 / slope` at zero.
+    """`1 / (1 + e^(slope s eta))`, `s = 2 y - 1`: the error rate, its step at zero smoothed to the width `1 / slope`.
 
-    Of several classes it is one minus the softmax of `slope eta`.
+    With several classes it is one minus the softmax of `slope eta` for the class y.
     """
 
     slope: Positive = 10.0
@@ -85,20 +94,20 @@ class SmoothedError:
     def at(self, y: PerRow, eta: Outputs, w: PerRow) -> ScoreDerivatives:
         """The score with its derivatives."""
         if eta.shape[1] == 1:
-            return self._binary(y, eta, w)
+            return self._one_output(y, eta, w)
         observed = one_hot(y, eta.shape[1])
         p = softmax(self.slope * eta, axis=1)
         wrong = np.where(observed > 0, 0.0, p).sum(1)
         return OfProbabilities(wrong, p, -observed, 0.0, self.slope, w)
 
     def check(self, y: PerRow) -> None:
-        """Raises ValueError unless y holds numbers of classes."""
+        """Raises ValueError unless y holds class numbers."""
         _refuse_fractions(y)
 
     def slope_change(self, y: PerRow, eta: Outputs, radius: PerRow) -> PerRow:
-        """Bound of the change of a row's slope.
+        """Bound on the change of a row's slope.
 
-        In one output it is the curvature of the log-loss, scaled. In several it is `a p_y (p - o)`, and
+        With one output the slope is the curvature of the log-loss, scaled. With several it is `a p_y (p - o)`, and
         `p_y' (p' - o) - p_y (p - o) = (p_y' - p_y) (p' - o) + p_y (p' - p)` with `|p' - o| <= sqrt(2) (1 - p_y')`.
         """
         loss, z, reach = _log_loss(eta), self.slope * eta, self.slope * radius
@@ -107,11 +116,11 @@ class SmoothedError:
         observed = one_hot(y, eta.shape[1])
         p = softmax(z, axis=1)
         wrong = np.where(observed > 0, 0.0, p).sum(1)
-        moved = (observed * probability_change(z, reach)).sum(1)
-        turned = (observed * p).sum(1) * loss.slope_change(y, z, reach)
-        return self.slope * (np.sqrt(2.0) * moved * np.minimum(wrong + moved, 1.0) + turned)
+        p_change = (observed * probability_change(z, reach)).sum(1)
+        of_error = (observed * p).sum(1) * loss.slope_change(y, z, reach)
+        return self.slope * (np.sqrt(2.0) * p_change * np.minimum(wrong + p_change, 1.0) + of_error)
 
-    def _binary(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
+    def _one_output(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         sign = 1.0 - 2.0 * y
         z = self.slope * sign * eta[:, 0]
         wrong = expit(z)
@@ -122,7 +131,7 @@ class SmoothedError:
 
 @dataclass(frozen=True, slots=True)
 class Deviance:
-    """Twice the log-likelihood that a perfect prediction of the row would have gained; `of_family` says which one.
+    """Twice the log-likelihood that a perfect prediction of the row would gain, in the likelihood of the training loss.
 
     Poisson `2 (y log(y / mu) - (y - mu))`, gamma `2 ((y - mu) / mu - log(y / mu))`, classes twice the log-loss.
     """
@@ -130,7 +139,7 @@ class Deviance:
     kind: Literal["deviance"] = "deviance"
 
     def of_family(self, loss: TrainingLoss) -> DevianceOf:
-        """The deviance of the likelihood that training maximizes. Raises ValueError if its loss is none."""
+        """The deviance of the likelihood that training maximizes. Raises ValueError if its loss is not a likelihood."""
         if loss.is_likelihood:
             return DevianceOf(loss)
         raise ValueError("deviance needs a training loss that is a likelihood, which a hinge is not")
@@ -138,7 +147,7 @@ class Deviance:
 
 @dataclass(frozen=True, slots=True)
 class DevianceOf:
-    """Twice the excess of a loss over the least that it could be for the row's target."""
+    """Twice the excess of a loss over its minimum for the row's target."""
 
     loss: TrainingLoss
 
@@ -148,11 +157,11 @@ class DevianceOf:
         return Scaled(replace(half, losses=self.loss.excess(y, eta, half.losses)), 2.0)
 
     def check(self, y: PerRow) -> None:
-        """Raises ValueError where the likelihood does not take a target."""
+        """Raises ValueError if the likelihood does not allow a target."""
         self.loss.check(y)
 
     def slope_change(self, y: PerRow, eta: Outputs, radius: PerRow) -> PerRow:
-        """Bound of the change of a row's slope."""
+        """Bound on the change of a row's slope."""
         return 2.0 * self.loss.slope_change(y, eta, radius)
 
 
@@ -161,7 +170,7 @@ def _log_loss(eta: Outputs) -> LogisticLoss | MultinomialLoss:
 
 
 def _brier(y: PerRow, eta: Column, w: PerRow) -> Elementwise:
-    """`q^2` of the probability q of the wrong class, and derivatives in its log-odds `-s eta`."""
+    """`q^2` with the probability q of the wrong class, and derivatives through its log-odds `-s eta`."""
     sign = 1.0 - 2.0 * y
     q, rest = expit(sign * eta[:, 0]), expit(-sign * eta[:, 0])
     half = 2.0 * q**2 * rest

@@ -18,14 +18,14 @@ from worker.core.records import Array
 
 @runtime_checkable
 class ScoreDerivatives(Protocol):
-    """A function f of all predictors at one point, with the weights of the rows in everything but `losses`.
+    """A function f of all predictors at one point; everything except `losses` includes the row weights.
 
-    It is `sum_i w_i loss_i(eta_i)`, or `sum_i w_i` times something about all rows together.
+    f is `sum_i w_i loss_i(eta_i)`, or `sum_i w_i` times a score of all rows together.
     """
 
     @property
     def losses(self) -> Float[Array, " n"] | None:
-        """The loss of each row, without its weight; None where rows have none of their own."""
+        """The loss of each row, without its weight; None if single rows have no loss."""
 
     @property
     def value(self) -> float:
@@ -50,7 +50,7 @@ class RowDerivatives(ScoreDerivatives, Protocol):
     def least_curvature(self) -> Float[Array, " n"]:
         """For each row, without its weight, a number a with `d2 loss[v, v] >= a |Q v|^2`.
 
-        Q takes the mean over the outputs away, if there are several.
+        Q subtracts the mean over the outputs, if there are several.
         """
 
     def curvatures(self) -> Float[Array, "n m m"]:
@@ -60,23 +60,23 @@ class RowDerivatives(ScoreDerivatives, Protocol):
         """The third derivative of each row's loss, without its weight, contracted with a symmetric matrix."""
 
     def majorized(self) -> RowDerivatives | None:
-        """With the curvatures of parabolas above the losses, where their own ones jump; None where they do not."""
+        """The same with curvatures of parabolas above the losses; None if the curvatures do not jump."""
 
-    def part(self, some: slice) -> RowDerivatives:
-        """The same of some of the rows."""
+    def part(self, rows: slice) -> RowDerivatives:
+        """The same for a slice of the rows."""
 
     def twist(self, U: Float[Array, "n m"], V: Float[Array, "n m f"]) -> Float[Array, "f f"]:
         """The third derivative of f along U and each pair of the directions in V."""
 
     def blocks(self) -> Iterator[tuple[int, int, Float[Array, " n"]]]:
-        """`d2f / d eta_ia d eta_ib` for each pair of outputs `a <= b` where it is not zero throughout."""
+        """`d2f / d eta_ia d eta_ib` for each pair of outputs `a <= b`, unless it is zero for all rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Elementwise:
-    """One output: the derivatives of each row are numbers; `first`, `second`, `third` are without the weights `w`.
+    """One output: the derivatives of a row are scalars; `first`, `second`, `third` exclude the weights `w`.
 
-    Where curvatures jump, `upper` are those of parabolas that touch the losses here and are nowhere below them.
+    If curvatures jump, `upper` are the curvatures of parabolas that touch the losses here and are nowhere below them.
     """
 
     losses: Float[Array, " n"]
@@ -113,12 +113,12 @@ class Elementwise:
         return self.second
 
     def majorized(self) -> Elementwise | None:
-        """With the curvatures of parabolas above the losses; None where the losses bend smoothly."""
+        """The same with the curvatures `upper`; None if the loss has continuous curvature."""
         return None if self.upper is None else replace(self, second=self.upper, upper=None)
 
-    def part(self, some: slice) -> Elementwise:
-        """The same of some of the rows."""
-        return Elementwise(self.losses[some], self.first[some], self.second[some], self.third[some], self.w[some])
+    def part(self, rows: slice) -> Elementwise:
+        """The same for a slice of the rows."""
+        return Elementwise(self.losses[rows], self.first[rows], self.second[rows], self.third[rows], self.w[rows])
 
     def twist(self, U: Float[Array, "n 1"], V: Float[Array, "n 1 f"]) -> Float[Array, "f f"]:
         """The third derivative of f along U and each pair of the directions in V."""
@@ -130,7 +130,7 @@ class Elementwise:
         yield 0, 0, self._weighted(self.second)
 
     def _weighted(self, a: Float[Array, " n"]) -> Float[Array, " n"]:
-        """A row without weight counts nothing, infinite or not."""
+        """`w a`; zero for a row of weight zero, even if a is infinite."""
         return np.multiply(self.w, a, out=np.zeros_like(a), where=self.w != 0)
 
 
@@ -155,7 +155,7 @@ class Softmax:
 
     def bend(self, V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
         """The second derivative of f times each direction: `w p (v - mean of v)`, means under the probabilities."""
-        return (self.w[:, None] * self.probabilities)[:, :, None] * self._about_mean(V)
+        return (self.w[:, None] * self.probabilities)[:, :, None] * self._centred(V)
 
     def curvatures(self) -> Float[Array, "n m m"]:
         """`diag(p) - p p^T`."""
@@ -176,17 +176,17 @@ class Softmax:
         return self.probabilities.min(axis=1)
 
     def majorized(self) -> None:
-        """None: the loss bends smoothly."""
+        """None: the curvature is continuous."""
 
-    def part(self, some: slice) -> Softmax:
-        """The same of some of the rows."""
-        return Softmax(self.losses[some], self.probabilities[some], self.observed[some], self.w[some])
+    def part(self, rows: slice) -> Softmax:
+        """The same for a slice of the rows."""
+        return Softmax(self.losses[rows], self.probabilities[rows], self.observed[rows], self.w[rows])
 
     def twist(self, U: Float[Array, "n m"], V: Float[Array, "n m f"]) -> Float[Array, "f f"]:
         """The third central moment under the probabilities, along U and each pair of the directions in V."""
-        about = self._about_mean(V).reshape(-1, V.shape[2])
-        factor = self.w[:, None] * self.probabilities * self._about_mean(U[:, :, None])[:, :, 0]
-        return (about.T * factor.ravel()) @ about
+        centred = self._centred(V).reshape(-1, V.shape[2])
+        factor = self.w[:, None] * self.probabilities * self._centred(U[:, :, None])[:, :, 0]
+        return (centred.T * factor.ravel()) @ centred
 
     def blocks(self) -> Iterator[tuple[int, int, Float[Array, " n"]]]:
         """`w p_a (delta_ab - p_b)`."""
@@ -199,13 +199,13 @@ class Softmax:
             for b in range(a + 1, p.shape[1]):
                 yield a, b, -scaled * p[:, b]
 
-    def _about_mean(self, V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
-        return _about_mean(self.probabilities, V)
+    def _centred(self, V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
+        return _centred(self.probabilities, V)
 
 
 @dataclass(frozen=True, slots=True)
 class OfProbabilities:
-    """A function g of softmax probabilities of `scale * eta`, with `inner = dg/dp` and `d2g/dp2 = inner_second * I`."""
+    """A function g of the softmax probabilities of `scale * eta`; `inner = dg/dp`, `d2g/dp2 = inner_second * I`."""
 
     losses: Float[Array, " n"]
     probabilities: Float[Array, "n m"]
@@ -222,19 +222,19 @@ class OfProbabilities:
     @property
     def slope(self) -> Float[Array, "n m"]:
         """`df/d eta = w scale p (inner - mean of inner)`, means under the probabilities."""
-        return self.scale * self.w[:, None] * self.probabilities * self._about
+        return self.scale * self.w[:, None] * self.probabilities * self._centred_inner
 
     def bend(self, V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
         """The second derivative of f times each direction: the product rule along the change of the probabilities."""
-        p_dot = self.probabilities[:, :, None] * _about_mean(self.probabilities, V)
-        inner_dot = self.inner_second * _about_mean(self.probabilities, p_dot)
+        p_dot = self.probabilities[:, :, None] * _centred(self.probabilities, V)
+        inner_dot = self.inner_second * _centred(self.probabilities, p_dot)
         mean_dot = np.einsum("na,naf->nf", self.inner, p_dot)[:, None, :]
-        change = p_dot * self._about[:, :, None] + self.probabilities[:, :, None] * (inner_dot - mean_dot)
+        change = p_dot * self._centred_inner[:, :, None] + self.probabilities[:, :, None] * (inner_dot - mean_dot)
         return self.scale**2 * self.w[:, None, None] * change
 
     @property
-    def _about(self) -> Float[Array, "n m"]:
-        return _about_mean(self.probabilities, self.inner[:, :, None])[:, :, 0]
+    def _centred_inner(self) -> Float[Array, "n m"]:
+        return _centred(self.probabilities, self.inner[:, :, None])[:, :, 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,5 +264,5 @@ class Scaled:
         return self.factor * self.of.bend(V)
 
 
-def _about_mean(p: Float[Array, "n m"], V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
+def _centred(p: Float[Array, "n m"], V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
     return V - np.einsum("na,naf->nf", p, V)[:, None, :]

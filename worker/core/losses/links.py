@@ -1,6 +1,6 @@
-"""Links: what the linear predictor `eta` of a row says of the mean of its target.
+"""Links: how the linear predictor `eta` of a row gives the mean of its target.
 
-Each link exists once, here. A training loss names its own; a result document keeps the kind of the link, and
+Each link is defined here only. A training loss states its link; a result document stores the link's kind, and
 predictions look the link up by its kind.
 """
 
@@ -18,7 +18,7 @@ from worker.core.losses.elementary import Column, Outputs, exponential
 
 @dataclass(frozen=True, slots=True)
 class IdentityLink:
-    """The predictor is the mean, or the decision value of a loss of classes without probabilities."""
+    """The predictor is the mean, or the decision value of a classification loss without probabilities."""
 
     kind: Literal["identity"] = "identity"
 
@@ -41,7 +41,7 @@ class LogLink:
         return exponential(eta)
 
     def probabilities(self, eta: Column) -> None:
-        """None: the target is no class."""
+        """None: the target is not a class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class SoftmaxLink:
         return softmax(eta, axis=1)
 
     def probabilities(self, eta: Outputs) -> Outputs:
-        """The mean."""
+        """The same as the mean."""
         return self.mean(eta)
 
 

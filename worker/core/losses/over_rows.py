@@ -17,17 +17,17 @@ from worker.core.rows.tables import Rows
 
 @runtime_checkable
 class ValidationLoss(Protocol):
-    """A weighted sum of losses over the validation rows of one split. `theta` is what the split's system fits."""
+    """A weighted sum of losses over the validation rows of one split. `theta` are the parameters of its fit."""
 
     @property
     def weight(self) -> float:
-        """Sum of the scoring weights: the number of validation rows where they have none."""
+        """Sum of the scoring weights, or the number of validation rows without weights."""
 
     def value(self, theta: Float[Array, " p"]) -> float:
         """Sum of the losses."""
 
     def value_and_gradient(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
-        """Sum of the losses and its derivative in theta, for little more than the price of the value."""
+        """Sum of the losses and its derivative in theta, at little more than the cost of the value."""
 
     def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
         """`D^T E'' D` with the second derivative `E''` of the sum in theta."""
@@ -38,7 +38,7 @@ class SquaredErrorOfMoments:
     """Sum of `(y - eta)^2` from second moments: `z^T M z` with `z = (theta - reference, -1)`; no rows needed.
 
     `M` holds the moments of `[X, y - X reference]`. The relative error is about machine epsilon times (sum of squares
-    of that last column) / value: a reference near theta saves the digits of a nearly perfect fit; else zero will do.
+    of the last column) / value. A nearly perfect fit therefore needs a reference near theta; otherwise zero is enough.
     """
 
     weight: float
@@ -108,7 +108,7 @@ class RowScore(PredictorScore, Protocol):
     def slope_change(
         self, y: Float[Array, " n"], eta: Float[Array, "n m"], radius: Float[Array, " n"]
     ) -> Float[Array, " n"]:
-        """Bound of the norm of the change of a row's slope, without its weight, when each eta moves by `radius`."""
+        """Bound on the norm of the change of a row's slope, without its weight, if each eta moves by up to `radius`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +145,11 @@ class LossOfPredictors:
         return at.value, self.design.back(at.slope[:, :, None])[:, 0]
 
     def hessian_form(self, D: Float[Array, "mq f"], theta: Float[Array, " mq"]) -> Float[Array, "f f"]:
-        """`D^T E'' D`, some columns after the other where the changes of their predictors are many."""
+        """`D^T E'' D`, by chunks of columns if the changes of the predictors take too much memory."""
         at, f = self.at(theta), D.shape[1]
-        some = self.design.columns_at_once(D)
-        if f <= some:
+        width = self.design.columns_at_once(D)
+        if f <= width:
             eta_dot = self.design.along(D)
             return eta_dot.reshape(-1, f).T @ np.ascontiguousarray(at.bend(eta_dot)).reshape(-1, f)
-        parts = [D[:, begin : begin + some] for begin in range(0, f, some)]
+        parts = [D[:, begin : begin + width] for begin in range(0, f, width)]
         return np.hstack([D.T @ self.design.back(at.bend(self.design.along(part))) for part in parts])

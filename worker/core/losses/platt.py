@@ -1,4 +1,4 @@
-"""The log-loss of probabilities that a straight line and a sigmoid make of decision values (Platt 1999)."""
+"""The log-loss of probabilities from Platt scaling: a sigmoid of a line in the decision values (Platt 1999)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from scipy.special import expit
 from worker.core.losses.elementary import Column, PerRow, refuse_binary
 from worker.core.records import Array
 
-STEPS = 100
-DECREMENT = 1e-28  # relative
+MAX_NEWTON_STEPS = 100
+MIN_DECREMENT = 1e-28  # Newton decrement relative to the loss; a smaller one ends the search
 
 
 @dataclass(frozen=True, slots=True)
 class PlattLogLoss:
-    """`-t log p - (1 - t) log(1 - p)`, `p = 1 / (1 + e^-(a eta + c))`, a and c the best ones for the scored rows.
+    """`-t log p - (1 - t) log(1 - p)`, `p = 1 / (1 + e^-(a eta + c))`; a and c minimize it on the scored rows.
 
-    Targets are t = (m + 1) / (m + 2) for the m rows of class 1 and 1 / (m + 2) for the m rows of class 0, which keeps
-    `a` finite where the classes are separated (Platt 1999). J differentiates through a and c.
+    The targets are `t = (m + 1) / (m + 2)` for the m rows of class 1 and `1 / (m + 2)` for the m rows of class 0. They
+    keep `a` finite if the classes are separated (Platt 1999). The gradient of J includes the change of a and c.
     """
 
     kind: Literal["platt_log_loss"] = "platt_log_loss"
@@ -37,7 +37,7 @@ class PlattLogLoss:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """The log-loss at one point, `line` the best (a, c); derivatives follow from their being the best."""
+    """The log-loss at one point; the derivatives use that `line`, the pair (a, c), is a minimizer."""
 
     losses: Float[Array, " n"]
     slope: Float[Array, "n 1"]
@@ -49,19 +49,19 @@ class Calibrated:
 
     @classmethod
     def of(cls, y: PerRow, eta: PerRow, w: PerRow) -> Calibrated:
-        """Newton's method on two numbers, damped."""
+        """Minimizes over (a, c) by damped Newton steps."""
         positive, negative = float(w @ y), float(w @ (1.0 - y))
         t = np.where(y > 0, (positive + 1.0) / (positive + 2.0), 1.0 / (negative + 2.0))
         size = float(np.abs(eta).max(initial=0.0)) or 1.0
         Z = np.column_stack([eta / size, np.ones_like(eta)])
         at = np.array([0.0, np.log((positive + 1.0) / (negative + 1.0))])
         value = _loss(Z @ at, t, w)
-        for _ in range(STEPS):
+        for _ in range(MAX_NEWTON_STEPS):
             p = expit(Z @ at)
             g, H = Z.T @ (w * (p - t)), (Z.T * (w * p * (1.0 - p))) @ Z
             step = -np.linalg.lstsq(H, g, rcond=None)[0]
             slope, scale = float(g @ step), 1.0
-            if not -slope > DECREMENT * abs(value):
+            if not -slope > MIN_DECREMENT * abs(value):
                 break
             while (new := _loss(Z @ (at + scale * step), t, w)) > value + 1e-4 * scale * slope and scale > 1e-10:
                 scale /= 2
@@ -79,7 +79,7 @@ class Calibrated:
         return float(self.w @ self.losses)
 
     def bend(self, V: Float[Array, "n 1 f"]) -> Float[Array, "n 1 f"]:
-        """The second derivative times each direction, less what the best line takes back."""
+        """The second derivative times each direction, with the change of the best (a, c)."""
         a, curved = self.line[0], self.w * self.p * (1.0 - self.p)
         Z = np.column_stack([self.eta, np.ones_like(self.eta)])
         mixed = (a * curved)[:, None] * Z

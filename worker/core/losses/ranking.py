@@ -1,4 +1,4 @@
-"""Scores of all validation rows together, smoothed so that they have derivatives, and the ones they smooth.
+"""Scores of all validation rows together, smoothed so that they have derivatives: AUC and F measure.
 
 The value of such a score is the sum of the weights times the score, so that it adds up and pools like a sum of losses.
 """
@@ -17,15 +17,15 @@ from worker.core.hyperparameters import Positive
 from worker.core.losses.elementary import Column, PerRow, refuse_binary
 from worker.core.records import Array
 
-CHUNK_VALUES = 200_000  # pairs at a time: a few arrays of them stay in the processor's cache
+CHUNK_PAIRS = 200_000  # pairs of rows at a time: a few arrays of them stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
 class SmoothedAuc:
     """`1 - AUC` with a step of width `1 / slope`: the mean of `1 / (1 + e^(slope d))` over pairs of rows of each class.
 
-    `d` is the predictor of the row of class 1 less that of the row of class 0. Weights multiply. The time is in
-    proportion to the number of pairs.
+    `d` is the predictor of the row of class 1 minus the predictor of the row of class 0. The weight of a pair is the
+    product of its rows' weights. The time is proportional to the number of pairs.
     """
 
     slope: Positive = 10.0
@@ -47,13 +47,13 @@ class SmoothedAuc:
         return Pairs(losses, slope[:, None], pairs, self.slope)
 
     def check(self, y: PerRow) -> None:
-        """Raises ValueError unless rows of both classes are among those with a weight, whose targets y holds."""
+        """Raises ValueError unless y, the targets of the rows with a weight, holds both classes."""
         refuse_binary(y)
-        if (lone := np.unique(y)).size < 2:
+        if (classes := np.unique(y)).size < 2:
             raise ValueError(
-                f"the AUC compares two classes, and all validation rows are of class {lone[0]:g}; "
+                f"the AUC compares two classes, and all validation rows are of class {classes[0]:g}; "
                 "use stratified folds or more validation rows"
-                if lone.size
+                if classes.size
                 else "the AUC compares two classes, and no validation row has a weight"
             )
 
@@ -68,21 +68,21 @@ class _Pairwise:
 
     @property
     def weight(self) -> float:
-        """Sum over the pairs of the products of their weights."""
+        """Sum of the weights of all pairs."""
         return float(self.w[self.positive].sum() * self.w[~self.positive].sum())
 
     @property
     def opposite(self) -> PerRow:
-        """The weight of the class that each row is compared with."""
+        """The total weight of the class that each row is compared with."""
         return np.where(self.positive, self.w[~self.positive].sum(), self.w[self.positive].sum())
 
     def chunks(self) -> Iterator[tuple[Array, Array, Float[Array, "a b"]]]:
-        """Some rows of class 1, all of class 0, and the differences of their scaled predictors."""
+        """Chunks of rows of class 1, all rows of class 0, and the differences of their scaled predictors."""
         i, j = np.flatnonzero(self.positive), np.flatnonzero(~self.positive)
-        height = max(CHUNK_VALUES // max(len(j), 1), 1)
+        height = max(CHUNK_PAIRS // max(len(j), 1), 1)
         for start in range(0, len(i), height):
-            some = i[start : start + height]
-            yield some, j, self.z[some, None] - self.z[j]
+            chunk = i[start : start + height]
+            yield chunk, j, self.z[chunk, None] - self.z[j]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Pairs:
         return float(self.pairs.w @ self.losses)
 
     def bend(self, V: Float[Array, "n 1 f"]) -> Float[Array, "n 1 f"]:
-        """The second derivative times each direction: `v_i - v_j` times that of the pair, for `i`, and back for `j`."""
+        """The second derivative times each direction: a pair adds `second (v_i - v_j)` to i and the negative to j."""
         v, w = V[:, 0, :], self.pairs.w
         weighted = w[:, None] * np.column_stack([np.ones(len(w)), v])
         sums = np.zeros(weighted.shape)
@@ -136,7 +136,7 @@ class SmoothedF:
         return SoftCounts(float(w.sum()), float(lost), inner, first, -self.slope * np.tanh(z / 2), counted, y, w)
 
     def check(self, y: PerRow) -> None:
-        """Raises ValueError unless rows of class 1 are among those with a weight, whose targets y holds."""
+        """Raises ValueError unless y, the targets of the rows with a weight, holds class 1."""
         refuse_binary(y)
         if not y.size:
             raise ValueError("the F measure counts rows of class 1, and no validation row has a weight")
@@ -151,8 +151,8 @@ class SmoothedF:
 class SoftCounts:
     """The smoothed F measure at one point, `lost = 1 - F`.
 
-    `inner` is the derivative of `lost` in p by weight, `first` is `dp/d eta`, `growth` the share by which that grows,
-    `counted` the denominator of F.
+    `inner` is the derivative of `lost` in p divided by the row's weight, `first` is `dp/d eta`, `growth` the derivative
+    of `log(first)` in eta, `counted` the denominator of F.
     """
 
     weight: float
@@ -166,7 +166,7 @@ class SoftCounts:
 
     @property
     def losses(self) -> None:
-        """Rows have no losses of their own."""
+        """None: single rows have no loss."""
         return
 
     @property
@@ -180,7 +180,7 @@ class SoftCounts:
         return (self.weight * self.w * self.inner * self.first)[:, None]
 
     def bend(self, V: Float[Array, "n 1 f"]) -> Float[Array, "n 1 f"]:
-        """The second derivative times each direction; rows are coupled by the two sums."""
+        """The second derivative times each direction; the two sums couple the rows."""
         p_dot = (self.w * self.first)[:, None] * V[:, 0, :]
         lost_dot, counted_dot = self.inner @ p_dot, p_dot.sum(0)
         inner_dot = -(lost_dot + self.inner[:, None] * counted_dot) / self.counted

@@ -16,7 +16,7 @@ from worker.core.losses.derivatives import Elementwise
 from worker.core.records import Array
 
 
-class _OfResidual(ABC):
+class _LossOfResidual(ABC):
     """A loss of the residual `r = y - eta`."""
 
     __slots__ = ()
@@ -26,22 +26,22 @@ class _OfResidual(ABC):
         """The loss of each residual with its first and second derivative in r."""
 
     def at(self, y: Float[Array, " n"], eta: Float[Array, "n 1"], w: Float[Array, " n"]) -> Elementwise:
-        """The weighted sum of the losses as a function of the predictor; its third derivative is not known here."""
+        """The weighted sum of the losses as a function of the predictor; its third derivative is NaN."""
         losses, slopes, curvatures = self.of(y - eta[:, 0])
         return Elementwise(losses, -slopes, curvatures, np.full_like(losses, np.nan), w)
 
     def slope_change(
         self, y: Float[Array, " n"], eta: Float[Array, "n 1"], radius: Float[Array, " n"]
     ) -> Float[Array, " n"]:
-        """Largest change of the slope when eta moves by at most `radius`: at one end, as the loss is convex."""
+        """Largest change of the slope when eta moves by at most `radius`: at one end, because the loss is convex."""
         r = y - eta[:, 0]
         slope = self.of(r)[1]
         return np.maximum(self.of(r + radius)[1] - slope, slope - self.of(r - radius)[1])
 
 
 @dataclass(frozen=True, slots=True)
-class SquaredError(_OfResidual):
-    """`r^2` with the residual `r = y - eta`: the usual choice, which the mean minimizes."""
+class SquaredError(_LossOfResidual):
+    """`r^2` with the residual `r = y - eta`: the usual choice; the mean minimizes it."""
 
     kind: Literal["squared_error"] = "squared_error"
 
@@ -51,10 +51,10 @@ class SquaredError(_OfResidual):
 
 
 @dataclass(frozen=True, slots=True)
-class Huber(_OfResidual):
+class Huber(_LossOfResidual):
     """`r^2` up to `|r| = delta`, `2 delta |r| - delta^2` beyond (Huber 1964, times 2); `delta` in units of the target.
 
-    It is the squared error for small residuals, and less impressed by outliers.
+    It is the squared error for small residuals, and less sensitive to outliers.
     """
 
     delta: Positive = 1.0
@@ -67,8 +67,8 @@ class Huber(_OfResidual):
 
 
 @dataclass(frozen=True, slots=True)
-class AbsoluteError(_OfResidual):
-    """`sqrt(r^2 + s^2) - s`: the absolute error, rounded off within about `s = smoothing` (units of the target)."""
+class AbsoluteError(_LossOfResidual):
+    """`sqrt(r^2 + s^2) - s`: the absolute error, smoothed within about `s = smoothing` (units of the target)."""
 
     smoothing: Positive = 0.01
     kind: Literal["absolute_error"] = "absolute_error"
@@ -80,8 +80,8 @@ class AbsoluteError(_OfResidual):
 
 
 @dataclass(frozen=True, slots=True)
-class QuantileError(_OfResidual):
-    """`q r + s log(1 + exp(-r / s))`: the pinball loss of the quantile q, rounded off within `s = smoothing`."""
+class QuantileError(_LossOfResidual):
+    """`q r + s log(1 + exp(-r / s))`: the pinball loss of the quantile q, smoothed within `s = smoothing`."""
 
     quantile: Annotated[float, Gt(0), Lt(1)] = 0.5
     smoothing: Positive = 0.01

@@ -1,16 +1,16 @@
-"""Training losses of one row as functions of its linear predictor, and rigorous bounds of how their derivatives change.
+"""Training losses of one row as functions of its linear predictor, and rigorous bounds on changes of their derivatives.
 
-Every loss gives its value and its derivatives from the same few exponentials, without cancellation and at any scale.
-Methods named `_change` bound a change for any move of the predictors by at most `radius` in each output, row by row:
-where one direction is the worse one they are the largest change itself, so they are zero where nothing changes.
+Every loss computes its value and its derivatives from the same few exponentials, without cancellation at any scale.
+Methods named `..._change` bound the change, row by row, for any move of the predictors by at most `radius` in each
+output. With one output the bound is the largest change itself, so it is zero if nothing changes.
 
-`concordance` is the kappa of `-kappa r H <= H' <= kappa r H` for the curvature H of a row along any move of its
-predictors by at most r in each output (self-concordance: Bach 2010); None where the curvature jumps.
+`concordance` is the kappa of `-kappa r H <= H' <= kappa r H` (self-concordance: Bach 2010), H the curvature of a row
+and H' its derivative along any move of the predictors by at most r in each output. It is None if the curvature jumps.
 
-A loss states its `link`, its `excess`, which is half of its deviance, and whether it is a likelihood (`is_likelihood`:
-minus the logarithm of a probability or density of the target, up to a constant). Predictions, reports and selection
-criteria read them here. Losses that kernel machines train by also state their `largest_curvature`, a bound of the
-second derivative, and their `kinks`: the margins `(2 y - 1) eta` at which the second derivative jumps.
+A loss states its `link`, its `excess` (half its deviance) and `is_likelihood`: whether it is minus the logarithm of a
+probability or density of the target, up to a constant. Predictions, reports and selection criteria read them here.
+Losses of kernel machines also state `largest_curvature`, a bound of the second derivative, and `kinks`: the margins
+`(2 y - 1) eta` at which it jumps.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scipy.special import expit
 from worker.core.hyperparameters import Positive
 from worker.core.losses.derivatives import Elementwise, Softmax
 from worker.core.losses.elementary import (
-    TINY,
+    SMALLEST_NORMAL,
     Column,
     Outputs,
     PerRow,
@@ -60,7 +60,7 @@ class LogisticLoss:
     kinks: ClassVar[tuple[float, ...]] = ()
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
-        """Losses and derivatives: with `sigma = mean(eta)` they are `sigma - y`, `sigma (1 - sigma)` and so on."""
+        """Losses and derivatives; with `sigma = mean(eta)` the first two are `sigma - y` and `sigma (1 - sigma)`."""
         sign, size = 2.0 * y - 1.0, np.abs(eta[:, 0])
         wrong = -sign * eta[:, 0]
         e = np.exp(-size)
@@ -69,7 +69,7 @@ class LogisticLoss:
         return Elementwise(np.maximum(wrong, 0.0) + np.log1p(e), first, second, -second * np.tanh(eta[:, 0] / 2), w)
 
     def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
-        """The losses themselves: the least is zero."""
+        """The losses: their minimum is zero."""
         return losses
 
     def check(self, y: PerRow) -> None:
@@ -77,24 +77,24 @@ class LogisticLoss:
         refuse_binary(y)
 
     def constant(self, y: PerRow, w: PerRow) -> Float[Array, " 1"]:
-        """The log-odds of class 1, a class without rows counted as half the lightest row."""
+        """The log-odds of class 1; a class without rows counts as half the lightest row."""
         return np.diff(log_shares(np.array([w @ (1.0 - y), w @ y]), w))
 
     def curvature_change(self, y: PerRow, eta: Column, radius: PerRow) -> PerRow:
-        """Largest change of `sigma (1 - sigma)`, which falls with the distance from 0: that to either end."""
+        """Largest change of `sigma (1 - sigma)`: at one end of the move, because it falls with the distance from 0."""
         size = np.abs(eta[:, 0])
         inwards = np.minimum(radius, size)
         return np.maximum(logistic_fall(size - inwards, size, inwards), logistic_fall(size, size + radius, radius))
 
     def slope_change(self, y: PerRow, eta: Column, radius: PerRow) -> PerRow:
-        """Largest change of `sigma`: that of a move towards 0."""
+        """Largest change of `sigma`: by a move towards 0."""
         size = np.abs(eta[:, 0])
         return expit(radius - size) * expit(size) * -np.expm1(-radius)
 
 
 @dataclass(frozen=True, slots=True)
 class MultinomialLoss:
-    """`log(sum_b e^eta_b) - eta_y` with y the number of the class, from 0: the log-loss of a softmax over classes."""
+    """`log(sum_b e^eta_b) - eta_y` with y the class number, from 0: the log-loss of a softmax over classes."""
 
     classes: Annotated[int, Ge(2)]
 
@@ -108,39 +108,40 @@ class MultinomialLoss:
         return self.classes
 
     def at(self, y: PerRow, eta: Outputs, w: PerRow) -> Softmax:
-        """Losses, probabilities and what the derivatives are made of."""
-        behind, e, others = softmax_terms(eta)
-        losses = np.log1p(others) + behind[np.arange(len(y)), y.astype(int)]
+        """Losses and probabilities, which give the derivatives."""
+        gap, e, others = softmax_terms(eta)
+        losses = np.log1p(others) + gap[np.arange(len(y)), y.astype(int)]
         return Softmax(losses, e / (1.0 + others)[:, None], one_hot(y, self.classes), w)
 
     def excess(self, y: PerRow, eta: Outputs, losses: PerRow) -> PerRow:
-        """The losses themselves: the least is zero."""
+        """The losses: their minimum is zero."""
         return losses
 
     def check(self, y: PerRow) -> None:
-        """Raises ValueError unless y holds numbers of classes."""
+        """Raises ValueError unless y holds class numbers."""
         refuse_classes(y, self.classes)
 
     def constant(self, y: PerRow, w: PerRow) -> Float[Array, " m"]:
-        """Logarithms of the shares of the classes less their mean, one without rows as half the lightest row."""
+        """Log frequencies of the classes minus their mean; a class without rows counts as half the lightest row."""
         shares = log_shares(np.bincount(y.astype(int), w, self.classes), w)
         return shares - shares.mean()
 
     def curvature_change(self, y: PerRow, eta: Outputs, radius: PerRow) -> PerRow:
-        """`|H| (e^(2 r) - 1)`, at most 1/2: no `H = diag(p) - p p^T` has a larger norm, nor a difference of two.
+        """`|H| (e^(2 r) - 1)`, at most 1/2: the largest norm of any `H = diag(p) - p p^T`, or of a difference of two.
 
-        The third derivative is a third moment about the mean, so `-2 r H <= H' <= 2 r H` along any move; `|H|` is at
-        most the largest absolute sum of a row, `2 p (1 - p)` of the likeliest class.
+        The third derivative is a third moment about the mean, so `-2 r H <= H' <= 2 r H` along any move. `|H|` is at
+        most its largest absolute row sum, `2 p (1 - p)` of the likeliest class.
         """
         others = softmax_terms(eta)[2]
-        norm = np.maximum(2.0 * others / (1.0 + others) ** 2, TINY)
+        norm = np.maximum(2.0 * others / (1.0 + others) ** 2, SMALLEST_NORMAL)
         with np.errstate(over="ignore"):
             return np.minimum(norm * np.expm1(2.0 * radius), 0.5)
 
     def slope_change(self, y: PerRow, eta: Outputs, radius: PerRow) -> PerRow:
-        """Bound of `|p' - p|`: the log-odds of any set of classes move by at most `2 r`.
+        """Bound on `|p' - p|`: the log-odds of any set of classes move by at most `2 r`.
 
-        So does each class; and the total variation is at most `tanh(r / 2)`, times `sqrt(2)` a bound of the norm.
+        This bounds the change of each probability. The total variation is at most `tanh(r / 2)`, so the norm is at most
+        `sqrt(2) tanh(r / 2)`.
         """
         each = probability_change(eta, radius)
         return np.minimum(np.sqrt((each**2).sum(1)), np.sqrt(2.0) * np.tanh(radius / 2))
@@ -148,7 +149,7 @@ class MultinomialLoss:
 
 @dataclass(frozen=True, slots=True)
 class PoissonLoss:
-    """`e^eta - y eta`: counts (fractions allowed, as of rates) with the mean `e^eta`; infinite beyond about 709."""
+    """`e^eta - y eta`: counts (fractions such as rates allowed) with the mean `e^eta`; infinite beyond about 709."""
 
     outputs: ClassVar[int] = 1
     concordance: ClassVar[float | None] = 1.0
@@ -161,18 +162,18 @@ class PoissonLoss:
         return Elementwise(mu - y * np.minimum(eta[:, 0], 1e3), mu - y, mu, mu, w)
 
     def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
-        """`mu - y + y log(y / mu)`, which is `y (e^t - 1 - t)` of `t = eta - log y`."""
+        """`mu - y + y log(y / mu)`, which is `y (e^t - 1 - t)` with `t = eta - log y`."""
         mu = self.link.mean(eta)[:, 0]
         t = np.minimum(eta[:, 0], 1e3) - np.log(np.where(y > 0, y, 1.0))
         near = (y > 0) & (np.abs(t) <= 0.5)
         return np.where(near, y * exp_less_line(np.where(near, t, 0.0)), mu - y - y * t)
 
     def check(self, y: PerRow) -> None:
-        """Raises ValueError where y is negative."""
+        """Raises ValueError if a target is negative."""
         refuse(~((y >= 0) & np.isfinite(y)), y, "the Poisson loss takes counts, zero or more")
 
     def constant(self, y: PerRow, w: PerRow) -> Float[Array, " 1"]:
-        """Logarithm of the mean, of half an event in the lightest row where there are none."""
+        """Logarithm of the mean; without any event, of half an event in the lightest row."""
         total = w.sum()
         return np.log([max(w @ y, half_a_row(w)) / total]) if total > 0 else np.zeros(1)
 
@@ -181,13 +182,13 @@ class PoissonLoss:
         return growth(eta[:, 0], radius)
 
     def slope_change(self, y: PerRow, eta: Column, radius: PerRow) -> PerRow:
-        """The same: slope and curvature are `e^eta`, up to a constant."""
+        """The same as `curvature_change`: slope and curvature are `e^eta`, up to a constant."""
         return self.curvature_change(y, eta, radius)
 
 
 @dataclass(frozen=True, slots=True)
 class GammaLoss:
-    """`y e^-eta + eta`: positive targets with the mean `e^eta` and a spread in proportion to it."""
+    """`y e^-eta + eta`: positive targets with the mean `e^eta` and a spread proportional to it."""
 
     outputs: ClassVar[int] = 1
     concordance: ClassVar[float | None] = 1.0
@@ -205,7 +206,7 @@ class GammaLoss:
         return exp_less_line(np.log(y) - eta[:, 0])
 
     def check(self, y: PerRow) -> None:
-        """Raises ValueError where y is not positive."""
+        """Raises ValueError if a target is not positive."""
         refuse(~((y > 0) & np.isfinite(y)), y, "the gamma loss takes positive targets; drop or shift the others")
 
     def constant(self, y: PerRow, w: PerRow) -> Float[Array, " 1"]:
@@ -219,7 +220,7 @@ class GammaLoss:
             return y * growth(-eta[:, 0], radius)
 
     def slope_change(self, y: PerRow, eta: Column, radius: PerRow) -> PerRow:
-        """The same: slope and curvature are `y e^-eta`, up to sign and a constant."""
+        """The same as `curvature_change`: slope and curvature are `y e^-eta`, up to sign and a constant."""
         return self.curvature_change(y, eta, radius)
 
 
@@ -227,7 +228,7 @@ class GammaLoss:
 class HuberLoss:
     """`r^2 / 2` of the residual `r = y - eta` up to `|r| = delta`, `delta |r| - delta^2 / 2` beyond (Huber 1964).
 
-    `delta` in units of the target. There is no third derivative at the two kinks of the slope; it counts as zero.
+    `delta` is in units of the target. At the two kinks of the slope the missing third derivative counts as zero.
     """
 
     delta: Positive
@@ -242,15 +243,15 @@ class HuberLoss:
         r = y - eta[:, 0]
         inside = np.clip(r, -self.delta, self.delta)
         second = (np.abs(r) <= self.delta).astype(float)
-        above = self.delta / np.maximum(np.abs(r), self.delta)  # as of iteratively reweighted least squares
+        above = self.delta / np.maximum(np.abs(r), self.delta)  # the weights of iteratively reweighted least squares
         return Elementwise(inside * (r - inside / 2), -inside, second, np.zeros_like(r), w, above)
 
     def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
-        """The losses themselves: the least is zero."""
+        """The losses: their minimum is zero."""
         return losses
 
     def check(self, y: PerRow) -> None:
-        """Raises ValueError where y is not finite."""
+        """Raises ValueError if a target is not finite."""
         refuse(~np.isfinite(y), y, "the Huber loss takes finite numbers")
 
     def constant(self, y: PerRow, w: PerRow) -> Float[Array, " 1"]:
@@ -259,7 +260,9 @@ class HuberLoss:
         order = np.argsort(knots)
         knots = knots[order]
         inside = np.cumsum(np.concatenate([w, -w])[order])[:-1]
-        pull = self.delta * w.sum() - np.append(0.0, np.cumsum(inside * np.diff(knots)))  # at each knot, falling
+        pull = self.delta * w.sum() - np.append(
+            0.0, np.cumsum(inside * np.diff(knots))
+        )  # sum of slopes at each knot, decreasing
         last = int(np.argmax(pull <= 0))
         step = pull[last - 1] / inside[last - 1] if last > 0 else 0.0
         return np.array([knots[max(last - 1, 0)] + step])
@@ -270,7 +273,7 @@ class HuberLoss:
         return reached(distance, radius, np.abs(y) + np.abs(eta[:, 0]) + self.delta)
 
     def slope_change(self, y: PerRow, eta: Column, radius: PerRow) -> PerRow:
-        """Largest change of the clipped residual: that of a move towards 0."""
+        """Largest change of the clipped residual: by a move towards 0."""
         size = np.abs(y - eta[:, 0])
         return np.minimum(size, self.delta) - np.clip(size - radius, -self.delta, self.delta)
 

@@ -27,7 +27,7 @@ class Shared(Box):
 
 @dataclass(frozen=True, slots=True)
 class PerFeature(Box):
-    """One penalty for each feature, which also selects features: an irrelevant one is driven to its upper bound."""
+    """One penalty for each feature. It selects features: the penalty of an irrelevant one goes to its upper bound."""
 
     kind: Literal["per_feature"] = "per_feature"
 
@@ -48,7 +48,7 @@ class PerClass(Box):
     def matrices_of_classes(
         self, features: tuple[str, ...], classes: tuple[str, ...]
     ) -> tuple[Hyperparameters, PenaltyForms]:
-        """The hyperparameters and their matrices, of the coefficients of one class after the other."""
+        """The hyperparameters and their matrices; coefficients are ordered by class."""
         p, m = len(features), len(classes)
         entries = np.repeat(np.arange(m), p), np.arange(m * p)
         return self.hyperparameters(tuple(f"penalty[{name}]" for name in classes)), PenaltyForms.build(
@@ -58,14 +58,14 @@ class PerClass(Box):
 
 @dataclass(frozen=True, slots=True)
 class PerCoefficient(Box):
-    """One penalty for each feature and class, that is for each single coefficient."""
+    """One penalty for each feature and class, so one for each coefficient."""
 
     kind: Literal["per_coefficient"] = "per_coefficient"
 
     def matrices_of_classes(
         self, features: tuple[str, ...], classes: tuple[str, ...]
     ) -> tuple[Hyperparameters, PenaltyForms]:
-        """The hyperparameters and their matrices, of the coefficients of one class after the other."""
+        """The hyperparameters and their matrices; coefficients are ordered by class."""
         k = len(features) * len(classes)
         names = tuple(f"penalty[{feature}, {name}]" for name in classes for feature in features)
         return self.hyperparameters(names), PenaltyForms.build(k, k, (np.arange(k), np.arange(k)))
@@ -75,7 +75,7 @@ class PerCoefficient(Box):
 class PerGroup(Box):
     """One penalty for each named group of features. Groups may overlap: their penalties then add up.
 
-    Without `groups` each column of the data is one: the features made of a categorical column share its penalty.
+    Without `groups` each column of the data is a group: the features made from a categorical column share a penalty.
     """
 
     groups: Annotated[dict[str, tuple[str, ...]], MinLen(1)] | None = None
@@ -84,7 +84,7 @@ class PerGroup(Box):
     def matrices(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
         """The hyperparameters and their matrices.
 
-        Raises ValueError when a group is empty or names an unknown feature or one twice, or a feature is in no group.
+        Raises ValueError if a group is empty, or names an unknown feature or one twice, or if a feature is in no group.
         """
         groups = {name: (name,) for name in features} if self.groups is None else self.groups
         position = {name: i for i, name in enumerate(features)}

@@ -1,4 +1,4 @@
-"""Penalties that are any quadratic forms of the coefficients: differences, matrices, bands."""
+"""Penalties that are quadratic forms of the coefficients: differences, matrices, bands."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from worker.core.hyperparameters import Box, Hyperparameters
 from worker.core.penalties.forms import Block, PenaltyForms
 from worker.core.penalties.l2 import positions_of
 from worker.core.records import Array
-from worker.core.rows.tables import LARGEST
+from worker.core.rows.tables import LARGEST_MAGNITUDE
 
-ASYMMETRY = 1e-10  # relative to the largest entry: what rounding on its way here may have done to a matrix
+MAX_ASYMMETRY = 1e-10  # relative to the largest entry; smaller asymmetries are rounding before the matrix arrived
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class _Form:
     features: tuple[str, ...] | None = None
 
     def columns(self, features: tuple[str, ...]) -> list[int]:
-        """The columns that the form is about: all of them when `features` is null."""
+        """The columns of the form: all of them if `features` is null."""
         position = {name: i for i, name in enumerate(features)}
         return positions_of(f"form {self.name!r}", features if self.features is None else self.features, position)
 
@@ -39,7 +39,7 @@ class Identity(_Form):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference(_Form):
-    """The sum of squared differences of coefficients of neighbours in the given order (Eilers and Marx 1996).
+    """The sum of squared differences of neighbouring coefficients, in the given order (Eilers and Marx 1996).
 
     Order 1 pulls neighbours together, 2 towards a line, 3 towards a parabola. `cyclic`: the last is next to the first.
     """
@@ -94,7 +94,7 @@ Form = Identity | Difference | Matrix | Banded
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuadraticForms(Box):
-    """One penalty for each of any quadratic forms of the coefficients; forms may overlap and need not cover all."""
+    """One penalty for each quadratic form of the coefficients; forms may overlap and need not cover all of them."""
 
     forms: Annotated[tuple[Annotated[Form, ByKind()], ...], MinLen(1)]
     kind: Literal["quadratic_forms"] = "quadratic_forms"
@@ -121,7 +121,7 @@ class QuadraticForms(Box):
 
 
 def differences_of(m: int, order: int, *, cyclic: bool) -> tuple[Float[Array, "r m"], int]:
-    """The matrix D of differences of the given order of m neighbours, and its rank."""
+    """The matrix D of differences of the given order for m neighbours, and its rank."""
     D = np.eye(m)
     for _ in range(order):
         D = np.roll(D, -1, axis=0) - D if cyclic else np.diff(D, axis=0)
@@ -133,13 +133,13 @@ def semidefinite(what: str, S: Float[Array, "m m"]) -> Float[Array, "m m"]:
     size = np.abs(S).max()
     if size == 0:
         raise ValueError(f"{what} is zero")
-    if size > LARGEST:
+    if size > LARGEST_MAGNITUDE:
         raise ValueError(f"{what} has entries up to {size:g}, which overflow; rescale it")
-    if np.abs(S - S.T).max() > ASYMMETRY * size:
+    if np.abs(S - S.T).max() > MAX_ASYMMETRY * size:
         i, j = np.unravel_index(np.argmax(np.abs(S - S.T)), S.shape)
         raise ValueError(f"{what} is not symmetric: entries ({i}, {j}) and ({j}, {i}) differ")
     S = (S + S.T) / 2
     smallest = float(np.linalg.eigvalsh(S)[0])
-    if smallest < -ASYMMETRY * size * len(S):
+    if smallest < -MAX_ASYMMETRY * size * len(S):
         raise ValueError(f"{what} is not positive semidefinite: its smallest eigenvalue is {smallest:g}")
     return S

@@ -1,4 +1,4 @@
-"""P-splines (Eilers and Marx 1996): smooth functions of single features, each with a penalty of its own."""
+"""P-splines (Eilers and Marx 1996): smooth functions of single features, each with its own penalty."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from worker.core.rows.bases import Basis, Expansion, contrast
 from worker.core.rows.problem import Problem
 from worker.core.rows.tables import CHUNK_VALUES, rows_at_a_time, take
 
-MOST_FUNCTIONS = 10_000  # a matrix of so many rows has 800 MB
+MAX_BASIS_FUNCTIONS = 10_000  # of all splines; a square matrix of this size takes 800 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spline:
-    """A smooth function of one feature in place of a straight line: `basis` B-splines on equidistant knots.
+    """A smooth function of one feature instead of a straight line: `basis` B-splines on equidistant knots.
 
     Its hyperparameter `penalty[spline(feature)]` multiplies the sum of squared differences of the given `order` of
-    neighbouring coefficients; `cyclic` makes both ends one. `lower` and `upper` are the range of the knots, by
-    default that of the feature in the rows that are tuned on; the function is constant beyond it, or repeats itself.
+    neighbouring coefficients; `cyclic` joins both ends. `lower` and `upper` are the range of the knots, by default the
+    range of the feature in the rows used for tuning. Outside it the function is constant, or periodic if `cyclic`.
     """
 
     feature: str
@@ -48,11 +48,11 @@ class Spline:
 
     @property
     def name(self) -> str:
-        """The term as hyperparameters name it."""
+        """The name of the term in the names of hyperparameters."""
         return f"spline({self.feature})"
 
     def over(self, column: int, smallest: float, largest: float) -> Basis:
-        """The basis of a column with these values. Raises ValueError when the knots would not differ."""
+        """The basis of a column with values in this range. Raises ValueError if two knots would be equal."""
         lower = smallest if self.lower is None else self.lower
         upper = largest if self.upper is None else self.upper
         if not lower < upper:
@@ -71,19 +71,19 @@ class Spline:
         return Basis(column, self.feature, knots, self.degree, self.basis, self.cyclic)
 
     def root(self) -> tuple[Float[Array, "r s1"], int]:
-        """The root of the difference penalty of the coefficients in the contrast of the basis, and its rank.
+        """The root of the difference penalty on the coefficients of the contrast of the basis, and its rank.
 
-        The contrast leaves the constant out, which is without a penalty, and with it no rank.
+        The contrast removes the constant. It has no penalty, so the rank does not change.
         """
         D, rank = differences_of(self.basis, self.order, cyclic=self.cyclic)
         return D @ contrast(self.basis), rank
 
 
 def others(splines: tuple[Spline, ...], features: tuple[str, ...]) -> tuple[str, ...]:
-    """The features without a spline. Raises ValueError when a spline names an unknown feature or one twice."""
+    """The features without a spline. Raises ValueError if a feature is unknown or has two splines, or for too many."""
     total = sum(spline.basis for spline in splines)
-    if total > MOST_FUNCTIONS:
-        raise ValueError(f"the splines have {total} basis functions in all, and {MOST_FUNCTIONS} is the most")
+    if total > MAX_BASIS_FUNCTIONS:
+        raise ValueError(f"the splines have {total} basis functions in all, and {MAX_BASIS_FUNCTIONS} is the most")
     named = [spline.feature for spline in splines]
     for i, name in enumerate(named):
         if name not in features:
@@ -94,7 +94,7 @@ def others(splines: tuple[Spline, ...], features: tuple[str, ...]) -> tuple[str,
 
 
 def expansion(splines: tuple[Spline, ...], problem: Problem, rows: Int[Array, " m"]) -> Expansion:
-    """The bases of the splines on the values of these rows, read in chunks.
+    """The bases of the splines for the values in these rows, which are read in chunks.
 
     Raises ValueError when a spline does not fit the features or their values.
     """

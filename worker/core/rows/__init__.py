@@ -1,1 +1,1 @@
-"""Where the rows of a table live, and the products with them."""
+"""The rows of a table: how they are stored and read, and the products with them."""

@@ -1,4 +1,4 @@
-"""Columns of a table replaced by B-spline bases, row by row when they are read."""
+"""B-spline bases that replace columns of a table; they are evaluated when rows are read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from worker.core.rows.tables import Table
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """`size` B-splines of one column, less their constant direction: `B Q`, with `Q^T Q = 1` and `Q^T 1 = 0`.
+    """`size` B-splines of one column without their constant direction: `B Q`, with `Q^T Q = 1` and `Q^T 1 = 0`.
 
-    B-splines sum to one in each row, which is the intercept. `[1 / sqrt(size), Q]` is the Householder reflection that
-    takes the first unit vector to the constant direction. Values outside the range are those at its ends, or, where
-    the basis is cyclic, those one or more periods away.
+    The B-splines of a row sum to one, which the intercept already provides. `[1 / sqrt(size), Q]` is the Householder
+    reflection that maps the first unit vector to the constant direction. Outside the range the functions keep their
+    values at its ends; a `cyclic` basis repeats itself instead.
     """
 
     column: int
@@ -39,18 +39,18 @@ class Basis:
         low, high = self.range
         inside = np.clip(low + np.mod(x - low, high - low) if self.cyclic else x, low, high)
         B = BSpline.design_matrix(inside, self.knots, self.degree).toarray()
-        B[:, : B.shape[1] - self.size] += B[:, self.size :]  # the functions that reach across the end of a period
+        B[:, : B.shape[1] - self.size] += B[:, self.size :]  # functions that cross the end of a period
         v = _reflector(self.size)
         return B[:, 1 : self.size] - np.outer(B[:, : self.size] @ v, 2.0 * v[1:])
 
     def coefficients(self, theta: Float[Array, " s1"]) -> Float[Array, " c"]:
-        """The `c` with which `scipy.interpolate.BSpline(knots, c, degree)` is the term, inside the range."""
+        """The `c` such that `scipy.interpolate.BSpline(knots, c, degree)` equals the term inside the range."""
         c = contrast(self.size) @ theta
         return np.append(c, c[: self.degree]) if self.cyclic else c
 
 
 def contrast(m: int) -> Float[Array, "m m1"]:
-    """The orthonormal Q, whose columns sum to zero."""
+    """The matrix Q with orthonormal columns that sum to zero."""
     v = _reflector(m)
     return (np.eye(m) - 2.0 * np.outer(v, v))[:, 1:]
 
@@ -64,7 +64,7 @@ def _reflector(m: int) -> Float[Array, " m"]:
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """The columns that stay as they are, and the bases that take the place of the others, behind them."""
+    """The columns `kept`, and the bases that replace the others; their columns follow the kept ones."""
 
     kept: Int[Array, " q"]
     bases: tuple[Basis, ...]
@@ -83,7 +83,7 @@ class Expansion:
 
 @dataclass(frozen=True, slots=True)
 class Expanded:
-    """A table whose columns are replaced as its expansion says."""
+    """The table `X` with columns replaced by the expansion `by`."""
 
     X: Table
     by: Expansion
@@ -94,7 +94,7 @@ class Expanded:
         return self.X.shape[0], len(self.by.kept) + sum(basis.size - 1 for basis in self.by.bases)
 
     def __getitem__(self, rows: slice | Int[Array, " m"]) -> Float[Array, "m p"]:
-        """Rows of the columns kept and of the bases."""
+        """The rows: kept columns first, then the columns of the bases."""
         part = np.asarray(self.X[rows])
         return np.hstack([part[:, self.by.kept], *(basis(part[:, basis.column]) for basis in self.by.bases)])
 

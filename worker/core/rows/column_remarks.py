@@ -1,4 +1,4 @@
-"""What a caller should know about the columns of a table: constant ones and exact duplicates."""
+"""Remarks for the user about a table: constant columns, exact duplicates, few rows."""
 
 from __future__ import annotations
 
@@ -14,28 +14,32 @@ from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import CHUNK_VALUES, Table, rows_at_a_time, take
 
 CONSTANT_TARGET = "The target is constant on the rows used: there is nothing to learn."
-MOST = 20  # features named in messages of one sort
+MAX_NAMED = 20  # features named in remarks of one kind; the others are counted
 
 
 def observations(
     problem: Problem, rows: Int[Array, " m"], *, linear: bool = True, intercept: bool = True
 ) -> tuple[str, ...]:
-    """What the caller should know about the columns: constant ones and exact duplicates, a few of them by name.
+    """Remarks about constant columns and exact duplicates; at most `MAX_NAMED` of each kind are named.
 
-    A `linear` predictor has a coefficient and a penalty for each of them. Without an `intercept` it may need a constant
-    one, unless that is zero.
+    A `linear` predictor has a coefficient and a penalty for each column. Without an `intercept` it may need a constant
+    column, so only columns of zeros are reported as constant.
     """
     of_constant = "its penalty has no effect" if linear else "it has no effect"
-    of_twin = ": the data determine the sum of their coefficients alone" if linear else ""
-    constant, twins = _constant_and_twins(unexpanded(problem.X), rows)
+    of_duplicate = ": the data determine the sum of their coefficients alone" if linear else ""
+    constant, duplicates = _constant_and_duplicates(unexpanded(problem.X), rows)
     if linear and not intercept:
         values = np.asarray(_dense(take(unexpanded(problem.X), rows[:1])))[0]
         constant = constant[values[constant] == 0]
     names = problem.features
-    alone = [f"Feature {names[j]!r} is constant on the rows used; {of_constant}." for j in constant]
-    shared = [f"Feature {names[j]!r} equals {names[twin]!r}{of_twin}." for j, twin in twins]
+    constant_remarks = [f"Feature {names[j]!r} is constant on the rows used; {of_constant}." for j in constant]
+    duplicate_remarks = [f"Feature {names[j]!r} equals {names[first]!r}{of_duplicate}." for j, first in duplicates]
     target = (CONSTANT_TARGET,) if _is_constant(problem, rows) else ()
-    return (*target, *_few(alone, "are constant as well"), *_few(shared, "equal others as well"))
+    return (
+        *target,
+        *_shortened(constant_remarks, "are constant as well"),
+        *_shortened(duplicate_remarks, "equal others as well"),
+    )
 
 
 def _dense(part: Any) -> Array:
@@ -43,13 +47,13 @@ def _dense(part: Any) -> Array:
 
 
 def few_rows(problem: Problem, partition: Partition) -> tuple[str, ...]:
-    """Whether a split trains on fewer rows than there are features."""
+    """A remark if a split trains on fewer rows than there are features."""
     sizes = np.bincount(partition.block_of_row[partition.block_of_row >= 0], minlength=partition.blocks)
-    least = min(int(sizes[list(train)].sum()) for train, _ in partition.splits)
+    fewest = min(int(sizes[list(train)].sum()) for train, _ in partition.splits)
     p = problem.X.shape[1]
-    if least >= p:
+    if fewest >= p:
         return ()
-    rows = f"{least} row{'s' if least != 1 else ''}"
+    rows = f"{fewest} row{'s' if fewest != 1 else ''}"
     return (f"A split trains on {rows}, fewer than the {p} features: the penalty alone makes its fit unique.",)
 
 
@@ -57,25 +61,27 @@ def _is_constant(problem: Problem, rows: Int[Array, " m"]) -> bool:
     return len(rows) > 0 and bool((problem.y[rows] == problem.y[rows[0]]).all())
 
 
-def _few(messages: list[str], rest: str) -> list[str]:
-    more = len(messages) - MOST
-    return messages if more <= 0 else [*messages[:MOST], f"{more} more features {rest}."]
+def _shortened(messages: list[str], rest: str) -> list[str]:
+    more = len(messages) - MAX_NAMED
+    return messages if more <= 0 else [*messages[:MAX_NAMED], f"{more} more features {rest}."]
 
 
-def _constant_and_twins(X: Table | csr_array, rows: Int[Array, " m"]) -> tuple[Int[Array, " c"], list[tuple[int, int]]]:
-    """Columns that are constant, and pairs of another column with the first one that equals it."""
+def _constant_and_duplicates(
+    X: Table | csr_array, rows: Int[Array, " m"]
+) -> tuple[Int[Array, " c"], list[tuple[int, int]]]:
+    """Constant columns, and pairs of another column with the first column that equals it."""
     p = X.shape[1]
     low, high = np.full(p, np.inf), np.full(p, -np.inf)
-    alike = np.zeros(p, int)  # the class of each column: those that are equal so far
+    class_of_column = np.zeros(p, int)  # columns of one class are equal so far
     size = rows_at_a_time(X, CHUNK_VALUES)
     for begin in range(0, len(rows), size):
         part = take(X, rows[begin : begin + size])
         low, high = np.minimum(low, _column_wise(part, "min")), np.maximum(high, _column_wise(part, "max"))
-        alike = _refined(alike, part)
+        class_of_column = _refined_classes(class_of_column, part)
     varies = low < high
     first: dict[int, int] = {}
-    pairs = [(int(j), first.setdefault(int(alike[j]), int(j))) for j in np.flatnonzero(varies)]
-    return np.flatnonzero(~varies), [(j, twin) for j, twin in pairs if j != twin]
+    pairs = [(int(j), first.setdefault(int(class_of_column[j]), int(j))) for j in np.flatnonzero(varies)]
+    return np.flatnonzero(~varies), [(j, original) for j, original in pairs if j != original]
 
 
 def _column_wise(part: Any, statistic: Literal["min", "max"]) -> Float[Array, " p"]:
@@ -83,20 +89,20 @@ def _column_wise(part: Any, statistic: Literal["min", "max"]) -> Float[Array, " 
     return values.toarray().ravel() if isinstance(part, csr_array) else values
 
 
-def _refined(alike: Int[Array, " p"], part: Any) -> Int[Array, " p"]:
-    """Classes of columns that are equal in these rows too; a column alone in its class stays alone."""
-    members = np.bincount(alike)[alike]
-    classes: dict[tuple[int, bytes, bytes], int] = {}
-    refined = np.empty(len(alike), int)
+def _refined_classes(class_of_column: Int[Array, " p"], part: Any) -> Int[Array, " p"]:
+    """Classes of columns that are also equal in these rows; a column alone in its class is not compared."""
+    members = np.bincount(class_of_column)[class_of_column]
+    new_classes: dict[tuple[int, bytes, bytes], int] = {}
+    refined = np.empty(len(class_of_column), int)
     sparse = isinstance(part, csr_array)
     columns = part.tocsc() if sparse else part
-    for j, one in enumerate(alike):
+    for j, old_class in enumerate(class_of_column):
         if members[j] == 1:
-            key = (int(one), b"", b"")
+            key = (int(old_class), b"", b"")
         elif sparse:
             span = slice(columns.indptr[j], columns.indptr[j + 1])
-            key = (int(one), columns.indices[span].tobytes(), columns.data[span].tobytes())
+            key = (int(old_class), columns.indices[span].tobytes(), columns.data[span].tobytes())
         else:
-            key = (int(one), b"", columns[:, j].tobytes())
-        refined[j] = classes.setdefault(key, len(classes))
+            key = (int(old_class), b"", columns[:, j].tobytes())
+        refined[j] = new_classes.setdefault(key, len(new_classes))
     return refined

@@ -1,4 +1,4 @@
-"""Rows of a linear predictor, in memory or read in chunks, and the products with them that training needs."""
+"""The rows of a linear predictor, in memory or read in chunks, and the products with them that training needs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from worker.core.records import Array
 from worker.core.rows.held import DenseHeld, HeldRows, SparseHeld
 from worker.core.rows.tables import CHUNK_VALUES, Table, rows_at_a_time, take
 
-HELD_PREDICTORS = 16_000_000  # changes of predictors along many directions that are held at once
+HELD_PREDICTORS = 16_000_000  # values of the changes of eta that are held at once: 128 MB
 Blocks = Iterable[tuple[int, int, Float[Array, " n"]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """Rows `z_i = (1, x_i - origin)`, without the 1 where there is no intercept; `q` columns.
+    """Rows `z_i = (1, x_i - origin)` with `q` columns; without an intercept the 1 is left out.
 
-    `theta` has an entry for each output and column, the outputs one after the other: `eta_ia = z_i^T theta_a`. Rows of
-    `held` are in memory; the others are read from the table at each product. Sparse rows have the origin zero.
+    `theta` has an entry for each output and column, ordered by output: `eta_ia = z_i^T theta_a`. With `held` the rows
+    are in memory; without it each product reads them from the table. Sparse rows have the origin zero.
     """
 
     table: Table | csr_array
@@ -41,7 +41,7 @@ class Design:
         intercept: bool,
         hold: bool,
     ) -> Design:
-        """The given rows (ascending) of the table; dense ones in memory if `hold`, sparse ones always."""
+        """The given rows (ascending) of the table: dense rows in memory if `hold`, sparse rows always."""
         design = cls(table, rows, origin, intercept)
         if isinstance(table, csr_array):
             return cls(table, rows, origin, intercept, SparseHeld.of_table(table, rows, intercept=intercept))
@@ -52,7 +52,7 @@ class Design:
 
     @property
     def q(self) -> int:
-        """Columns, that of the intercept included."""
+        """Number of columns, including the intercept."""
         return self.table.shape[1] + self.intercept
 
     def predictor(self, theta: Float[Array, " mq"]) -> Float[Array, "n m"]:
@@ -67,17 +67,17 @@ class Design:
         return out
 
     def columns_at_once(self, D: Float[Array, "mq f"]) -> int:
-        """How many columns of D `along` may take, so that it gives no more than `HELD_PREDICTORS` values."""
+        """How many columns of D `along` may take at once to make at most `HELD_PREDICTORS` values."""
         rows = len(self) if self.held is None else self.held.passed
         return max(1, HELD_PREDICTORS * self.q // (rows * len(D) or 1))
 
     def pieces(self, D: Float[Array, "mq f"]) -> Iterator[tuple[slice, Float[Array, "c m f"]]]:
-        """`along` for some rows after the other, no more than `HELD_PREDICTORS` values at once."""
-        for part, Z in self._parts(max(1, HELD_PREDICTORS * self.q // (D.size or 1))):
+        """`along` by chunks of rows, at most `HELD_PREDICTORS` values at once."""
+        for part, Z in self._chunks_of(max(1, HELD_PREDICTORS * self.q // (D.size or 1))):
             yield part, _along(Z, D, self.q)
 
     def back(self, G: Float[Array, "n m f"]) -> Float[Array, "mq f"]:
-        """`sum_i z_i G_ia` for each output a, one column for each f: the transpose of `along`."""
+        """`sum_i z_i G_iaf` for each output a and direction f: the transpose of `along`."""
         _, m, f = G.shape
         flat = G.reshape(len(self), m * f)
         if self.held is not None:
@@ -89,7 +89,7 @@ class Design:
         return np.ascontiguousarray(out.reshape(self.q, m, f).transpose(1, 0, 2)).reshape(m * self.q, f)
 
     def gram(self, blocks: Blocks, m: int) -> Float[Array, "mq mq"]:
-        """The symmetric matrix with the blocks `sum_i w_i z_i z_i^T` of each pair of outputs `a <= b`."""
+        """The symmetric matrix with a block `sum_i w_i z_i z_i^T` for each pair of outputs `a <= b`."""
         q = self.q
         H = np.zeros((m * q, m * q), order="F")
         weights = list(blocks)
@@ -120,23 +120,23 @@ class Design:
         return np.sqrt(out)
 
     def forms(self, P: Float[Array, "q q"]) -> Float[Array, " n"]:
-        """`z_i^T P z_i` for each row; dense rows are made of sparse ones a few at a time."""
+        """`z_i^T P z_i` for each row; sparse rows are made dense chunk by chunk."""
         out = np.empty(len(self))
         for part, Z in self.dense_chunks():
             out[part] = np.einsum("ij,ij->i", Z @ P, Z)
         return out
 
     def dense_chunks(self) -> Iterator[tuple[slice, Float[Array, "c q"]]]:
-        """Pieces of the rows as dense arrays."""
-        for part, Z in self._parts(max(1, CHUNK_VALUES // self.q)):
+        """Chunks of the rows as dense arrays."""
+        for part, Z in self._chunks_of(max(1, CHUNK_VALUES // self.q)):
             yield part, Z.dense()
 
-    def _parts(self, size: int) -> Iterator[tuple[slice, HeldRows]]:
-        """So many rows after the other, at the most."""
-        for some, Z in self._chunks():
+    def _chunks_of(self, size: int) -> Iterator[tuple[slice, HeldRows]]:
+        """Chunks of at most `size` rows."""
+        for chunk, Z in self._chunks():
             for begin in range(0, len(Z), size):
                 end = min(begin + size, len(Z))
-                yield slice(some.start + begin, some.start + end), Z.some(slice(begin, end))
+                yield slice(chunk.start + begin, chunk.start + end), Z.some(slice(begin, end))
 
     def _chunks(self) -> Iterator[tuple[slice, HeldRows]]:
         if self.held is not None:
@@ -152,7 +152,7 @@ class Design:
 
 
 def _along(Z: HeldRows, D: Float[Array, "mq f"], q: int) -> Float[Array, "c m f"]:
-    """The change of the predictors of some rows along each column of D."""
+    """The change of eta of the rows Z along each column of D."""
     m, f = len(D) // q, D.shape[1]
     flat = np.ascontiguousarray(D.reshape(m, q, f).transpose(1, 0, 2)).reshape(q, m * f)
     return Z.times(flat).reshape(len(Z), m, f)

@@ -1,7 +1,7 @@
-"""Missing values, filled for each split from its own training rows, so that nothing leaks from what is scored.
+"""Missing values, filled for each split from its own training rows, so that nothing leaks from its validation rows.
 
-Moments need no second pass over the rows: with the table filled by any reference value r and an indicator m of
-what was missing, the column filled by f is `x + (f - r) m`, a linear map of columns whose moments are known.
+Moments need no second pass over the rows. Let x be a column filled with a reference value r, and m the indicator of
+its missing entries. The same column filled with f is `x + (f - r) m`, a linear map of columns with known moments.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from worker.core.rows.moments import Moments, block_moments, split_moments
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import CHUNK_VALUES, Table, rows_at_a_time
 
-GATHERED = 16_000_000  # values of columns held at a time for their medians
+GATHERED_VALUES = 16_000_000  # values of columns held at a time for their medians: 128 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A table whose missing values in `columns` are replaced by `values`, row by row when they are read."""
+    """The table X with missing values in `columns` replaced by `values` when rows are read."""
 
     X: Table
     columns: Int[Array, " q"]
@@ -41,8 +41,8 @@ class Filled:
 
 
 @dataclass(frozen=True, slots=True)
-class _Extended(Filled):
-    """The filled table, and behind it a column of ones and zeros for each of `columns`: one where it was missing."""
+class _FilledWithIndicators(Filled):
+    """The filled table, followed by a 0/1 indicator of missing entries for each of `columns`."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -56,7 +56,7 @@ class _Extended(Filled):
 def _fill(
     chunk: Float[Array, "m p"], columns: Int[Array, " q"], values: Float[Array, " q"]
 ) -> tuple[Float[Array, "m p"], Float[Array, "m q"]]:
-    """The chunk, filled in place, and where it was missing."""
+    """The chunk, filled in place, and the 0/1 indicators of its missing entries."""
     part = chunk[:, columns]
     missing = np.isnan(part)
     chunk[:, columns] = np.where(missing, values, part)
@@ -64,7 +64,7 @@ def _fill(
 
 
 def filled_by(problem: Problem, rows: Int[Array, " m"]) -> tuple[Problem, Float[Array, " q"]]:
-    """The problem with what the given rows say about missing values, and the values that fill them."""
+    """The problem with missing values filled from the given rows, and the values that fill them."""
     block_of_row = np.full(len(problem.y), -1, np.int8)
     block_of_row[rows] = 0
     (split,) = split_problems(problem, Partition(block_of_row, (((0,), (0,)),)))
@@ -73,14 +73,14 @@ def filled_by(problem: Problem, rows: Int[Array, " m"]) -> tuple[Problem, Float[
 
 
 def split_problems(problem: Problem, partition: Partition) -> list[Problem]:
-    """The problem as each split sees it: missing values filled from its training rows, then columns expanded."""
-    splits, expansion = _filled(problem, partition), problem.expansion
+    """The problem of each split: missing values filled from its training rows, then columns expanded."""
+    splits, expansion = _filled_problems(problem, partition), problem.expansion
     return (
         splits if expansion is None else [replace(split, X=expansion.of(split.X), expansion=None) for split in splits]
     )
 
 
-def _filled(problem: Problem, partition: Partition) -> list[Problem]:
+def _filled_problems(problem: Problem, partition: Partition) -> list[Problem]:
     imputation = problem.imputation
     if imputation is None or isinstance(problem.X, csr_array):
         return [problem] * len(partition.splits)
@@ -97,7 +97,7 @@ def _filled(problem: Problem, partition: Partition) -> list[Problem]:
 
 
 def _means(X: Table, columns: Int[Array, " c"], partition: Partition) -> Float[Array, "splits c"]:
-    """Means of the values present in the training rows of each split, from sums over blocks; NaN where none is."""
+    """Means of the present values in the training rows of each split, from sums over blocks; NaN if there are none."""
     sums, counts = np.zeros((2, partition.blocks, len(columns)))
     size = rows_at_a_time(X, CHUNK_VALUES)
     for begin in range(0, X.shape[0], size):
@@ -113,15 +113,15 @@ def _means(X: Table, columns: Int[Array, " c"], partition: Partition) -> Float[A
 
 
 def _medians(X: Table, columns: Int[Array, " c"], partition: Partition) -> Float[Array, "splits c"]:
-    """Medians of the values present in the training rows of each split; NaN where none is."""
+    """Medians of the present values in the training rows of each split; NaN if there are none."""
     n = X.shape[0]
     medians = np.empty((len(partition.splits), len(columns)))
-    size, width = rows_at_a_time(X, CHUNK_VALUES), max(1, GATHERED // n)
+    size, width = rows_at_a_time(X, CHUNK_VALUES), max(1, GATHERED_VALUES // n)
     for first in range(0, len(columns), width):
-        some = columns[first : first + width]
-        gathered = np.empty((len(some), n))
+        batch = columns[first : first + width]
+        gathered = np.empty((len(batch), n))
         for begin in range(0, n, size):
-            gathered[:, begin : begin + size] = np.asarray(X[begin : begin + size])[:, some].T
+            gathered[:, begin : begin + size] = np.asarray(X[begin : begin + size])[:, batch].T
         for split, (train, _) in enumerate(partition.splits):
             part = gathered[:, partition.rows(train)]
             medians[split, first : first + width] = [_median(row[~np.isnan(row)]) for row in part]
@@ -135,43 +135,43 @@ def _median(values: Float[Array, " m"]) -> float:
 def moments_of_splits(
     problem: Problem, partition: Partition, splits: list[Problem]
 ) -> Iterator[tuple[Moments, Moments]]:
-    """Training and validation moments of each split, filled as `splits` says, in one pass over the rows."""
+    """Training and validation moments of each split, filled as in `splits`; one pass unless there is an expansion."""
     imputation = problem.imputation
     if imputation is None:
         yield from _weighted_moments(splits[0], partition)
         return
-    if problem.expansion is not None:  # no linear map of columns any more
+    if problem.expansion is not None:  # a basis of a filled column is not linear in it
         for split, pair in zip(splits, partition.splits, strict=True):
-            yield from _weighted_moments(split, _only(partition, pair))
+            yield from _weighted_moments(split, _partition_of_split(partition, pair))
         return
     fills = [split.X.values for split in splits if isinstance(split.X, Filled)]
     assert not isinstance(problem.X, csr_array)
     columns, reference = imputation.columns, fills[0]
-    extended = replace(problem, X=_Extended(problem.X, columns, reference), imputation=None)
+    with_indicators = replace(problem, X=_FilledWithIndicators(problem.X, columns, reference), imputation=None)
     p = problem.X.shape[1]
-    for (train, validation), fill in zip(_weighted_moments(extended, partition), fills, strict=True):
+    for (train, validation), fill in zip(_weighted_moments(with_indicators, partition), fills, strict=True):
         change = fill - reference
-        yield _moved(train, p, columns, change), _moved(validation, p, columns, change)
+        yield _refilled(train, p, columns, change), _refilled(validation, p, columns, change)
 
 
-def _only(partition: Partition, split: tuple[tuple[int, ...], tuple[int, ...]]) -> Partition:
-    """One split of the partition."""
+def _partition_of_split(partition: Partition, split: tuple[tuple[int, ...], tuple[int, ...]]) -> Partition:
+    """The partition with this split only."""
     used = np.isin(partition.block_of_row, split[0] + split[1])
     return Partition(np.where(used, partition.block_of_row, -1), (split,))
 
 
 def _weighted_moments(problem: Problem, partition: Partition) -> Iterator[tuple[Moments, Moments]]:
-    """Training and validation moments of each split, each with the weights of their rows."""
+    """Training and validation moments of each split, with training and scoring weights."""
     train = split_moments(block_moments(problem, partition, problem.weights), partition)
     if problem.scoring is None:
         yield from train
         return
     score = split_moments(block_moments(problem, partition, problem.scoring), partition)
-    yield from ((pair[0], other[1]) for pair, other in zip(train, score, strict=True))
+    yield from ((trained[0], scored[1]) for trained, scored in zip(train, score, strict=True))
 
 
-def _moved(moments: Moments, p: int, columns: Int[Array, " q"], change: Float[Array, " q"]) -> Moments:
-    """Moments of the p columns of X, those of `columns` increased by `change` where their indicator is one."""
+def _refilled(moments: Moments, p: int, columns: Int[Array, " q"], change: Float[Array, " q"]) -> Moments:
+    """Moments of the p columns of X after adding `change` to the missing entries of `columns`."""
     M, shift = moments.M.copy(order="F"), moments.shift.copy()
     indicators = p + np.arange(len(columns))
     M[:, 1 + columns] += M[:, 1 + indicators] * change

@@ -1,4 +1,4 @@
-"""Rows of a linear predictor in memory, and the products with them that training needs: dense ones and sparse ones."""
+"""Dense and sparse rows of a linear predictor in memory, and the products with them that training needs."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from scipy import sparse
 from worker.core.records import Array
 from worker.core.rows.tables import SPARSE_CHUNK_VALUES, consecutive, rows_at_a_time, take, transposed, view
 
-COPIED_BYTES = 2**24  # sparse tables up to this size are copied for each split: their own rows are faster
-MANY = 0.25  # share of the rows of a larger table from which on products pass over all of it, rather than copy them
+MAX_COPIED_BYTES = 2**24  # sparse tables up to this size are copied for each split: products with a copy are faster
+MIN_SHARED_FRACTION = 0.25  # from this fraction of the rows of a larger table on, products use all rows without a copy
 
 
 class HeldRows(ABC):
-    """`Z`: n rows of q columns."""
+    """The rows Z, n x q."""
 
     __slots__ = ()
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many rows."""
+        """Number of rows."""
 
     @property
     def passed(self) -> int:
-        """Rows that products pass over."""
+        """Number of rows that a product passes over."""
         return len(self)
 
     @abstractmethod
@@ -63,7 +63,7 @@ class HeldRows(ABC):
 
 @dataclass(frozen=True, slots=True)
 class DenseHeld(HeldRows):
-    """Rows as an array."""
+    """Rows as a dense array."""
 
     Z: Float[Array, "n q"]
 
@@ -82,19 +82,19 @@ class DenseHeld(HeldRows):
         """`Z^T diag(w) Z`."""
         if (w >= 0).all():
             root = self.Z * np.sqrt(w)[:, None]
-            return root.T @ root  # a symmetric product, at half the price
+            return root.T @ root  # a symmetric product costs half
         return (self.Z.T * w) @ self.Z
 
     def squares_back(self, W: Float[Array, "n f"]) -> Float[Array, "q f"]:
-        """Some rows after the other, so that their squares stay in the cache."""
+        """By chunks of rows, so that their squares stay in the cache."""
         out = np.zeros((self.Z.shape[1], W.shape[1]))
-        for part in self._parts():
+        for part in self._chunks():
             out += (self.Z[part] ** 2).T @ W[part]
         return out
 
     def squares_times(self, V: Float[Array, "q f"]) -> Float[Array, "n f"]:
-        """Some rows after the other, as above."""
-        return np.concatenate([self.Z[part] ** 2 @ V for part in self._parts()])
+        """By chunks of rows, like `squares_back`."""
+        return np.concatenate([self.Z[part] ** 2 @ V for part in self._chunks()])
 
     def some(self, part: slice) -> DenseHeld:
         """The rows of a slice."""
@@ -104,17 +104,17 @@ class DenseHeld(HeldRows):
         """The array."""
         return self.Z
 
-    def _parts(self) -> list[slice]:
+    def _chunks(self) -> list[slice]:
         size = max(1, SPARSE_CHUNK_VALUES // max(self.Z.shape[1], 1))
         return [slice(begin, begin + size) for begin in range(0, max(len(self.Z), 1), size)]
 
 
 @dataclass(frozen=True, slots=True)
 class SparseHeld(HeldRows):
-    """Rows `(1, s_i)` of a sparse table, without the 1 where `ones` is 0.
+    """Rows `(1, s_i)` of a sparse table; the 1 is left out if `ones` is 0.
 
-    They are all rows of S, or those at `place`. In the second case S is shared with others and not copied, and products
-    pass over the other rows, too.
+    They are all rows of S, or its rows `place`. With `place` S is shared with others instead of copied, and products
+    pass over all its rows.
     """
 
     S: sparse.csr_array
@@ -127,12 +127,9 @@ class SparseHeld(HeldRows):
 
     @classmethod
     def of_table(cls, table: sparse.csr_array, rows: Int[Array, " n"], *, intercept: bool) -> SparseHeld:
-        """The given rows (ascending): part of the table where they are consecutive, or many rows of a large one.
-
-        Other rows are copied.
-        """
-        large = table.data.nbytes + table.indices.nbytes > COPIED_BYTES
-        if large and consecutive(rows) is None and len(rows) >= MANY * table.shape[0]:
+        """The given rows (ascending), copied unless they are consecutive or many rows of a large table."""
+        large = table.data.nbytes + table.indices.nbytes > MAX_COPIED_BYTES
+        if large and consecutive(rows) is None and len(rows) >= MIN_SHARED_FRACTION * table.shape[0]:
             return cls(table, int(intercept), rows)
         return cls(take(table, rows), int(intercept))
 
@@ -141,46 +138,48 @@ class SparseHeld(HeldRows):
 
     @property
     def passed(self) -> int:
-        """All rows of S."""
+        """Number of all rows of S."""
         return int(self.S.shape[0])
 
     def times(self, V: Float[Array, "q f"]) -> Float[Array, "n f"]:
         """`Z V`."""
-        out = self._chosen(self.S @ V[self.ones :])
+        out = self._own_rows(self.S @ V[self.ones :])
         if self.ones:
             out += V[0]
         return out
 
     def back(self, G: Float[Array, "n f"]) -> Float[Array, "q f"]:
         """`Z^T G`."""
-        return self._with_ones(G.sum(axis=0), self.ST @ self._spread(G))
+        return self._with_ones(G.sum(axis=0), self.ST @ self._scattered(G))
 
     def cross(self, w: Float[Array, " n"]) -> Float[Array, "q q"]:
         """`Z^T diag(w) Z`."""
         S, i = self.S, self.ones
-        spread = self._spread(w)
-        scaled = sparse.csr_array((S.data * np.repeat(spread, np.diff(S.indptr)), S.indices, S.indptr), shape=S.shape)
+        scattered = self._scattered(w)
+        scaled = sparse.csr_array(
+            (S.data * np.repeat(scattered, np.diff(S.indptr)), S.indices, S.indptr), shape=S.shape
+        )
         inner = (self.ST @ scaled).toarray()
         if not i:
             return inner
         out = np.empty((len(inner) + 1, len(inner) + 1))
         out[0, 0], out[1:, 1:] = w.sum(), inner
-        out[0, 1:] = out[1:, 0] = self.ST @ spread
+        out[0, 1:] = out[1:, 0] = self.ST @ scattered
         return out
 
     def squares_back(self, W: Float[Array, "n f"]) -> Float[Array, "q f"]:
-        """Some rows after the other, so that their squares take little memory."""
-        spread, out = self._spread(W), np.zeros((self.S.shape[1], W.shape[1]))
+        """By chunks of rows, so that their squares take little memory."""
+        scattered, out = self._scattered(W), np.zeros((self.S.shape[1], W.shape[1]))
         for part, squares in self._squares():
-            out += squares.T @ spread[part]
+            out += squares.T @ scattered[part]
         return self._with_ones(W.sum(axis=0), out)
 
     def squares_times(self, V: Float[Array, "q f"]) -> Float[Array, "n f"]:
-        """Some rows after the other, as above."""
+        """By chunks of rows, like `squares_back`."""
         out = np.empty((self.S.shape[0], V.shape[1]))
         for part, squares in self._squares():
             out[part] = squares @ V[self.ones :]
-        out = self._chosen(out)
+        out = self._own_rows(out)
         if self.ones:
             out += V[0]
         return out
@@ -196,11 +195,11 @@ class SparseHeld(HeldRows):
         rows = self.S if self.place is None else take(self.S, self.place)
         return np.hstack([np.ones((len(self), self.ones)), rows.toarray()])
 
-    def _chosen(self, A: Float[Array, "t f"]) -> Float[Array, "n f"]:
+    def _own_rows(self, A: Float[Array, "t f"]) -> Float[Array, "n f"]:
         return A if self.place is None else A[self.place]
 
-    def _spread(self, A: Float[Array, " n *f"]) -> Float[Array, " t *f"]:
-        """Zero at the rows of S that are not among these."""
+    def _scattered(self, A: Float[Array, " n *f"]) -> Float[Array, " t *f"]:
+        """A at these rows of S, zero at the others."""
         if self.place is None:
             return A
         out = np.zeros((self.S.shape[0], *A.shape[1:]))
@@ -211,7 +210,7 @@ class SparseHeld(HeldRows):
         return np.vstack([first, rest]) if self.ones else rest
 
     def _squares(self) -> Iterator[tuple[slice, sparse.csr_array]]:
-        """The squares of the entries of S, some rows after the other."""
+        """The squared entries of S, by chunks of rows."""
         size = rows_at_a_time(self.S, SPARSE_CHUNK_VALUES)
         for begin in range(0, self.S.shape[0], size):
             part = slice(begin, min(begin + size, self.S.shape[0]))

@@ -1,4 +1,4 @@
-"""A quadratic training criterion and a quadratic selection criterion that the caller brings, without any table."""
+"""Quadratic training and selection criteria that the caller gives instead of a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Criteria:
     """`C = theta^T H theta / 2 - b^T theta` and `E = constant + e^T theta + theta^T Q theta / 2`.
 
     `H = A_0 + sum_j f_j A_j` and `b = b_0 + sum_j f_j b_j` with the natural value `f_j` of hyperparameter j. `matrices`
-    holds `A_0, A_1, ..., A_k`, symmetric, and the columns of `vectors` are `b_0, b_1, ..., b_k`.
+    holds the symmetric `A_0, A_1, ..., A_k`; the columns of `vectors` are `b_0, b_1, ..., b_k`.
     """
 
     matrices: tuple[csr_array, ...]

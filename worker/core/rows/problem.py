@@ -17,9 +17,9 @@ from worker.core.rows.tables import Table
 
 @dataclass(frozen=True, slots=True)
 class Imputation:
-    """How missing values (NaN) are filled in each of the `columns` of a table that have any; none is filled twice.
+    """How missing values (NaN) are filled: `columns` are the columns that have any, each listed once.
 
-    A mean or median is that of the values present in a split's training rows, zero where there are none.
+    Means and medians are over the values present in a split's training rows, or zero if there are none.
     """
 
     columns: Int[Array, " q"]
@@ -29,15 +29,14 @@ class Imputation:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The table: `X` has one column for each name in `features`, in their order and original units.
+    """The data of a job: `X` has one column for each name in `features`, in that order and in original units.
 
-    `X` is an array, a memory map, a sparse array, or a table that makes its rows when asked; without an `imputation`
-    it has no missing values. An `expansion` replaces columns by others once they are filled. The rest
-    holds one entry a row where the caller gave the role: `time` in any unit,
-    `weights` non-negative and fixed, `scoring` the same for validation rows where it differs; `source`, `groups` and
-    `fold` are codes from 0 on, those of `source` counting through `source_names`. Where `y` is the number of a class,
-    `classes` holds their names. `offset` is a known part of the linear predictor. `criteria` are what a caller brings
-    instead of a table, which has no rows then.
+    `X` is an array, a memory map, a sparse array, or a table that makes its rows when they are read. It has missing
+    values only with an `imputation`. An `expansion` replaces columns after they are filled. The other arrays have one
+    entry per row, or are None if the caller did not give them: `time` in any unit; fixed non-negative `weights`;
+    `scoring`, the weights of validation rows if they differ; `source`, `groups` and `fold`, codes from 0, with
+    `source` an index into `source_names`; `offset`, a known part of the linear predictor. If `y` holds class numbers,
+    `classes` holds the class names. `criteria` replace the table, which then has no rows.
     """
 
     X: Table | csr_array
@@ -57,11 +56,11 @@ class Problem:
     criteria: Criteria | None = None
 
     def base_weights(self, rows: Int[Array, " m"]) -> Float[Array, " m"]:
-        """The fixed weights of the rows in the training criterion: one each where there are none."""
+        """The fixed weights of the rows in the training criterion; ones without `weights`."""
         return np.ones(len(rows)) if self.weights is None else self.weights[rows]
 
     def score_weights(self, rows: Int[Array, " m"]) -> Float[Array, " m"]:
-        """The weights of the rows where they are scored: those of training unless the data has others."""
+        """The weights of the rows when they are scored: `scoring`, or else the training weights."""
         return self.base_weights(rows) if self.scoring is None else self.scoring[rows]
 
 
@@ -70,7 +69,7 @@ class Partition:
     """Rows cut into blocks, and splits made of blocks.
 
     `block_of_row[i]` is the block of row i, or -1 for a row that no split uses. A split is a pair (training blocks,
-    validation blocks). Every resampling scheme is one of these, so that statistics are built once a block.
+    validation blocks). Every resampling scheme has this form, so that statistics are computed once per block.
     """
 
     block_of_row: Int[Array, " n"]

@@ -1,4 +1,4 @@
-"""Tables of features and how their rows are read: a few at a time, and sparse rows never made dense."""
+"""Tables of features, whose rows are read a few at a time; sparse rows stay sparse."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from scipy.sparse import csc_array, csr_array
 from worker.core.linalg.triangular import outer_product
 from worker.core.records import Array
 
-LARGEST = 1e150  # magnitudes beyond overflow when squared
-CHUNK_VALUES = 1_000_000  # float64 values read at a time: 8 MB, inside the reach of the cache and of syrk's blocking
-SPARSE_CHUNK_VALUES = 200_000  # stored values of sparse rows, each with several temporaries
+LARGEST_MAGNITUDE = 1e150  # larger values overflow when squared
+CHUNK_VALUES = 1_000_000  # float64 values read at a time: 8 MB, which suits the cache and the blocking of syrk
+SPARSE_CHUNK_VALUES = 200_000  # stored values of sparse rows read at a time; each needs several temporaries
 
 
 @runtime_checkable
 class Table(Protocol):
-    """Rows of features that need not be in memory: an array, a memory map, or columns made when asked."""
+    """Rows of features that need not be in memory: an array, a memory map, or columns made when they are read."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -31,11 +31,11 @@ class Table(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SparseRows:
-    """`S - 1 offset^T`, centred rows whose sparse part stays sparse. Knows the products that training needs."""
+    """`S - 1 offset^T`: centred rows whose sparse part stays sparse, with the products that training needs."""
 
     S: csr_array
     offset: Float[Array, " p"]
-    __array_ufunc__: ClassVar[None] = None  # so that `array @ rows` arrives at `__rmatmul__`
+    __array_ufunc__: ClassVar[None] = None  # so that `array @ rows` calls `__rmatmul__`
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -54,7 +54,7 @@ class SparseRows:
 
     @property
     def T(self) -> _Transposed:
-        """The transpose, for products from the right alone."""
+        """The transpose, which only supports products `T @ v`."""
         return _Transposed(self)
 
     def dense(self) -> Float[Array, "n p"]:
@@ -74,7 +74,7 @@ Rows = Float[Array, "n p"] | SparseRows
 
 
 def gram(X: Rows, diagonal: Float[Array, " p"], values: int) -> Float[Array, "n n"]:
-    """`X P^-1 X^T` with `P = diag(diagonal)`, the lower triangle at least; sparse ones by pieces of about `values`."""
+    """`X P^-1 X^T`, P = diag(diagonal), at least its lower triangle; sparse X by pieces of about `values` entries."""
     if not isinstance(X, SparseRows):
         return outer_product(np.asfortranarray(X / np.sqrt(diagonal)))
     S, n = X.S * (1.0 / np.sqrt(diagonal)), len(X)
@@ -84,9 +84,9 @@ def gram(X: Rows, diagonal: Float[Array, " p"], values: int) -> Float[Array, "n 
         end = min(n, begin + max(1, values // (begin + 1)))
         K[begin:end, :end] = (S[begin:end] @ S[:end].T).toarray()
         begin = end
-    moved = X.S @ (X.offset / diagonal)
-    K -= moved[:, None]
-    K -= moved - X.offset @ (X.offset / diagonal)
+    cross = X.S @ (X.offset / diagonal)
+    K -= cross[:, None]
+    K -= cross - X.offset @ (X.offset / diagonal)
     return K
 
 
@@ -98,36 +98,36 @@ def column_forms(X: Rows, K: Float[Array, "n n"], values: int) -> Float[Array, "
     forms = np.empty(p)
     width = max(1, values // n)
     for begin in range(0, p, width):
-        some = slice(begin, begin + width)
-        dense = columns[:, some].toarray() - X.offset[some]
-        forms[some] = np.einsum("ij,ij->j", dense, K @ dense)
+        chunk = slice(begin, begin + width)
+        dense = columns[:, chunk].toarray() - X.offset[chunk]
+        forms[chunk] = np.einsum("ij,ij->j", dense, K @ dense)
     return forms
 
 
 def take(X: Table | csr_array, rows: Int[Array, " m"]) -> Any:
-    """The rows with the given ascending indices, sparse ones of a sparse table; consecutive ones as one slice of it."""
-    together = consecutive(rows)
-    if together is None:
+    """The rows with the given ascending indices, sparse if the table is; consecutive rows as one slice."""
+    span = consecutive(rows)
+    if span is None:
         return X[rows]
-    return view(X, together) if isinstance(X, csr_array) else X[together]
+    return view(X, span) if isinstance(X, csr_array) else X[span]
 
 
 def consecutive(rows: Int[Array, " m"]) -> slice | None:
-    """The slice that the given ascending rows are; None where they have gaps, or there are none."""
+    """The slice equal to the given ascending rows; None if they have gaps or there are none."""
     if not len(rows) or rows[-1] - rows[0] != len(rows) - 1:
         return None
     return slice(int(rows[0]), int(rows[-1]) + 1)
 
 
 def transposed(X: csr_array) -> csc_array:
-    """The transpose in the same arrays; scipy's constructor copies those of a view."""
-    other = csc_array(X.shape[::-1], dtype=X.dtype)
-    other.data, other.indices, other.indptr = X.data, X.indices, X.indptr
-    return other
+    """The transpose, sharing the arrays of X; scipy's constructor copies the arrays of a view."""
+    XT = csc_array(X.shape[::-1], dtype=X.dtype)
+    XT.data, XT.indices, XT.indptr = X.data, X.indices, X.indptr
+    return XT
 
 
 def view(X: csr_array, rows: slice) -> csr_array:
-    """Consecutive rows of a sparse table, as part of its own arrays; scipy's slices and constructors copy them."""
+    """Consecutive rows of a sparse table, sharing its arrays; scipy's slices and constructors copy them."""
     pointers = X.indptr[rows.start : rows.stop + 1]
     part = csr_array((len(pointers) - 1, X.shape[1]), dtype=X.dtype)
     part.data = X.data[pointers[0] : pointers[-1]]
@@ -137,7 +137,7 @@ def view(X: csr_array, rows: slice) -> csr_array:
 
 
 def centred(X: Table | csr_array, rows: Int[Array, " m"], offset: Float[Array, " p"]) -> Rows:
-    """The rows with the given ascending indices less the offset; those of a sparse table stay sparse."""
+    """The rows with the given ascending indices minus the offset; sparse rows stay sparse."""
     part = take(X, rows)
     return SparseRows(part, offset) if isinstance(part, csr_array) else part - offset
 
@@ -152,45 +152,46 @@ def rows_at_a_time(X: Table | csr_array, values: int) -> int:
 def mean_and_variance(
     X: Table | csr_array, rows: Int[Array, " m"], weights: Float[Array, " m"]
 ) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
-    """Weighted means and variances of the columns over the given rows; exactly zero where a column is constant.
+    """Weighted means and variances of the columns over the given rows; a constant column has variance exactly zero.
 
-    Reads the rows in two passes, a few at a time.
+    Reads the rows in two passes, in chunks.
     """
-    share = weights / weights.sum()
+    relative = weights / weights.sum()
     if isinstance(X, csr_array):
-        return _sparse_mean_and_variance(X, rows, share)
+        return _sparse_mean_and_variance(X, rows, relative)
     size = rows_at_a_time(X, CHUNK_VALUES)
     pieces = [slice(begin, begin + size) for begin in range(0, len(rows), size)]
     p = X.shape[1]
     mean, low, high = np.zeros(p), np.full(p, np.inf), np.full(p, -np.inf)
-    for some in pieces:
-        part = take(X, rows[some])
-        mean += share[some] @ part
-        used = part[share[some] > 0]
+    for piece in pieces:
+        part = take(X, rows[piece])
+        mean += relative[piece] @ part
+        used = part[relative[piece] > 0]
         low, high = np.minimum(low, used.min(axis=0, initial=np.inf)), np.maximum(high, used.max(0, initial=-np.inf))
     variance = np.zeros(p)
-    for some in pieces:
-        variance += share[some] @ (take(X, rows[some]) - mean) ** 2
+    for piece in pieces:
+        variance += relative[piece] @ (take(X, rows[piece]) - mean) ** 2
     return mean, np.where(high > low, variance, 0.0)
 
 
 def _sparse_mean_and_variance(
-    X: csr_array, rows: Int[Array, " m"], share: Float[Array, " m"]
+    X: csr_array, rows: Int[Array, " m"], relative: Float[Array, " m"]
 ) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
     p, size = X.shape[1], rows_at_a_time(X, SPARSE_CHUNK_VALUES)
     pieces = [slice(begin, begin + size) for begin in range(0, len(rows), size)]
     mean, example, stored = np.zeros(p), np.zeros(p), np.zeros(p)
-    for some in pieces:
-        part = take(X, rows[some])
-        mean += share[some] @ part
-        counted = np.repeat(share[some] > 0, np.diff(part.indptr))
+    for piece in pieces:
+        part = take(X, rows[piece])
+        mean += relative[piece] @ part
+        counted = np.repeat(relative[piece] > 0, np.diff(part.indptr))
         example[part.indices[counted]] = part.data[counted]
         stored += np.bincount(part.indices[counted], minlength=p)
     squares, weight = np.zeros(p), np.zeros(p)
-    differs = (stored < np.count_nonzero(share)) & (example != 0)  # from the zeros that are not stored
-    for some in pieces:
-        part = take(X, rows[some])
-        by_entry = np.repeat(share[some], np.diff(part.indptr))
+    # a nonzero entry differs from zeros that are not stored
+    differs = (stored < np.count_nonzero(relative)) & (example != 0)
+    for piece in pieces:
+        part = take(X, rows[piece])
+        by_entry = np.repeat(relative[piece], np.diff(part.indptr))
         squares += np.bincount(part.indices, by_entry * (part.data - mean[part.indices]) ** 2, minlength=p)
         weight += np.bincount(part.indices, by_entry, minlength=p)
         differs[part.indices[(by_entry > 0) & (part.data != example[part.indices])]] = True
