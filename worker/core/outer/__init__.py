@@ -1,4 +1,4 @@
-"""Outer optimizers: descend J over rho inside its box, as a resumable generator of trials."""
+"""Outer optimizers: each minimizes J over rho inside its box, as a resumable generator of trials."""
 
 from __future__ import annotations
 

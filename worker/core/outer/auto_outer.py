@@ -10,21 +10,21 @@ from worker.core.outer.lbfgs import Lbfgs
 from worker.core.outer.newton import Newton
 from worker.core.outer.search import SearchSettings
 
-NEWTON_UP_TO = 1000  # hyperparameters; measured there: L-BFGS-B takes longer to three digits than Newton to all
+NEWTON_MAX_HYPERPARAMETERS = 1000  # there L-BFGS-B takes longer to three digits than Newton to all (measured)
 
 
 @dataclass(frozen=True, slots=True)
 class AutoOuter(SearchSettings):
-    """`newton` up to 1000 hyperparameters where J has an exact Hessian, else `lbfgs`.
+    """`newton` up to 1000 hyperparameters if J has an exact Hessian, else `lbfgs`.
 
-    `inexact` where training takes iterations with conjugate gradients.
+    `inexact` if training iterates with conjugate gradients.
     """
 
     kind: Literal["auto"] = "auto"
 
     def resolve(self, k: int, *, has_hessian: bool = True, inexact: bool = False) -> Newton | Lbfgs | Inexact:
-        """The optimizer that is used for `k` hyperparameters."""
+        """The optimizer for `k` hyperparameters."""
         if inexact:
             return Inexact(self.max_iterations, self.tolerance, self.starts)
-        chosen = Newton if k <= NEWTON_UP_TO and has_hessian else Lbfgs
+        chosen = Newton if k <= NEWTON_MAX_HYPERPARAMETERS and has_hessian else Lbfgs
         return chosen(self.max_iterations, self.tolerance, self.starts)

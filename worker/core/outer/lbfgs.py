@@ -1,15 +1,16 @@
 """L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995) in SciPy's implementation, stepped by reverse communication.
 
-`scipy.optimize.minimize` can neither be suspended nor resumed: its memory is lost, and a resumed run would take another
-path. The routine below it asks for evaluations one at a time and keeps everything that it knows in arrays, which
-are our checkpoint. A test holds it to `minimize(method="L-BFGS-B")`, evaluation for evaluation.
+`scipy.optimize.minimize` cannot be suspended and resumed: its memory is lost, and a resumed run would take another
+path. The routine below it asks for one evaluation at a time and keeps its whole state in arrays. They are our
+checkpoint. A test compares this search with `minimize(method="L-BFGS-B")`, evaluation for evaluation.
 
-It minimizes J over its steepest slope at the start, so that its first step moves one hyperparameter by about one on the
-scale of rho, and no iteration moves one by more than `REACH`: a curvature of nearly zero would send all of them to
-where no row is like another and J is flat. The routine is given the box around the iterate that this leaves.
+The routine minimizes J divided by its steepest slope at the start. Its first step then moves one hyperparameter by
+about one on the scale of rho. No iteration moves a hyperparameter by more than `LONGEST_MOVE`: a curvature near zero
+would move all of them to a region where no row is similar to another and J is flat. To limit the move, the routine gets
+the part of the box within this distance of the iterate.
 
-A point that a line search has passed by may be lower than the iterate at which the gradient vanishes: then the search
-begins anew there.
+A trial point of a line search may be lower than the iterate at which the gradient vanishes. The search then starts
+again from that point.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from worker.core.objective.objective import Objective
 from worker.core.outer.search import Search, SearchSettings
 from worker.core.records import EQUAL_VALUES, Array, Outcome, Trial
 
-REACH = 4.0  # of one hyperparameter in one iteration, on the scale of rho: a factor of about 55
-MEMORY = 10  # correction pairs; SciPy's default
+LONGEST_MOVE = 4.0  # of one hyperparameter in one iteration, on the scale of rho: a factor of about 55
+MEMORY_PAIRS = 10  # correction pairs; SciPy's default
 LINE_SEARCH_STEPS = 20  # SciPy's default
 Bounds = tuple[Float[Array, " k"], Float[Array, " k"]]
-SETTLED = {Outcome.CONVERGED, Outcome.AT_BOUNDS}
-NEW_ITERATION, EVALUATE = 1, 3  # values of task[0]; anything else: it can go no further
+STATIONARY_OUTCOMES = {Outcome.CONVERGED, Outcome.AT_BOUNDS}
+NEW_ITERATION, EVALUATE = 1, 3  # values of task[0]; at any other the routine has given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class Lbfgs(SearchSettings):
         box = objective.hyperparameters
         w = _workspace(rho) | _bookkeeping(rho) if state is None else _restored(state)
         if state is None:
-            _advance(w, _within_reach(w, box))
-        elif ended := str(w["outcome"]):  # saved at its end, before that was reported
+            _advance(w, _iteration_bounds(w, box))
+        elif ended := str(w["outcome"]):  # saved at the end of the search, before the outcome was reported
             return Outcome[ended]
         while w["task"][0] == EVALUATE:
             at, begins = objective.evaluate(w["x"]), bool(w["begins"])
@@ -55,25 +56,25 @@ class Lbfgs(SearchSettings):
                 if at.failure is not None:
                     yield Trial(at, 0, np.inf, None)
                     return at.failure
-                size = objective.unit(at.value)
-                steepest = max(self.relative_gradient(objective, at), self.tolerance) * size
-                w["unit"][...] = 2.0 ** np.round(np.log2(steepest))  # a division without rounding
-                w["ceiling"][...] = 10.0 * abs(at.value) + size
+                unit = objective.unit(at.value)
+                steepest = max(self.relative_gradient(objective, at), self.tolerance) * unit
+                w["unit"][...] = 2.0 ** np.round(np.log2(steepest))  # a power of two, so that division does not round
+                w["ceiling"][...] = 10.0 * abs(at.value) + unit
             if at.value < w["lowest"]:
                 w["lowest"][...], w["lowest_x"][...] = at.value, at.rho
             # at a singular trial point J is infinite; a high finite value makes the line search turn back
             w["f"][...], w["g"][...] = min(at.value, float(w["ceiling"])) / w["unit"], at.gradient / w["unit"]
             w["begins"][...] = False
-            _advance(w, _within_reach(w, box) if begins else (box.lower, box.upper))
+            _advance(w, _iteration_bounds(w, box) if begins else (box.lower, box.upper))
             outcome = self.settled(objective, at) if begins else None
             if accepted := w["task"][0] == NEW_ITERATION:
                 w["iteration"] += 1
                 outcome = self.settled(objective, at) or self._out_of_iterations(int(w["iteration"]))
-                if outcome in SETTLED and w["lowest"] < at.value - EQUAL_VALUES * objective.unit(at.value):
+                if outcome in STATIONARY_OUTCOMES and w["lowest"] < at.value - EQUAL_VALUES * objective.unit(at.value):
                     w, outcome = w | _workspace(w["lowest_x"]), None
                     w["begins"][...] = True
                 if outcome is None:
-                    _advance(w, _within_reach(w, box))  # asks for the first point along the next direction
+                    _advance(w, _iteration_bounds(w, box))  # asks for the first point along the next direction
             w["outcome"][...] = "" if outcome is None else outcome.name
             state = {name: array.copy() for name, array in w.items()} if begins or accepted else None
             yield Trial(at, int(w["iteration"]), self.relative_gradient(objective, at), state)
@@ -82,27 +83,27 @@ class Lbfgs(SearchSettings):
         return Outcome.STALLED
 
 
-def _within_reach(w: dict[str, Array], box: Hyperparameters) -> Bounds:
-    """The box of the iteration that begins at x; hyperparameters that may have any sign have no such scale."""
-    reach = np.where(box.log, REACH, np.inf)
+def _iteration_bounds(w: dict[str, Array], box: Hyperparameters) -> Bounds:
+    """The box of the iteration that begins at x. Hyperparameters on the linear scale have no longest move."""
+    reach = np.where(box.log, LONGEST_MOVE, np.inf)
     return np.maximum(box.lower, w["x"] - reach), np.minimum(box.upper, w["x"] + reach)
 
 
 def _advance(w: dict[str, Array], bounds: Bounds) -> None:
-    """Run SciPy's routine until it wants an evaluation, has a new iterate or gives up. All tests of its own are off.
+    """Run SciPy's routine until it wants an evaluation, has a new iterate or gives up; its own stopping tests are off.
 
-    It reads the bounds where it computes a direction, and where it projects the gradient at the end of a line search.
+    It reads the bounds when it computes a direction, and when it projects the gradient at the end of a line search.
     """
     bounded = np.full(len(w["x"]), 2, np.int32)  # 2: both bounds hold
     _lbfgsb.setulb(
-        MEMORY, w["x"], *bounds, bounded, w["f"], w["g"], 0.0, 0.0, w["wa"], w["iwa"],
+        MEMORY_PAIRS, w["x"], *bounds, bounded, w["f"], w["g"], 0.0, 0.0, w["wa"], w["iwa"],
         w["task"], w["lsave"], w["isave"], w["dsave"], LINE_SEARCH_STEPS, w["ln_task"],
     )  # fmt: skip
 
 
 def _workspace(rho: Float[Array, " k"]) -> dict[str, Array]:
     """The arrays of `setulb`, as `scipy.optimize.minimize` lays them out."""
-    k, m = len(rho), MEMORY
+    k, m = len(rho), MEMORY_PAIRS
     return {
         "x": rho.copy(),
         "f": np.zeros(()),
@@ -118,7 +119,7 @@ def _workspace(rho: Float[Array, " k"]) -> dict[str, Array]:
 
 
 def _bookkeeping(rho: Float[Array, " k"]) -> dict[str, Array]:
-    """What else the search knows: the unit of J, the highest value that is told, the lowest point so far."""
+    """The rest of the state, such as the unit of J, the largest value passed to SciPy, the lowest point so far."""
     return {
         "iteration": np.zeros((), np.int64),
         "begins": np.array(True),
@@ -131,7 +132,7 @@ def _bookkeeping(rho: Float[Array, " k"]) -> dict[str, Array]:
 
 
 def _restored(state: Mapping[str, Array]) -> dict[str, Array]:
-    """Copies of the arrays; states of earlier versions had fewer."""
+    """Copies of the arrays. States of earlier versions have fewer."""
     w = _bookkeeping(state["x"]) | {name: array.copy() for name, array in state.items()}
     if "begins" not in state:
         w["begins"][...] = False

@@ -1,17 +1,18 @@
 """Trust-region Newton with the exact Hessian of J, in a box (after Conn, Gould and Toint 1988; More and Sorensen 1983).
 
 Variables at a bound whose gradient pushes outward are fixed. On the free ones a quadratic model is minimized exactly
-inside a ball, through the eigendecomposition of the Hessian, so that negative curvature is used and flat directions
-cost nothing; the step is then cut to the box.
+inside a ball, through the eigendecomposition of the Hessian. Negative curvature is thus used, and flat directions cost
+nothing. The step is then cut to the box.
 
-The model is quadratic not in `rho = log(lam)` but in what J is nearly polynomial in along its descent: `lam` itself
-where lam is to fall, `1/lam` where it is to rise. Far from its optimum a penalty changes J like `exp(-|rho|)`, on which
-Newton's method in rho would move by one unit an iteration. With `x_j` the relative decrease of `lam_j` or `1/lam_j`,
-`rho_j` moves downhill by `-log(1 - x_j)`, whose second derivative adds `-|g_j|` to the diagonal of the Hessian; at a
-stationary point both coordinates agree. A step is cut at `LONGEST_STEP`, lest it jump over a minimum into the flat
+The model is not quadratic in `rho = log(lam)`, but in `lam` if lam decreases and in `1/lam` if it increases: along its
+descent J is nearly polynomial in these. Far from its optimum a penalty changes J like `exp(-|rho|)`, and Newton's
+method in rho would move by one unit an iteration. With `x_j` the relative decrease of `lam_j` or `1/lam_j`, `rho_j`
+moves downhill by `-log(1 - x_j)`. Its second derivative adds `-|g_j|` to the diagonal of the Hessian; at a stationary
+point both coordinates agree. A step is cut at `LONGEST_STEP`, so that it does not jump over a minimum into the flat
 region behind it.
 
-With a single hyperparameter, once the minimum is between two evaluations, both make the model: a quartic (`line.py`).
+With one hyperparameter, once the minimum is between two evaluations, the model is a quartic through both
+(`quartic.py`).
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from worker.core.outer.quartic import Quartic
 from worker.core.outer.search import Search, SearchSettings
 from worker.core.records import ROUND_OFF, Array, Evaluation, Outcome, Trial
 
-FIRST_RADIUS = 0.8  # in x, times the square root of the number of hyperparameters
-LARGEST_RADIUS = 4.0
+FIRST_TRUST_RADIUS = 0.8  # in x, times the square root of the number of hyperparameters
+LARGEST_TRUST_RADIUS = 4.0  # the same
 LONGEST_STEP = 1.5  # of one hyperparameter on the scale of rho: a factor of about 4.5
-ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75  # ratios of actual to predicted decrease
+# of actual to predicted decrease: a step is accepted above, the radius is reduced below, and may grow above
+ACCEPT_RATIO, SHRINK_RATIO, GROW_RATIO = 1e-4, 0.25, 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Newton(SearchSettings):
 
     def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
         """Trials from `rho`, or from the `state` of an earlier trial."""
-        at, before, radius, iteration = _restore(rho, state)
+        at, before, radius, iteration = _first_or_restored(rho, state)
         if at is None:
             at = objective.evaluate(rho)
             yield self._trial(objective, at, before, 0, radius)
@@ -55,29 +57,29 @@ class Newton(SearchSettings):
             if model is None:
                 return Outcome.STALLED
             ratio = -np.inf
-            while ratio < ACCEPT:
+            while ratio < ACCEPT_RATIO:
                 model = model.after(before)
                 x, radius = model.minimizer(radius)
                 predicted, rounding = -model.change(x), ROUND_OFF * objective.unit(at.value)
                 new = objective.evaluate(model.point(x))
-                if predicted <= rounding:  # J cannot tell whether the step is a good one: its gradient does
-                    if self._flatter(objective, at, new):
+                if predicted <= rounding:  # rounding hides the change of J: the gradient decides
+                    if self._halves_gradient(objective, at, new):
                         break
                     yield Trial(new, iteration, self.relative_gradient(objective, new), None)
                     return Outcome.STALLED
                 ratio = (at.value - new.value) / predicted
                 radius = _next_radius(radius, ratio, float(np.linalg.norm(x)), len(rho))
-                if ratio < ACCEPT:
+                if ratio < ACCEPT_RATIO:
                     yield Trial(new, iteration, self.relative_gradient(objective, new), None)
                     before = new
             at, before, iteration = new, at, iteration + 1
             yield self._trial(objective, at, before, iteration, radius)
         return outcome
 
-    def _flatter(self, objective: Objective, at: Evaluation, new: Evaluation) -> bool:
-        """Whether the gradient at the new point is at most half of that before."""
-        flat = self.relative_gradient(objective, new) <= 0.5 * self.relative_gradient(objective, at)
-        return new.failure is None and flat
+    def _halves_gradient(self, objective: Objective, at: Evaluation, new: Evaluation) -> bool:
+        """Whether the gradient at the new point is at most half the old one."""
+        halved = self.relative_gradient(objective, new) <= 0.5 * self.relative_gradient(objective, at)
+        return new.failure is None and halved
 
     def _trial(
         self, objective: Objective, at: Evaluation, before: Evaluation | None, iteration: int, radius: float
@@ -91,11 +93,11 @@ class Newton(SearchSettings):
         return Trial(at, iteration, self.relative_gradient(objective, at), None if at.failure else state)
 
 
-def _restore(
+def _first_or_restored(
     rho: Float[Array, " k"], state: Mapping[str, Array] | None
 ) -> tuple[Evaluation | None, Evaluation | None, float, int]:
     if state is None:
-        return None, None, FIRST_RADIUS * float(np.sqrt(len(rho))), 0
+        return None, None, FIRST_TRUST_RADIUS * float(np.sqrt(len(rho))), 0
     at, before = Evaluation(state["rho"], float(state["value"]), state["gradient"], state["per_split"]), None
     if "before" in state:
         point, value, slope = state["before"]
@@ -104,10 +106,10 @@ def _restore(
 
 
 def _next_radius(radius: float, ratio: float, length: float, k: int) -> float:
-    if not ratio >= POOR:  # also when the trial point was singular and its value infinite
+    if not ratio >= SHRINK_RATIO:  # also if the trial point is singular and its value infinite
         return 0.25 * min(radius, length)
-    if ratio > GOOD and length > 0.9 * radius:
-        return float(min(2.0 * radius, LARGEST_RADIUS * np.sqrt(k)))
+    if ratio > GROW_RATIO and length > 0.9 * radius:
+        return float(min(2.0 * radius, LARGEST_TRUST_RADIUS * np.sqrt(k)))
     return radius
 
 
@@ -115,8 +117,8 @@ def _next_radius(radius: float, ratio: float, length: float, k: int) -> float:
 class _Model:
     """Quadratic model of J in x around `at`, on the variables that are free to move; see the head of this module.
 
-    `downhill` is +1 where rho is to rise and -1 where it is to fall. In x the gradient is `-|g|`. `slope` and `H` are
-    over the unit of J.
+    `downhill` is +1 if J decreases with rho, -1 if it increases. In x the gradient is `-|g|`. `slope` and `H` are in
+    units of J.
     """
 
     at: Evaluation
@@ -132,7 +134,7 @@ class _Model:
 
     @classmethod
     def build(cls, objective: Objective, at: Evaluation) -> _Model | None:
-        """None where the Hessian is not finite, as of columns whose products overflow or vanish."""
+        """None if the Hessian is not finite, for example if products of columns overflow or vanish."""
         box, unit = objective.hyperparameters, objective.unit(at.value)
         free = np.flatnonzero(box.projected(at.rho, at.gradient))
         downhill = -np.sign(at.gradient[free])
@@ -145,9 +147,9 @@ class _Model:
         return cls(at, (box.lower, box.upper), unit, free, downhill, slope, H, *eigh(H, driver="evd"))
 
     def after(self, before: Evaluation | None) -> _Model:
-        """With one hyperparameter whose minimum is between here and an earlier evaluation: that one's model, too.
+        """The model; a quartic for one hyperparameter whose minimum is between here and an earlier evaluation.
 
-        On the way to a minimum further off the quadratic in x is the better one.
+        On the way to a minimum further off the quadratic in x is better.
         """
         if before is None or len(self.at.rho) > 1 or np.signbit(before.gradient[0]) == np.signbit(self.at.gradient[0]):
             return replace(self, line=None)
@@ -155,44 +157,44 @@ class _Model:
         return replace(self, line=Quartic.through(self.at, curvature, before, self.unit))
 
     def minimizer(self, radius: float) -> tuple[Float[Array, " f"], float]:
-        """Minimizer of the model in a ball, cut to the box and the longest step, and the radius of the ball.
+        """The minimizer of the model in a ball, cut to the box and the longest step, and the radius of the ball.
 
-        The radius is the given one, or a smaller one where cutting the step would have spoiled its decrease.
+        The radius is the given one, or a smaller one if the cut step would lose its decrease.
         """
         rho, (lower, upper) = self.at.rho[self.free], (bound[self.free] for bound in self.bounds)
-        ahead = np.where(self.downhill > 0, upper - rho, rho - lower)
-        behind = np.where(self.downhill > 0, rho - lower, upper - rho)
-        furthest = -np.expm1(-np.minimum(ahead, LONGEST_STEP))
-        nearest = -np.expm1(np.minimum(behind, LONGEST_STEP))
+        room_downhill = np.where(self.downhill > 0, upper - rho, rho - lower)
+        room_uphill = np.where(self.downhill > 0, rho - lower, upper - rho)
+        x_upper = -np.expm1(-np.minimum(room_downhill, LONGEST_STEP))
+        x_lower = -np.expm1(np.minimum(room_uphill, LONGEST_STEP))
         if self.line is not None:
-            ends = self._move(np.clip([-radius, radius], nearest, furthest))
-            return self._relative(self.line.minimizer(*np.sort(ends))), radius
+            step_ends = self._rho_step(np.clip([-radius, radius], x_lower, x_upper))
+            return self._x_step(self.line.minimizer(*np.sort(step_ends))), radius
         g = self.vectors.T @ self.slope
         while True:
-            x = np.clip(self.vectors @ _ball_minimizer(self.eigenvalues, g, radius), nearest, furthest)
+            x = np.clip(self.vectors @ _ball_minimizer(self.eigenvalues, g, radius), x_lower, x_upper)
             if self.change(x) < min(0.25 * self.unit * (self.slope @ x), 0.0) or radius < 1e-12:
                 return x, radius
             radius /= 2
 
     def change(self, x: Float[Array, " f"]) -> float:
-        """What the model predicts for the change of J."""
+        """The change of J that the model predicts."""
         if self.line is not None:
-            return self.line.change(float(self._move(x)[0]))
+            return self.line.change(float(self._rho_step(x)[0]))
         return self.unit * float(self.slope @ x + x @ self.H @ x / 2)
 
     def point(self, x: Float[Array, " f"]) -> Float[Array, " k"]:
-        """The point on the scale of rho; exactly on a bound where x reaches it."""
+        """The point on the scale of rho; exactly on a bound if x reaches it."""
         rho = self.at.rho.copy()
-        rho[self.free] += self._move(x)
-        near = 1e-12
-        rho = np.where(rho >= self.bounds[1] - near, self.bounds[1], rho)
-        return np.where(rho <= self.bounds[0] + near, self.bounds[0], rho)
+        rho[self.free] += self._rho_step(x)
+        tolerance = 1e-12
+        rho = np.where(rho >= self.bounds[1] - tolerance, self.bounds[1], rho)
+        return np.where(rho <= self.bounds[0] + tolerance, self.bounds[0], rho)
 
-    def _move(self, x: Float[Array, " *f"]) -> Float[Array, " *f"]:
+    def _rho_step(self, x: Float[Array, " *f"]) -> Float[Array, " *f"]:
         """The step on the scale of rho."""
         return -self.downhill * np.log1p(-x)
 
-    def _relative(self, step: float) -> Float[Array, " f"]:
+    def _x_step(self, step: float) -> Float[Array, " f"]:
         """The step in x."""
         return -np.expm1(-self.downhill * step)
 
@@ -201,20 +203,20 @@ def _ball_minimizer(eigenvalues: Float[Array, " f"], g: Float[Array, " f"], radi
     """Minimizer of `g^T s + s^T diag(eigenvalues) s / 2` over `|s| <= radius` (More and Sorensen 1983, section 3).
 
     `s = -g / (eigenvalues + mu)` with the smallest `mu >= 0` that makes the model convex and the step fit. In the
-    hard case, where g has no part along the most negative curvature, the step is completed along it.
+    hard case g has no component along the most negative curvature; the step is then lengthened in that direction.
     """
     smallest = eigenvalues[0]
     reach = float(np.linalg.norm(g)) / radius  # the curvature that makes a steepest-descent step fit
     scale = max(abs(smallest), abs(eigenvalues[-1]), reach, np.finfo(float).tiny)
-    floor = max(0.0, -smallest) + 1e-14 * scale
-    s = -g / (eigenvalues + floor)
+    smallest_mu = max(0.0, -smallest) + 1e-14 * scale
+    s = -g / (eigenvalues + smallest_mu)
     length = float(np.linalg.norm(s))
     if length <= radius:
         if smallest < -1e-10 * scale:
             s[0] += np.copysign(np.sqrt(radius**2 - length**2), s[0])
         return s
-    low, high = floor, floor + reach
-    while high - low > 1e-3 * high:  # the length falls monotonically in mu
+    low, high = smallest_mu, smallest_mu + reach
+    while high - low > 1e-3 * high:  # the length decreases monotonically in mu
         middle = (low + high) / 2
         if np.linalg.norm(g / (eigenvalues + middle)) > radius:
             low = middle

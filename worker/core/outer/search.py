@@ -1,4 +1,4 @@
-"""What outer optimizers share: their settings, and the test that ends a search."""
+"""What outer optimizers share: settings, and the test that ends a search."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Search = Generator[Trial, None, Outcome]
 class SearchSettings:
     """Budget and accuracy of one search.
 
-    `tolerance`: stop when every component of the projected gradient `dJ/d log(lam)` is at most this share of |J|.
-    `max_iterations` is for each start. `starts`: the initial value, then random points within three decades of it.
+    `tolerance`: stop when every component of the projected gradient `dJ/d log(lam)` is at most this, relative to |J|.
+    `max_iterations` applies to each start. `starts`: the initial value, then random points within three decades of it.
     """
 
     max_iterations: Annotated[int, Ge(1), Le(100_000)] = 100
@@ -29,16 +29,16 @@ class SearchSettings:
     starts: Annotated[int, Ge(1), Le(1000)] = 1
 
     def relative_gradient(self, objective: Objective, at: Evaluation) -> float:
-        """Largest component of the projected gradient over the unit of J; zero at a stationary point."""
+        """Largest component of the projected gradient, relative to the unit of J; zero at a stationary point."""
         projected: Float[Array, " k"] = objective.hyperparameters.projected(at.rho, at.gradient)
         return float(np.abs(projected).max(initial=0.0) / objective.unit(at.value))
 
     def settled(self, objective: Objective, at: Evaluation) -> Outcome | None:
-        """CONVERGED or AT_BOUNDS at a stationary point, else None."""
+        """CONVERGED or AT_BOUNDS at a stationary point; else None."""
         if at.failure is not None or self.relative_gradient(objective, at) > self.tolerance:
             return None
-        everywhere = all(objective.hyperparameters.at_bound(at.rho))
-        return Outcome.AT_BOUNDS if everywhere else Outcome.CONVERGED
+        all_at_bounds = all(objective.hyperparameters.at_bound(at.rho))
+        return Outcome.AT_BOUNDS if all_at_bounds else Outcome.CONVERGED
 
     def _out_of_iterations(self, iteration: int) -> Outcome | None:
         return Outcome.MAX_ITERATIONS if iteration >= self.max_iterations else None

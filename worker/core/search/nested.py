@@ -1,4 +1,4 @@
-"""Nested cross-validation: which rows the whole procedure is repeated on, and which ones judge it."""
+"""Nested cross-validation: the rows on which the whole procedure is repeated, and the rows that score it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from worker.core.selection import GivenFolds, GroupKFold, Holdout, Selection
 
 @dataclass(frozen=True, slots=True)
 class Nested:
-    """Outer cross-validation of the whole tuning: how much the selection value flatters itself.
+    """Outer cross-validation of the whole tuning: how optimistic the selection value is.
 
-    The rows are cut into `folds`; for each, everything is tuned again on the others, and the refit is scored on it. A
-    group stays in one fold; of a time series, fold f + 1 of `folds` + 1 equal parts is scored after tuning on the parts
-    before it. The price is `folds` more tunings.
+    The rows are cut into `folds`. For each fold everything is tuned again on the other rows, and the refit is scored on
+    the fold. A group stays in one fold. A time series is cut into `folds` + 1 equal parts; each part after the first is
+    scored after tuning on the parts before it. The cost is `folds` more tunings.
     """
 
     folds: Annotated[int, Ge(2), Le(50)] = 5
@@ -29,7 +29,7 @@ class Nested:
     def splits(
         self, selection: Selection, rows: Int[Array, " m"], problem: Problem
     ) -> list[tuple[Int[Array, " t"], Int[Array, " v"]]]:
-        """Rows to tune on and rows to score, for each fold. Raises ValueError where that cannot be."""
+        """Rows to tune on and rows to score, for each fold. Raises ValueError if the rows cannot be cut."""
         if isinstance(selection, GivenFolds) or (isinstance(selection, Holdout) and selection.validation_rows):
             raise ValueError("nested cross-validation cuts the rows itself; use a selection that does not list rows")
         if self.folds + 1 > len(rows):

@@ -1,4 +1,4 @@
-"""A plan, and its preparation: methods chosen, rows assigned, statistics built once."""
+"""A plan, and its preparation: methods are chosen, rows assigned, statistics built once."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from worker.core.selection import LeaveOneOut, QuadraticSelection, Selection
 from worker.core.training import KernelRidge, Quadratic, Training
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
 
-TRIALS = 12  # evaluations that one start takes at least, those of the certificates included
+MIN_TRIALS_PER_START = 12  # evaluations of J that one start takes at least, including those of the certificates
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which training and selection criteria, which method, and the budget of the search over all starts."""
+    """The training and selection criteria, the methods, and the budget of the search over all starts."""
 
     training: Training
     selection: Selection
@@ -36,9 +36,9 @@ class Plan:
     nested: Nested | None = None
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
-        """All hyperparameters: those of training, then those of the selection criterion. Needs no rows.
+        """All hyperparameters: first those of training, then those of the selection criterion. Needs no rows.
 
-        Raises ValueError when the training criterion does not fit the columns.
+        Raises ValueError if the training criterion does not fit the columns.
         """
         of_training, of_selection = self.training.hyperparameters(problem), self.selection.hyperparameters()
         return of_training if of_selection is None else of_training + of_selection
@@ -59,9 +59,9 @@ class Prepared:
 
 
 def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tuple[Int[Array, " m"], Int[Array, " t"]]:
-    """Rows to tune on and rows of the untouched test part, both ascending. Raises ValueError if none would be left.
+    """Rows to tune on and rows of the untouched test part, both ascending. Raises ValueError if that would be empty.
 
-    The test part of an ordered selection criterion is the end of `time`, of the table without it.
+    With an ordered selection criterion the test part is the end of `time`, or of the table without `time`.
     """
     count = round(plan.test_fraction * n)
     if plan.test_fraction > 0 and count == 0:
@@ -69,7 +69,7 @@ def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tu
     if plan.selection.ordered and time is not None:
         order = np.argsort(time, kind="stable")
         return np.sort(order[: n - count]), np.sort(order[n - count :])
-    if count == 0 or plan.selection.ordered:  # the future of the series
+    if count == 0 or plan.selection.ordered:  # the test part of a series is its end
         return np.arange(n - count), np.arange(n - count, n)
     order = np.random.default_rng([plan.seed, 2]).permutation(n)
     return np.sort(order[count:]), np.sort(order[:count])
@@ -90,9 +90,9 @@ def resolve(plan: Plan, problem: Problem) -> tuple[ExactHypergradient, ConcreteO
 
 
 def prepare(problem: Problem, plan: Plan) -> Prepared:
-    """Assign rows and build the statistics: one pass over the rows, all that an evaluation will need.
+    """Assign rows and build all statistics that an evaluation needs, in one pass over the rows.
 
-    Raises ValueError when the plan does not fit the data; the message names the place.
+    Raises ValueError if the plan does not fit the data; the message names the place.
     """
     n = len(problem.y)
     rows, test_rows = split_rows(n, plan, problem.time)
@@ -103,13 +103,13 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     check_weights(plan, problem, partition)
     check_nested(plan, problem, rows)
     hypergradient, outer = resolve(plan, problem)
-    trials = TRIALS * outer.starts
+    trials = MIN_TRIALS_PER_START * outer.starts
     objective = objective_of(problem, partition, plan, hypergradient, trials)
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective)
 
 
 def check_nested(plan: Plan, problem: Problem, rows: Int[Array, " m"], *, values: bool = True) -> None:
-    """Raises ValueError where tuning without some outer fold could not be done; `values`: whether they are known."""
+    """Raises ValueError if tuning without an outer fold is impossible; `values`: whether the values are known."""
     if plan.nested is None:
         return
     for number, (part, _) in enumerate(plan.nested.splits(plan.selection, rows, problem), start=1):
@@ -123,31 +123,31 @@ def check_nested(plan: Plan, problem: Problem, rows: Int[Array, " m"], *, values
 
 
 def check_splits(plan: Plan, problem: Problem, partition: Partition) -> None:
-    """Raises ValueError where a split lacks what training or the selection loss needs."""
+    """Raises ValueError if a split lacks what training or the selection loss needs."""
     assert not isinstance(plan.training, Quadratic)
     loss = getattr(plan.selection, "loss", None)
     plan.training.check_splits(problem, partition, None if isinstance(loss, str) else loss)
 
 
 def check_weights(plan: Plan, problem: Problem, partition: Partition) -> None:
-    """Raise ValueError when weights leave a split no row to train on, or nothing to score at all.
+    """Raises ValueError if weights leave a split no row to train on, or nothing to score.
 
-    Closed forms need two rows, and that of kernel machines no other ones.
+    Closed forms need two training rows. Leave-one-out of kernel ridge scores training rows only.
     """
     if problem.weights is None and problem.scoring is None:
         return
-    least = 2 if plan.selection.closed_form else 1
+    min_rows = 2 if plan.selection.closed_form else 1
     rows = np.flatnonzero(partition.block_of_row >= 0)
     block = partition.block_of_row[rows]
-    heavy = np.bincount(block, problem.base_weights(rows) > 0, minlength=partition.blocks)
+    training_rows = np.bincount(block, problem.base_weights(rows) > 0, minlength=partition.blocks)
     scored = np.bincount(block, problem.score_weights(rows), minlength=partition.blocks)
     for number, (train, _) in enumerate(partition.splits, start=1):
-        if (count := heavy[list(train)].sum()) < least:
-            left = "all rows but one" if count else "all rows"
-            raise ValueError(f"{left} that split {number} of {len(partition.splits)} trains on have weight 0")
-    counted = getattr(plan.selection, "split_weights", None) or (1.0,) * len(partition.splits)
-    each = zip(counted, partition.splits, strict=True)
-    if not any(weight and scored[list(validation)].any() for weight, (_, validation) in each):
+        if (count := training_rows[list(train)].sum()) < min_rows:
+            without_weight = "all rows but one" if count else "all rows"
+            raise ValueError(f"{without_weight} that split {number} of {len(partition.splits)} trains on have weight 0")
+    split_weights = getattr(plan.selection, "split_weights", None) or (1.0,) * len(partition.splits)
+    weighted_splits = zip(split_weights, partition.splits, strict=True)
+    if not any(weight and scored[list(validation)].any() for weight, (_, validation) in weighted_splits):
         raise ValueError("every row that would be scored has weight 0, or its split has")
     if isinstance(plan.training, KernelRidge) and isinstance(plan.selection, LeaveOneOut):
         plan.training.check_left_out(problem, rows)
@@ -156,7 +156,7 @@ def check_weights(plan: Plan, problem: Problem, partition: Partition) -> None:
 def objective_of(
     problem: Problem, partition: Partition, plan: Plan, hypergradient: ExactHypergradient, trials: int
 ) -> Objective:
-    """The outer objective. Raises ValueError when one criterion needs a table and the other none."""
+    """The outer objective. Raises ValueError if one criterion needs a table and the other none."""
     training, selection = plan.training, plan.selection
     if isinstance(training, Quadratic) and isinstance(selection, QuadraticSelection):
         return selection.objective(problem, training, hypergradient)

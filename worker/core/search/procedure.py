@@ -1,4 +1,4 @@
-"""The whole procedure: the search, and on request an outer cross-validation of all of it."""
+"""The whole procedure: the search and, on request, its outer cross-validation."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from jaxtyping import Int
 
 from worker.core.records import Array, FoldScore, Outcome, State, Step
 from worker.core.rows.filled import filled_by
-from worker.core.search.plan import TRIALS, Prepared, objective_of
+from worker.core.search.plan import MIN_TRIALS_PER_START, Prepared, objective_of
 from worker.core.search.refit import refit
 from worker.core.search.tune import Searches, last_step, search, tune
 
-BUDGETS = {Outcome.TARGET_VALUE, Outcome.MAX_EVALUATIONS}
+BUDGET_OUTCOMES = {Outcome.TARGET_VALUE, Outcome.MAX_EVALUATIONS}
 
 
 def carry_out(prepared: Prepared, resume: State | None = None, searches: Searches = search) -> Iterator[Step]:
     """The steps of the search, then those of the outer folds, if any, then the last one with `ended` set.
 
-    `resume` is the `state` of an earlier step, `searches` what `tune` takes. An outer fold that was interrupted begins
-    anew, with the same numbers.
+    `resume` is the `state` of an earlier step; `searches` is for `tune`. An interrupted outer fold starts again and
+    gives the same numbers.
     """
     plan = prepared.plan
     if resume is not None and all(start.outcome is not None for start in resume.starts):
         outcome = resume.starts[-1].outcome
-        last = last_step(resume.starts, outcome if outcome in BUDGETS else None)
+        last = last_step(resume.starts, outcome if outcome in BUDGET_OUTCOMES else None)
     else:
         for step in tune(prepared, resume, searches):
             last = step
@@ -39,29 +39,31 @@ def carry_out(prepared: Prepared, resume: State | None = None, searches: Searche
     yield replace(last, ended=None, folds=folds, state=State({}, last.starts, folds))
     splits = plan.nested.splits(plan.selection, prepared.rows, prepared.problem)
     for rows, scored in splits[len(folds) :]:
-        part = _on_rows(prepared, rows)
-        for step in tune(part, None, searches):
-            inner = step
+        fold = _restricted_to(prepared, rows)
+        for step in tune(fold, None, searches):
+            fold_step = step
             yield replace(last, ended=None, folds=folds)
-        folds = (*folds, _score(part, inner, scored))
+        folds = (*folds, _fold_score(fold, fold_step, scored))
         yield replace(last, ended=None, folds=folds, state=State({}, last.starts, folds))
     yield replace(last, folds=folds)
 
 
-def _on_rows(prepared: Prepared, rows: Int[Array, " t"]) -> Prepared:
-    """The same procedure on some of the rows."""
+def _restricted_to(prepared: Prepared, rows: Int[Array, " t"]) -> Prepared:
+    """The same procedure on these rows only."""
     plan, problem = prepared.plan, prepared.problem
     partition = plan.selection.partition(rows, len(problem.y), problem)
-    objective = objective_of(problem, partition, plan, prepared.hypergradient, TRIALS * prepared.outer.starts)
+    objective = objective_of(
+        problem, partition, plan, prepared.hypergradient, MIN_TRIALS_PER_START * prepared.outer.starts
+    )
     return replace(prepared, rows=rows, test_rows=rows[:0], partition=partition, objective=objective)
 
 
-def _score(part: Prepared, step: Step, scored: Int[Array, " v"]) -> FoldScore:
-    """The refit at the best point of a fold, scored on the rows that were left out; NaN where there is none."""
-    problem, _ = filled_by(part.problem, part.rows)
+def _fold_score(fold: Prepared, step: Step, scored: Int[Array, " v"]) -> FoldScore:
+    """The score on the left-out rows of the refit at a fold's best point; NaN if there is no model."""
+    problem, _ = filled_by(fold.problem, fold.rows)
     best, model = step.best.best, None
     if np.isfinite(best.value):
-        model = refit(part.plan.training, problem, part.rows, part.objective.natural(best.rho))
-    value = np.nan if model is None else model.score(part.objective.loss, problem, scored)
-    weight = float(part.problem.score_weights(scored).sum())
+        model = refit(fold.plan.training, problem, fold.rows, fold.objective.natural(best.rho))
+    value = np.nan if model is None else model.score(fold.objective.loss, problem, scored)
+    weight = float(fold.problem.score_weights(scored).sum())
     return FoldScore(value, weight, len(scored), best.value, step.iterations, step.evaluations)

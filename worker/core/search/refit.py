@@ -19,29 +19,29 @@ from worker.core.training.kernel_machines import KernelTraining
 
 @dataclass(frozen=True, slots=True)
 class LinearModel:
-    """A linear model in original units: `eta = intercept + X @ coefficients`, or one of these for each output."""
+    """A linear model in original units: `eta = intercept + X @ coefficients`, or one such predictor for each output."""
 
     intercept: float | Float[Array, " m"]
     coefficients: Float[Array, " p"] | Float[Array, "m p"]
 
     @property
     def is_finite(self) -> bool:
-        """Whether every number of it is."""
+        """Whether intercept and coefficients are finite."""
         return bool(np.isfinite(np.append(self.intercept, self.coefficients)).all())
 
     def predict(self, X: Float[Array, "n p"] | csr_array) -> Float[Array, " n *m"]:
-        """The linear predictor of each row, a column for each output where there are several."""
+        """The linear predictor of each row; if there are several outputs, one column for each."""
         return self.intercept + X @ self.coefficients.T
 
     def predictor(self, problem: Problem, rows: Int[Array, " t"]) -> Float[Array, "t m"]:
-        """The linear predictors of rows of a problem, their offset included."""
+        """The linear predictors of rows of a problem, including their offset."""
         size = rows_at_a_time(problem.X, CHUNK_VALUES)
         parts = [self.predict(take(problem.X, rows[begin : begin + size])) for begin in range(0, len(rows), size)]
         eta = np.concatenate(parts).reshape(len(rows), -1)
         return eta if problem.offset is None else eta + problem.offset[rows, None]
 
     def score(self, score: PredictorScore, problem: Problem, rows: Int[Array, " t"]) -> float:
-        """The weighted mean of the score over the rows; NaN where none has a weight."""
+        """The weighted mean score over the rows; NaN if all weights are zero."""
         weights = problem.score_weights(rows)
         if not weights.any():
             return np.nan
@@ -52,7 +52,7 @@ Model = LinearModel | KernelModel
 
 
 def refit(training: Training, problem: Problem, rows: Int[Array, " m"], lam: Float[Array, " k"]) -> Model | None:
-    """The model of the given rows, whose missing values are filled; None where training is singular."""
+    """The model of the given rows, whose missing values are filled; None if training is singular."""
     if isinstance(training, KernelTraining):
         return training.model(problem, rows, lam)
     system = training.refit(problem, rows)

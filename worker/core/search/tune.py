@@ -1,4 +1,4 @@
-"""The search: descend J from each start, one step for each evaluation."""
+"""The search: descend J from each start, with one step for each evaluation."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from worker.core.outer.search import Search
 from worker.core.records import Array, Outcome, Start, State, Step, Trial
 from worker.core.search.plan import Plan, Prepared
 
-MEMORY = "memory."  # prefix of the arrays of the objective in a state, beside those of the outer optimizer
+MEMORY_PREFIX = "memory."  # in a state it marks arrays of the objective; the others belong to the outer optimizer
 
 
 def search(prepared: Prepared, number: int, state: Mapping[str, Array] | None = None) -> Iterator[Trial | Outcome]:
-    """The trials of one start, from the `state` of an earlier one, then its outcome. Other starts change nothing."""
+    """The trials of one start, from the `state` of an earlier one on, then its outcome. Other starts have no effect."""
     objective = prepared.objective
     rho = objective.hyperparameters.start(number, prepared.plan.seed)
-    of_search, memory = _split(state)
+    outer_state, memory = _split_state(state)
     objective.recall(memory)
-    trials = _WithOutcome(_descent(prepared, rho, of_search))
+    trials = _TrialsWithOutcome(_descent(prepared, rho, outer_state))
     for trial in trials:
         if trial.state is None:
             yield trial
         else:
-            memory = {MEMORY + name: array for name, array in objective.memory().items()}
+            memory = {MEMORY_PREFIX + name: array for name, array in objective.memory().items()}
             yield replace(trial, state={**trial.state, **memory})
     yield trials.outcome
 
 
 def _descent(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> Search:
-    """The search; one that ends where it began begins again off the plateau, if it stood on one."""
+    """The search. If it ends at its start, and that is on a plateau, it starts again off the plateau."""
     outer, objective = prepared.outer, prepared.objective
-    trials = _WithOutcome(outer.search(objective, rho, state))
+    trials = _TrialsWithOutcome(outer.search(objective, rho, state))
     moved = state is not None and bool(state["iteration"])
     for trial in trials:
         moved = moved or trial.iteration > 0
         yield trial
     if moved or trials.outcome not in {Outcome.CONVERGED, Outcome.AT_BOUNDS}:
         return trials.outcome
-    foot = yield from off_plateau(outer, objective, rho)
-    return trials.outcome if foot is None else (yield from outer.search(objective, foot))
+    new_start = yield from off_plateau(outer, objective, rho)
+    return trials.outcome if new_start is None else (yield from outer.search(objective, new_start))
 
 
-class _WithOutcome:
-    """The trials of a search, one by one, and its outcome once they are told."""
+class _TrialsWithOutcome:
+    """Iterates over the trials of a search, then holds its outcome."""
 
     outcome: Outcome
 
@@ -57,22 +57,24 @@ class _WithOutcome:
         self.outcome = yield from self._trials
 
 
-def _split(state: Mapping[str, Array] | None) -> tuple[dict[str, Array] | None, dict[str, Array]]:
-    """What the outer optimizer and what the objective put into a state."""
+def _split_state(state: Mapping[str, Array] | None) -> tuple[dict[str, Array] | None, dict[str, Array]]:
+    """The arrays of the outer optimizer in a state, and those of the objective."""
     if state is None:
         return None, {}
-    memory = {name.removeprefix(MEMORY): array for name, array in state.items() if name.startswith(MEMORY)}
-    return {name: array for name, array in state.items() if not name.startswith(MEMORY)}, memory
+    memory = {
+        name.removeprefix(MEMORY_PREFIX): array for name, array in state.items() if name.startswith(MEMORY_PREFIX)
+    }
+    return {name: array for name, array in state.items() if not name.startswith(MEMORY_PREFIX)}, memory
 
 
 Searches = Callable[[Prepared, int, Mapping[str, Array] | None], Iterator[Trial | Outcome]]
 
 
 def tune(prepared: Prepared, resume: State | None = None, searches: Searches = search) -> Iterator[Step]:
-    """Descend from each start in turn; a step for each evaluation, and a last one with `ended` set.
+    """Descend from each start in turn, with one step for each evaluation, and a last one with `ended` set.
 
     `resume` is the `state` of an earlier step: the run then goes on as if it had never stopped, bit for bit.
-    `searches` gives what `search` gives, and may work on later starts ahead.
+    `searches` yields what `search` yields, and may compute later starts in advance.
     """
     plan = prepared.plan
     done: tuple[Start, ...] = resume.starts[:-1] if resume else ()
@@ -88,7 +90,7 @@ def tune(prepared: Prepared, resume: State | None = None, searches: Searches = s
             state = State(event.state, (*done, running)) if event.state is not None else None
             step = Step(event.evaluation, event.gradient_norm, (*done, running), state, None)
             yield step
-            if spent := _spent(plan, step):
+            if spent := _spent_budget(plan, step):
                 yield last_step((*done, replace(running, outcome=spent)), spent)
                 return
         running, search_state = None, None
@@ -101,7 +103,7 @@ def last_step(starts: tuple[Start, ...], spent: Outcome | None) -> Step:
     return Step(best.best, best.gradient_norm, starts, None, spent or best.outcome)
 
 
-def _spent(plan: Plan, step: Step) -> Outcome | None:
+def _spent_budget(plan: Plan, step: Step) -> Outcome | None:
     if plan.target_value is not None and step.best.best.value <= plan.target_value:
         return Outcome.TARGET_VALUE
     if plan.max_evaluations is not None and step.evaluations >= plan.max_evaluations:

@@ -1,4 +1,4 @@
-"""Selection criteria: how a trained model is scored.
+"""Settings of the selection criterion E: how a trained model is scored.
 
 A selection criterion gives a partition of the rows and, for one split, the value and explicit partial derivatives of
 its loss in theta. It never differentiates through training.

@@ -17,9 +17,9 @@ from worker.core.training import TableTraining
 
 @dataclass(frozen=True, slots=True)
 class ApproximateLeaveOneOut(ClosedForm):
-    """Leave-one-out cross-validation of a generalized linear model, by one Newton step a row (Rad and Maleki 2018).
+    """Leave-one-out cross-validation of a generalized linear model, with one Newton step per row (Rad and Maleki 2018).
 
-    With squared loss it would be exact. `loss` is by default what the training criterion suggests.
+    It would be exact for squared loss. By default the training criterion chooses the `loss`.
     """
 
     loss: Annotated[Score, ByKind(named=True)] | None = None
@@ -39,7 +39,7 @@ class ApproximateLeaveOneOut(ClosedForm):
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
-        """The outer objective. Factors the Hessian of all coefficients whatever their number."""
+        """The outer objective. It factors the Hessian of all coefficients, however many there are."""
         self.check(training, problem)
         factored, loss = with_factor(training, self.kind), training.selection_loss(problem, self.loss)
         systems = factored.systems(problem, partition, loss=self.loss)

@@ -1,6 +1,6 @@
 """Selection criteria from one fit on all rows, without refitting.
 
-All keep the total penalty `n lam` of the full data, and the full data's scales where columns are standardized.
+They keep the total penalty `n lam` of all rows and, with `standardize`, the column scales of all rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ClosedForm:
     has_hessian: ClassVar[bool] = True  # whether J has an exact Hessian
 
     def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:
-        """One block: every usable row trains and is scored. Raises ValueError when there are fewer than two."""
+        """One block: every usable row trains and is scored. Raises ValueError if there are fewer than two."""
         if len(rows) < 2:
             raise ValueError("at least two rows are needed")
         block_of_row = np.full(n, -1)
@@ -36,42 +36,46 @@ class ClosedForm:
         return Partition(block_of_row, (((0,), (0,)),))
 
     def hyperparameters(self) -> Hyperparameters | None:
-        """Those of the criterion itself."""
+        """Hyperparameters of the selection criterion: none here."""
         return None
 
 
 def as_generalized_linear(training: TableTraining, kind: str) -> GeneralizedLinearTraining:
-    """Raises ValueError for quadratic training criteria."""
+    """The training criterion, if it is a generalized linear model; else raises ValueError."""
     if isinstance(training, GeneralizedLinearTraining):
         return training
-    exact = {"approximate_leave_one_out": "leave_one_out", "laplace_evidence": "evidence"}[kind]
-    squared = isinstance(training, Ridge | KernelRidge)
-    instead = f"{exact} is exact for {training.kind}" if squared else f"use k_fold or holdout with {training.kind}"
-    raise ValueError(f"{kind} is for generalized linear models; {instead}")
+    exact_kind = {"approximate_leave_one_out": "leave_one_out", "laplace_evidence": "evidence"}[kind]
+    has_squared_loss = isinstance(training, Ridge | KernelRidge)
+    advice = (
+        f"{exact_kind} is exact for {training.kind}"
+        if has_squared_loss
+        else f"use k_fold or holdout with {training.kind}"
+    )
+    raise ValueError(f"{kind} is for generalized linear models; {advice}")
 
 
 def with_factor(training: TableTraining, kind: str) -> GeneralizedLinearTraining:
-    """With the solver whose factor the criterion needs."""
+    """The training criterion with the solver that gives the factor that the selection criterion needs."""
     return replace(as_generalized_linear(training, kind), solver="newton_cholesky")
 
 
 def as_ridge(training: TableTraining, kind: str) -> Ridge:
-    """Raises ValueError unless the training criterion is quadratic."""
+    """The training criterion, if it is ridge; else raises ValueError."""
     if isinstance(training, Ridge):
         return training
-    instead = "approximate_leave_one_out" if kind in {"leave_one_out", "generalized_cv"} else "laplace_evidence"
+    advice = "approximate_leave_one_out" if kind in {"leave_one_out", "generalized_cv"} else "laplace_evidence"
     if not isinstance(training, GeneralizedLinearTraining):
-        instead = "leave_one_out or evidence" if isinstance(training, KernelRidge) else "k_fold or holdout"
-    raise ValueError(f"{kind} needs ridge, whose training criterion is quadratic; use {instead} here")
+        advice = "leave_one_out or evidence" if isinstance(training, KernelRidge) else "k_fold or holdout"
+    raise ValueError(f"{kind} needs ridge, whose training criterion is quadratic; use {advice} here")
 
 
 def dual_matrix(hypergradient: ExactHypergradient) -> bool | None:
-    """None, for the cheaper matrix; False where what J depends on beyond theta is swept through the factor of H."""
+    """`dual` for `Ridge.systems`: False for CholeskyBackprop, which needs the factor of H; else None, by cost."""
     return False if isinstance(hypergradient, CholeskyBackprop) else None
 
 
 def sample_counts(problem: Problem, partition: Partition, training: Ridge) -> dict[str, Any]:
-    """Rows, penalties and intercept, as objectives of the whole sample count them."""
+    """Arguments of objectives over all rows: numbers of rows and penalties, and how the intercept is treated."""
     return {
         "rows": int(np.count_nonzero(problem.base_weights(partition.rows((0,))))),
         "penalties": len(training.penalties(problem)[0].names),

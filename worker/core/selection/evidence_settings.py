@@ -23,10 +23,10 @@ class NoiseVariance(Box):
 
 @dataclass(frozen=True, slots=True)
 class Evidence(ClosedForm):
-    """Marginal likelihood (MacKay 1992): minus its logarithm, in nats, is minimized; an intercept is left out of it.
+    """Marginal likelihood (MacKay 1992): minus its logarithm, in nats, is minimized. No intercept is integrated out.
 
     The model is `y ~ N(eta, s2)` with the prior `theta ~ N(0, s2 / n P^-1)`, P the matrix of the penalty. The noise
-    variance s2 is the best one for the penalties, or with `noise_variance` a hyperparameter of its own.
+    variance s2 is the best one at these penalties or, with `noise_variance`, a hyperparameter.
     """
 
     noise_variance: NoiseVariance | None = None
@@ -46,7 +46,7 @@ class Evidence(ClosedForm):
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
-        """The outer objective, with the smaller of the p x p matrix and that of the rows, or the kernel matrix."""
+        """The outer objective, from the p x p or the n x n matrix, whichever costs less, or the kernel matrix."""
         noise, box = self.hyperparameters(), training.hyperparameters(problem)
         if isinstance(training, KernelRidge):
             return GaussianProcessEvidence(
@@ -68,7 +68,7 @@ class Evidence(ClosedForm):
 
 @dataclass(frozen=True, slots=True)
 class MarginalLikelihood(Evidence):
-    """Another name of `evidence`, with the same settings and the same numbers."""
+    """Another name of `evidence`, with the same settings and results."""
 
     kind: Literal["marginal_likelihood"] = "marginal_likelihood"  # type: ignore[assignment]
 

@@ -28,7 +28,7 @@ class GeneralizedCV(ClosedForm):
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
-        """The outer objective, with the smaller of the p x p matrix and that of the rows."""
+        """The outer objective, from the p x p or the n x n matrix, whichever costs less."""
         training = as_ridge(training, self.kind)
         systems = training.systems(problem, partition, dual=dual_matrix(hypergradient))
         box = training.hyperparameters(problem)

@@ -17,8 +17,8 @@ from worker.core.training import TableTraining
 class LaplaceEvidence(ClosedForm):
     """Marginal likelihood of a generalized linear model in Laplace's approximation (MacKay 1992), minus its logarithm.
 
-    In nats, up to a constant of the data. The prior is `theta ~ N(0, (n P)^-1)`, P the matrix of the penalty; the
-    intercept has a flat one.
+    In nats, up to a constant that depends only on the data. The prior is `theta ~ N(0, (n P)^-1)`, P the matrix of the
+    penalty; the prior of the intercept is flat.
     """
 
     kind: Literal["laplace_evidence"] = "laplace_evidence"
@@ -42,7 +42,7 @@ class LaplaceEvidence(ClosedForm):
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
-        """The outer objective. Factors the Hessian of all coefficients whatever their number."""
+        """The outer objective. It factors the Hessian of all coefficients, however many there are."""
         self.check(training, problem)
         systems = with_factor(training, self.kind).systems(problem, partition)
         total = float(problem.base_weights(partition.rows((0,))).sum())

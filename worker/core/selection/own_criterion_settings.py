@@ -1,4 +1,4 @@
-"""A quadratic selection criterion of the caller's own."""
+"""A quadratic selection criterion that the caller brings."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class QuadraticSelection:
     has_hessian: ClassVar[bool] = True
 
     def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:
-        """One split of no rows. Raises ValueError when there are rows."""
+        """One split of no rows. Raises ValueError if there are rows."""
         if n > 0 or len(rows) > 0:
             raise ValueError("quadratic scores no rows; choose another selection criterion for a table")
         return Partition(np.empty(0, np.int16), (((0,), (0,)),))
 
     def hyperparameters(self) -> Hyperparameters | None:
-        """Those of the criterion itself: none."""
+        """Hyperparameters of the selection criterion: none."""
         return None
 
     def objective(self, problem: Problem, training: Quadratic, hypergradient: ExactHypergradient) -> Objective:
-        """The outer objective. The reverse sweep needs a dense factor."""
+        """The outer objective. CholeskyBackprop needs a dense factor."""
         shape: Shape | None = "dense" if isinstance(hypergradient, CholeskyBackprop) else None
         systems: list[System] = [training.system(problem, shape=shape)]
         return QuadraticObjective(systems, training.hyperparameters(problem), hypergradient)

@@ -23,19 +23,19 @@ from worker.core.rows.problem import Partition, Problem
 from worker.core.training import TableTraining
 from worker.core.training.kernel_machines import KernelTraining
 
-MOST_FOLDS = 1000  # the splits list their folds, so memory grows with the square
+MAX_FOLDS = 1000  # each split lists its folds: memory grows with the square of this
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Row = Annotated[int, Ge(0), Lt(2**53)]
 Group = Annotated[int, Ge(-(2**62)), Lt(2**62)]
 Splits = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
-Fold = Annotated[int, Ge(0), Lt(MOST_FOLDS)]
+Fold = Annotated[int, Ge(0), Lt(MAX_FOLDS)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Resampled:
-    """`loss` scores a validation row, by default as the training criterion suggests.
+    """`loss` scores a validation row; by default the training criterion chooses it.
 
-    `split_weights` weigh the splits against each other, in their order.
+    `split_weights` are the relative weights of the splits, in their order.
     """
 
     loss: Annotated[Score, ByKind(named=True)] | None = None
@@ -67,11 +67,11 @@ class _Resampled:
         )
 
     def hyperparameters(self) -> Hyperparameters | None:
-        """Those of the criterion itself: none."""
+        """Hyperparameters of the selection criterion: none."""
         return None
 
     def _partition(self, block_of_row: Array, splits: Splits) -> Partition:
-        """The partition. Raises ValueError when there is not one weight for each split, or all are zero."""
+        """The partition. Raises ValueError unless each split has a weight and one of them is positive."""
         weights = self.split_weights
         if weights is not None and len(weights) != len(splits):
             raise ValueError(f"split_weights has {len(weights)} entries, and there are {len(splits)} splits")
@@ -87,20 +87,20 @@ class KFold(_Resampled):
     Folds differ in size by at most one row. With `shuffle` false they are consecutive rows.
     """
 
-    folds: Annotated[int, Ge(2), Le(MOST_FOLDS)] = 5
+    folds: Annotated[int, Ge(2), Le(MAX_FOLDS)] = 5
     seed: Seed = 0
     shuffle: bool = True
     kind: Literal["k_fold"] = "k_fold"
 
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
-        """Folds of the usable `rows` of a table of `n` rows. Raises ValueError when there are more folds than rows."""
+        """Folds of the usable `rows` of a table of `n` rows. Raises ValueError if there are more folds than rows."""
         if self.folds > len(rows):
             raise ValueError(f"{self.folds} folds need at least {self.folds} rows, and there are {len(rows)}")
         order = np.random.default_rng(self.seed).permutation(rows) if self.shuffle else rows
-        block_of_row = _unused(n)
+        block_of_row = _unassigned_blocks(n)
         for fold, members in enumerate(np.array_split(order, self.folds)):
             block_of_row[members] = fold
-        return self._partition(block_of_row, _each_against_the_rest(self.folds))
+        return self._partition(block_of_row, _leave_one_fold_out(self.folds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +113,15 @@ class Holdout(_Resampled):
     kind: Literal["holdout"] = "holdout"
 
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
-        """Training rows are block 0, validation rows block 1. Raises ValueError when either would be empty."""
-        block_of_row = _unused(n)
+        """Training rows are block 0, validation rows block 1. Raises ValueError if either would be empty."""
+        block_of_row = _unassigned_blocks(n)
         block_of_row[rows] = 0
-        block_of_row[self._validation(rows, n)] = 1
+        block_of_row[self._validation_rows(rows, n)] = 1
         if not (block_of_row == 0).any():
             raise ValueError("no row is left to train on; hold out fewer rows")
         return self._partition(block_of_row, (((0,), (1,)),))
 
-    def _validation(self, rows: Array, n: int) -> Array:
+    def _validation_rows(self, rows: Array, n: int) -> Array:
         if self.validation_rows is None:
             count = round(self.fraction * len(rows))
             if count == 0:
@@ -145,31 +145,31 @@ class Holdout(_Resampled):
 class GivenFolds(_Resampled):
     """Cross-validation with folds that the caller assigns: `fold_of_row[i]` is the fold of row i, counted from 0.
 
-    Without `fold_of_row` the folds are those of the `fold` column of the data.
+    Without `fold_of_row` the folds come from the `fold` column of the data.
     """
 
     fold_of_row: Annotated[tuple[Fold, ...], MinLen(2)] | None = None
     kind: Literal["given_folds"] = "given_folds"
 
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
-        """The caller's folds, less rows that are not usable. Raises ValueError on a wrong length or an empty fold."""
-        given = _by_row(self.fold_of_row, roles.fold if roles else None, n, ("fold_of_row", "fold"))
-        block_of_row = _unused(n)
-        block_of_row[rows] = given[rows]
-        folds = int(given[rows].max()) + 1
+        """The caller's folds, without unusable rows. Raises ValueError on a wrong length or an empty fold."""
+        fold_of_row = _listed_or_column(self.fold_of_row, roles.fold if roles else None, n, ("fold_of_row", "fold"))
+        block_of_row = _unassigned_blocks(n)
+        block_of_row[rows] = fold_of_row[rows]
+        folds = int(fold_of_row[rows].max()) + 1
         if folds < 2:
             raise ValueError("every row is in one fold; at least two folds are needed")
         if len(empty := np.setdiff1d(np.arange(folds), block_of_row)):
             raise ValueError(f"fold {empty[0]} has no rows; number the folds 0, 1, 2, ... without gaps")
-        return self._partition(block_of_row, _each_against_the_rest(folds))
+        return self._partition(block_of_row, _leave_one_fold_out(folds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupKFold(_Resampled):
     """K-fold cross-validation that keeps groups together: rows with the same `group_of_row` share a fold.
 
-    Groups are dealt to the folds largest first, each to the fold with the fewest rows so far. Without `group_of_row`
-    the groups are those of the `groups` column of the data.
+    Groups are assigned largest first, each to the fold with the fewest rows so far. Without `group_of_row` the groups
+    come from the `groups` column of the data.
     """
 
     group_of_row: Annotated[tuple[Group, ...], MinLen(2)] | None = None
@@ -179,51 +179,53 @@ class GroupKFold(_Resampled):
 
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
         """Folds of whole groups. Raises ValueError on a wrong length or more folds than groups."""
-        given = _by_row(self.group_of_row, roles.groups if roles else None, n, ("group_of_row", "groups"))
-        groups, index, sizes = np.unique(given[rows], return_inverse=True, return_counts=True)
+        group_of_row = _listed_or_column(
+            self.group_of_row, roles.groups if roles else None, n, ("group_of_row", "groups")
+        )
+        groups, index, sizes = np.unique(group_of_row[rows], return_inverse=True, return_counts=True)
         if self.folds > len(groups):
             raise ValueError(f"{self.folds} folds need at least {self.folds} groups, and there are {len(groups)}")
         order = np.random.default_rng(self.seed).permutation(len(groups))  # ties are broken at random
-        fold_of_group, filled = np.empty(len(groups), int), np.zeros(self.folds, int)
+        fold_of_group, rows_in_fold = np.empty(len(groups), int), np.zeros(self.folds, int)
         for group in order[np.argsort(-sizes[order], kind="stable")]:
-            fold_of_group[group] = np.argmin(filled)
-            filled[fold_of_group[group]] += sizes[group]
-        block_of_row = _unused(n)
+            fold_of_group[group] = np.argmin(rows_in_fold)
+            rows_in_fold[fold_of_group[group]] += sizes[group]
+        block_of_row = _unassigned_blocks(n)
         block_of_row[rows] = fold_of_group[index]
-        return self._partition(block_of_row, _each_against_the_rest(self.folds))
+        return self._partition(block_of_row, _leave_one_fold_out(self.folds))
 
 
 @dataclass(frozen=True, slots=True)
 class StratifiedKFold(_Resampled):
-    """K-fold cross-validation in which each fold has its share of every class."""
+    """K-fold cross-validation in which the rows of every class are spread evenly over the folds."""
 
-    folds: Annotated[int, Ge(2), Le(MOST_FOLDS)] = 5
+    folds: Annotated[int, Ge(2), Le(MAX_FOLDS)] = 5
     seed: Seed = 0
     kind: Literal["stratified_k_fold"] = "stratified_k_fold"
 
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
-        """Folds of the usable rows. Raises ValueError when a class has fewer rows than there are folds."""
+        """Folds of the usable rows. Raises ValueError if a class has fewer rows than there are folds."""
         if roles is None or not roles.classes:
             raise ValueError("stratified folds need a training criterion of classes; use k_fold")
-        random, block_of_row, next_fold = np.random.default_rng(self.seed), _unused(n), 0
+        random, block_of_row, next_fold = np.random.default_rng(self.seed), _unassigned_blocks(n), 0
         for code, name in enumerate(roles.classes):
             members = random.permutation(rows[roles.y[rows] == code])
             if len(members) < self.folds:
                 raise ValueError(f"class {name!r} has {len(members)} rows, too few for {self.folds} folds")
             block_of_row[members] = (next_fold + np.arange(len(members))) % self.folds
             next_fold = (next_fold + len(members)) % self.folds
-        return self._partition(block_of_row, _each_against_the_rest(self.folds))
+        return self._partition(block_of_row, _leave_one_fold_out(self.folds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalkForward(_Resampled):
     """Sequential validation for time series: train on the past, score the next rows, move on (Bengio 2000, section 5).
 
-    Rows are in the order of the data's `time` column, rows of one time in their order in the table; without such a
+    Rows are ordered by the data's `time` column; rows of the same time keep their order in the table. Without that
     column the table is in the order of time. The first origin comes after `initial` rows, the next ones every `step`
-    rows; at each, rows before the origin train (all of them, or the last `window`), `gap` rows are left out, and the
-    next `horizon` rows are scored. `step` defaults to `horizon`, so that every later row is scored once. An untouched
-    test part is the end of the series.
+    rows. At each origin the rows before it train (all, or the last `window`), `gap` rows are left out, and the next
+    `horizon` rows are scored. `step` defaults to `horizon`, so that every later row is scored once. An untouched test
+    part is the end of the series.
     """
 
     initial: Annotated[int, Ge(2)]
@@ -235,15 +237,15 @@ class WalkForward(_Resampled):
     ordered: ClassVar[bool] = True
 
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
-        """Blocks of consecutive rows, cut at every border. Raises ValueError when nothing is left to score."""
+        """Blocks of consecutive rows, cut at every border. Raises ValueError if nothing is left to score."""
         if roles is not None and roles.time is not None:
             rows = rows[np.argsort(roles.time[rows], kind="stable")]
         m = len(rows)
         if self.initial + self.gap >= m:
             raise ValueError(f"initial {self.initial} and gap {self.gap} leave none of the {m} rows to score")
         origins = range(self.initial, m - self.gap, self.step or self.horizon)
-        if len(origins) > MOST_FOLDS:
-            raise ValueError(f"{len(origins)} origins are more than {MOST_FOLDS}; raise horizon or step")
+        if len(origins) > MAX_FOLDS:
+            raise ValueError(f"{len(origins)} origins are more than {MAX_FOLDS}; raise horizon or step")
         spans = [
             (
                 0 if self.window is None else max(0, o - self.window),
@@ -254,29 +256,29 @@ class WalkForward(_Resampled):
             for o in origins
         ]
         cuts = np.unique([border for span in spans for border in span])
-        block_of_row = _unused(n)
+        block_of_row = _unassigned_blocks(n)
         block_of_row[rows] = np.searchsorted(cuts, np.arange(m), side="right") - 1
         block_of_row[rows[cuts[-1] :]] = -1
-        place = {int(cut): block for block, cut in enumerate(cuts)}
+        block_at = {int(cut): block for block, cut in enumerate(cuts)}
         splits = tuple(
-            (tuple(range(place[begin], place[origin])), tuple(range(place[first], place[last])))
+            (tuple(range(block_at[begin], block_at[origin])), tuple(range(block_at[first], block_at[last])))
             for begin, origin, first, last in spans
         )
         return self._partition(block_of_row, splits)
 
 
-def _each_against_the_rest(folds: int) -> Splits:
-    everything = range(folds)
-    return tuple((tuple(f for f in everything if f != fold), (fold,)) for fold in everything)
+def _leave_one_fold_out(folds: int) -> Splits:
+    all_folds = range(folds)
+    return tuple((tuple(f for f in all_folds if f != fold), (fold,)) for fold in all_folds)
 
 
-def _unused(n: int) -> Array:
-    """A block for each row, none yet; two bytes a row, for tables of many rows."""
+def _unassigned_blocks(n: int) -> Array:
+    """The block of each of `n` rows, -1 for none yet; two bytes a row, for tables of many rows."""
     return np.full(n, -1, np.int16)
 
 
-def _by_row(listed: tuple[int, ...] | None, column: Array | None, n: int, names: tuple[str, str]) -> Array:
-    """What is listed for each row, or else the column with that role. Raises ValueError unless there is exactly one."""
+def _listed_or_column(listed: tuple[int, ...] | None, column: Array | None, n: int, names: tuple[str, str]) -> Array:
+    """The listed value of each row, or the column with that role. Raises ValueError unless exactly one is given."""
     field, role = names
     if listed is None and column is None:
         raise ValueError(f"give {field} here, or name a column in the field {role} of the data")

@@ -1,4 +1,4 @@
-"""Training criteria: what is minimized over theta at given hyperparameters."""
+"""Settings of the training criterion C, which is minimized over theta at given hyperparameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.core.training.kernel_machines import KernelLogistic, KernelRidge, Ke
 from worker.core.training.quadratic import Quadratic
 from worker.core.training.ridge import Ridge
 
-# those with a coefficient for each feature
+# criteria with one coefficient for each feature
 LinearTraining = (
     Ridge
     | LogisticRegression
@@ -25,7 +25,7 @@ LinearTraining = (
     | SquaredHinge
 )
 KernelMachine = KernelRidge | KernelSvm | KernelLogistic
-# those that are trained on the rows of a table
+# criteria that are trained on the rows of a table
 TableTraining = LinearTraining | KernelMachine
 Training = TableTraining | Quadratic
 

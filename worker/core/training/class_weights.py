@@ -1,4 +1,4 @@
-"""Training criteria of classes: what their rows count for, and whether every split has them all."""
+"""Class weights of training rows, and the check that every split has rows of every class."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ ClassWeights = Literal["balanced"] | dict[str, Annotated[float, Gt(0)]]
 
 
 def check_classes(problem: Problem, partition: Partition, score: Score) -> None:
-    """Raises ValueError where a class has no row to train on, or none that a loss of all rows together needs."""
+    """Raises ValueError if a split trains on no row of a class, or lacks one that its AUC or F measure needs."""
     rows = np.flatnonzero(partition.block_of_row >= 0)
-    trained = _rows_of_classes(problem, partition, rows[problem.base_weights(rows) > 0])
-    scored = _rows_of_classes(problem, partition, rows[problem.score_weights(rows) > 0])
+    train_counts = _count_rows_by_class(problem, partition, rows[problem.base_weights(rows) > 0])
+    validation_counts = _count_rows_by_class(problem, partition, rows[problem.score_weights(rows) > 0])
     for number, (train, validation) in enumerate(partition.splits, start=1):
         split = f"split {number} of {len(partition.splits)}"
-        missing = np.flatnonzero(trained[list(train)].sum(axis=0) == 0)
+        missing = np.flatnonzero(train_counts[list(train)].sum(axis=0) == 0)
         if len(missing):
-            name = _names_of_classes(problem)[missing[0]]
+            name = _class_names(problem)[missing[0]]
             raise ValueError(
                 f"class {name!r} has no row to train on in {split}; use stratified_k_fold, or leave its rows out"
             )
         if isinstance(score, SmoothedAuc | SmoothedF):
             try:
-                score.check(np.flatnonzero(scored[list(validation)].sum(axis=0)).astype(float))
+                score.check(np.flatnonzero(validation_counts[list(validation)].sum(axis=0)).astype(float))
             except ValueError as error:
                 raise ValueError(f"{error} ({split})") from error
 
@@ -38,7 +38,7 @@ def check_classes(problem: Problem, partition: Partition, score: Score) -> None:
 def weights_of_classes(
     class_weights: ClassWeights | None, problem: Problem, rows: Int[Array, " m"]
 ) -> Float[Array, " m"] | None:
-    """What the weights of training rows are multiplied with, None where nothing."""
+    """The factor of each row's training weight, by its class; None without class weights."""
     if class_weights is None:
         return None
     codes = problem.y[rows].astype(int)
@@ -50,12 +50,12 @@ def weights_of_classes(
     return weights[codes]
 
 
-def _rows_of_classes(problem: Problem, partition: Partition, rows: Int[Array, " r"]) -> Int[Array, "blocks m"]:
-    """How many of the rows each block has of each class."""
-    m, blocks = len(_names_of_classes(problem)), partition.blocks
+def _count_rows_by_class(problem: Problem, partition: Partition, rows: Int[Array, " r"]) -> Int[Array, "blocks m"]:
+    """The number of the given rows in each block and class."""
+    m, blocks = len(_class_names(problem)), partition.blocks
     cells = partition.block_of_row[rows].astype(int) * m + problem.y[rows].astype(int)
     return np.bincount(cells, minlength=blocks * m)[: blocks * m].reshape(blocks, m)
 
 
-def _names_of_classes(problem: Problem) -> tuple[str, ...]:
+def _class_names(problem: Problem) -> tuple[str, ...]:
     return problem.classes or ("0", "1")

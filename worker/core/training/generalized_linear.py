@@ -1,6 +1,6 @@
-"""Generalized linear models with many L2 penalties: smooth training criteria that are not quadratic.
+"""Generalized linear models with any number of L2 penalties: smooth training criteria that are not quadratic.
 
-`C(theta; rho) = sum_i w_i loss(y_i, eta_i) / sum_i w_i + 1/2 sum_j lam_j theta^T S_j theta`: the mean loss, so that a
+`C(theta; rho) = sum_i w_i loss(y_i, eta_i) / sum_i w_i + 1/2 sum_j lam_j theta^T S_j theta`. The loss is a mean, so a
 penalty means the same in a fold and in the refit. `lam` is `1 / (n C)` of scikit-learn's LogisticRegression.
 
 The hypergradient follows from the implicit function theorem (Bengio 2000, section 4; Foo, Do and Ng 2007).
@@ -47,14 +47,14 @@ from worker.core.rows.tables import mean_and_variance
 from worker.core.training.class_weights import ClassWeights, check_classes, weights_of_classes
 from worker.core.training.linear import LinearPredictor
 
-CHOLESKY_UP_TO = 1000  # coefficients; beyond, factors cost more than the products of conjugate gradients
-MOST_FACTORED = 20_000  # coefficients; two matrices of that size are held, 6 GB
-HELD_VALUES = 64_000_000  # of dense rows over all splits, kept in memory; more are read from the table at each product
+AUTO_CHOLESKY_MAX_COEFFICIENTS = 1000  # above, a factor costs more than the products of conjugate gradients
+MAX_FACTORED_COEFFICIENTS = 20_000  # two matrices of that size are held: 6 GB
+MAX_HELD_VALUES = 64_000_000  # of dense rows over all splits; above, each product reads the rows from the table
 
 
 @dataclass(frozen=True, slots=True)
 class GeneralizedLinearTraining(LinearPredictor, ABC):
-    """`solver`: Newton's method with a Cholesky factor, or truncated, with conjugate gradients; `auto` by size."""
+    """`solver`: Newton's method with a Cholesky factor or, truncated, with conjugate gradients; `auto` by size."""
 
     solver: Literal["auto", "newton_cholesky", "newton_cg"] = "auto"
 
@@ -68,7 +68,7 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         """The loss of a row."""
 
     def score(self, loss: Score | None) -> Score:
-        """The selection loss; the first of `scores` unless another one is named. Raises ValueError where none fits."""
+        """The selection loss; by default the first of `scores`. Raises ValueError for a loss that is not among them."""
         if loss is None:
             default: Score = self.scores[0]()
             return default
@@ -78,46 +78,46 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         return loss
 
     def check_target(self, problem: Problem) -> None:
-        """Raises RowError where a target is not one that the loss takes."""
+        """Raises RowError if the loss does not accept a target."""
         self.row_loss(problem).check(problem.y)
 
     def selection_loss(self, problem: Problem, loss: Score | None) -> PredictorScore:
-        """The selection loss with what it takes from the training loss."""
+        """The selection loss; a deviance takes its family from the training loss."""
         score, row_loss = self.score(loss), self.row_loss(problem)
         return score.of_family(row_loss) if isinstance(score, Deviance) else score
 
     def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
-        """What the weights of training rows are multiplied with, None where nothing."""
+        """The factor of each row's training weight, by its class; None without class weights."""
         return None
 
     def outputs(self, problem: Problem) -> int:
-        """Linear predictors of a row."""
+        """Number of linear predictors of a row."""
         return 1
 
     def penalties(self, problem: Problem) -> tuple[Hyperparameters, PenaltyForms]:
-        """The hyperparameters and the matrices, of the slopes of one output after the other."""
+        """Hyperparameters and matrices of the penalties on the slopes, one output after the other."""
         box, forms = self.penalties_of_features(problem.features)
         m = self.outputs(problem)
         return box, forms if m == 1 else forms.placed([c * forms.p + np.arange(forms.p) for c in range(m)], m * forms.p)
 
     def method(self, columns: int) -> IterativeSolver:
-        """The inner solver for so many coefficients."""
+        """The inner solver for this number of coefficients."""
         if self.solver != "auto":
             return self.solver
-        return "newton_cholesky" if columns <= CHOLESKY_UP_TO else "newton_cg"
+        return "newton_cholesky" if columns <= AUTO_CHOLESKY_MAX_COEFFICIENTS else "newton_cg"
 
     def coefficients(self, problem: Problem) -> int:
-        """Coefficients of all outputs, intercepts included. Needs no rows."""
+        """Number of coefficients over all outputs, intercepts included. Needs no rows."""
         columns = len(problem.features) + sum(spline.basis - 2 for spline in self.splines)
         return self.outputs(problem) * (columns + self.intercept)
 
     def check_size(self, problem: Problem) -> None:
-        """Raises ValueError where a factor of the Hessian would be asked for that no memory takes."""
+        """Raises ValueError if the Hessian has to be factored and is too large for memory."""
         size = self.coefficients(problem)
-        if self.method(size) == "newton_cholesky" and size > MOST_FACTORED:
+        if self.method(size) == "newton_cholesky" and size > MAX_FACTORED_COEFFICIENTS:
             raise ValueError(
                 f"a factor for {size} coefficients takes about {16e-9 * size**2:.0f} GB for each split and "
-                f"{size**3 / 3:.0e} operations for each step, and {MOST_FACTORED} coefficients are the most"
+                f"{size**3 / 3:.0e} operations for each step, and {MAX_FACTORED_COEFFICIENTS} coefficients are the most"
             )
 
     def systems(
@@ -126,12 +126,12 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         """One training system with its validation loss for each split."""
         self.check_splits(problem, partition, loss)
         forms, row_loss, score = self.penalties(problem)[1], self.row_loss(problem), self.selection_loss(problem, loss)
-        used = [(partition.rows(train), partition.rows(scored)) for train, scored in partition.splits]
+        rows_of_splits = [(partition.rows(train), partition.rows(scored)) for train, scored in partition.splits]
         p = problem.X.shape[1]
-        hold = sum(map(len, sum(used, ()))) * (p + 1) <= HELD_VALUES
+        hold = sum(map(len, sum(rows_of_splits, ()))) * (p + 1) <= MAX_HELD_VALUES
         return [
             self._system(split, forms, row_loss, score, rows, scored, hold=hold)
-            for split, (rows, scored) in zip(split_problems(problem, partition), used, strict=True)
+            for split, (rows, scored) in zip(split_problems(problem, partition), rows_of_splits, strict=True)
         ]
 
     def refit(self, problem: Problem, rows: Int[Array, " m"]) -> System:
@@ -152,43 +152,45 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         hold: bool,
     ) -> GeneralizedLinear:
         m, base = row_loss.outputs, problem.base_weights(rows)
-        by_class = self.class_weights_of(problem, rows)
-        base = base if by_class is None else base * by_class
+        class_factors = self.class_weights_of(problem, rows)
+        base = base if class_factors is None else base * class_factors
         mean, variance = mean_and_variance(problem.X, rows, base)
-        centre = self.intercept and not isinstance(problem.X, csr_array)
-        origin = mean if centre else np.zeros_like(mean)
+        is_centred = self.intercept and not isinstance(problem.X, csr_array)
+        origin = mean if is_centred else np.zeros_like(mean)
         design = Design.build(problem.X, rows, origin, intercept=self.intercept, hold=hold)
-        same = len(rows) == len(scored) and bool((rows == scored).all())
-        judged = design if same else Design.build(problem.X, scored, origin, intercept=self.intercept, hold=hold)
-        offset, level = problem.offset, 0.0
-        if offset is not None and self.intercept:  # which takes up their mean, so that no fit begins far away
-            level = float(base @ offset[rows] / base.sum())
-            offset = offset - level
+        same_rows = len(rows) == len(scored) and bool((rows == scored).all())
+        validation_design = (
+            design if same_rows else Design.build(problem.X, scored, origin, intercept=self.intercept, hold=hold)
+        )
+        offset, offset_mean = problem.offset, 0.0
+        if offset is not None and self.intercept:  # it takes up their mean, so that no fit starts far away
+            offset_mean = float(base @ offset[rows] / base.sum())
+            offset = offset - offset_mean
         penalty = forms.scaled(np.tile(self._scale(variance), m)) if self.standardize else forms
         if self.intercept:
-            penalty = penalty.placed([_slopes_of_all(m, len(mean))], m * design.q)
+            penalty = penalty.placed([_slope_positions(m, len(mean))], m * design.q)
         return GeneralizedLinear(
             LossOfPredictors(
-                judged, problem.y[scored], None if offset is None else offset[scored], score,
+                validation_design, problem.y[scored], None if offset is None else offset[scored], score,
                 problem.score_weights(scored),
             ),
             penalty, row_loss, design, problem.y[rows], None if offset is None else offset[rows], base,
             None if self.weights is None else self.weights.weighting(problem, rows),
-            self.method(m * design.q), level,
+            self.method(m * design.q), offset_mean,
         )  # fmt: skip
 
 
-def _slopes_of_all(m: int, p: int) -> Int[Array, " mp"]:
-    """The places of the slopes in theta where each output has an intercept before them."""
+def _slope_positions(m: int, p: int) -> Int[Array, " mp"]:
+    """Indices of the slopes in theta, in which each output begins with its intercept."""
     return (np.arange(m)[:, None] * (p + 1) + 1 + np.arange(p)).ravel()
 
 
 @dataclass(frozen=True, slots=True)
 class _Classifier(GeneralizedLinearTraining):
-    """A loss of classes.
+    """A classifier.
 
-    `class_weights`: what rows of a class count in training, by the name of the class (1 where it is not named), or
-    `balanced`: in inverse proportion to its share of the training rows.
+    `class_weights`: factors of the training weights by class name (1 for a class that is not named), or `balanced`:
+    inversely proportional to the class's fraction of the training rows.
     """
 
     class_weights: ClassWeights | None = None
@@ -197,7 +199,7 @@ class _Classifier(GeneralizedLinearTraining):
     scores: ClassVar[tuple[type, ...]] = (LogLoss, Brier, Deviance, SmoothedError, SmoothedAuc, SmoothedF)
 
     def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
-        """Raises ValueError where a class has no row to train on, or none that a loss of all rows together needs."""
+        """Raises ValueError if a split trains on no row of a class, or lacks one that its AUC or F measure needs."""
         check_classes(problem, partition, self.score(loss))
 
     def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
@@ -231,16 +233,15 @@ class SquaredHinge(_Classifier):
 
 @dataclass(frozen=True, slots=True)
 class MultinomialRegression(_Classifier):
-    """Multinomial logistic regression: a softmax over two or more classes, each with coefficients of its own.
+    """Multinomial logistic regression: a softmax over two or more classes, each with its own coefficients.
 
-    Penalties are those of each class alike, or with `per_class` and `per_coefficient` one for each class or each
-    coefficient.
+    All classes share the penalties; `per_class` and `per_coefficient` give each class or each coefficient its own.
     """
 
     penalty: Annotated[ClassPenalty, ByKind()] = Shared()  # type: ignore[assignment]  # noqa: RUF009 - frozen
     kind: Literal["multinomial"] = "multinomial"
 
-    takes_offset: ClassVar[bool] = False  # the same for every class, it would change nothing
+    takes_offset: ClassVar[bool] = False  # an offset common to all classes changes nothing
     scores: ClassVar[tuple[type, ...]] = (LogLoss, Brier, Deviance, SmoothedError)
 
     def outputs(self, problem: Problem) -> int:
@@ -252,7 +253,7 @@ class MultinomialRegression(_Classifier):
         return MultinomialLoss(len(problem.classes))
 
     def penalties(self, problem: Problem) -> tuple[Hyperparameters, PenaltyForms]:
-        """The hyperparameters and the matrices, of the slopes of one class after the other."""
+        """Hyperparameters and matrices of the penalties on the slopes, one class after the other."""
         if not isinstance(self.penalty, PerClass | PerCoefficient):
             return super(MultinomialRegression, self).penalties(problem)
         if self.splines:
@@ -267,7 +268,7 @@ class PoissonRegression(GeneralizedLinearTraining):
     kind: Literal["poisson"] = "poisson"
 
     def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
-        """Raises ValueError where all counts that a split trains on are zero, as no finite intercept fits them."""
+        """Raises ValueError if a split trains on zero counts only: no finite intercept fits them."""
         for number, (train, _) in enumerate(partition.splits, start=1):
             rows = partition.rows(train)
             if self.intercept and not (problem.base_weights(rows) * problem.y[rows]).any():
@@ -284,7 +285,7 @@ class PoissonRegression(GeneralizedLinearTraining):
 
 @dataclass(frozen=True, slots=True)
 class GammaRegression(GeneralizedLinearTraining):
-    """Regression of positive targets whose spread is in proportion to their mean `e^eta`."""
+    """Regression of positive targets whose spread is proportional to their mean `e^eta`."""
 
     kind: Literal["gamma"] = "gamma"
 
@@ -307,5 +308,5 @@ class HuberRegression(GeneralizedLinearTraining):
         return HuberLoss(self.delta)
 
     def score(self, loss: Score | None) -> Score:
-        """The Huber error with the same delta unless another loss of residuals is named."""
+        """The selection loss; by default the Huber error with the same delta."""
         return Huber(self.delta) if loss is None else super(HuberRegression, self).score(loss)

@@ -1,8 +1,8 @@
 """Kernel machines: ridge regression, support vector machines and logistic regression in a kernel's space.
 
-`C = sum_i w_i loss(y_i, f(x_i) + b) / sum_i w_i + lam / 2 |f|^2`: the mean loss, so that a penalty means the same in a
-fold and in the refit; `lam = 1 / (n C)` for the C of support vector machines, `alpha / n` for that of kernel ridge.
-Theta lives on rows (Keerthi, Sindhwani and Chapelle 2006; Chapelle 2007).
+`C = sum_i w_i loss(y_i, f(x_i) + b) / sum_i w_i + lam / 2 |f|^2`. The loss is a mean, so a penalty means the same in
+a fold and in the refit; `lam` is `1 / (n C)` of support vector machines and `alpha / n` of kernel ridge.
+Theta are coefficients of rows (Keerthi, Sindhwani and Chapelle 2006; Chapelle 2007).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import mean_and_variance
 from worker.core.training.class_weights import ClassWeights, check_classes, weights_of_classes
 
-MOST_ROWS = 10_000  # of the exact kernel matrix: five matrices of its size are held, 4 GB
-MOST_VALUES = 200_000_000  # of the table as an array
+MAX_EXACT_ROWS = 10_000  # of an exact kernel matrix: five matrices of its size are held, 4 GB
+MAX_DENSE_VALUES = 200_000_000  # of the table as a dense array, and of its rows times the landmarks
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class KernelPenalty(Box):
 
 @dataclass(frozen=True, slots=True)
 class Landmarks:
-    """Nystrom approximation: `count` random training rows stand for all of them (Williams and Seeger 2001).
+    """Nystrom approximation: `count` random training rows represent all of them (Williams and Seeger 2001).
 
-    The kernel among them has `nugget`, as a share of its mean diagonal, on its diagonal.
+    `nugget`, relative to the mean diagonal of their kernel matrix, is added to that diagonal.
     """
 
     count: Annotated[int, Ge(1), Lt(2**31)] = 500
@@ -72,7 +72,7 @@ class Landmarks:
 class KernelTraining(ABC):
     """`f(x) = sum_i theta_i k(x_i, x)` plus an intercept that is not penalized.
 
-    `standardize`: kernels see features scaled to unit variance over the training rows of each split.
+    `standardize`: features are scaled to unit variance over the training rows of each split.
     """
 
     kernel: Annotated[Kernel, ByKind(named=True)] = Rbf()  # noqa: RUF009 - frozen
@@ -94,10 +94,10 @@ class KernelTraining(ABC):
 
     @abstractmethod
     def score(self, loss: Score | None) -> Score:
-        """The selection loss, the default one unless another is named. Raises ValueError where it does not fit."""
+        """The selection loss, or the default for None. Raises ValueError if it does not fit."""
 
     def selection_loss(self, problem: Problem, loss: Score | None) -> PredictorScore:
-        """The selection loss as it is computed."""
+        """The selection loss; a deviance takes its family from the training loss."""
         score = self.score(loss)
         return score.of_family(LogisticLoss()) if isinstance(score, Deviance) else score
 
@@ -106,32 +106,34 @@ class KernelTraining(ABC):
         return self.penalty.hyperparameters(("penalty",)) + self.kernel.over(problem.features).box
 
     def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
-        """The problem itself."""
+        """The problem, unchanged."""
         return problem
 
     @abstractmethod
     def check_target(self, problem: Problem) -> None:
-        """Raises ValueError where a target cannot be trained on."""
+        """Raises ValueError if a target cannot be trained on."""
 
     @abstractmethod
     def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
-        """Raises ValueError where a split lacks what training or the selection loss needs."""
+        """Raises ValueError if a split lacks what training or the selection loss needs."""
 
     def check_size(self, rows: int, features: int) -> None:
-        """Raises ValueError where so many rows are more than memory takes."""
-        if self.landmarks is None and rows > MOST_ROWS:
-            held, flops = 40e-9 * rows**2, rows**3 / 3
+        """Raises ValueError if these rows and features do not fit in memory."""
+        if self.landmarks is None and rows > MAX_EXACT_ROWS:
+            gigabytes, flops = 40e-9 * rows**2, rows**3 / 3
             raise ValueError(
-                f"the kernel matrix of {rows} rows takes about {held:.0f} GB and {flops:.0e} operations for each "
-                f'evaluation; set training.landmarks (such as {{"count": 500}}), or use at most {MOST_ROWS} rows'
+                f"the kernel matrix of {rows} rows takes about {gigabytes:.0f} GB and {flops:.0e} operations for each "
+                f'evaluation; set training.landmarks (such as {{"count": 500}}), or use at most {MAX_EXACT_ROWS} rows'
             )
-        if rows * features > MOST_VALUES:
-            raise ValueError(f"kernels take at most {MOST_VALUES:.0e} values as an array; use fewer rows or features")
-        if self.landmarks is not None and self.landmarks.count * rows > MOST_VALUES:
+        if rows * features > MAX_DENSE_VALUES:
+            raise ValueError(
+                f"kernels take at most {MAX_DENSE_VALUES:.0e} values as an array; use fewer rows or features"
+            )
+        if self.landmarks is not None and self.landmarks.count * rows > MAX_DENSE_VALUES:
             raise ValueError(f"{self.landmarks.count} landmarks of {rows} rows are too many; choose fewer landmarks")
 
     def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
-        """What the weights of training rows are multiplied with, None where nothing."""
+        """The factor of each row's training weight, by its class; None without class weights."""
         return None
 
     def objective(
@@ -145,14 +147,15 @@ class KernelTraining(ABC):
         )  # fmt: skip
 
     def splits(self, problem: Problem, partition: Partition) -> list[Split]:
-        """The rows of each split as kernels see them."""
-        used = [(partition.rows(train), partition.rows(scored)) for train, scored in partition.splits]
-        self.check_size(int(np.count_nonzero(partition.block_of_row >= 0)), problem.X.shape[1])  # those of the refit
+        """The rows of each split as kernels take them: standardized, with landmarks if there are any."""
+        rows_of_splits = [(partition.rows(train), partition.rows(scored)) for train, scored in partition.splits]
+        # the refit uses all of these rows
+        self.check_size(int(np.count_nonzero(partition.block_of_row >= 0)), problem.X.shape[1])
         problems = split_problems(problem, partition)
-        return [self._split(split, *rows)[0] for split, rows in zip(problems, used, strict=True)]
+        return [self._split(split, *rows)[0] for split, rows in zip(problems, rows_of_splits, strict=True)]
 
     def model(self, problem: Problem, rows: Int[Array, " m"], lam: Float[Array, " k"]) -> KernelModel | None:
-        """The model of the given rows, whose missing values are filled; None where training has no minimum."""
+        """The model of the given rows, whose missing values are filled; None if training has no minimum."""
         split, standard = self._split(problem, rows, rows[:1])
         kernel = self.kernel.over(problem.features)
         fit = split.fit(kernel, lam, None)
@@ -164,8 +167,8 @@ class KernelTraining(ABC):
         )
 
     def _split(self, problem: Problem, rows: Int[Array, " m"], scored: Int[Array, " v"]) -> tuple[Split, Standard]:
-        base, by_class = problem.base_weights(rows), self.class_weights_of(problem, rows)
-        base = base if by_class is None else base * by_class
+        base, class_factors = problem.base_weights(rows), self.class_weights_of(problem, rows)
+        base = base if class_factors is None else base * class_factors
         rows, base = rows[base > 0], base[base > 0]
         mean, variance = mean_and_variance(problem.X, rows, base)
         scale = np.sqrt(np.where(variance > 0, variance, 1.0)) if self.standardize else np.ones(len(mean))
@@ -194,7 +197,7 @@ class KernelRidge(KernelTraining):
         return HalfSquaredError()
 
     def score(self, loss: Score | None) -> ResidualLoss:
-        """Squared error unless another one is named. Raises ValueError where it is for classes."""
+        """The selection loss; squared error by default. Raises ValueError for a loss of classes."""
         if loss is None:
             return SquaredError()
         if not isinstance(loss, ResidualLoss):
@@ -202,39 +205,39 @@ class KernelRidge(KernelTraining):
         return loss
 
     def check_target(self, problem: Problem) -> None:
-        """Raises ValueError where a target cannot be trained on. Any number can here."""
+        """Raises ValueError if a target cannot be trained on. Here any number can."""
 
     def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
-        """Raises ValueError where a split lacks what training or the selection loss needs. Nothing is needed here."""
+        """Raises ValueError if a split lacks what training or the selection loss needs. Here nothing is needed."""
 
     def check_left_out(self, problem: Problem, rows: Int[Array, " m"]) -> None:
-        """Raises ValueError where leaving rows out would score some that do not train."""
+        """Raises ValueError if leave-one-out would score rows that do not train."""
         if problem.score_weights(rows[problem.base_weights(rows) == 0]).any():
             raise ValueError(
                 "leave_one_out of kernel_ridge scores training rows only; give rows of weight 0 the scoring weight 0"
             )
 
     def exact(self, problem: Problem, partition: Partition, kind: str) -> Split:
-        """All rows that have a weight, for a criterion that needs the exact matrix.
+        """All rows with a positive weight, for a criterion that needs the exact kernel matrix.
 
-        Raises ValueError with landmarks, and where leaving rows out would score some that do not train.
+        Raises ValueError with landmarks, or if leave-one-out would score rows that do not train.
         """
         if self.landmarks is not None:
             raise ValueError(f"{kind} needs the exact kernel matrix; leave landmarks out, or use k_fold or holdout")
         rows = partition.rows((0,))
-        trains = problem.base_weights(rows) > 0
+        weighted = problem.base_weights(rows) > 0
         if kind == "leave_one_out":
             self.check_left_out(problem, rows)
         self.check_size(len(rows), problem.X.shape[1])
-        return self._split(split_problems(problem, partition)[0], rows[trains], rows[trains])[0]
+        return self._split(split_problems(problem, partition)[0], rows[weighted], rows[weighted])[0]
 
 
 @dataclass(frozen=True, slots=True)
 class _KernelClassifier(KernelTraining):
-    """Two classes.
+    """A classifier of two classes.
 
-    `class_weights`: what rows of a class count in training, by the name of the class (1 where it is not named), or
-    `balanced`: in inverse proportion to its share of the training rows.
+    `class_weights`: factors of the training weights by class name (1 for a class that is not named), or `balanced`:
+    inversely proportional to the class's fraction of the training rows.
     """
 
     class_weights: ClassWeights | None = None
@@ -243,7 +246,7 @@ class _KernelClassifier(KernelTraining):
     scores: ClassVar[tuple[type, ...]] = (SmoothedError,)  # the first is the default
 
     def score(self, loss: Score | None) -> Score:
-        """The selection loss; the first of `scores` unless another one is named. Raises ValueError where none fits."""
+        """The selection loss; by default the first of `scores`. Raises ValueError for a loss that is not among them."""
         if loss is None:
             default: Score = self.scores[0]()
             return default
@@ -253,11 +256,11 @@ class _KernelClassifier(KernelTraining):
         return loss
 
     def check_target(self, problem: Problem) -> None:
-        """Raises RowError where a target is neither 0 nor 1."""
+        """Raises RowError if a target is neither 0 nor 1."""
         refuse_binary(problem.y)
 
     def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
-        """Raises ValueError where a class has no row to train on, or none that a loss of all rows together needs."""
+        """Raises ValueError if a split trains on no row of a class, or lacks one that its AUC or F measure needs."""
         check_classes(problem, partition, self.score(loss))
 
     def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
@@ -267,9 +270,9 @@ class _KernelClassifier(KernelTraining):
 
 @dataclass(frozen=True, slots=True)
 class KernelSvm(_KernelClassifier):
-    """A support vector machine with a hinge that has a slope: the hinge itself would leave J with steps.
+    """A support vector machine with a differentiable hinge: with the plain hinge J would have steps.
 
-    `hinge`: `squared` is `max(0, 1 - z)^2 / 2`, `huberized` the hinge with a parabola of `half_width` at its kink.
+    `hinge`: `squared` is `max(0, 1 - z)^2 / 2`, `huberized` the hinge with a parabola of this `half_width` at its kink.
     """
 
     hinge: Literal["squared", "huberized"] = "squared"

@@ -1,4 +1,4 @@
-"""What training criteria of a linear predictor share: penalties, example weights, splines, scales of the columns."""
+"""What training criteria with a linear predictor share: penalties, example weights, splines, column scales."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class LinearPredictor:
     """`eta = intercept + x^T theta` with any number of L2 penalties on theta; the intercept is not penalized.
 
     `standardize`: penalties apply to columns scaled to unit variance over the training rows of each split. `weights`:
-    example weights to tune along with the penalties; they multiply fixed weights of the data. `splines`: features whose
-    straight line becomes a smooth function with a penalty of its own, in the box of `penalty`, which is that of the
-    other features.
+    example weights to tune along with the penalties; they multiply fixed weights of the data. `splines`: features that
+    enter as smooth functions instead of straight lines. Each has its own penalty, in the box of `penalty`, which is for
+    the other features.
     """
 
     intercept: bool = True
@@ -40,25 +40,25 @@ class LinearPredictor:
     takes_offset: ClassVar[bool] = False  # whether a known part of the linear predictor changes the fit
 
     def check_target(self, problem: Problem) -> None:
-        """Raises ValueError where a target cannot be trained on: RowError for that of a row. Any number can here."""
+        """Raises ValueError (RowError for a single row) if a target cannot be trained on. Here any number can."""
 
     def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
-        """Raises ValueError where a split lacks what training or the selection loss needs. Nothing is needed here."""
+        """Raises ValueError if a split lacks what training or the selection loss needs. Here nothing is needed."""
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """Names, boxes and initial values: penalties first, then weights. Needs no rows.
 
-        Raises ValueError when a penalty does not fit the features, or weights the sources.
+        Raises ValueError if a penalty does not fit the features, or weights do not fit the sources.
         """
         penalties = self.penalties(problem)[0]
         return penalties if self.weights is None else penalties + self.weights.hyperparameters(problem)
 
     def penalties(self, problem: Problem) -> tuple[Hyperparameters, PenaltyForms]:
-        """The penalties of the features without splines, then those of the splines. Raises ValueError, as above."""
+        """The penalties of features without splines, then of splines. Raises ValueError like `hyperparameters`."""
         return self.penalties_of_features(problem.features)
 
     def penalties_of_features(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
-        """The same for one output, by the names of its features."""
+        """The same for one output with these features."""
         if not self.splines:
             return self.penalty.matrices(features)
         rest = others(self.splines, features)
@@ -72,14 +72,14 @@ class LinearPredictor:
         return box + self.penalty.hyperparameters(names), forms.extended_by([spline.root() for spline in self.splines])
 
     def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
-        """The problem that `systems` takes: with the bases of the splines, on the range of these rows.
+        """The problem that `systems` takes: with spline bases, their knots on the range of these rows.
 
-        Raises ValueError when a spline does not fit the features or their values.
+        Raises ValueError if a spline does not fit the features or their values.
         """
         return replace(problem, expansion=expansion(self.splines, problem, rows)) if self.splines else problem
 
     def _scale(self, variance: Float[Array, " p"]) -> Float[Array, " p"]:
-        """What coefficients are multiplied with before they are penalized: bases of splines stay as they are."""
+        """The factor of each coefficient in its penalty: a standard deviation, or 1 for columns of a spline basis."""
         if not self.standardize:
             return np.ones(len(variance))
         scale = np.sqrt(np.where(variance > 0, variance, 1.0))

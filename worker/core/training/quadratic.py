@@ -1,4 +1,4 @@
-"""A quadratic training criterion of the caller's own (Bengio 2000, section 3)."""
+"""A quadratic training criterion that the caller brings (Bengio 2000, section 3)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from worker.core.rows.problem import Problem
 class Multiplier:
     """A number h_j that multiplies `A_j` and `b_j`: its name, its box and its initial value in natural units.
 
-    On the scale `log` it is positive and its logarithm is tuned; on the scale `linear` it may have any sign and is
-    tuned as it is, in steps of at most about 1.5 with `newton`: choose units in which that is much.
+    On the scale `log` it is positive, and its logarithm is tuned. On the scale `linear` it may have any sign; `newton`
+    then changes it by at most about 1.5 in one step: choose units in which that is a large change.
     """
 
     name: Annotated[str, MinLen(1), MaxLen(200)]
@@ -37,7 +37,7 @@ class Multiplier:
         check_box(self.lower, self.initial, self.upper)
 
     def hyperparameter(self) -> Hyperparameters:
-        """It alone."""
+        """The multiplier as a hyperparameter."""
         if self.scale == "linear":
             return Hyperparameters.real(self.name, self.initial, self.lower, self.upper)
         return Hyperparameters.positive((self.name,), self.initial, self.lower, self.upper)
@@ -47,9 +47,9 @@ class Multiplier:
 class Quadratic:
     """The caller's own criterion `C = theta^T H theta / 2 - b^T theta`, with the matrices and vectors in the data.
 
-    `H = A_0 + sum_j h_j A_j` and `b = b_0 + sum_j h_j b_j`: one entry of `multipliers` describes each h_j. By default
-    they are called `h[1]`, `h[2]`, ..., on the scale `log`, from 1, between 1e-6 and 1e6. Factors H as a dense, a
-    banded or a sparse matrix, whichever costs least. Its selection criterion is `quadratic`, too.
+    `H = A_0 + sum_j h_j A_j` and `b = b_0 + sum_j h_j b_j`: each h_j has one entry in `multipliers`. By default these
+    are `h[1]`, `h[2]`, ..., on the scale `log`, with initial value 1 and bounds 1e-6 and 1e6. H is factored as a dense,
+    banded or sparse matrix, whichever costs least. The selection criterion has to be `quadratic`, too.
     """
 
     multipliers: Annotated[tuple[Multiplier, ...], MinLen(1)] | None = None
@@ -60,26 +60,26 @@ class Quadratic:
     iterative: ClassVar[bool] = False
 
     def of(self, criteria: Criteria) -> tuple[Multiplier, ...]:
-        """One multiplier for each `A_j` with its `b_j`. Raises ValueError unless that is what was given."""
+        """One multiplier for each pair `A_j`, `b_j`. Raises ValueError if their number or names do not fit."""
         if self.multipliers is None:
             return numbered(criteria.k)
-        given, names = len(self.multipliers), [one.name for one in self.multipliers]
-        if given != criteria.k:
-            raise ValueError(f"there are {given} multipliers for {criteria.k} matrices and vectors after A_0 and b_0")
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"two multipliers have the name {twice!r}")
+        count, names = len(self.multipliers), [multiplier.name for multiplier in self.multipliers]
+        if count != criteria.k:
+            raise ValueError(f"there are {count} multipliers for {criteria.k} matrices and vectors after A_0 and b_0")
+        if duplicate := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two multipliers have the name {duplicate!r}")
         return self.multipliers
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
-        """Names, boxes and initial values. Raises ValueError when they do not fit the matrices of the problem."""
+        """Names, boxes and initial values. Raises ValueError if they do not fit the matrices of the problem."""
         multipliers = self.multipliers if problem.criteria is None else self.of(problem.criteria)
-        first, *rest = (one.hyperparameter() for one in multipliers or ())
-        for one in rest:
-            first += one
+        first, *rest = (multiplier.hyperparameter() for multiplier in multipliers or ())
+        for other in rest:
+            first += other
         return first
 
     def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
-        """The problem as it is."""
+        """The problem, unchanged."""
         return problem
 
     def system(self, problem: Problem, *, shape: Shape | None = None) -> SumSystem:
@@ -88,15 +88,15 @@ class Quadratic:
         return SumSystem.build(problem.criteria, self.hyperparameters(problem).log, shape)
 
     def refit(self, problem: Problem, rows: Int[Array, " m"]) -> SumSystem:
-        """The same: there are no rows to train on."""
+        """The same system: there are no rows to train on."""
         return self.system(problem)
 
 
 def numbered(k: int) -> tuple[Multiplier, ...]:
-    """The multipliers where nothing is said of them."""
+    """The default multipliers of `k` matrices."""
     return tuple(Multiplier(f"h[{j}]") for j in range(1, k + 1))
 
 
 def empty_problem(criteria: Criteria) -> Problem:
-    """The problem of criteria alone, without a table."""
+    """A problem of these criteria, without a table."""
     return Problem(np.empty((0, 0)), np.empty(0), (), criteria=criteria)

@@ -1,12 +1,12 @@
 """Ridge regression with many penalties, a quadratic training criterion (Bengio 2000, section 3).
 
-`C(theta; rho) = 1/(2n) sum_i (y_i - eta_i)^2 + 1/2 sum_j lam_j theta^T S_j theta`: a mean, not a sum, so that a penalty
+`C(theta; rho) = 1/(2n) sum_i (y_i - eta_i)^2 + 1/2 sum_j lam_j theta^T S_j theta`. The loss is a mean, so a penalty
 means the same in a fold and in the refit on all rows. `lam` is scikit-learn's `Ridge(alpha)` divided by the number
 of training rows. The intercept is not penalized.
 
-The intercept is eliminated: rows are centred at the means of the split's training rows, theta are the slopes, and the
-intercept follows. Slopes are those of the original columns; standardizing is a matter of the penalty only, whose `S_j`
-carries the variance of the training rows.
+Unless example weights are tuned, the intercept is eliminated: rows are centred at the means of the split's training
+rows, theta are the slopes, and the intercept follows from them. Slopes refer to the original columns. Standardizing
+changes only the penalty: `S_j` contains the variances of the training rows.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from worker.core.rows.tables import CHUNK_VALUES, centred, mean_and_variance, ta
 from worker.core.training.linear import LinearPredictor
 from worker.core.weights import ExampleWeights
 
-SPECTRAL_TRIALS = 36  # evaluations from which one eigendecomposition costs less than their factorizations (measured)
-NEARLY_EXACT = 1e-4  # share of the variance of y left unexplained, below which moments of y lose too many digits
+MIN_TRIALS_FOR_SPECTRAL = 36  # from here on one eigendecomposition costs less than a factorization per trial (measured)
+NEARLY_EXACT_FRACTION = 1e-4  # unexplained fraction of the variance of y below which moments of y lose too many digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class Ridge(LinearPredictor):
     """Linear regression with squared error and any number of L2 penalties.
 
     `weights`: example weights to tune along with the penalties; they multiply fixed weights of the data. `splines`:
-    features whose straight line becomes a smooth function with a penalty of its own, in the box of `penalty`, which is
-    that of the other features.
+    features that enter as smooth functions instead of straight lines. Each has its own penalty, in the box of
+    `penalty`, which is for the other features.
     """
 
     kind: Literal["ridge"] = "ridge"
@@ -57,7 +57,7 @@ class Ridge(LinearPredictor):
         return HalfSquaredError()
 
     def score(self, loss: Score | None) -> ResidualLoss:
-        """The selection loss: squared error unless another one is named. Raises ValueError where it is for classes."""
+        """The selection loss; squared error by default. Raises ValueError for a loss of classes or counts."""
         if loss is None:
             return SquaredError()
         if not isinstance(loss, ResidualLoss):
@@ -67,26 +67,26 @@ class Ridge(LinearPredictor):
         return loss
 
     def selection_loss(self, problem: Problem, loss: Score | None) -> ResidualLoss:
-        """The selection loss as it is computed."""
+        """The selection loss; it needs nothing from the training loss."""
         return self.score(loss)
 
     @property
     def eliminates_intercept(self) -> bool:
-        """Whether there is an intercept and it is no part of theta: it depends on weights that are tuned."""
+        """Whether there is an intercept that is not in theta. With tuned weights it depends on them and is in theta."""
         return self.intercept and self.weights is None
 
     def prefers_dual(self, train_rows: int, forms: PenaltyForms) -> bool:
-        """Whether an n x n matrix can be factored instead of a p x p one, for less: `n^2 p + n^3 / 3` flops."""
+        """Whether an n x n matrix can be factored for less than a p x p one: `n^2 p + n^3 / 3 < p^3 / 3` flops."""
         possible = self.weights is None and forms.is_positive_diagonal
         return possible and 3 * train_rows**2 * forms.p + train_rows**3 < forms.p**3
 
     def solver(self, train_rows: int, forms: PenaltyForms, trials: int = 1, *, dual: bool | None = None) -> Solver:
-        """How the systems of splits with so many training rows are solved; `dual` and `trials` as for `systems`."""
+        """How systems with this number of training rows are solved; `dual` and `trials` as for `systems`."""
         if self.weights is not None:
             return "primal"
         if self.prefers_dual(train_rows, forms) if dual is None else dual:
             return "dual"
-        spectral = trials >= SPECTRAL_TRIALS and forms.k == 1 and forms.is_positive_diagonal
+        spectral = trials >= MIN_TRIALS_FOR_SPECTRAL and forms.k == 1 and forms.is_positive_diagonal
         return "spectral" if spectral else "primal"
 
     def systems(
@@ -101,8 +101,8 @@ class Ridge(LinearPredictor):
     ) -> list[System]:
         """One training system with its validation loss for each split; `dual` None chooses by cost.
 
-        So many `trials` that an eigendecomposition costs less than a factorization for each make it spectral, where
-        one penalty on all columns allows that.
+        With one penalty on all columns and many `trials`, systems are spectral: one eigendecomposition then costs less
+        than a factorization for each trial.
 
         With `score_rows` the losses keep the rows, for criteria that need more than their moments.
         """
@@ -110,8 +110,8 @@ class Ridge(LinearPredictor):
         if self.weights is not None:
             return self._weighted(problem, problems, partition, self.weights, loss)
         forms = self.penalties(problem)[1]
-        most = max(len(partition.rows(train)) for train, _ in partition.splits)
-        solver = self.solver(most, forms, trials, dual=dual)
+        most_train_rows = max(len(partition.rows(train)) for train, _ in partition.splits)
+        solver = self.solver(most_train_rows, forms, trials, dual=dual)
         score_rows = score_rows or not isinstance(loss, SquaredError)
         if solver == "dual":
             return [
@@ -122,8 +122,8 @@ class Ridge(LinearPredictor):
         systems: list[PrimalRidge] = []
         moments = moments_of_splits(problem, partition, problems)
         for split, (train, validation), (_, rows) in zip(problems, moments, partition.splits, strict=True):
-            if nearly_exact is None:  # the first split speaks for all
-                nearly_exact = not score_rows and unexplained(train) < NEARLY_EXACT
+            if nearly_exact is None:  # the first split decides for all
+                nearly_exact = not score_rows and unexplained(train) < NEARLY_EXACT_FRACTION
             systems.append(
                 self._primal(
                     split, forms, train, validation, partition.rows(rows), loss,
@@ -163,7 +163,11 @@ class Ridge(LinearPredictor):
         if from_rows and isinstance(scored, SquaredErrorOfMoments):
             lower = self.hyperparameters(problem).box[0]
             fit = system.fit(lower)
-            return system if fit is None else replace(system, loss=_about(scored, problem, rows, centre, fit.theta))
+            return (
+                system
+                if fit is None
+                else replace(system, loss=_loss_about_reference(scored, problem, rows, centre, fit.theta))
+            )
         return system
 
     def _dual(
@@ -177,32 +181,34 @@ class Ridge(LinearPredictor):
         w = problem.base_weights(train)
         mean, variance = mean_and_variance(problem.X, train, w)
         centre = self._centre(np.append(mean, w @ problem.y[train] / w.sum()))
-        root = np.sqrt(len(w) / w.sum() * w)
-        X, y = centred(problem.X, train, centre[:-1]), root * (problem.y[train] - centre[-1])
+        root_weights = np.sqrt(len(w) / w.sum() * w)
+        X, y = centred(problem.X, train, centre[:-1]), root_weights * (problem.y[train] - centre[-1])
         scored = _loss_of_rows(problem, validation, centre, loss)
         yy = float(y @ y) / len(y)
-        return DualRidge(scored, self._scaled(forms, variance), centre, yy, X, y, root, centred=self.intercept)
+        return DualRidge(scored, self._scaled(forms, variance), centre, yy, X, y, root_weights, centred=self.intercept)
 
     def _weighted(
         self, problem: Problem, splits: list[Problem], partition: Partition, weights: ExampleWeights, loss: ResidualLoss
     ) -> list[System]:
-        forms, i = self.penalties(problem)[1], int(self.intercept)
+        forms, ones = self.penalties(problem)[1], int(self.intercept)
         used = np.flatnonzero(partition.block_of_row >= 0)
-        origin = self._centre(np.append(_dense(splits[0], used).mean(axis=0), problem.y[used].mean()))
-        whole = None if problem.imputation is not None else _with_ones(splits[0], used, origin, i)
-        place = np.full(len(problem.y), -1)
-        place[used] = np.arange(len(used))
+        origin = self._centre(np.append(_dense_rows(splits[0], used).mean(axis=0), problem.y[used].mean()))
+        all_rows = None if problem.imputation is not None else _with_ones(splits[0], used, origin, ones)
+        position = np.full(len(problem.y), -1)
+        position[used] = np.arange(len(used))
         systems: list[System] = []
         for split, (train, validation) in zip(splits, partition.splits, strict=True):
-            Z = _with_ones(split, used, origin, i) if whole is None else whole
+            Z = _with_ones(split, used, origin, ones) if all_rows is None else all_rows
             rows, scored_rows = partition.rows(train), partition.rows(validation)
-            Z_train, base = take(Z, place[rows]), problem.base_weights(rows)
-            variance = mean_and_variance(Z_train, np.arange(len(rows)), base)[1][i:]
+            Z_train, base = take(Z, position[rows]), problem.base_weights(rows)
+            variance = mean_and_variance(Z_train, np.arange(len(rows)), base)[1][ones:]
             y, penalty = problem.y - origin[-1], self._scaled(forms, variance)
-            scored = LossOfRows(take(Z, place[scored_rows]), y[scored_rows], loss, _given(problem, scored_rows))
+            scored = LossOfRows(
+                take(Z, position[scored_rows]), y[scored_rows], loss, _score_weights_or_none(problem, scored_rows)
+            )
             systems.append(
                 WeightedRidge(
-                    scored, penalty.after_intercept() if i else penalty, origin, self.intercept,
+                    scored, penalty.after_intercept() if ones else penalty, origin, self.intercept,
                     Z_train, y[rows], base, weights.weighting(problem, rows),
                 )
             )  # fmt: skip
@@ -215,18 +221,18 @@ class Ridge(LinearPredictor):
         return forms.scaled(self._scale(variance)) if self.standardize else forms
 
 
-def _dense(problem: Problem, rows: Int[Array, " m"]) -> Float[Array, "m p"]:
+def _dense_rows(problem: Problem, rows: Int[Array, " m"]) -> Float[Array, "m p"]:
     part = take(problem.X, rows)
     return part.toarray() if isinstance(part, csr_array) else part
 
 
 def _with_ones(problem: Problem, rows: Int[Array, " m"], origin: Float[Array, " p1"], ones: int) -> Float[Array, "m q"]:
-    """The rows about the origin, behind so many columns of ones."""
-    return np.hstack([np.ones((len(rows), ones)), _dense(problem, rows) - origin[:-1]])
+    """The rows minus the origin, after `ones` columns of ones."""
+    return np.hstack([np.ones((len(rows), ones)), _dense_rows(problem, rows) - origin[:-1]])
 
 
-def _given(problem: Problem, rows: Int[Array, " v"]) -> Float[Array, " v"] | None:
-    """The scoring weights of the rows, None where all are one."""
+def _score_weights_or_none(problem: Problem, rows: Int[Array, " v"]) -> Float[Array, " v"] | None:
+    """The scoring weights of the rows; None if all are one."""
     if problem.weights is None and problem.scoring is None:
         return None
     return problem.score_weights(rows)
@@ -236,23 +242,23 @@ def _loss_of_rows(
     problem: Problem, rows: Int[Array, " v"], centre: Float[Array, " p1"], loss: ResidualLoss
 ) -> ValidationLoss:
     X = centred(problem.X, rows, centre[:-1])
-    return LossOfRows(X, problem.y[rows] - centre[-1], loss, _given(problem, rows))
+    return LossOfRows(X, problem.y[rows] - centre[-1], loss, _score_weights_or_none(problem, rows))
 
 
-def _about(
+def _loss_about_reference(
     loss: SquaredErrorOfMoments,
     problem: Problem,
     rows: Int[Array, " v"],
     centre: Float[Array, " p1"],
     reference: Float[Array, " p"],
 ) -> SquaredErrorOfMoments:
-    """The same loss about a reference near the minimizers, whose residuals are taken from the rows, in chunks."""
+    """The same loss about a reference near the minimizers; the residuals there come from the rows, in chunks."""
     M = loss.M.copy(order="F")
     M[:, -1] = M[-1, :] = 0.0
-    for some in np.array_split(rows, max(1, len(rows) * len(reference) // CHUNK_VALUES)):
-        X = centred(problem.X, some, centre[:-1])
-        residual = problem.y[some] - centre[-1] - X @ reference
-        weighted = problem.score_weights(some) * residual
+    for chunk in np.array_split(rows, max(1, len(rows) * len(reference) // CHUNK_VALUES)):
+        X = centred(problem.X, chunk, centre[:-1])
+        residual = problem.y[chunk] - centre[-1] - X @ reference
+        weighted = problem.score_weights(chunk) * residual
         M[:-1, -1] += weighted @ X
         M[-1, -1] += weighted @ residual
     M[-1, :-1] = M[:-1, -1]

@@ -16,13 +16,13 @@ from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared
 from worker.core.search.refit import Model, refit
 from worker.core.training.kernel_machines import KernelTraining
-from worker.core.verdict.certificates import POOR, ROUGH, Certificates, certify
+from worker.core.verdict.certificates import DIFFERENCE_LIMIT, RESIDUAL_LIMIT, Certificates, certify
 from worker.core.verdict.curvature import Curvature, curvature
 from worker.core.verdict.remarks import (
+    GRADIENT_DISAGREES,
     NEARLY_SINGULAR,
-    ROUGH_THERE,
-    UNSCORED,
-    WEIGHTLESS,
+    TEST_CLASS_MISSING,
+    TEST_WEIGHTS_ZERO,
     separation_remark,
     shape_remarks,
 )
@@ -32,10 +32,10 @@ from worker.core.verdict.remarks import (
 class Conclusion:
     """The refit at the best hyperparameters, with scores. `standard_error` is None for a single validation row.
 
-    `fills` holds what the refit put for missing values, in the order of the problem's imputed columns. `intervals` are
-    the ends, in natural units and inside the box, between which each hyperparameter can move before J rises by one
-    standard error (by half a nat, where J is a likelihood); NaN for those at a bound. `measures` are unsmoothed ones,
-    of classes: over the pooled validation rows, and over the test rows. `calibration` is Platt's line, where it is one.
+    `fills` are the values that the refit put for missing ones, in the order of the problem's imputed columns. Between
+    the ends in `intervals`, in natural units and inside the box, each hyperparameter can move before J rises by one
+    standard error (by half a nat if J is a likelihood); NaN for those at a bound. `measures` (pooled validation rows)
+    and `test_measures` (test rows) are of classes and not smoothed. `calibration` is Platt's line, if there is one.
     """
 
     model: Model | None
@@ -53,8 +53,8 @@ class Conclusion:
 
 
 def conclude(prepared: Prepared, best: Start) -> Conclusion:
-    """Refit on all rows less the test rows at the best point, score the test rows once, and certify."""
-    prepared.objective.forget()  # so that a run that was interrupted concludes the same
+    """Refit at the best point on all rows but the test rows, score the test rows once, and certify."""
+    prepared.objective.forget()  # an interrupted run then has the same conclusion
     rho, unit = best.best.rho, prepared.objective.unit(best.best.value)
     certificates = certify(prepared.objective, best, prepared.plan.seed)
     scores = prepared.objective.row_scores(prepared.problem, prepared.partition, rho)
@@ -69,16 +69,17 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
         messages += few_rows(problem, prepared.partition)
     if model is None:
         messages += ("The refit on all rows is singular to working precision, so there is no model.",)
-    if not (certificates.adjoint_residual <= POOR and certificates.inner_gradient_norm <= POOR):  # nor where unknown
+    # NaN gets the remark, too
+    if not (certificates.adjoint_residual <= RESIDUAL_LIMIT and certificates.inner_gradient_norm <= RESIDUAL_LIMIT):
         messages += (NEARLY_SINGULAR,)
-    if not certificates.finite_difference_error <= ROUGH:
-        messages += (ROUGH_THERE,)
+    if not certificates.finite_difference_error <= DIFFERENCE_LIMIT:
+        messages += (GRADIENT_DISAGREES,)
     messages += prepared.objective.remarks(rho)
-    test_value, tested, unscored = _tested(prepared, model, problem)
-    messages += unscored + separation_remark(prepared, model, problem, rho)
-    # without an exact Hessian at the price of the search itself, at most
+    test_value, tested, unscored_remark = _score_test_rows(prepared, model, problem)
+    messages += unscored_remark + separation_remark(prepared, model, problem, rho)
+    # without an exact Hessian this takes at most as many evaluations as the search did
     shape = curvature(prepared.objective, best.best, best.evaluations)
-    if not (shape and shape.point == "saddle" and NEARLY_SINGULAR in messages):  # where curvature is rounding
+    if not (shape and shape.point == "saddle" and NEARLY_SINGULAR in messages):  # the curvature is rounding then
         messages += shape_remarks(shape, prepared.objective.hyperparameters.names)
     rise = prepared.objective.noticeable(standard_error)
     intervals = None if shape is None or rise is None else _intervals(prepared, rho, shape, rise / unit)
@@ -92,26 +93,26 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
 
 
 def _calibration(prepared: Prepared, pooled: Pooled | None) -> tuple[float, float] | None:
-    """Platt's line of the pooled validation rows, where that is the selection loss."""
+    """Platt's line of the pooled validation rows; None unless the selection loss is Platt's."""
     score, problem = prepared.objective.loss, prepared.problem
     if pooled is None or not isinstance(score, PlattLogLoss):
         return None
     splits = prepared.partition.splits
-    counted = getattr(prepared.plan.selection, "split_weights", None) or (1.0,) * len(splits)
-    scored = [prepared.partition.rows(rows) for weight, (_, rows) in zip(counted, splits, strict=True) if weight]
-    total = sum(float(problem.score_weights(rows).sum()) for rows in scored)  # its targets depend on how many rows
-    return score.at(pooled.y, pooled.eta, total * pooled.w).line
+    split_weights = getattr(prepared.plan.selection, "split_weights", None) or (1.0,) * len(splits)
+    scored = [prepared.partition.rows(rows) for weight, (_, rows) in zip(split_weights, splits, strict=True) if weight]
+    total_weight = sum(float(problem.score_weights(rows).sum()) for rows in scored)  # Platt's targets depend on it
+    return score.at(pooled.y, pooled.eta, total_weight * pooled.w).line
 
 
-def _tested(
+def _score_test_rows(
     prepared: Prepared, model: Model | None, problem: Problem
 ) -> tuple[float | None, Pooled | None, tuple[str, ...]]:
-    """The score of the test rows, these rows if they are of classes, and why there is no score where there is none."""
+    """The score of the test rows, these rows if training classifies, and a remark if they cannot be scored."""
     rows, score = prepared.test_rows, prepared.objective.loss
     if model is None or not len(rows):
         return None, None, ()
     if not problem.score_weights(rows).any():
-        return None, None, (WEIGHTLESS,)
+        return None, None, (TEST_WEIGHTS_ZERO,)
     tested = (
         Pooled(problem.y[rows], model.predictor(problem, rows), problem.score_weights(rows))
         if prepared.plan.training.classifies
@@ -121,15 +122,15 @@ def _tested(
         try:
             score.check(problem.y[rows[problem.score_weights(rows) > 0]])
         except ValueError:
-            return None, tested, (UNSCORED.format(score.kind),)
+            return None, tested, (TEST_CLASS_MISSING.format(score.kind),)
     return model.score(score, problem, rows), tested, ()
 
 
 def _intervals(
     prepared: Prepared, rho: Float[Array, " k"], shape: Curvature, rise: float
 ) -> tuple[Float[Array, " k"], Float[Array, " k"]] | None:
-    half, box = shape.half_widths(rise), prepared.objective.hyperparameters
-    if half is None:
+    half_widths, box = shape.half_widths(rise), prepared.objective.hyperparameters
+    if half_widths is None:
         return None
-    low, high = np.maximum(rho - half, box.lower), np.minimum(rho + half, box.upper)
+    low, high = np.maximum(rho - half_widths, box.lower), np.minimum(rho + half_widths, box.upper)
     return box.natural(low), box.natural(high)

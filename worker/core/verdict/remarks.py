@@ -17,24 +17,26 @@ SADDLE = (
     "The search ended where the selection criterion still curves downward: no minimum, a saddle point or an unfinished "
     "descent; allow more iterations or starts."
 )
-IDLE = "The selection criterion does not depend on {} around the result: nearby values of it do as well."
-ALL_IDLE = "The selection criterion does not depend on {} around the result: nearby values of them do as well."
+ONE_IDLE = "The selection criterion does not depend on {} around the result: nearby values of it do as well."
+SEVERAL_IDLE = "The selection criterion does not depend on {} around the result: nearby values of them do as well."
 JOINTLY_FLAT = (
     "The selection criterion is flat along a joint change of {} at the result: together they could be changed by large "
     "factors without changing it."
 )
-WEIGHTLESS = "All test rows have the weight 0, so there is no test score; hold out others, or give some a weight."
+TEST_WEIGHTS_ZERO = (
+    "All test rows have the weight 0, so there is no test score; hold out others, or give some a weight."
+)
 NEARLY_SINGULAR = (
     "The training criterion is close to singular at the result: its solution and the gradient have few correct digits."
 )
-ROUGH_THERE = (
+GRADIENT_DISAGREES = (
     "The gradient and differences of the selection criterion disagree near the result: it has corners there, or "
     "rounding hides its slope."
 )
-UNSCORED = "The test rows have no {} because a class is missing among them; hold out more rows."
-FLAT = "The selection criterion is flat in {} at the result: it could be changed by a large factor without effect."
-NAMED = 5  # hyperparameters that one message names
-SEPARATED = (
+TEST_CLASS_MISSING = "The test rows have no {} because a class is missing among them; hold out more rows."
+ONE_FLAT = "The selection criterion is flat in {} at the result: it could be changed by a large factor without effect."
+MAX_NAMES = 5  # of hyperparameters in one sentence
+CLASSES_SEPARATED = (
     "The classes are separated in the rows used, and a penalty is at its lower bound: the training loss goes to zero "
     "as that bound does, so the bound decides how large the coefficients are; any lower one would be chosen, too."
 )
@@ -43,7 +45,7 @@ SEPARATED = (
 def separation_remark(
     prepared: Prepared, model: Model | None, problem: Problem, rho: Float[Array, " k"]
 ) -> tuple[str, ...]:
-    """Whether the bounds of the penalties alone keep the coefficients of separated classes finite."""
+    """A remark if only the bounds of the penalties keep the coefficients of separated classes finite."""
     training, rows = prepared.plan.training, prepared.rows
     if isinstance(training, KernelLogistic):
         penalties = 1
@@ -56,21 +58,29 @@ def separation_remark(
     if "lower" not in prepared.objective.hyperparameters.at_bound(rho)[:penalties]:
         return ()
     wrong = error_rate(problem.y[rows], model.predictor(problem, rows), problem.base_weights(rows))
-    return (SEPARATED,) if wrong == 0 else ()
+    return (CLASSES_SEPARATED,) if wrong == 0 else ()
 
 
 def shape_remarks(shape: Curvature | None, names: tuple[str, ...]) -> tuple[str, ...]:
-    """What the shape of J at the result means for the hyperparameters with these names."""
+    """Remarks on the shape of J at the result; `names` are those of all hyperparameters."""
     if shape is None or shape.point == "minimum":
         return ()
     if shape.point == "saddle":
         return (SADDLE,)
     idle, joint = ([names[j] for j in indices] for indices in (shape.idle, shape.joint))
-    told = [(idle, IDLE, ALL_IDLE), (joint, FLAT, JOINTLY_FLAT)]
-    return tuple((one if len(some) == 1 else several).format(_listed(some)) for some, one, several in told if some)
+    groups = [(idle, ONE_IDLE, SEVERAL_IDLE), (joint, ONE_FLAT, JOINTLY_FLAT)]
+    return tuple(
+        (single if len(affected) == 1 else plural).format(_list_names(affected))
+        for affected, single, plural in groups
+        if affected
+    )
 
 
-def _listed(names: list[str]) -> str:
+def _list_names(names: list[str]) -> str:
     """`a`, `a and b`, `a, b and 7 more`."""
-    named = names[:NAMED] if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"]
-    return " and ".join([", ".join(named[:-1]), named[-1]]) if len(named) > 1 else named[0]
+    listed = (
+        names[:MAX_NAMES]
+        if len(names) <= MAX_NAMES
+        else [*names[: MAX_NAMES - 1], f"{len(names) - MAX_NAMES + 1} more"]
+    )
+    return " and ".join([", ".join(listed[:-1]), listed[-1]]) if len(listed) > 1 else listed[0]
