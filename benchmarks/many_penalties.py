@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.real_data import Labelled, a9a, halves, spambase
 from worker.core.hypergradient import Implicit
 from worker.core.losses import LogLoss
-from worker.core.outer import AutoOuter
+from worker.core.outer import OuterAuto
 from worker.core.penalties import ClassPenalty, PerClass, PerCoefficient, PerFeature, PerGroup, Shared
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Plan, Prepared, prepare
@@ -52,7 +52,7 @@ class Task:
         settings = {"penalty": penalty, "standardize": self.standardize}
         several = len(self.problem.classes) > 2
         training = MultinomialRegression(**settings) if several else LogisticRegression(**settings)
-        outer = AutoOuter(max_iterations=1000)
+        outer = OuterAuto(max_iterations=1000)
         return prepare(self.problem, Plan(training, self.selection, Implicit(), outer))
 
 

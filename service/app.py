@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import re
 import secrets
 from collections.abc import AsyncIterator
 from importlib import metadata
-from typing import Any, cast
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -104,21 +103,10 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             if "HTTPValidationError" in str(replies.get("422")):
                 replies["422"] = {"description": "A parameter is wrong.", "content": {problems.MEDIA_TYPE: problem}}
         require_kinds(schemas)
-        document = _renamed(document)
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}, {}]
         app.openapi_schema = document
     return app.openapi_schema
-
-
-def _renamed(document: dict[str, Any]) -> dict[str, Any]:
-    """Name members of different families that share a name by their family, not by their Python module: OuterAuto."""
-    text = json.dumps(document)
-    return cast("dict[str, Any]", json.loads(re.sub(r"worker__core__([a-z]+)__(\w+)", _family_first, text)))
-
-
-def _family_first(name: re.Match[str]) -> str:
-    return name[1].capitalize() + name[2]
 
 
 class Envelope:

@@ -18,12 +18,26 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import threadpoolctl  # noqa: E402
 
+from tests.perturbed import use_perturbed_draws  # noqa: E402
+
 threadpoolctl.threadpool_limits(int(os.environ["OPENBLAS_NUM_THREADS"]))  # plugins of pytest have loaded numpy before
 jaxtyping.install_import_hook("worker.core", "beartype.beartype")
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 DEFAULT = "not slow and not chaos"  # as in pyproject.toml
 CORE = Path(__file__).parent / "core"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Inputs with other last bits."""
+    help_ = "change random inputs of tests by a few units in the last place, which stands for another processor"
+    parser.addoption("--perturb", type=int, metavar="SEED", default=None, help=help_)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before test modules are imported, some of which draw their data at once."""
+    if (seed := config.getoption("perturb")) is not None:
+        use_perturbed_draws(seed)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

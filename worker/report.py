@@ -29,7 +29,7 @@ from worker.contract.result import (
 from worker.contract.spec import Work
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.losses.measures import Measures
-from worker.core.outer import AutoOuter
+from worker.core.outer import OuterAuto
 from worker.core.records import Array, Evaluation, Outcome, Start, Step
 from worker.core.search.plan import Prepared, resolve
 from worker.core.verdict.conclude import Conclusion, conclude
@@ -152,7 +152,7 @@ def _told(step: Step, status: Status, outcome: Outcome | None) -> str:
 def reasons(prepared: Prepared) -> list[str]:
     """Why the methods that were left open are what they are."""
     why = [SOLVERS[prepared.objective.solver]]
-    if isinstance(prepared.plan.outer, AutoOuter):
+    if isinstance(prepared.plan.outer, OuterAuto):
         why.append(OUTER[prepared.outer.kind].format(len(prepared.objective.hyperparameters.names)))
     return why
 

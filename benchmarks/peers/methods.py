@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from benchmarks.peers.tasks import BOX, FOLDS, Task
-from worker.core.outer import AutoOuter, Lbfgs
+from worker.core.outer import Lbfgs, OuterAuto
 from worker.core.records import Step
 from worker.core.search.tune import tune
 
@@ -21,7 +21,7 @@ Found = Callable[[np.ndarray], None]
 
 def improvements(task: Task, found: Found) -> Callable[[np.ndarray], float]:
     """Our value function, which tells every point that is better than those before."""
-    objective = task.prepare(AutoOuter()).objective
+    objective = task.prepare(OuterAuto()).objective
     best = np.inf
 
     def value(rho: np.ndarray) -> float:
@@ -44,7 +44,7 @@ def follow(steps: Iterator[Step], found: Found) -> None:
 
 
 def gradtune(task: Task, found: Found) -> None:
-    follow(tune(task.prepare(AutoOuter(tolerance=1e-7, max_iterations=100_000))), found)
+    follow(tune(task.prepare(OuterAuto(tolerance=1e-7, max_iterations=100_000))), found)
 
 
 def gradtune_lbfgs(task: Task, found: Found) -> None:

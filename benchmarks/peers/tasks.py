@@ -13,7 +13,7 @@ import numpy as np
 from scipy.interpolate import BSpline
 
 from worker.core.hypergradient import Implicit
-from worker.core.outer import AutoOuter, Outer
+from worker.core.outer import Outer, OuterAuto
 from worker.core.penalties import Matrix, Penalty, PerFeature, PerGroup, QuadraticForms, Shared
 from worker.core.penalties.quadratic_forms import differences_of
 from worker.core.rows.problem import Problem
@@ -62,7 +62,7 @@ class Task:
     @cached_property
     def prepared(self) -> Prepared:
         """The problem that everybody is judged by."""
-        return self.prepare(AutoOuter())
+        return self.prepare(OuterAuto())
 
     def value(self, rho: np.ndarray) -> float:
         """The objective."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import mpmath as mp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -86,8 +87,12 @@ def test_a_column_that_a_form_leaves_free_may_belong_to_another(noise):
     for lam in (np.array([0.5, 3.0]), np.array([1e-9, 1e9])):
         found = forms.at(lam).log_determinant
         assert found.rank == 6
-        exact = np.linalg.svd(np.vstack([np.sqrt(lam[0]) * A, np.sqrt(lam[1]) * B]), compute_uv=False)[:6]
-        assert_allclose(found.value, 2.0 * np.log(exact).sum(), rtol=1e-7)
+        with mp.workdps(60):  # rows that differ by 1e9 in length cost a decomposition in doubles nine digits
+            weighted = [mp.sqrt(factor) * mp.mpf(a) for factor, M in zip(lam, (A, B), strict=True) for a in M.ravel()]
+            rows = mp.matrix(np.array(weighted, object).reshape(6, 7).tolist())
+            exact = float(mp.log(mp.det(rows * rows.T)))
+        # the forms are given as A^T A, so that roots are known up to eps times the square of their condition number
+        assert_allclose(found.value, exact, rtol=1e-12)
         assert_allclose(found.gradient.sum(), 6.0, rtol=1e-12)
 
 

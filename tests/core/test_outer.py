@@ -11,7 +11,7 @@ from tests.core.conftest import regression
 from worker.core.family import members
 from worker.core.hypergradient import Implicit
 from worker.core.objective.fitted import FittedObjective
-from worker.core.outer import AutoOuter, ConcreteOuter, Hoag, Lbfgs, Newton
+from worker.core.outer import ConcreteOuter, Hoag, Lbfgs, Newton, OuterAuto
 from worker.core.outer.newton import _ball_minimizer, _Model
 from worker.core.outer.quartic import Quartic
 from worker.core.penalties import PerFeature, Shared
@@ -169,9 +169,9 @@ def test_budget_tolerance_and_bounds_as_outcomes(outer):
 
 
 def test_auto_takes_newton_until_its_hessian_costs_too_much():
-    assert isinstance(AutoOuter(starts=3).resolve(1000), Newton)
-    assert isinstance(AutoOuter().resolve(1001), Lbfgs)
-    assert AutoOuter(max_iterations=7, tolerance=1e-3, starts=3).resolve(2) == Newton(7, 1e-3, 3)
+    assert isinstance(OuterAuto(starts=3).resolve(1000), Newton)
+    assert isinstance(OuterAuto().resolve(1001), Lbfgs)
+    assert OuterAuto(max_iterations=7, tolerance=1e-3, starts=3).resolve(2) == Newton(7, 1e-3, 3)
 
 
 def test_newton_takes_far_fewer_evaluations_and_ends_as_low():

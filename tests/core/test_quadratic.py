@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from tests.core.conftest import regression
 from tests.oracles import differences, unblocked_cholesky
-from worker.core.hypergradient import AutoHypergradient, CholeskyBackprop, Implicit
+from worker.core.hypergradient import CholeskyBackprop, HypergradientAuto, Implicit
 from worker.core.inner.given.matrix_sum import SumSystem
 from worker.core.linalg.assembled import Assembly, cheapest
 from worker.core.objective.own_criterion import QuadraticObjective
@@ -227,10 +227,10 @@ def test_ridge_written_as_matrices_is_ridge(penalty):
     assert_allclose(other.gradient, one.gradient, rtol=0, atol=1e-12 * one.value)
     assert_allclose(quadratic.hessian(rho), ridge.hessian(rho), rtol=0, atol=1e-12 * one.value)
     plans = (
-        (problem, Plan(training, selection, AutoHypergradient(), Newton(tolerance=1e-10))),
+        (problem, Plan(training, selection, HypergradientAuto(), Newton(tolerance=1e-10))),
         (
             empty_problem(criteria),
-            Plan(Quadratic(), QuadraticSelection(), AutoHypergradient(), Newton(tolerance=1e-10)),
+            Plan(Quadratic(), QuadraticSelection(), HypergradientAuto(), Newton(tolerance=1e-10)),
         ),
     )
     (_, first), (_, second) = (run(*each) for each in plans)
@@ -239,7 +239,7 @@ def test_ridge_written_as_matrices_is_ridge(penalty):
 
 
 def plan(outer=None, training=None, method=None):
-    return Plan(training or Quadratic(), QuadraticSelection(), method or AutoHypergradient(), outer or Newton())
+    return Plan(training or Quadratic(), QuadraticSelection(), method or HypergradientAuto(), outer or Newton())
 
 
 def run(problem, the_plan, resume=None):
@@ -249,7 +249,7 @@ def run(problem, the_plan, resume=None):
 
 
 @pytest.mark.parametrize("outer", [Newton(starts=3), Lbfgs(starts=3, max_iterations=200)])
-@pytest.mark.parametrize("method", [AutoHypergradient(), CholeskyBackprop()])
+@pytest.mark.parametrize("method", [HypergradientAuto(), CholeskyBackprop()])
 def test_tuning_with_certificates_and_resumed_anywhere(outer, method):
     problem = empty_problem(random_criteria(5))
     the_plan = plan(outer, MIXED, method)
@@ -303,7 +303,7 @@ def test_a_perfect_fit_is_a_minimum_like_any_other():
         [np.eye(1), np.eye(1)], [np.ones(1), np.zeros(1)], np.array([[2.0]]), np.array([-2.0 * target]), target**2
     )
     prepared, last = run(
-        empty_problem(criteria), Plan(Quadratic(), QuadraticSelection(), AutoHypergradient(), Newton())
+        empty_problem(criteria), Plan(Quadratic(), QuadraticSelection(), HypergradientAuto(), Newton())
     )
     assert last.ended in {Outcome.CONVERGED, Outcome.STALLED}
     assert_allclose(prepared.objective.natural(last.best.best.rho), [0.5], rtol=1e-6)
@@ -312,11 +312,11 @@ def test_a_perfect_fit_is_a_minimum_like_any_other():
 def test_criteria_that_do_not_belong_together_are_refused():
     problem, table = empty_problem(random_criteria()), regression(20, 2)
     with pytest.raises(ValueError, match="go together"):
-        prepare(problem, Plan(Ridge(), QuadraticSelection(), AutoHypergradient(), Newton()))
+        prepare(problem, Plan(Ridge(), QuadraticSelection(), HypergradientAuto(), Newton()))
     with pytest.raises(ValueError, match="scores no rows"):
-        prepare(table, Plan(Ridge(), QuadraticSelection(), AutoHypergradient(), Newton()))
+        prepare(table, Plan(Ridge(), QuadraticSelection(), HypergradientAuto(), Newton()))
     with pytest.raises(ValueError, match="5 folds"):
-        prepare(problem, Plan(Quadratic(), KFold(), AutoHypergradient(), Newton()))
+        prepare(problem, Plan(Quadratic(), KFold(), HypergradientAuto(), Newton()))
     with pytest.raises(ValueError, match="2 multipliers for 3"):
         Quadratic(MIXED.multipliers[:2]).system(problem)
     with pytest.raises(ValueError, match="the name 'a'"):

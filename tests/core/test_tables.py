@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
 
 from tests.core.conftest import regression
-from worker.core.hypergradient import AutoHypergradient, CholeskyBackprop
+from worker.core.hypergradient import CholeskyBackprop, HypergradientAuto
 from worker.core.outer import Newton
 from worker.core.penalties import PerFeature, PerGroup, Shared
 from worker.core.rows import filled as imputation
@@ -71,7 +71,7 @@ def test_sparse_equals_dense(n, p, training, selection, values, monkeypatch):
         monkeypatch.setattr(module, "CHUNK_VALUES", values)
     problem = sparse_problem(n, p)
     outer = Newton(max_iterations=4)
-    plan = Plan(replace(training, penalty=Shared()), selection, AutoHypergradient(), outer, test_fraction=0.1)
+    plan = Plan(replace(training, penalty=Shared()), selection, HypergradientAuto(), outer, test_fraction=0.1)
     assert_equal(evaluated(problem, plan), evaluated(replace(problem, X=csr_array(problem.X)), plan), 1e-12)
 
 
@@ -106,7 +106,7 @@ def test_memory_maps_give_the_same_bits(order, values, tmp_path: Path, monkeypat
     problem = regression(200, 5)
     mapped = np.memmap(tmp_path / "x", np.float64, "w+", shape=(200, 5), order=order)
     mapped[:] = problem.X
-    plan = Plan(Ridge(penalty=PerFeature()), KFold(), AutoHypergradient(), Newton(max_iterations=3), test_fraction=0.1)
+    plan = Plan(Ridge(penalty=PerFeature()), KFold(), HypergradientAuto(), Newton(max_iterations=3), test_fraction=0.1)
     one, other = evaluated(problem, plan), evaluated(replace(problem, X=mapped), plan)
     assert one[2].value == other[2].value
     assert (one[2].gradient == other[2].gradient).all()
@@ -140,7 +140,7 @@ def test_missing_values_are_filled_from_the_training_rows_of_each_split(n, p, se
         monkeypatch.setattr(module, "CHUNK_VALUES", values)
     problem, X = with_missing(n, p)
     training = Ridge(penalty=PerFeature())
-    plan = Plan(training, selection, AutoHypergradient(), Newton(max_iterations=2))
+    plan = Plan(training, selection, HypergradientAuto(), Newton(max_iterations=2))
     prepared = prepare(problem, plan)
     rho = np.random.default_rng(1).normal(size=p)
     at = prepared.objective.evaluate(rho)
@@ -167,7 +167,7 @@ def test_missing_values_are_filled_from_the_training_rows_of_each_split(n, p, se
 
 def test_the_refit_says_what_it_filled():
     problem, X = with_missing(50, 5)
-    plan = Plan(Ridge(penalty=PerFeature()), KFold(), AutoHypergradient(), Newton(max_iterations=2), test_fraction=0.2)
+    plan = Plan(Ridge(penalty=PerFeature()), KFold(), HypergradientAuto(), Newton(max_iterations=2), test_fraction=0.2)
     prepared = prepare(problem, plan)
     *_, last = tune(prepared)
     conclusion = conclude(prepared, last.best)
@@ -181,7 +181,7 @@ def test_the_refit_says_what_it_filled():
 def test_a_column_without_a_value_in_the_training_rows_is_filled_with_zero():
     problem, X = with_missing(20, 5)
     X[:10, 0] = X[:10, 2] = np.nan
-    plan = Plan(Ridge(), Holdout(validation_rows=tuple(range(10, 20))), AutoHypergradient(), Newton())
+    plan = Plan(Ridge(), Holdout(validation_rows=tuple(range(10, 20))), HypergradientAuto(), Newton())
     (split,) = split_problems(problem, prepare(problem, plan).partition)
     assert (split.X[np.arange(5)][:, [0, 2]] == 0).all()
 
@@ -197,7 +197,7 @@ def test_roles_decide_the_order_and_the_folds():
     partition = WalkForward(initial=20, horizon=5).partition(everyone, 30, problem)
     assert [set(partition.rows(v)) for _, v in partition.splits] == [set(order[20:25]), set(order[25:])]
     assert set(partition.rows(partition.splits[0][0])) == set(order[:20])
-    plan = Plan(Ridge(), WalkForward(initial=9), AutoHypergradient(), Newton(), test_fraction=0.2)
+    plan = Plan(Ridge(), WalkForward(initial=9), HypergradientAuto(), Newton(), test_fraction=0.2)
     assert set(split_rows(30, plan, time)[1]) == set(order[24:])
 
     listed = GroupKFold(group_of_row=tuple(groups.tolist()), folds=3).partition(everyone, 30)

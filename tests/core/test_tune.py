@@ -9,8 +9,8 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from tests.core.conftest import regression
-from worker.core.hypergradient import AutoHypergradient, CholeskyBackprop
-from worker.core.outer import AutoOuter, Hoag, Inexact, Lbfgs, Newton
+from worker.core.hypergradient import CholeskyBackprop, HypergradientAuto
+from worker.core.outer import Hoag, Inexact, Lbfgs, Newton, OuterAuto
 from worker.core.penalties import PerFeature, Shared
 from worker.core.records import Outcome
 from worker.core.rows.problem import Problem
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.unchecked  # thousands of evaluations; shapes are check
 
 def plan(outer=None, selection=None, penalty=None, **settings) -> Plan:
     training = Ridge(penalty=penalty or PerFeature())
-    return Plan(training, selection or KFold(), AutoHypergradient(), outer or AutoOuter(), **settings)
+    return Plan(training, selection or KFold(), HypergradientAuto(), outer or OuterAuto(), **settings)
 
 
 def run(problem, the_plan, resume=None):
@@ -196,7 +196,7 @@ def test_plans_that_do_not_fit_the_data_are_refused_with_the_place():
             prepare(problem, bad)
 
 
-@pytest.mark.parametrize("method", [AutoHypergradient(), CholeskyBackprop()])
+@pytest.mark.parametrize("method", [HypergradientAuto(), CholeskyBackprop()])
 def test_diabetes_reaches_the_best_known_value_confirmed_by_scikit_learn(method):
     X, y = load_diabetes(return_X_y=True)
     X, y = X - X.mean(axis=0), y - y.mean()

@@ -17,7 +17,7 @@ from tests.datasets.files import Shelf, npy
 from worker.contract.columns import Selected, select
 from worker.contract.data import DatasetData
 from worker.contract.faults import Fault
-from worker.core.hypergradient import AutoHypergradient
+from worker.core.hypergradient import HypergradientAuto
 from worker.core.outer import Newton
 from worker.core.penalties import PerGroup
 from worker.core.rows.problem import Problem
@@ -177,7 +177,7 @@ def test_one_penalty_for_each_column_equals_the_groups_written_by_hand(table: Ta
     made = problem_of(table, selected)
     by_hand = {"area": ("area",), "town": made.features[1:4], "rooms": made.features[4:]}
     assert selected.groups == by_hand
-    plan = Plan(Ridge(penalty=PerGroup(groups=by_hand)), KFold(), AutoHypergradient(), Newton())
+    plan = Plan(Ridge(penalty=PerGroup(groups=by_hand)), KFold(), HypergradientAuto(), Newton())
     rho = np.array([0.3, -1.0, 0.7])
     lazy = prepare(made, plan).objective.evaluate(rho)
     dense = prepare(replace(made, X=np.ascontiguousarray(rows(made))), plan).objective.evaluate(rho)

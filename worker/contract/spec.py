@@ -22,8 +22,8 @@ from worker.contract.inline import decode_data, describe_inline, encode_data, in
 from worker.contract.prediction import RowLayout
 from worker.contract.wire import Wire
 from worker.core.family import ByKind
-from worker.core.hypergradient import AutoHypergradient, Hypergradient
-from worker.core.outer import AutoOuter, Outer
+from worker.core.hypergradient import Hypergradient, HypergradientAuto
+from worker.core.outer import Outer, OuterAuto
 from worker.core.penalties.splines import others
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
@@ -69,9 +69,9 @@ class JobSpec(Wire):
         description="What is minimized over the hyperparameters. Default where training is quadratic: quadratic.",
     )
     hypergradient: Annotated[Hypergradient, ByKind()] = Field(
-        default=AutoHypergradient(), description="How the derivative of the selection criterion is computed."
+        default=HypergradientAuto(), description="How the derivative of the selection criterion is computed."
     )
-    outer: Annotated[Outer, ByKind()] = Field(default=AutoOuter(), description="How the hyperparameters are descended.")
+    outer: Annotated[Outer, ByKind()] = Field(default=OuterAuto(), description="How the hyperparameters are descended.")
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="Share of the rows that nothing is tuned or trained on; scored once, at the end."
     )

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 from tests.core.smooth.problems import TRAINING, table
 from worker.core.hypergradient import Implicit
-from worker.core.outer import AutoOuter, Newton
+from worker.core.outer import Newton, OuterAuto
 from worker.core.penalties import PerFeature, Shared
 from worker.core.records import Outcome
 from worker.core.rows.problem import Problem
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.unchecked
 
 
 def ended(problem, training, selection=None):
-    prepared = prepare(problem, Plan(training, selection or KFold(folds=3), Implicit(), AutoOuter()))
+    prepared = prepare(problem, Plan(training, selection or KFold(folds=3), Implicit(), OuterAuto()))
     *_, last = tune(prepared)
     return last, conclude(prepared, last.best)
 

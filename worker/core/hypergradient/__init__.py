@@ -5,17 +5,17 @@ Both methods are exact and agree to rounding. They differ in cost and in the fit
 
 from __future__ import annotations
 
-from worker.core.hypergradient.auto_hypergradient import AutoHypergradient
 from worker.core.hypergradient.cholesky_backprop import CholeskyBackprop
+from worker.core.hypergradient.hypergradient_auto import HypergradientAuto
 from worker.core.hypergradient.implicit import Implicit
 
 ExactHypergradient = Implicit | CholeskyBackprop
-Hypergradient = AutoHypergradient | Implicit | CholeskyBackprop
+Hypergradient = HypergradientAuto | Implicit | CholeskyBackprop
 
 __all__ = [
-    "AutoHypergradient",
     "CholeskyBackprop",
     "ExactHypergradient",
     "Hypergradient",
+    "HypergradientAuto",
     "Implicit",
 ]

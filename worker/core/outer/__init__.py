@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from worker.core.outer.auto_outer import AutoOuter
 from worker.core.outer.hoag import Hoag
 from worker.core.outer.inexact import Inexact
 from worker.core.outer.lbfgs import Lbfgs
 from worker.core.outer.newton import Newton
+from worker.core.outer.outer_auto import OuterAuto
 
 ConcreteOuter = Newton | Lbfgs | Inexact | Hoag
-Outer = AutoOuter | Newton | Lbfgs | Inexact | Hoag
+Outer = OuterAuto | Newton | Lbfgs | Inexact | Hoag
 
 __all__ = [
-    "AutoOuter",
     "ConcreteOuter",
     "Hoag",
     "Inexact",
     "Lbfgs",
     "Newton",
     "Outer",
+    "OuterAuto",
 ]

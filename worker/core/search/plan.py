@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from worker.core.hypergradient import AutoHypergradient, ExactHypergradient, Hypergradient
+from worker.core.hypergradient import ExactHypergradient, Hypergradient, HypergradientAuto
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.objective.objective import Objective
-from worker.core.outer import AutoOuter, ConcreteOuter, Outer
+from worker.core.outer import ConcreteOuter, Outer, OuterAuto
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 from worker.core.search.nested import Nested
@@ -78,9 +78,9 @@ def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tu
 def resolve(plan: Plan, problem: Problem) -> tuple[ExactHypergradient, ConcreteOuter]:
     """The methods that `auto` stands for. Needs no rows."""
     hypergradient = (
-        plan.hypergradient.resolve() if isinstance(plan.hypergradient, AutoHypergradient) else plan.hypergradient
+        plan.hypergradient.resolve() if isinstance(plan.hypergradient, HypergradientAuto) else plan.hypergradient
     )
-    if not isinstance(plan.outer, AutoOuter):
+    if not isinstance(plan.outer, OuterAuto):
         return hypergradient, plan.outer
     k = len(plan.hyperparameters(problem).names)
     has_hessian, inexact = plan.selection.has_hessian and plan.training.has_hessian, False

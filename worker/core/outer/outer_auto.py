@@ -14,7 +14,7 @@ NEWTON_MAX_HYPERPARAMETERS = 1000  # there L-BFGS-B takes longer to three digits
 
 
 @dataclass(frozen=True, slots=True)
-class AutoOuter(SearchSettings):
+class OuterAuto(SearchSettings):
     """`newton` up to 1000 hyperparameters if J has an exact Hessian, else `lbfgs`.
 
     `inexact` if training iterates with conjugate gradients.

@@ -9,7 +9,7 @@ from worker.core.hypergradient.implicit import Implicit
 
 
 @dataclass(frozen=True, slots=True)
-class AutoHypergradient:
+class HypergradientAuto:
     """The cheapest exact method for the job: `implicit`."""
 
     kind: Literal["auto"] = "auto"
