@@ -12,7 +12,7 @@ from worker.core.family import members
 from worker.core.hypergradient import Implicit
 from worker.core.objective.fitted import FittedObjective
 from worker.core.outer import ConcreteOuter, Hoag, Lbfgs, Newton, OuterAuto
-from worker.core.outer.newton import _ball_minimizer, _Model
+from worker.core.outer.newton import TrustRegionModel, ball_minimizer
 from worker.core.outer.quartic import Quartic
 from worker.core.penalties import PerFeature, Shared
 from worker.core.records import Evaluation, Outcome
@@ -190,7 +190,7 @@ def test_ball_minimizer_satisfies_the_conditions_of_optimality(pairs, radius):
     # More and Sorensen 1983: s is optimal iff (H + mu I) s = -g, mu >= 0, H + mu I >= 0, and mu = 0 or |s| = radius
     eigenvalues = np.sort([value for value, _ in pairs])
     g = np.array([slope for _, slope in pairs])
-    s = _ball_minimizer(eigenvalues, g, radius)
+    s = ball_minimizer(eigenvalues, g, radius)
     length = np.linalg.norm(s)
     assert length <= radius * (1 + 1e-8)
     value = g @ s + s @ (eigenvalues * s) / 2
@@ -212,7 +212,7 @@ def test_a_step_that_the_box_cuts_still_leads_down():
         slope = -random.uniform(0.0, 1.0, 3)
         H = M + M.T
         at = Evaluation(rho, 1.0, -slope, np.ones(1))
-        model = _Model(at, bounds, 1.0, np.arange(3), -np.ones(3), slope, H, *np.linalg.eigh(H))
+        model = TrustRegionModel(at, bounds, 1.0, np.arange(3), -np.ones(3), slope, H, *np.linalg.eigh(H))
         x, _ = model.minimizer(random.uniform(0.1, 10.0))
         assert model.change(x) < 0
 

@@ -14,7 +14,7 @@ from worker.core.hypergradient import Implicit
 from worker.core.inner.smooth.error_bound import Adjoint, bounds
 from worker.core.losses import Brier, SmoothedAuc, SmoothedError
 from worker.core.outer import Hoag, Inexact, Lbfgs, Newton
-from worker.core.outer.inexact import _direction, _SearchState
+from worker.core.outer.inexact import SearchState, search_direction
 from worker.core.penalties import PerFeature, Shared
 from worker.core.records import Evaluation, Outcome
 from worker.core.rows.problem import Problem
@@ -108,8 +108,8 @@ def test_one_hyperparameter_goes_to_the_minimizer_of_a_cubic(before, now):
     log_J, slope = (lambda t: t**3 / 3 - t), (lambda t: np.array([t**2 - 1]))
     at = Evaluation(np.array([now]), np.exp(log_J(now)), slope(now) * np.exp(log_J(now)), np.ones(1), None, 0.0, 0.0)
     step, change, rise = np.array([[now - before]]), (slope(now) - slope(before))[None], log_J(now) - log_J(before)
-    here = _SearchState(at, steps=step, changes=change, rises=np.array([rise]))
-    assert_allclose(now + _direction(here, np.array([True])), 1.0, rtol=1e-12)
+    here = SearchState(at, steps=step, changes=change, rises=np.array([rise]))
+    assert_allclose(now + search_direction(here, np.array([True])), 1.0, rtol=1e-12)
 
 
 def test_early_steps_are_less_exact_than_late_ones():

@@ -36,7 +36,7 @@ MAX_TRIALS_PER_STEP = 30  # then the search has stalled
 
 
 @dataclass(frozen=True, slots=True)
-class _SearchState:
+class SearchState:
     """The current point of the search, and its memory.
 
     `steps` are the last moves of rho; `changes` and `rises` are the changes of the gradient of `log |J|` and of
@@ -62,7 +62,7 @@ class _SearchState:
         }  # fmt: skip
 
     @classmethod
-    def of_state(cls, s: Mapping[str, Array]) -> _SearchState:
+    def of_state(cls, s: Mapping[str, Array]) -> SearchState:
         """The inverse of `state`."""
         errors = s["errors"].tolist()
         at = Evaluation(s["rho"], float(s["value"]), s["gradient"], s["per_split"], None, *errors)
@@ -83,7 +83,7 @@ class Inexact(SearchSettings):
     def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
         """Trials from `rho`, or from the `state` of an earlier trial."""
         if state is None:
-            here = _SearchState(objective.approximate(rho, FIRST_ACCURACY))
+            here = SearchState(objective.approximate(rho, FIRST_ACCURACY))
             here = replace(here, steps=np.zeros((0, len(rho))), changes=np.zeros((0, len(rho))))
             if here.at.failure is not None:
                 yield self._trial(objective, here, saved=False)
@@ -91,7 +91,7 @@ class Inexact(SearchSettings):
             here = yield from self._refined(objective, here)
             yield self._trial(objective, here)
         else:
-            here = _SearchState.of_state(state)
+            here = SearchState.of_state(state)
         while (outcome := self._settled(objective, here) or self._out_of_iterations(here.iteration)) is None:
             found = yield from self._step(objective, here)
             if found is None:
@@ -103,13 +103,13 @@ class Inexact(SearchSettings):
         yield Trial(exact, here.iteration, self.relative_gradient(objective, exact), None)
         return outcome
 
-    def _settled(self, objective: Objective, here: _SearchState) -> Outcome | None:
+    def _settled(self, objective: Objective, here: SearchState) -> Outcome | None:
         """As `settled`, once the gradient's error meets the tolerance or cannot be made smaller."""
         error = here.at.gradient_error / objective.unit(here.at.value)
         known = error <= self.tolerance or here.accuracy <= BEST_ACCURACY
         return self.settled(objective, here.at) if known else None
 
-    def _refined(self, objective: Objective, here: _SearchState) -> Generator[Trial, None, _SearchState]:
+    def _refined(self, objective: Objective, here: SearchState) -> Generator[Trial, None, SearchState]:
         """The same point, with a gradient that is accurate enough for a step."""
         while here.accuracy > BEST_ACCURACY:
             gradient_norm = float(np.linalg.norm(objective.hyperparameters.projected(here.at.rho, here.at.gradient)))
@@ -127,10 +127,10 @@ class Inexact(SearchSettings):
             here = replace(here, at=at, accuracy=accuracy)
         return here
 
-    def _step(self, objective: Objective, here: _SearchState) -> Generator[Trial, None, _SearchState | None]:
+    def _step(self, objective: Objective, here: SearchState) -> Generator[Trial, None, SearchState | None]:
         """The next point; None if no step certainly lowers J."""
         box, free = objective.hyperparameters, _free_variables(objective, here.at)
-        direction = _direction(here, free)
+        direction = search_direction(here, free)
         longest_move = float(np.abs(direction).max(initial=0.0))
         direction *= min(1.0, here.reach / longest_move) if longest_move > 0 else 1.0
         step_size = 1.0
@@ -159,13 +159,13 @@ class Inexact(SearchSettings):
             yield self._trial(objective, replace(here, at=new), saved=False)
         return None
 
-    def _trial(self, objective: Objective, here: _SearchState, *, saved: bool = True) -> Trial:
+    def _trial(self, objective: Objective, here: SearchState, *, saved: bool = True) -> Trial:
         return Trial(
             here.at, here.iteration, self.relative_gradient(objective, here.at), here.state() if saved else None
         )
 
 
-def _error_of_change(here: _SearchState, new: Evaluation) -> float:
+def _error_of_change(here: SearchState, new: Evaluation) -> float:
     """The sum of the error bounds of both values. At the best accuracy values count as exact, as in other searches."""
     return 0.0 if here.accuracy <= BEST_ACCURACY else new.value_error + here.at.value_error
 
@@ -175,7 +175,7 @@ def _free_variables(objective: Objective, at: Evaluation) -> Bool[Array, " k"]:
     return objective.hyperparameters.projected(at.rho, at.gradient) != 0
 
 
-def _after_step(here: _SearchState, new: Evaluation, free: Bool[Array, " k"], reach: float) -> _SearchState:
+def _after_step(here: SearchState, new: Evaluation, free: Bool[Array, " k"], reach: float) -> SearchState:
     """The state at the new point, with one more pair; without pairs if J curves downward along the step."""
     step, change = new.rho - here.at.rho, np.where(free, _log_gradient(new) - _log_gradient(here.at), 0.0)
     curvature = float(step @ change)
@@ -185,7 +185,7 @@ def _after_step(here: _SearchState, new: Evaluation, free: Bool[Array, " k"], re
     else:
         steps, changes, rises = here.steps[:0], here.changes[:0], here.rises[:0]
     accuracy = min(LOOSENING * here.accuracy, FIRST_ACCURACY)
-    return _SearchState(new, accuracy, reach, here.iteration + 1, steps, changes, rises)
+    return SearchState(new, accuracy, reach, here.iteration + 1, steps, changes, rises)
 
 
 def _log_gradient(at: Evaluation) -> Float[Array, " k"]:
@@ -193,7 +193,7 @@ def _log_gradient(at: Evaluation) -> Float[Array, " k"]:
     return at.gradient / (abs(at.value) or 1.0)
 
 
-def _direction(here: _SearchState, free: Bool[Array, " k"]) -> Float[Array, " k"]:
+def search_direction(here: SearchState, free: Bool[Array, " k"]) -> Float[Array, " k"]:
     """`-B g` with the limited-memory BFGS inverse B on the free variables; without pairs, downhill by the reach."""
     g = np.where(free, _log_gradient(here.at), 0.0)
     largest = float(np.abs(g).max(initial=0.0))
@@ -220,7 +220,7 @@ def _direction(here: _SearchState, free: Bool[Array, " k"]) -> Float[Array, " k"
     return -q if q @ g > 1e-8 * float(np.linalg.norm(q) * np.linalg.norm(g)) else steepest
 
 
-def _longer_step(here: _SearchState, g: float, secant: float) -> float:
+def _longer_step(here: SearchState, g: float, secant: float) -> float:
     """The longer of the secant step and the step to a cubic's minimizer (More and Thuente 1994, cases 2 and 3).
 
     The cubic matches `log J` and its slope at both ends of the last step (Nocedal and Wright 2006, eq. 3.59).

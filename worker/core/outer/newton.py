@@ -53,7 +53,7 @@ class Newton(SearchSettings):
             if at.failure is not None:
                 return at.failure
         while (outcome := self.settled(objective, at) or self._out_of_iterations(iteration)) is None:
-            model = _Model.build(objective, at)
+            model = TrustRegionModel.build(objective, at)
             if model is None:
                 return Outcome.STALLED
             ratio = -np.inf
@@ -114,7 +114,7 @@ def _next_radius(radius: float, ratio: float, length: float, k: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class _Model:
+class TrustRegionModel:
     """Quadratic model of J in x around `at`, on the variables that are free to move; see the head of this module.
 
     `downhill` is +1 if J decreases with rho, -1 if it increases. In x the gradient is `-|g|`. `slope` and `H` are in
@@ -133,7 +133,7 @@ class _Model:
     line: Quartic | None = None
 
     @classmethod
-    def build(cls, objective: Objective, at: Evaluation) -> _Model | None:
+    def build(cls, objective: Objective, at: Evaluation) -> TrustRegionModel | None:
         """None if the Hessian is not finite, for example if products of columns overflow or vanish."""
         box, unit = objective.hyperparameters, objective.unit(at.value)
         free = np.flatnonzero(box.projected(at.rho, at.gradient))
@@ -146,7 +146,7 @@ class _Model:
             return None
         return cls(at, (box.lower, box.upper), unit, free, downhill, slope, H, *eigh(H, driver="evd"))
 
-    def after(self, before: Evaluation | None) -> _Model:
+    def after(self, before: Evaluation | None) -> TrustRegionModel:
         """The model; a quartic for one hyperparameter whose minimum is between here and an earlier evaluation.
 
         On the way to a minimum further off the quadratic in x is better.
@@ -171,7 +171,7 @@ class _Model:
             return self._x_step(self.line.minimizer(*np.sort(step_ends))), radius
         g = self.vectors.T @ self.slope
         while True:
-            x = np.clip(self.vectors @ _ball_minimizer(self.eigenvalues, g, radius), x_lower, x_upper)
+            x = np.clip(self.vectors @ ball_minimizer(self.eigenvalues, g, radius), x_lower, x_upper)
             if self.change(x) < min(0.25 * self.unit * (self.slope @ x), 0.0) or radius < 1e-12:
                 return x, radius
             radius /= 2
@@ -199,7 +199,7 @@ class _Model:
         return -np.expm1(-self.downhill * step)
 
 
-def _ball_minimizer(eigenvalues: Float[Array, " f"], g: Float[Array, " f"], radius: float) -> Float[Array, " f"]:
+def ball_minimizer(eigenvalues: Float[Array, " f"], g: Float[Array, " f"], radius: float) -> Float[Array, " f"]:
     """Minimizer of `g^T s + s^T diag(eigenvalues) s / 2` over `|s| <= radius` (More and Sorensen 1983, section 3).
 
     `s = -g / (eigenvalues + mu)` with the smallest `mu >= 0` that makes the model convex and the step fit. In the
