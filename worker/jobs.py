@@ -145,7 +145,7 @@ def run_claimed(client: redis.Redis, claim: Claim) -> None:
     resume = checkpoint.unpack(claim.checkpoint) if claim.checkpoint else None
     if claim.cancelled:
         if resume is not None:
-            loop.finish(prepared, _stopped(resume), Status.CANCELLED, None)
+            loop.finish(prepared, stopped_step(resume), Status.CANCELLED, None)
         return
     with Ahead(starts_at_once()) as searches:  # ended before the job is: its memory and its cores are free then
         ending = _search(loop, carry_out(prepared, resume, searches), prepared.objective.hyperparameters)
@@ -168,7 +168,7 @@ def _search(loop: Loop, steps: Iterator[Step], names: Hyperparameters) -> tuple[
     raise AssertionError("a search ends with a step that says so")
 
 
-def _stopped(state: State) -> Step:
+def stopped_step(state: State) -> Step:
     """The step at which a search was left."""
     running = state.starts[-1]
     return Step(running.best, running.gradient_norm, state.starts, None, None, state.folds)
@@ -288,7 +288,7 @@ def _conclude(client: redis.Redis, claim: Claim, status: Status, outcome: Outcom
     """End a job with what its checkpoint holds, of whatever version it is."""
     document, last, error = None, None, None
     if claim.checkpoint:
-        step = _stopped(checkpoint.unpack(claim.checkpoint))
+        step = stopped_step(checkpoint.unpack(claim.checkpoint))
         why = KILLED if claim.algorithm == ALGORITHM else OTHER_VERSION
         document = unfitted_result(claim, work(claim.spec, b""), step, status, outcome, why)
         last = progress(step, claim.elapsed)

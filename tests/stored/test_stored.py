@@ -22,7 +22,7 @@ from worker.contract.result import Result
 from worker.contract.spec import fingerprint, work
 from worker.core.rows.tables import take
 from worker.datasets import LocalStorage, open_table
-from worker.jobs import _stopped
+from worker.jobs import stopped_step
 from worker.load import load
 from worker.queue import delivery
 from worker.report import OTHER_VERSION, unfitted_result
@@ -89,7 +89,7 @@ def test_checkpoints(job: Path) -> None:
 def test_a_cancelled_job_ends_with_what_its_checkpoint_holds(job: Path) -> None:
     task, step = (
         work((job / "description.json").read_bytes(), b""),
-        _stopped(checkpoint.unpack((job / "checkpoint").read_bytes())),
+        stopped_step(checkpoint.unpack((job / "checkpoint").read_bytes())),
     )
     claim = Claim("j", 2, True, b"", b"", None, 0, 1.0, 9.0, "f", 1.0, 2.0, "", "")
     document = Result.model_validate_json(unfitted_result(claim, task, step, Status.CANCELLED, None, OTHER_VERSION))
