@@ -1,4 +1,4 @@
-"""Training of kernel machines reaches the minimum of C, whatever the data: beside a slow search by other means."""
+"""Training of kernel machines reaches the minimum of C for any data. The oracle is a slow search by other means."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy.optimize import brentq, minimize
 from scipy.spatial.distance import cdist
 
 from worker.core.inner.kernel.kernel_fit import Split
-from worker.core.inner.kernel.newton_model import OfRows
+from worker.core.inner.kernel.newton_model import ModelOfRows
 from worker.core.kernels import Linear, Matern, Points, Polynomial, Rbf
 from worker.core.losses.hinges import HuberizedHingeLoss, SquaredHingeLoss
 from worker.core.losses.training import LogisticLoss
@@ -35,7 +35,7 @@ def losses(loss, s, f):
 
 
 class Naive:
-    """C as a function of the coefficients of explicit features, and a constant one that is not penalized."""
+    """C as a function of the coefficients of explicit features and of an unpenalized constant feature."""
 
     def __init__(self, split, width, lam):
         X, L = split.X.scaled, split.landmarks
@@ -68,7 +68,7 @@ class Naive:
         return np.linalg.solve(H, -self.gradient(x))
 
     def minimum(self):
-        """By L-BFGS-B and then Newton's method; where the gradient of a convex function vanishes, it is lowest."""
+        """By L-BFGS-B and then Newton's method; a convex function is lowest at a zero of its gradient."""
         x = minimize(self.value, np.zeros(self.Z.shape[1]), jac=self.gradient, method="L-BFGS-B").x
         best, least, since = x, np.linalg.norm(self.gradient(x)), 0
         while since < 20 and least > 1e-16:
@@ -82,7 +82,7 @@ class Naive:
         return best
 
     def best_intercepts(self, smooth):
-        """The ends of the interval in which C does not change with the intercept; None for a single best one."""
+        """The ends of the interval on which C is constant in the intercept; None if the best one is unique."""
         if isinstance(self.loss, LogisticLoss):
             return None
         widths = [-self.loss.h, self.loss.h] if isinstance(self.loss, HuberizedHingeLoss) else [0.0]
@@ -93,7 +93,7 @@ class Naive:
 
 
 def case(seed):
-    """Rows, some of them equal, classes of any size, weights, and whatever there is to choose."""
+    """A random split (rows with ties, classes of any size, weights, loss, landmarks), a kernel width and a penalty."""
     random = np.random.default_rng([seed, 3])
     n, p = int(random.integers(4, 60)), int(random.integers(1, 4))
     X = random.normal(size=(n, p))
@@ -133,7 +133,7 @@ def test_the_minimum_is_that_of_a_slow_search(seed):
         f, b, theta = fit.minimum.f, fit.minimum.b, fit.minimum.theta
         value = split.shares @ losses(naive.loss, naive.s, f)[0] + lam / 2 * fit.model.norm(theta, f - b, theta)
         assert value <= naive.value(x) * (1 + 1e-9)
-        # C bends by at least lam: a gradient of 1e-13 leaves 1e-7 of the smooth part open
+        # the curvature of C is at least lam: a gradient of 1e-13 leaves an error of 1e-7 in the smooth part
         assert_allclose(f - b, smooth, rtol=0, atol=1e-7 * (1 + np.abs(smooth).max()))
         assert_allclose(fit.predictor, f, rtol=0, atol=1e-7 * (1 + np.abs(f).max()))
         if split.intercept:
@@ -151,7 +151,7 @@ def split_of(X, y, loss, *, intercept=True, weights=None, landmarks=None):
 @pytest.mark.parametrize("landmarks", [None, slice(4)], ids=["exact", "landmarks"])
 @pytest.mark.parametrize("y", [0.0, 1.0])
 def test_rows_of_one_class_are_all_at_the_end_of_their_hinge(loss, landmarks, y):
-    """Any intercept beyond is as good; none of them is nearer to zero."""
+    """Any intercept further from zero gives the same C."""
     X, ones = np.random.default_rng(0).normal(size=(9, 2)), np.ones(9)
     fit = split_of(X, y * ones, loss, landmarks=landmarks).fit(Rbf().over(("a", "b")), np.array([0.1, 1.0]), None)
     assert_allclose(fit.predictor, (2 * y - 1) * (1 + getattr(loss, "h", 0.0)) * ones, rtol=1e-14)
@@ -160,7 +160,7 @@ def test_rows_of_one_class_are_all_at_the_end_of_their_hinge(loss, landmarks, y)
 
 
 def test_an_intercept_that_may_be_anywhere_in_an_interval_is_in_its_middle():
-    """Also if the search arrives at an end with a row at its kink, as it does at most of the large seeds."""
+    """Also if the search arrives at an end of the interval, with a row at its kink: most of the large seeds do."""
     found = 0
     for seed in (*range(20), 80, 92, 173, 188, 196, 238, 316, 323, 342):
         random = np.random.default_rng(seed)
@@ -182,7 +182,7 @@ KERNELS = {"linear": (Linear(), []), "rbf": (Rbf(), [1.0]), "polynomial": (Polyn
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_rows_at_their_kinks_do_not_matter(kernel, seed):
-    """Rows whose loss just ceases at the minimum change nothing; rounding has them change sides all the time."""
+    """Rows whose loss just reaches zero at the minimum change nothing, but rounding moves them across the kink."""
     random = np.random.default_rng(seed)
     x, (kernel, rest) = random.normal(size=40), KERNELS[kernel]
     y = (x + 0.7 * random.normal(size=40) > 0).astype(float)
@@ -203,13 +203,15 @@ def test_rows_at_their_kinks_do_not_matter(kernel, seed):
     split = split_of(more[:, None], np.append(y, np.ones(len(more) - 40)), HuberizedHingeLoss(0.01))
     fit = split.fit(function, scaled, None)
     assert fit is not None
-    assert_allclose(fit.minimum.f[:40], few.minimum.f, atol=1e-6)  # lam is 1e-6 of the kernel, kinks are known to 1e-15
+    assert_allclose(
+        fit.minimum.f[:40], few.minimum.f, atol=1e-6
+    )  # lam is 1e-6 relative to the kernel, kinks are exact to 1e-15
 
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("nu", ["1/2", "5/2"])
 def test_narrow_bends_and_hardly_a_penalty_are_no_obstacle(nu, seed):
-    """Rows change sides many times on the way."""
+    """Rows cross their kinks many times during the search."""
     random = np.random.default_rng(seed)
     X = random.normal(size=(120, 4))
     y = (X[:, 0] + 0.5 * random.normal(size=120) > 0).astype(float)
@@ -219,7 +221,7 @@ def test_narrow_bends_and_hardly_a_penalty_are_no_obstacle(nu, seed):
 
 
 def test_a_kernel_may_be_of_any_size():
-    """Without curved rows at the beginning the first step is 1e13 times too long."""
+    """No row is curved at the start: the first step is 1e13 times too long."""
     X = 3.0 * np.random.default_rng(0).normal(size=(30, 2))
     y = (X[:, 0] + X[:, 1] ** 2 > 5.0).astype(float)
     split = split_of(X, y, HuberizedHingeLoss(0.5), intercept=False, landmarks=slice(2))
@@ -229,7 +231,7 @@ def test_a_kernel_may_be_of_any_size():
 
 
 def test_a_start_that_says_nothing_about_the_intercept_is_no_minimum():
-    """With a large penalty and hardly a row of one class, a large intercept is better than none, and flat."""
+    """With a large penalty and one row of a class, a large intercept gives a lower C than zero, on a flat part of C."""
     X = np.random.default_rng(0).normal(size=(200, 2))
     y = np.ones(200)
     y[7] = 0.0
@@ -242,7 +244,7 @@ def test_a_start_that_says_nothing_about_the_intercept_is_no_minimum():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_search_that_leads_nowhere_has_no_result(seed):
-    """A kernel of 1e9 times the penalty and more has hardly a digit of the minimum."""
+    """If the kernel is 1e9 times the penalty or more, rounding leaves almost no correct digit of the minimum."""
     random = np.random.default_rng(seed)
     X, y = 10.0 * random.normal(size=(80, 4)), (random.normal(size=80) > 0).astype(float)
     kernel = Polynomial(degree=3).over(tuple("abcd"))
@@ -250,12 +252,12 @@ def test_a_search_that_leads_nowhere_has_no_result(seed):
 
 
 def test_rounding_is_not_worth_many_factorizations(monkeypatch):
-    """The predictors of a large kernel are rounding from the sixth digit on, which no further step can mend."""
+    """The predictors of a large kernel have rounding errors in the sixth digit; no further step can reduce them."""
     random = np.random.default_rng(1)
     X = random.normal(size=(150, 4))
     y = (X[:, 0] + 0.5 * random.normal(size=150) > 0).astype(float)
-    factored, factor = [], OfRows.factor
-    monkeypatch.setattr(OfRows, "factor", lambda self, D: factored.append(0) or factor(self, D))
+    factored, factor = [], ModelOfRows.factor
+    monkeypatch.setattr(ModelOfRows, "factor", lambda self, D: factored.append(0) or factor(self, D))
     fit = split_of(X, y, LogisticLoss()).fit(Polynomial(degree=3).over(tuple("abcd")), np.array([1e-7, 1.0, 1.0]), None)
     assert fit.inner_gradient_norm() < 1e-7
     assert len(factored) < 25
@@ -263,7 +265,7 @@ def test_rounding_is_not_worth_many_factorizations(monkeypatch):
 
 @pytest.mark.parametrize("width", [0.1, 10.0])
 def test_a_start_of_another_kernel_is_no_obstacle(width):
-    """Theta of a penalty that hardly counts, with another width, gives predictors that are far off."""
+    """Theta of a tiny penalty and another width, as a start, gives predictors far from the minimum."""
     random = np.random.default_rng(0)
     kernel = Rbf().over(("a", "b"))
     for _ in range(8):

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from worker.core.hyperparameters import Positive
-from worker.core.losses.derivatives import Elementwise, OfProbabilities, Scaled, ScoreDerivatives
+from worker.core.losses.derivatives import Elementwise, ProbabilityDerivatives, Scaled, ScoreDerivatives
 from worker.core.losses.elementary import (
     ROUNDING,
     Column,
@@ -58,7 +58,7 @@ class Brier:
             return _brier(y, eta, w)
         p = softmax(eta, axis=1)
         error = residuals(p, one_hot(y, p.shape[1]))
-        return OfProbabilities((error**2).sum(1), p, 2.0 * error, 2.0, 1.0, w)
+        return ProbabilityDerivatives((error**2).sum(1), p, 2.0 * error, 2.0, 1.0, w)
 
     def check(self, y: PerRow) -> None:
         """Raises ValueError unless y holds class numbers."""
@@ -98,7 +98,7 @@ class SmoothedError:
         observed = one_hot(y, eta.shape[1])
         p = softmax(self.slope * eta, axis=1)
         wrong = np.where(observed > 0, 0.0, p).sum(1)
-        return OfProbabilities(wrong, p, -observed, 0.0, self.slope, w)
+        return ProbabilityDerivatives(wrong, p, -observed, 0.0, self.slope, w)
 
     def check(self, y: PerRow) -> None:
         """Raises ValueError unless y holds class numbers."""

@@ -204,7 +204,7 @@ class Softmax:
 
 
 @dataclass(frozen=True, slots=True)
-class OfProbabilities:
+class ProbabilityDerivatives:
     """A function g of the softmax probabilities of `scale * eta`; `inner = dg/dp`, `d2g/dp2 = inner_second * I`."""
 
     losses: Float[Array, " n"]

@@ -1,4 +1,4 @@
-"""Hinge losses of two classes, squared or with a parabola at the kink."""
+"""Hinge losses for two classes: the squared hinge, and a hinge with a parabola at its kink."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from worker.core.records import Array
 
 @dataclass(frozen=True, slots=True)
 class SquaredHingeLoss:
-    """`max(0, 1 - s eta)^2 / 2` with `s = 2 y - 1`, y in {0, 1}: a support vector machine's loss with a slope.
+    """`max(0, 1 - s eta)^2 / 2` with `s = 2 y - 1`, y in {0, 1}: for support vector machines.
 
-    There is no third derivative at the kink of the slope; it counts as zero.
+    The slope is continuous, with a kink; there the second and third derivatives count as zero.
     """
 
     outputs: ClassVar[int] = 1
@@ -29,16 +29,16 @@ class SquaredHingeLoss:
     kinks: ClassVar[tuple[float, ...]] = (1.0,)
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
-        """Losses and derivatives: `-s max(0, 1 - s eta)`, 1 where that is not zero, 0."""
+        """Losses and derivatives: slope `-s max(0, 1 - s eta)`, second 1 if the slope is not zero, third 0."""
         sign = 2.0 * y - 1.0
-        short = np.maximum(1.0 - sign * eta[:, 0], 0.0)
+        shortfall = np.maximum(1.0 - sign * eta[:, 0], 0.0)
         with np.errstate(over="ignore"):
-            losses = short**2 / 2
-        flat = np.zeros_like(short)
-        return Elementwise(losses, -sign * short, (short > 0).astype(float), flat, w, np.ones_like(short))
+            losses = shortfall**2 / 2
+        flat = np.zeros_like(shortfall)
+        return Elementwise(losses, -sign * shortfall, (shortfall > 0).astype(float), flat, w, np.ones_like(shortfall))
 
     def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
-        """The losses themselves: the least is zero."""
+        """The losses themselves, as the smallest loss is zero."""
         return losses
 
     def check(self, y: PerRow) -> None:
@@ -46,19 +46,19 @@ class SquaredHingeLoss:
         refuse_binary(y)
 
     def constant(self, y: PerRow, w: PerRow) -> Float[Array, " 1"]:
-        """The share of class 1 less that of class 0."""
+        """The weighted fraction of class 1 minus the weighted fraction of class 0."""
         total = w.sum()
         return np.array([(w / total) @ (2.0 * y - 1.0)]) if total > 0 else np.zeros(1)
 
     def curvature_change(self, y: PerRow, eta: Column, radius: PerRow) -> PerRow:
-        """1 for rows that can reach the kink, else 0."""
+        """1 for rows that can reach the kink within the radius, else 0."""
         distance = np.abs(1.0 - (2.0 * y - 1.0) * eta[:, 0])
         return reached(distance, radius, 1.0 + np.abs(eta[:, 0]))
 
     def slope_change(self, y: PerRow, eta: Column, radius: PerRow) -> PerRow:
-        """Largest change of `max(0, 1 - s eta)`: that of a move away from the margin."""
-        short = 1.0 - (2.0 * y - 1.0) * eta[:, 0]
-        return np.maximum(short + radius, 0.0) - np.maximum(short, 0.0)
+        """Largest change of `max(0, 1 - s eta)`, caused by a move away from the margin."""
+        shortfall = 1.0 - (2.0 * y - 1.0) * eta[:, 0]
+        return np.maximum(shortfall + radius, 0.0) - np.maximum(shortfall, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +84,11 @@ class HuberizedHingeLoss:
         return 1.0 - self.h, 1.0 + self.h
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
-        """Losses and derivatives, zero or one-sided at the ends of the parabola."""
+        """Losses and derivatives; at the ends of the parabola the curvature counts as zero."""
         sign = 2.0 * y - 1.0
-        short = 1.0 - sign * eta[:, 0]
-        bent, reach = np.abs(short) < self.h, np.clip(short + self.h, 0.0, 2.0 * self.h)
-        losses = np.where(bent, reach**2 / (4.0 * self.h), np.maximum(short, 0.0))
-        return Elementwise(losses, -sign * reach / (2.0 * self.h), bent / (2.0 * self.h), np.zeros_like(short), w)
+        shortfall = 1.0 - sign * eta[:, 0]
+        on_parabola, from_flat_end = np.abs(shortfall) < self.h, np.clip(shortfall + self.h, 0.0, 2.0 * self.h)
+        losses = np.where(on_parabola, from_flat_end**2 / (4.0 * self.h), np.maximum(shortfall, 0.0))
+        return Elementwise(
+            losses, -sign * from_flat_end / (2.0 * self.h), on_parabola / (2.0 * self.h), np.zeros_like(shortfall), w
+        )

@@ -1,4 +1,4 @@
-"""Arithmetic of penalties `1/2 sum_j lam_j theta^T S_j theta`: diagonal parts and dense blocks on some columns."""
+"""Arithmetic of penalties `1/2 sum_j lam_j theta^T S_j theta`; each S_j is diagonal parts and dense blocks."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
-from scipy.linalg import eigh, qr, svd
+from scipy.linalg import eigh
 
 from worker.core.linalg import cholesky
+from worker.core.penalties.log_determinant import Component, LogDeterminant
 from worker.core.records import Array
 
-DENSE_INCIDENCE = 16_384  # entries up to which a dense product is faster than a sparse one
-RANK = 1e-9  # share of the largest eigenvalue of a given matrix below which a direction is not penalized
-TOGETHER = 1e-10  # the same for singular values of several given roots below each other, each over its largest entry
+LARGEST_DENSE_INCIDENCE = 16_384  # entries; up to this size a dense product is faster than a sparse one
+LARGEST_ZERO_EIGENVALUE = 1e-9  # of a given matrix, relative to its largest; up to it a direction is not penalized
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """The symmetric matrix `S = B^T B` of hyperparameter `j` on the given columns; `B = root * scale`, of known rank.
 
-    The rank cannot be read off S where its eigenvalues differ by more than rounding allows, as those of differences of
-    hundreds of coefficients do, or those of columns of different scales: it is that of the root as it was given.
+    The rank is the one of the given root. It cannot be computed from S if the eigenvalues of S spread beyond working
+    precision. Differences of hundreds of coefficients, or columns of different scales, have such eigenvalues.
     """
 
     j: int
@@ -36,26 +36,26 @@ class Block:
 
     @classmethod
     def of_root(cls, j: int, columns: Int[Array, " m"], root: Float[Array, "r m"], rank: int) -> Block:
-        """From a root and its rank."""
+        """The block of a root with its rank."""
         return cls(j, columns, root.T @ root, root, rank)
 
     @classmethod
     def of_matrix(cls, j: int, columns: Int[Array, " m"], S: Float[Array, "m m"]) -> Block:
-        """From a semidefinite matrix, whose rank is that of its eigenvalues."""
+        """The block of a semidefinite matrix, whose rank is the number of its nonzero eigenvalues."""
         values, vectors = eigh(S)
-        kept = values > RANK * values[-1]
+        kept = values > LARGEST_ZERO_EIGENVALUE * values[-1]
         return cls(j, columns, S, (vectors[:, kept] * np.sqrt(values[kept])).T, int(kept.sum()))
 
     def scaled(self, scale: Float[Array, " m"]) -> Block:
-        """The same form of `scale * theta`."""
+        """The block of the same form in `scale * theta`."""
         return replace(self, S=self.S * np.outer(scale, scale), scale=self.scale * scale)
 
 
 @dataclass(frozen=True)
 class PenaltyForms:
-    """The matrices S_j: `diagonals[j]` is the diagonal part of S_j, `blocks` hold the rest.
+    """The matrices S_j: `diagonals[j]` is the diagonal part of S_j, and `blocks` hold the rest.
 
-    `one_column_each`: S_j is the diagonal matrix with one entry, on column j. It makes some products much cheaper.
+    `one_column_each`: S_j has a single entry, on the diagonal in column j. Some products are then much cheaper.
     """
 
     diagonals: Float[Array, "k p"] | sparse.csr_array
@@ -66,15 +66,15 @@ class PenaltyForms:
     def build(
         cls, k: int, p: int, entries: tuple[Int[Array, " m"], Int[Array, " m"]], blocks: Sequence[Block] = ()
     ) -> PenaltyForms:
-        """From the pairs (hyperparameter, column) of the diagonal entries, each 1, and the blocks."""
+        """The forms with diagonal entries 1 at the pairs (hyperparameter, column), and with the blocks."""
         j, columns = entries
         one_column_each = k == p == len(j) and bool((j == columns).all()) and not blocks
         incidence = sparse.csr_array((np.ones(len(j)), (j, columns)), shape=(k, p))
-        dense = k * p <= DENSE_INCIDENCE
+        dense = k * p <= LARGEST_DENSE_INCIDENCE
         return cls(incidence.toarray() if dense else incidence, tuple(blocks), one_column_each)
 
     def extended_by(self, roots: Sequence[tuple[Float[Array, "_ _"], int]]) -> PenaltyForms:
-        """These forms, and behind their columns those of further hyperparameters, one for each root with its rank."""
+        """These forms, followed by one more hyperparameter with its own columns for each root and its rank."""
         if not roots:
             return self
         k, p = self.k, self.p
@@ -87,7 +87,7 @@ class PenaltyForms:
         old = sparse.csr_array(self.diagonals)
         indptr = np.append(old.indptr, np.full(len(roots), old.indptr[-1]))
         diagonals = sparse.csr_array((old.data, old.indices, indptr), shape=shape)
-        dense = shape[0] * shape[1] <= DENSE_INCIDENCE
+        dense = shape[0] * shape[1] <= LARGEST_DENSE_INCIDENCE
         return PenaltyForms(diagonals.toarray() if dense else diagonals, self.blocks + tuple(blocks))
 
     @property
@@ -102,20 +102,20 @@ class PenaltyForms:
 
     @property
     def is_positive_diagonal(self) -> bool:
-        """Whether the total penalty is a diagonal matrix with no zero on it, so that it can be divided by."""
+        """Whether P is a diagonal matrix with a positive diagonal, so that division by it is possible."""
         return not self.blocks and bool((self.diagonals.sum(axis=0) > 0).all())
 
     def scaled(self, scale: Float[Array, " p"]) -> PenaltyForms:
-        """The same forms of `scale * theta`."""
+        """The same forms in `scale * theta`."""
         blocks = [b.scaled(scale[b.columns]) for b in self.blocks]
-        return PenaltyForms(self._times(self.diagonals, scale**2), tuple(blocks), self.one_column_each)
+        return PenaltyForms(self._scale_columns(self.diagonals, scale**2), tuple(blocks), self.one_column_each)
 
     def after_intercept(self) -> PenaltyForms:
-        """The same forms of a theta with an unpenalized first entry."""
+        """The same forms in a theta with an unpenalized entry in front."""
         return self.placed([np.arange(1, self.p + 1)], self.p + 1)
 
     def placed(self, copies: Sequence[Int[Array, " p"]], size: int) -> PenaltyForms:
-        """The same forms of a longer theta: of the entries at each of the given places, summed; the others are free."""
+        """The forms in a longer theta, summed over copies; each has the places of the p entries. Others are free."""
         blocks = tuple(replace(b, columns=to[b.columns]) for b in self.blocks for to in copies)
         if isinstance(self.diagonals, np.ndarray):
             dense = np.zeros((self.k, size))
@@ -129,8 +129,8 @@ class PenaltyForms:
         return PenaltyForms(sparse.csr_array(entries, shape=(self.k, size)), blocks)
 
     @staticmethod
-    def _times(A: Array | sparse.csr_array, columns: Float[Array, " p"]) -> Array | sparse.csr_array:
-        return A * columns if isinstance(A, np.ndarray) else sparse.csr_array(A.multiply(columns[None, :]))
+    def _scale_columns(A: Array | sparse.csr_array, scale: Float[Array, " p"]) -> Array | sparse.csr_array:
+        return A * scale if isinstance(A, np.ndarray) else sparse.csr_array(A.multiply(scale[None, :]))
 
     def at(self, lam: Float[Array, " k"]) -> Penalized:
         """The forms at the hyperparameters `lam`."""
@@ -138,8 +138,8 @@ class PenaltyForms:
         return Penalized(self, lam, self.diagonals.T @ lam, tuple(scaled))
 
     @cached_property
-    def components(self) -> tuple[_Component, ...]:
-        """The columns that blocks connect with each other, in sets without a common column."""
+    def components(self) -> tuple[Component, ...]:
+        """The connected components of the columns that blocks touch; a block connects its columns."""
         if not self.blocks:
             return ()
         members = [(b.columns[0], column) for b in self.blocks for column in b.columns]
@@ -147,14 +147,33 @@ class PenaltyForms:
         graph = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(self.p, self.p))
         _, label = sparse.csgraph.connected_components(graph, directed=False)
         touched = np.unique(columns)
-        return tuple(_Component.build(self, touched[label[touched] == which]) for which in np.unique(label[touched]))
+        return tuple(self._component(touched[label[touched] == which]) for which in np.unique(label[touched]))
+
+    def _component(self, columns: Int[Array, " m"]) -> Component:
+        """The component on these columns, with the roots of all blocks and diagonal parts there."""
+        place = np.full(self.p, -1)
+        place[columns] = np.arange(len(columns))
+        blocks = [b for b in self.blocks if place[b.columns[0]] >= 0]
+        owners, given, scaled = [b.j for b in blocks], [], []
+        for b in blocks:
+            given.append(np.zeros((len(b.root), len(columns))))
+            scaled.append(given[-1].copy())
+            given[-1][:, place[b.columns]], scaled[-1][:, place[b.columns]] = b.root, b.root * b.scale
+        diagonals = self.diagonals[:, columns]
+        diagonals = diagonals if isinstance(diagonals, np.ndarray) else diagonals.toarray()
+        for j in np.flatnonzero(diagonals.any(axis=1)):
+            kept = diagonals[j] > 0
+            owners.append(int(j))
+            given.append(np.eye(len(columns))[kept])
+            scaled.append(np.diag(np.sqrt(diagonals[j]))[kept])
+        return Component.build(owners, given, scaled, blocks[0].rank)
 
 
 @dataclass(frozen=True)
 class Penalized:
     """`P = sum_j lam_j S_j` and its derivatives `P_j = dP/d log(lam_j) = lam_j S_j`.
 
-    `diagonal` is that of the diagonal parts; the blocks carry their `lam_j`.
+    `diagonal` is the sum of the diagonal parts. The factors `lam_j` are included in it and in `S` of the blocks.
     """
 
     of: PenaltyForms
@@ -169,7 +188,7 @@ class Penalized:
             H[np.ix_(b.columns, b.columns)] += b.S
 
     def whole_diagonal(self) -> Float[Array, " p"]:
-        """The diagonal of P, that of the blocks included."""
+        """The diagonal of P, blocks included."""
         out = self.diagonal.copy()
         for b in self.blocks:
             out[b.columns] += np.diag(b.S)
@@ -231,7 +250,7 @@ class Penalized:
         return out
 
     def pairs(self, P: Float[Array, "p p"], S: Float[Array, "p p"]) -> Float[Array, "k k"]:
-        """`tr(P_j P P_l S)` for each pair, summed with its transpose's half: symmetric. P and S symmetric."""
+        """The symmetric part of the matrix `tr(P_j P P_l S)` over the pairs (j, l); P and S are symmetric."""
         if self.of.one_column_each:
             return self.diagonal[:, None] * (P * S) * self.diagonal
         A = self.of.diagonals
@@ -241,21 +260,21 @@ class Penalized:
             first = np.cumsum([0, *(len(b.columns) for b in self.blocks[:-1])])
             owner = np.array([b.j for b in self.blocks])
             left, right = self._rows_of_blocks(P), self._rows_of_blocks(S)
-            # of two blocks: the rows of left in one and the columns in the other, times those of right transposed
+            # two blocks: left in the rows of one and the columns of the other, times the same part of right transposed
             both = np.add.reduceat(np.add.reduceat(left[:, columns] * right[:, columns].T, first), first, axis=1)
             np.add.at(out, (owner[:, None], owner), both)
-            mixed = self.lam * (A @ np.add.reduceat(left * S[columns], first).T).T  # of a block and a diagonal part
+            mixed = self.lam * (A @ np.add.reduceat(left * S[columns], first).T).T  # a block and a diagonal part
             np.add.at(out, owner, mixed)
             np.add.at(out.T, owner, mixed)
         return (out + out.T) / 2
 
     def _rows_of_blocks(self, M: Float[Array, "p p"]) -> Float[Array, "m p"]:
-        """The rows of `P_b M` for each block b, one below the other."""
+        """The rows of `P_b M` for each block b, stacked."""
         return np.vstack([b.S @ M[b.columns] for b in self.blocks])
 
     @cached_property
     def log_determinant(self) -> LogDeterminant:
-        """`log |P|_+`, the product of the eigenvalues on the range of P, which does not depend on lam > 0."""
+        """`|P|_+` is the product of the nonzero eigenvalues of P; the range of P does not depend on lam > 0."""
         alone = self._alone()
         value, rank = float(np.log(self.diagonal[alone]).sum()), int(alone.sum())
         gradient = self.contract_diagonal(self._reciprocal(alone))
@@ -267,10 +286,10 @@ class Penalized:
         return LogDeterminant(value, gradient, rank)
 
     def log_determinant_hessian(self) -> Float[Array, "k k"]:
-        """The second derivative of `log |P|_+` in rho: zero where every S_j has its own columns."""
+        """The second derivative of `log |P|_+` in rho: zero if no two S_j share a column."""
         reciprocal = self._reciprocal(self._alone())
-        shares = sparse.csr_array(sparse.csr_array(self.of.diagonals) * self.lam[:, None] * reciprocal)
-        out = np.diag(shares.sum(axis=1)) - (shares @ shares.T).toarray()
+        fractions = sparse.csr_array(sparse.csr_array(self.of.diagonals) * self.lam[:, None] * reciprocal)
+        out = np.diag(fractions.sum(axis=1)) - (fractions @ fractions.T).toarray()
         for component in self.of.components:
             solved = component.at(self.lam).solved
             for j, first in solved.items():
@@ -287,75 +306,5 @@ class Penalized:
         return alone
 
     def _reciprocal(self, chosen: Bool[Array, " p"]) -> Float[Array, " p"]:
-        """Of the diagonal; zero elsewhere."""
+        """`1 / diagonal` in the chosen columns, zero elsewhere."""
         return np.divide(1.0, self.diagonal, out=np.zeros(len(chosen)), where=chosen)
-
-
-@dataclass(frozen=True, slots=True)
-class LogDeterminant:
-    """`log |P|_+` with its gradient in `rho`, and the rank of P."""
-
-    value: float
-    gradient: Float[Array, " k"]
-    rank: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Solved:
-    """`log |P|_+` of a component, and `P^-1 P_j` in some basis of its range for each of its hyperparameters j."""
-
-    value: float
-    solved: dict[int, Float[Array, "r r"]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Component:
-    """Some columns of the roots of all S_j below each other; `owner` is the hyperparameter of each row.
-
-    Their rank depends neither on the scales of the columns nor on the hyperparameters, and is that of the given roots.
-    """
-
-    B: Float[Array, "r m"]
-    owner: Int[Array, " r"]
-    rank: int
-
-    @classmethod
-    def build(cls, of: PenaltyForms, columns: Int[Array, " m"]) -> _Component:
-        """The roots of all blocks and diagonal parts on these columns."""
-        place = np.full(of.p, -1)
-        place[columns] = np.arange(len(columns))
-        owners, given, roots = [], [], []
-        for b in of.blocks:
-            if place[b.columns[0]] >= 0:
-                owners.append(np.full(len(b.root), b.j))
-                given.append(np.zeros((len(b.root), len(columns))))
-                roots.append(given[-1].copy())
-                given[-1][:, place[b.columns]], roots[-1][:, place[b.columns]] = b.root, b.root * b.scale
-        rank = next(b.rank for b in of.blocks if place[b.columns[0]] >= 0)
-        diagonals = of.diagonals[:, columns]
-        diagonals = diagonals if isinstance(diagonals, np.ndarray) else diagonals.toarray()
-        for j in np.flatnonzero(diagonals.any(axis=1)):
-            kept = diagonals[j] > 0
-            owners.append(np.full(np.count_nonzero(kept), j))
-            given.append(np.eye(len(columns))[kept])
-            roots.append(np.diag(np.sqrt(diagonals[j]))[kept])
-        if len(given) > 1:
-            values = svd(np.vstack([root / np.abs(root).max() for root in given]), compute_uv=False)
-            rank = int(np.count_nonzero(values > TOGETHER * values[0]))
-        return cls(np.vstack(roots), np.concatenate(owners), rank)
-
-    def at(self, lam: Float[Array, " k"]) -> _Solved:
-        """By a QR decomposition `Q R` of the roots B of all P_j below each other: `P = B^T B`.
-
-        With pivots and the longest rows first each row keeps its own digits, however different the rows are (Cox and
-        Higham 1998). The determinant is that of `R R^T`, and `P^-1 P_j` is `Q_j^T Q_j` in the basis `R^-1`, Q_j the
-        rows of j.
-        """
-        B = np.sqrt(lam[self.owner, None]) * self.B
-        order = np.argsort(-np.abs(B).max(axis=1), kind="stable")
-        Q, R, _ = qr(B[order], mode="economic", pivoting=True)
-        owner, R = self.owner[order], R[: self.rank]
-        corner = R if self.rank == R.shape[1] else qr(R.T, mode="r")[0]
-        parts = {int(j): Q[owner == j, : self.rank] for j in np.unique(owner)}
-        value = 2.0 * float(np.log(np.abs(np.diag(corner))).sum())
-        return _Solved(value, {j: part.T @ part for j, part in parts.items()})

@@ -1,7 +1,7 @@
-"""The best intercept for fixed smooth parts of the predictors, which is not always a single one.
+"""The best intercept for fixed smooth parts of the predictors; it need not be unique.
 
-The hinges are straight outside their bends. Where the slopes of the rows balance and no row is in its bend, C does not
-change with the intercept within an interval, whose ends are the kinks of two rows.
+A hinge is straight outside its curved part. If the slopes of the rows add up to zero and no row is curved, C is
+constant in the intercept on an interval. The ends of the interval are kinks of two rows.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from jaxtyping import Float
 from worker.core.inner.kernel.row_losses import RowLosses
 from worker.core.records import Array
 
-BALANCED = 1e-14  # share of all slopes below which what is left of their sum is rounding
+LARGEST_ZERO_SLOPE = 1e-14  # relative to the |slopes| at the outermost kinks; a smaller sum of slopes counts as zero
 
 
 @dataclass(frozen=True, slots=True)
 class BestIntercept:
-    """`b`, and how it follows the smooth parts of the predictors: `db = -held @ d smooth`.
+    """`b`, and its derivative with respect to the smooth parts of the predictors: `db = -held @ d smooth`.
 
-    Of an interval of minima, b is the middle: `held` is a half for the two rows whose kinks are its ends. An interval
-    without an end, as of rows that are all of one class, gives the end that it has. Where the minimum is a single one,
-    `held` is zero: b is then part of the system that theta solves.
+    b is the middle of an interval of minima: `held` is 1/2 for the two rows whose kinks are its ends. If the interval
+    has one end only, as with rows of a single class, b is that end. If the minimum is unique, `held` is zero: b is then
+    part of the system that theta solves.
     """
 
     b: float
@@ -32,16 +32,16 @@ class BestIntercept:
 
     @classmethod
     def of(cls, rows: RowLosses, smooth: Float[Array, " n"]) -> BestIntercept | None:
-        """By bisection over the sorted kinks, as the slope never falls with b; None for a loss that has no kinks."""
-        places = (rows.kinks - smooth).ravel()
-        if not len(places):
+        """By bisection over the sorted kinks, as the slope never falls with b; None for a loss without kinks."""
+        kinks = (rows.kinks - smooth).ravel()
+        if not len(kinks):
             return None
-        order = np.argsort(places, kind="stable")
-        ends = [rows.at(smooth + places[i]).slope for i in order[[0, -1]]]
-        rounding = BALANCED * float(np.abs(ends).sum())
+        order = np.argsort(kinks, kind="stable")
+        ends = [rows.at(smooth + kinks[i]).slope for i in order[[0, -1]]]
+        rounding = LARGEST_ZERO_SLOPE * float(np.abs(ends).sum())
 
-        def slope(place: int) -> float:
-            total = float(rows.at(smooth + places[order[place]]).slope.sum())
+        def slope(i: int) -> float:
+            total = float(rows.at(smooth + kinks[order[i]]).slope.sum())
             return 0.0 if abs(total) <= rounding else total
 
         inner = range(len(order))
@@ -49,8 +49,8 @@ class BestIntercept:
         held = np.zeros(len(smooth))
         if first > last:  # between two kinks the slope is linear
             below, above = slope(last), slope(first)
-            from_, to = places[order[[last, first]]]
-            return cls(float(from_ - below * (to - from_) / (above - below)), held)
-        two = order[[first, last]]
-        np.add.at(held, two % len(smooth), 0.5)
-        return cls(float(places[two].mean()), held)
+            low, high = kinks[order[[last, first]]]
+            return cls(float(low - below * (high - low) / (above - below)), held)
+        end_kinks = order[[first, last]]
+        np.add.at(held, end_kinks % len(smooth), 0.5)
+        return cls(float(kinks[end_kinks].mean()), held)

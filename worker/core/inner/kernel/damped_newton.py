@@ -1,6 +1,6 @@
-"""Newton's method for kernel machines: whole steps as long as they lower C enough, parts of them otherwise.
+"""Newton's method for kernel machines: whole steps as long as they lower C enough, shorter ones otherwise.
 
-For the squared loss one step is all. The hinges take as many as the set of their curved rows needs.
+A quadratic loss takes one step. The hinges take steps until the set of curved rows no longer changes.
 """
 
 from __future__ import annotations
@@ -17,38 +17,40 @@ from worker.core.losses.derivatives import Elementwise
 from worker.core.records import Array
 
 MOST_STEPS = 500
-EXACT = 1e-24  # relative decrement of C, quadratic in the error of the point, below which no step is worth its price
-SETTLED = 1e-14  # decrement of a smooth C below which one that no longer falls is rounding
-PATIENCE = 10  # steps without progress after which what is left is rounding, as of rows that are at their kinks
-RESOLVED = 1e-8  # decrement above which that is no minimum
-FELL = 1e-12  # share of C that is progress
-SURE = 1e-12  # below this decrement a whole step is taken: C does not tell steps apart
-ARMIJO = 1e-4
-SHORTEST = 2.0**-100
+# Decrements and falls of C are relative to C. A decrement is quadratic in the error of the point.
+LARGEST_EXACT_DECREMENT = 1e-24  # no further step is worth its cost
+LARGEST_ROUNDING_DECREMENT = 1e-14  # of a smooth C: a smaller decrement that no longer falls is rounding
+MOST_IDLE_STEPS = 10  # after as many steps without progress only rounding changes, for example of rows at their kinks
+LARGEST_FINAL_DECREMENT = 1e-8  # after the idle steps, a larger decrement means that this is no minimum
+SMALLEST_FALL = 1e-12  # a smaller fall of C is no progress
+SMALLEST_TESTED_DECREMENT = 1e-12  # below it the step is taken whole: rounding hides the change of C
+ARMIJO = 1e-4  # smallest fall of C relative to the prediction of its slope
+SHORTEST_STEP = 2.0**-100  # fraction of the whole step
 KernelStart = tuple[Float[Array, " m"], float]
 
 
 def minimize(model: NewtonModel, rows: RowLosses, start: KernelStart) -> KernelMinimum | None:
-    """The minimum of C from a start; None where a factor is indefinite to working precision or no end is found.
+    """The minimum of C from a start; None if a factor is indefinite to working precision or the search fails.
 
-    A small step is the end. So is one without progress after a whole step to a point where its model holds: all that
-    it could mend is rounding. Elsewhere a lack of progress is an end only if it lasts and the decrement is small.
+    The search ends at a tiny decrement. It also ends if there is no progress after a whole step to a point at which the
+    step's model still holds: only rounding is left to correct. Otherwise a lack of progress ends it after several
+    steps, and only with a small decrement.
     """
-    here = _begin(model, rows, start)
+    here = _starting_point(model, rows, start)
     progress, L = _Progress(here), None
     for _ in range(MOST_STEPS):
         L = model.factor(here.D) if L is None else L
-        if L is None or here.leaves_free(model):
+        if L is None or here.leaves_intercept_free(model):
             return None
         step = _Step.of(model, here, L)
         if not np.isfinite(step.decrement):
             return None
-        progress.note(here, step.decrement)
-        if progress.has_arrived(here, step.decrement):
-            best = progress.best.in_the_middle(model, rows)
+        progress.record(here, step.decrement)
+        if progress.has_converged(here, step.decrement):
+            best = progress.best.with_middle_intercept(model, rows)
             L = L if np.array_equal(best.D, here.D) else model.factor(best.D)
             return None if L is None else KernelMinimum(best.theta, best.b, best.f, best.D, L, best.held)
-        new = None if progress.is_stuck else step.taken(model, rows, here)
+        new = None if progress.is_stuck else step.line_search(model, rows, here)
         if new is None:
             return None
         progress.before = here if new.theta is step.theta else None
@@ -57,8 +59,8 @@ def minimize(model: NewtonModel, rows: RowLosses, start: KernelStart) -> KernelM
     return None
 
 
-def _begin(model: NewtonModel, rows: RowLosses, start: KernelStart) -> _Point:
-    """The start, or zero if C is lower there."""
+def _starting_point(model: NewtonModel, rows: RowLosses, start: KernelStart) -> _Point:
+    """The start, or zero if C is lower at zero."""
     theta, b = start
     zero = _Point.of(model, rows, np.zeros_like(theta), 0.0, np.zeros_like(rows.y))
     if not theta.any():
@@ -69,9 +71,9 @@ def _begin(model: NewtonModel, rows: RowLosses, start: KernelStart) -> _Point:
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """A point of the search with `smooth = f - b`, the losses, their slopes and curvatures, and C.
+    """A point of the search: `smooth = f - b`, the losses with their slopes g and curvatures D, and the value of C.
 
-    Newton's model says nothing about b if no row is curved: then b is the best one.
+    If no row is curved, Newton's model does not determine b. Then b is the best intercept for `smooth`.
     """
 
     theta: Float[Array, " m"]
@@ -88,7 +90,7 @@ class _Point:
     def of(
         cls, model: NewtonModel, rows: RowLosses, theta: Float[Array, " m"], b: float, smooth: Float[Array, " n"]
     ) -> _Point:
-        """At theta and b, or the best intercept in its place."""
+        """The point at theta and b; if no row is curved there, the best intercept replaces b."""
         at, held = rows.at(smooth + b), np.zeros_like(smooth)
         D = rows.curvatures(at)
         best = BestIntercept.of(rows, smooth) if model.intercept and not D.any() else None
@@ -99,30 +101,33 @@ class _Point:
         value = at.value + model.lam / 2 * model.norm(theta, smooth, theta)
         return cls(theta, b, smooth, smooth + b, at, at.slope[:, 0], D, held, value)
 
-    def leaves_free(self, model: NewtonModel) -> bool:
-        """Whether nothing here says where b should be."""
+    def leaves_intercept_free(self, model: NewtonModel) -> bool:
+        """Whether neither curved rows nor kinks determine b."""
         return model.intercept and not (self.D.any() or self.held.any())
 
-    def in_the_middle(self, model: NewtonModel, rows: RowLosses) -> _Point:
-        """The same point; if any b within an interval is as good, its middle, from an end with a row at its kink."""
+    def with_middle_intercept(self, model: NewtonModel, rows: RowLosses) -> _Point:
+        """The same point, with b in the middle if C is constant in b on an interval.
+
+        The search may have arrived at an end of the interval, with a row at its kink.
+        """
         best = BestIntercept.of(rows, self.smooth) if model.intercept else None
         if best is None or not best.held.any():
             return self
         middle = _Point.of(model, rows, self.theta, best.b, self.smooth)
         return self if middle.D.any() else middle
 
-    def is_on_the_piece_of(self, other: _Point) -> bool:
-        """Whether each row is on the same parabola or line, so that Newton's model at one of them is C at both."""
+    def is_on_same_piece_as(self, other: _Point) -> bool:
+        """Whether each row is on the same parabola or line at both points: Newton's model at one is C at both."""
         straight = self.D == 0
         return np.array_equal(self.D, other.D) and np.array_equal(self.g[straight], other.g[straight])
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """From a point to the minimum of Newton's model there: theta, b and `smooth` at its end.
+    """The step from a point to the minimum of Newton's model there: theta, b and `smooth` at its end.
 
-    `move` is that of the predictors and `bend` the squared length of the step, in the kernel's space, times lam. The
-    decrement is minus the slope of C along the step.
+    `move` is the change of the predictors. `bend` is lam times the squared length of the step in the kernel's space.
+    The decrement is minus the slope of C along the step.
     """
 
     theta: Float[Array, " m"]
@@ -134,38 +139,41 @@ class _Step:
 
     @classmethod
     def of(cls, model: NewtonModel, here: _Point, L: Float[Array, "s s"]) -> _Step:
-        """The step, with the factor of the model."""
+        """The step from `here`; L is the factor of the model."""
         theta, b = model.minimizer(here.D, L, here.g, here.f) if here.D.any() else (model.straight(here.g), here.b)
         smooth = model.predictor(theta)
         step, move = theta - here.theta, smooth + b - here.f
         bend = model.lam * model.norm(step, smooth - here.smooth, step)
-        # as the step minimizes the model; free of cancellation. `bend` is below zero by rounding alone
+        # this form holds as the step minimizes the model, and has no cancellation; only rounding makes `bend` negative
         return cls(theta, b, smooth, move, bend, float(here.D @ move**2) + abs(bend))
 
-    def taken(self, model: NewtonModel, rows: RowLosses, here: _Point) -> _Point | None:
-        """Its end, or after the longest of 1/2, 1/4, ... of it, whatever lowers C enough; None if nothing does."""
+    def line_search(self, model: NewtonModel, rows: RowLosses, here: _Point) -> _Point | None:
+        """The point after the longest of 1, 1/2, 1/4, ... of the step that lowers C enough; None if none does."""
         t = 1.0
-        while self.decrement >= SURE * here.value and self._rise(rows, here, t) > -ARMIJO * t * self.decrement:
+        while (
+            self.decrement >= SMALLEST_TESTED_DECREMENT * here.value
+            and self._change(rows, here, t) > -ARMIJO * t * self.decrement
+        ):
             t /= 2
-            if t < SHORTEST:
+            if t < SHORTEST_STEP:
                 return None
         if t == 1.0:
             return _Point.of(model, rows, self.theta, self.b, self.smooth)
         theta = here.theta + t * (self.theta - here.theta)
-        smooth = model.predictor(theta)  # not summed up: theta may fall by many digits
+        smooth = model.predictor(theta)  # not by updates: theta may shrink by many orders of magnitude
         return _Point.of(model, rows, theta, here.b + t * (self.b - here.b), smooth)
 
-    def _rise(self, rows: RowLosses, here: _Point, t: float) -> float:
-        """The change of C by a share t of the step; that of first order is the decrement, free of cancellation."""
-        above = rows.at(here.f + t * self.move).value - here.at.value - t * float(here.g @ self.move)
-        return -t * self.decrement + above + t * t / 2 * self.bend
+    def _change(self, rows: RowLosses, here: _Point, t: float) -> float:
+        """The change of C after the fraction t of the step. Its first-order part has no cancellation."""
+        second_order = rows.at(here.f + t * self.move).value - here.at.value - t * float(here.g @ self.move)
+        return -t * self.decrement + second_order + t * t / 2 * self.bend
 
 
 @dataclass(slots=True)
 class _Progress:
-    """The point whose decrement is the least, and for how many steps neither that nor C has fallen.
+    """The point with the least decrement, and the number of steps since the least decrement or C fell (`idle`).
 
-    `before` is the point that a whole step began at which led to the present one.
+    `before` is the previous point if a whole step led from it to the present one.
     """
 
     best: _Point
@@ -174,28 +182,32 @@ class _Progress:
     lowest: float = np.inf
     idle: int = 0
 
-    def note(self, here: _Point, decrement: float) -> None:
-        """One more point."""
-        falls = decrement < self.least / 4 or here.value < self.lowest * (1 - FELL)
+    def record(self, here: _Point, decrement: float) -> None:
+        """Takes one more point into account."""
+        falls = decrement < self.least / 4 or here.value < self.lowest * (1 - SMALLEST_FALL)
         self.idle = 0 if falls else self.idle + 1
         self.lowest = here.value if falls else self.lowest
         if decrement < self.least:
             self.best, self.least = here, decrement
 
-    def has_arrived(self, here: _Point, decrement: float) -> bool:
+    def has_converged(self, here: _Point, decrement: float) -> bool:
         """Whether the best point is the minimum to working precision."""
-        if decrement <= EXACT * here.value:
+        if decrement <= LARGEST_EXACT_DECREMENT * here.value:
             return True
-        if self.idle and self.before is not None and self._is_settled(here, self.before, decrement):
+        if self.idle and self.before is not None and self._is_rounding(here, self.before, decrement):
             return True
-        return self.is_stuck and self.least <= RESOLVED * here.value
+        return self.is_stuck and self.least <= LARGEST_FINAL_DECREMENT * here.value
 
     @property
     def is_stuck(self) -> bool:
-        """Whether there was no progress for long."""
-        return self.idle >= PATIENCE
+        """Whether the last `MOST_IDLE_STEPS` steps made no progress."""
+        return self.idle >= MOST_IDLE_STEPS
 
     @staticmethod
-    def _is_settled(here: _Point, before: _Point, decrement: float) -> bool:
-        """Whether the decrement is the rounding of a whole step."""
-        return decrement <= SETTLED * here.value if here.at.third.any() else here.is_on_the_piece_of(before)
+    def _is_rounding(here: _Point, before: _Point, decrement: float) -> bool:
+        """Whether the decrement after a whole step is rounding."""
+        return (
+            decrement <= LARGEST_ROUNDING_DECREMENT * here.value
+            if here.at.third.any()
+            else here.is_on_same_piece_as(before)
+        )

@@ -1,4 +1,4 @@
-"""The training problem of one split of a kernel machine, its solution, and how the solution moves with the kernel."""
+"""The training problem of one split of a kernel machine, its solution, and the derivatives of the solution."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.inner.kernel.damped_newton import KernelStart, minimize
-from worker.core.inner.kernel.newton_model import KernelMinimum, OfLandmarks, OfRows
+from worker.core.inner.kernel.newton_model import KernelMinimum, ModelOfLandmarks, ModelOfRows
 from worker.core.inner.kernel.row_losses import RowLosses
 from worker.core.kernels import Evaluated, KernelFunction, Points
 from worker.core.linalg import cholesky
@@ -19,10 +19,10 @@ from worker.core.records import Array
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Rows to train on, with shares that sum to one, all positive, and rows to score.
+    """Rows to train on, with positive shares that sum to one, and rows to score.
 
-    `landmarks` are the rows of `X` that stand for all of them, None where every row does; the kernel among them has
-    `nugget` on its diagonal.
+    `landmarks` are the rows of `X` that have a coefficient; None means all rows. `nugget`, relative to the mean of the
+    diagonal, is added to the diagonal of the kernel matrix among the landmarks.
     """
 
     X: Points
@@ -42,28 +42,28 @@ class Split:
         return float(self.w_scored.sum())
 
     def fit(self, kernel: KernelFunction, lam: Float[Array, " k"], start: KernelStart | None) -> MachineFit | None:
-        """The minimum at a penalty, the first of `lam`, and hyperparameters of the kernel; None if there is none."""
+        """The minimum for `lam`: the penalty, then the kernel's hyperparameters; None if no minimum is found."""
         if self.landmarks is None:
             return RowFit.at(self, kernel, lam, start)
         return LandmarkFit.at(self, kernel, self.landmarks, lam, start)
 
     def slopes(self, f: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """Those of the losses of the training rows at these predictors, and at zero."""
-        here, zero = (self.loss.at(self.y, at[:, None], self.shares).slope[:, 0] for at in (f, np.zeros_like(f)))
-        return here, zero
+        """The slopes of the losses of the training rows at these predictors, and at zero."""
+        at_f, at_0 = (self.loss.at(self.y, eta[:, None], self.shares).slope[:, 0] for eta in (f, np.zeros_like(f)))
+        return at_f, at_0
 
     def imbalance(self, g: Float[Array, " n"], g_0: Float[Array, " n"]) -> float:
-        """The slope of C in an intercept over its largest part at zero."""
+        """`|dC/db|` relative to the sum of the `|slopes|` at zero; zero without an intercept."""
         return abs(float(g.sum())) / (float(np.abs(g_0).sum()) or 1.0) if self.intercept else 0.0
 
-    def minimum(self, model: OfRows | OfLandmarks, start: KernelStart) -> KernelMinimum | None:
+    def minimum(self, model: ModelOfRows | ModelOfLandmarks, start: KernelStart) -> KernelMinimum | None:
         """The minimum of C for a kernel matrix."""
         return minimize(model, RowLosses(self.loss, self.y, self.shares), start)
 
 
 @dataclass(frozen=True, slots=True)
 class KernelAdjoint:
-    """`d(sum of scores)/drho` with the solution of the adjoint system and its relative residual."""
+    """`d(sum of scores)/drho`, and the relative residual of the adjoint system."""
 
     rho_bar: Float[Array, " k"]
     residual: float
@@ -71,22 +71,22 @@ class KernelAdjoint:
 
 @dataclass(frozen=True, slots=True)
 class RowFit:
-    """A machine with a coefficient for each training row."""
+    """A trained machine with a coefficient for each training row."""
 
     split: Split
     lam: Float[Array, " k"]
     among: Evaluated
     scored: Evaluated
-    model: OfRows
+    model: ModelOfRows
     minimum: KernelMinimum
 
     @classmethod
     def at(
         cls, split: Split, kernel: KernelFunction, lam: Float[Array, " k"], start: KernelStart | None
     ) -> RowFit | None:
-        """The minimum, from a start."""
+        """The machine at the minimum of C, searched from a start; None if no minimum is found."""
         among = kernel.at(split.X, split.X, lam[1:])
-        model = OfRows(float(lam[0]), split.intercept, among.K)
+        model = ModelOfRows(float(lam[0]), split.intercept, among.K)
         found = split.minimum(model, start or (np.zeros(len(split.y)), 0.0))
         if found is None:
             return None
@@ -99,26 +99,26 @@ class RowFit:
 
     @property
     def coefficients(self) -> Float[Array, " n"]:
-        """What the kernels of the rows are multiplied with."""
+        """The factors of the kernels of the rows."""
         return self.minimum.theta
 
     @property
     def predictor(self) -> Float[Array, " v"]:
-        """Of the scored rows."""
+        """The predictors of the scored rows."""
         return self.scored.K @ self.minimum.theta + self.minimum.b
 
     def inner_gradient_norm(self) -> float:
-        """The norm of `dC/df = lam theta + g`, g the slopes of the losses, in the kernel's space, over that at zero."""
+        """The norm of `lam theta + g` (the slopes of C) in the kernel's space, relative to the norm at zero."""
         g, g_0 = self.split.slopes(self.minimum.f)
-        off = self.lam[0] * self.minimum.theta + g
-        size, largest = (max(float(v @ self.model.predictor(v)), 0.0) for v in (off, g_0))
-        return float(np.sqrt(size / (largest or 1.0))) + self.split.imbalance(g, g_0)
+        gradient = self.lam[0] * self.minimum.theta + g
+        square, square_0 = (max(float(v @ self.model.predictor(v)), 0.0) for v in (gradient, g_0))
+        return float(np.sqrt(square / (square_0 or 1.0))) + self.split.imbalance(g, g_0)
 
     def pullback(self, e: Float[Array, " v"]) -> KernelAdjoint:
         """From `e = dE/df` of the scored rows.
 
-        Adjoint `(lam I + K D) z + 1 c = K_v^T e`, `1^T D z = 1^T e`; with `y = D z` the cotangents are `-y theta^T` of
-        K, `e theta^T` of K_v and `-z^T theta` of lam. Where no row is curved, y is on the rows that hold b.
+        The adjoint system is `(lam I + K D) z + 1 c = K_v^T e`, `1^T D z = 1^T e`. With `y = D z` the cotangents are
+        `-y theta^T` of K, `e theta^T` of K_v and `-z^T theta` of lam. If no row is curved, y is `held` times `1^T e`.
         """
         split, theta, D = self.split, self.minimum.theta, self.minimum.D
         h, curved = e @ self.scored.K, D > 0
@@ -128,18 +128,18 @@ class RowFit:
         y[curved] = R * x
         K_y = self.model.predictor(y)
         z = (h - K_y - c) / self.lam[0]
-        off = np.append((D * z - y)[curved], (y.sum() - e.sum()) / len(y) if split.intercept else 0.0)
+        unsolved = np.append((D * z - y)[curved], (y.sum() - e.sum()) / len(y) if split.intercept else 0.0)
         rho_bar = self.scored.contract_outer(e, theta) - self.among.contract_outer(y, theta)
-        residual = float(np.linalg.norm(off) / (np.linalg.norm(y) or 1.0))
+        residual = float(np.linalg.norm(unsolved) / (np.linalg.norm(y) or 1.0))
         return KernelAdjoint(np.append(-self.lam[0] * (z @ theta), rho_bar), residual)
 
 
 @dataclass(frozen=True, slots=True)
 class LandmarkFit:
-    """A machine with a coefficient for each landmark: `f = K_nm gamma + b`, `|f - b|^2 = gamma^T K_mm gamma`.
+    """A trained machine with a coefficient for each landmark: `f = K_nm gamma + b`, `|f - b|^2 = gamma^T K_mm gamma`.
 
-    The Nystrom approximation `K_nm K_mm^-1 K_mn` of the kernel in the form of a subset of regressors (Williams and
-    Seeger 2001). `gamma = C^-T theta` with `K_mm = C C^T`.
+    This is the Nystrom approximation `K_nm K_mm^-1 K_mn` of the kernel, as a subset of regressors (Williams and Seeger
+    2001). `gamma = C^-T theta` with `K_mm = C C^T`.
     """
 
     split: Split
@@ -149,14 +149,14 @@ class LandmarkFit:
     of_rows: Evaluated
     among: Evaluated
     scored: Evaluated
-    model: OfLandmarks
+    model: ModelOfLandmarks
     minimum: KernelMinimum
 
     @classmethod
     def at(
         cls, split: Split, kernel: KernelFunction, landmarks: Points, lam: Float[Array, " k"], start: KernelStart | None
     ) -> LandmarkFit | None:
-        """The minimum, from a start."""
+        """The machine at the minimum of C, searched from a start; None if no minimum is found."""
         among = kernel.at(landmarks, landmarks, lam[1:])
         K_mm = np.array(among.K, order="F")
         diagonal = cholesky.diagonal_of(K_mm)
@@ -166,7 +166,7 @@ class LandmarkFit:
             return None
         of_rows = kernel.at(split.X, landmarks, lam[1:])
         Phi = solve_lower(C, of_rows.K.T).T
-        model = OfLandmarks(float(lam[0]), split.intercept, np.ascontiguousarray(Phi))
+        model = ModelOfLandmarks(float(lam[0]), split.intercept, np.ascontiguousarray(Phi))
         found = split.minimum(model, start or (np.zeros(len(landmarks)), 0.0))
         if found is None:
             return None
@@ -179,26 +179,26 @@ class LandmarkFit:
 
     @property
     def coefficients(self) -> Float[Array, " m"]:
-        """What the kernels of the landmarks are multiplied with."""
-        return self._to_landmarks(self.minimum.theta)
+        """The factors of the kernels of the landmarks."""
+        return self._in_landmarks(self.minimum.theta)
 
     @property
     def predictor(self) -> Float[Array, " v"]:
-        """Of the scored rows."""
+        """The predictors of the scored rows."""
         return self.scored.K @ self.coefficients + self.minimum.b
 
     def inner_gradient_norm(self) -> float:
-        """The norm of `lam theta + Phi^T g`, g the slopes of the losses, over that at zero."""
+        """The norm of `lam theta + Phi^T g`, g the slopes of the losses, relative to the norm at zero."""
         g, g_0 = self.split.slopes(self.minimum.f)
-        off = np.linalg.norm(self.lam[0] * self.minimum.theta + g @ self.model.Phi)
-        return float(off / (np.linalg.norm(g_0 @ self.model.Phi) or 1.0)) + self.split.imbalance(g, g_0)
+        norm = np.linalg.norm(self.lam[0] * self.minimum.theta + g @ self.model.Phi)
+        return float(norm / (np.linalg.norm(g_0 @ self.model.Phi) or 1.0)) + self.split.imbalance(g, g_0)
 
     def pullback(self, e: Float[Array, " v"]) -> KernelAdjoint:
         """From `e = dE/df` of the scored rows.
 
         With the adjoint (c, u) of (b, theta) and `v = C^-T u`, the cotangents are `-g v^T - D (K_nm v + c) gamma^T` of
-        `K_nm`, `e gamma^T` of `K_vm`, `-lam v gamma^T` of `K_mm` and `-u^T theta` of lam. Where no row is curved, what
-        is `D (K_nm v + c)` elsewhere is on the rows that hold b.
+        `K_nm`, `e gamma^T` of `K_vm`, `-lam v gamma^T` of `K_mm` and `-u^T theta` of lam. If no row is curved, `held`
+        times `1^T e` replaces `D (K_nm v + c)`.
         """
         split, lam = self.split, self.lam
         gamma, (theta, D) = self.coefficients, (self.minimum.theta, self.minimum.D)
@@ -210,17 +210,19 @@ class LandmarkFit:
         else:
             y = self.minimum.held * total
             u = (h - y @ self.model.Phi) / lam[0]
-        off = np.append(y @ self.model.Phi + lam[0] * u - h, (y.sum() - total) * split.intercept)
-        v = self._to_landmarks(u)
+        unsolved = np.append(y @ self.model.Phi + lam[0] * u - h, (y.sum() - total) * split.intercept)
+        v = self._in_landmarks(u)
         g = split.loss.at(split.y, self.minimum.f[:, None], split.shares).slope[:, 0]
         rho_bar = self.scored.contract_outer(e, gamma) - lam[0] * self.among.contract_outer(v, gamma)
         rho_bar -= self.of_rows.contract_outer(g, v) + self.of_rows.contract_outer(y, gamma)
-        nugget = split.nugget * lam[0] * float(v @ gamma) / len(v)  # a share of the mean diagonal, which may move
-        rho_bar -= nugget * self.among.contract(np.eye(len(v)))
-        residual = float(np.linalg.norm(off) / (np.linalg.norm(np.append(h, total)) or 1.0))
+        # the nugget is relative to the mean diagonal, which may depend on the kernel's hyperparameters
+        diagonal_bar = split.nugget * lam[0] * float(v @ gamma) / len(v)
+        rho_bar -= diagonal_bar * self.among.contract(np.eye(len(v)))
+        residual = float(np.linalg.norm(unsolved) / (np.linalg.norm(np.append(h, total)) or 1.0))
         return KernelAdjoint(np.append(-lam[0] * (u @ theta), rho_bar), residual)
 
-    def _to_landmarks(self, theta: Float[Array, " m"]) -> Float[Array, " m"]:
+    def _in_landmarks(self, theta: Float[Array, " m"]) -> Float[Array, " m"]:
+        """`C^-T theta`."""
         return solve_lower(self.C, theta, transposed=True)
 
 

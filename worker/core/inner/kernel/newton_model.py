@@ -1,7 +1,8 @@
-"""Newton's model of C on the rows whose loss is curved, for an exact kernel matrix or for landmarks of it.
+"""Newton's quadratic model of C for a kernel machine, with the exact kernel matrix or with landmarks.
 
-`C = sum_i a_i loss(y_i, f_i) + lam / 2 |f - b|^2` in the norm of the kernel's space, `a` shares that sum to one, b a
-free constant (Chapelle 2007, section 4; Keerthi, Sindhwani and Chapelle 2006).
+`C = sum_i a_i loss(y_i, f_i) + lam / 2 |f - b|^2` in the norm of the kernel's space. The shares `a` sum to one, and b
+is an unpenalized constant (Chapelle 2007, section 4; Keerthi, Sindhwani and Chapelle 2006). A row is curved if the
+second derivative of its loss is not zero.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from worker.core.records import Array
 
 @dataclass(frozen=True, slots=True)
 class NewtonModel(ABC):
-    """The quadratic models of C that Newton's method minimizes, in terms of the predictors of the training rows."""
+    """Builds and minimizes the quadratic models of C at the predictors of the training rows."""
 
     lam: float
     intercept: bool
 
     @abstractmethod
     def factor(self, D: Float[Array, " n"]) -> Float[Array, "s s"] | None:
-        """The lower factor of the model's matrix, empty if no row is curved; None if it is indefinite."""
+        """The lower factor of the model's matrix: empty if no row is curved, None if the matrix is indefinite."""
 
     @abstractmethod
     def minimizer(
@@ -36,7 +37,7 @@ class NewtonModel(ABC):
 
     @abstractmethod
     def straight(self, g: Float[Array, " n"]) -> Float[Array, " m"]:
-        """Theta that minimizes the model if no row is curved; then it has no slope in b."""
+        """Theta that minimizes the model if no row is curved; then the model does not depend on b."""
 
     @abstractmethod
     def predictor(self, theta: Float[Array, " m"]) -> Float[Array, " n"]:
@@ -44,14 +45,14 @@ class NewtonModel(ABC):
 
     @abstractmethod
     def norm(self, theta: Float[Array, " m"], smooth: Float[Array, " n"], other: Float[Array, " m"]) -> float:
-        """The inner product of theta, whose predictor is `smooth`, with another one, in the kernel's space."""
+        """The inner product of theta and another theta in the kernel's space; `smooth` is the predictor of theta."""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelMinimum:
-    """Theta, b and the predictors at the minimum, and the curvatures of the losses there with their factor.
+    """Theta, b and the predictors f at the minimum, the curvatures D of the losses there, and the model's factor L.
 
-    If no row is curved, the factor is empty, and `held` says how b follows the rest of f: `db = -held @ d(f - b)`.
+    If no row is curved, the factor is empty, and `held` is the derivative of b: `db = -held @ d(f - b)`.
     """
 
     theta: Float[Array, " m"]
@@ -63,7 +64,7 @@ class KernelMinimum:
 
 
 @dataclass(frozen=True, slots=True)
-class OfRows(NewtonModel):
+class ModelOfRows(NewtonModel):
     """Theta has one entry for each training row: `f - b = K theta`, `|f - b|^2 = theta^T K theta`.
 
     With `R = sqrt(D)` on the curved rows the matrix is `lam I + R K R`, whose eigenvalues are at least lam.
@@ -72,7 +73,7 @@ class OfRows(NewtonModel):
     K: Float[Array, "n n"]
 
     def factor(self, D: Float[Array, " n"]) -> Float[Array, "s s"] | None:
-        """Of the curved rows."""
+        """The factor of `lam I + R K R` on the curved rows."""
         curved = D > 0
         R = np.sqrt(D[curved])
         B = np.array(self.K if curved.all() else self.K[np.ix_(curved, curved)], order="F")
@@ -84,12 +85,12 @@ class OfRows(NewtonModel):
     def minimizer(
         self, D: Float[Array, " n"], L: Float[Array, "s s"], g: Float[Array, " n"], f: Float[Array, " n"]
     ) -> tuple[Float[Array, " n"], float]:
-        """`lam theta = -(g + D (f_new - f))`: theta of the other rows is known, that of curved ones takes a solve."""
+        """`lam theta = -(g + D (f_new - f))`: explicit for the straight rows, a linear system for the curved ones."""
         curved = D > 0
         R, theta = np.sqrt(D[curved]), -g / self.lam
         theta[curved] = 0.0
-        known = self.K @ theta if theta.any() else 0.0
-        b, x = self.bordered(L, R, R * (f - known)[curved] - g[curved] / R, -theta.sum())
+        explicit = self.K @ theta if theta.any() else 0.0
+        b, x = self.bordered(L, R, R * (f - explicit)[curved] - g[curved] / R, -theta.sum())
         theta[curved] = R * x
         return theta, b
 
@@ -100,17 +101,17 @@ class OfRows(NewtonModel):
     def bordered(
         self, L: Float[Array, "s s"], R: Float[Array, " s"], c: Float[Array, " s"], total: float
     ) -> tuple[float, Float[Array, " s"]]:
-        """`B x + b R = c` with `R^T x = total`, b zero where there is no intercept."""
+        """Solves `B x + b R = c` with `R^T x = total` for (b, x); b is zero without an intercept."""
         if not self.intercept or not len(R):
             return 0.0, cholesky.solve(L, c) if len(R) else c
-        both = cholesky.solve(L, np.column_stack([c, R]))
-        b = float((R @ both[:, 0] - total) / (R @ both[:, 1]))
-        return b, both[:, 0] - b * both[:, 1]
+        solved = cholesky.solve(L, np.column_stack([c, R]))
+        b = float((R @ solved[:, 0] - total) / (R @ solved[:, 1]))
+        return b, solved[:, 0] - b * solved[:, 1]
 
     def predictor(self, theta: Float[Array, " n"]) -> Float[Array, " n"]:
         """`K theta`."""
-        some = np.flatnonzero(theta)
-        return self.K @ theta if 2 * len(some) > len(theta) else self.K[:, some] @ theta[some]
+        nonzero = np.flatnonzero(theta)
+        return self.K @ theta if 2 * len(nonzero) > len(theta) else self.K[:, nonzero] @ theta[nonzero]
 
     def norm(self, theta: Float[Array, " n"], smooth: Float[Array, " n"], other: Float[Array, " n"]) -> float:
         """`theta^T K other`."""
@@ -118,18 +119,18 @@ class OfRows(NewtonModel):
 
 
 @dataclass(frozen=True, slots=True)
-class OfLandmarks(NewtonModel):
+class ModelOfLandmarks(NewtonModel):
     """Theta has one entry for each landmark, in an orthonormal basis: `f - b = Phi theta`, `|f - b|^2 = |theta|^2`."""
 
     Phi: Float[Array, "n m"]
 
     def factor(self, D: Float[Array, " n"]) -> Float[Array, "s s"] | None:
-        """Of `[[1^T D 1, 1^T D Phi], [., Phi^T D Phi + lam I]]`, the first row and column those of an intercept."""
-        rows: Bool[Array, " n"] = D > 0
-        if not rows.any():
+        """The factor of `[[1^T D 1, 1^T D Phi], [., Phi^T D Phi + lam I]]`; without an intercept only the last part."""
+        curved: Bool[Array, " n"] = D > 0
+        if not curved.any():
             return np.empty((0, 0))
-        R = np.sqrt(D[rows])[:, None]
-        scaled = self.Phi[rows] * R
+        R = np.sqrt(D[curved])[:, None]
+        scaled = self.Phi[curved] * R
         if self.intercept:
             scaled = np.hstack([R, scaled])
         H = outer_product(scaled.T)
@@ -137,7 +138,7 @@ class OfLandmarks(NewtonModel):
         return cholesky.factor_in_place(H)
 
     def solve(self, L: Float[Array, "s s"], c: Float[Array, " m"], total: float) -> tuple[Float[Array, " m"], float]:
-        """`H (b, theta) = (total, c)`."""
+        """Solves `H (b, theta) = (total, c)` for (theta, b)."""
         if not self.intercept:
             return cholesky.solve(L, c), 0.0
         x = cholesky.solve(L, np.append(total, c))
@@ -147,8 +148,8 @@ class OfLandmarks(NewtonModel):
         self, D: Float[Array, " n"], L: Float[Array, "s s"], g: Float[Array, " n"], f: Float[Array, " n"]
     ) -> tuple[Float[Array, " m"], float]:
         """`H (b, theta) = [1, Phi]^T (D f - g)`."""
-        wanted = D * f - g
-        return self.solve(L, self.Phi.T @ wanted, float(wanted.sum()))
+        target = D * f - g
+        return self.solve(L, self.Phi.T @ target, float(target.sum()))
 
     def straight(self, g: Float[Array, " n"]) -> Float[Array, " m"]:
         """`lam theta = -Phi^T g`."""

@@ -11,7 +11,7 @@ from worker.core.losses.derivatives import Elementwise
 from worker.core.losses.training import MachineLoss
 from worker.core.records import Array
 
-CURVED = 1e-20  # of the largest curvature that a row can have, below which it counts as straight
+LARGEST_STRAIGHT_CURVATURE = 1e-20  # relative to the largest curvature that a row can have; up to it a row is straight
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class RowLosses:
     def curvatures(self, at: Elementwise) -> Float[Array, " n"]:
         """The second derivatives, zero for a row that is straight to working precision."""
         D = at.w * at.second
-        D[CURVED * self.loss.largest_curvature * self.shares >= D] = 0.0
+        D[LARGEST_STRAIGHT_CURVATURE * self.loss.largest_curvature * self.shares >= D] = 0.0
         return D
 
     @property
     def kinks(self) -> Float[Array, "q n"]:
-        """The predictors of each row between which its loss is a parabola or straight; none of a smooth loss."""
+        """The predictors of each row at which its loss changes between parabola and line; none for a smooth loss."""
         return np.outer(self.loss.kinks, 2.0 * self.y - 1.0)

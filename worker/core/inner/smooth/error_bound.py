@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.inner.smooth.fit import GeneralizedLinear, GeneralizedLinearFit
-from worker.core.inner.smooth.metric import Metric, OfFactor, OfPenalty
+from worker.core.inner.smooth.metric import FactorMetric, Metric, PenaltyMetric
 from worker.core.losses.over_rows import RowScore
 from worker.core.records import Array
 
@@ -65,8 +65,8 @@ def _metric(fit: GeneralizedLinearFit) -> Metric | None:
         return None
     if fit.solver == "newton_cholesky":
         L = fit.factor()
-        return None if L is None else OfFactor(L, fit.at.of.m)
-    return OfPenalty.build(fit.at)
+        return None if L is None else FactorMetric(L, fit.at.of.m)
+    return PenaltyMetric.build(fit.at)
 
 
 def _scored_row_norms(system: GeneralizedLinear, metric: Metric, rows: Float[Array, " n"]) -> Float[Array, " v"]:

@@ -34,7 +34,7 @@ class Metric(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class OfFactor:
+class FactorMetric:
     """`B = H = L L^T`."""
 
     L: Float[Array, "mq mq"]
@@ -58,7 +58,7 @@ class OfFactor:
 
 
 @dataclass(frozen=True, slots=True)
-class OfPenalty:
+class PenaltyMetric:
     """B from the diagonal penalty P and, if there are intercepts b, a lower bound of the data term.
 
     The rows have curvatures `a_i >= 0` with the sum a, and the weighted mean x. The data term is at least
@@ -72,7 +72,7 @@ class OfPenalty:
     centre: Float[Array, " p"]
 
     @classmethod
-    def build(cls, at: Point) -> OfPenalty | None:
+    def build(cls, at: Point) -> PenaltyMetric | None:
         """The metric at a point; None if a slope has no penalty, P is not diagonal or rows have no curvature."""
         m, design = at.of.m, at.of.design
         i = int(design.intercept)
