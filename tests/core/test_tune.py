@@ -12,7 +12,7 @@ from tests.core.conftest import regression
 from worker.core.hypergradient import CholeskyBackprop, HypergradientAuto
 from worker.core.outer import Hoag, Inexact, Lbfgs, Newton, OuterAuto
 from worker.core.penalties import PerFeature, Shared
-from worker.core.records import Outcome
+from worker.core.records import Outcome, Trial
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Plan, prepare
 from worker.core.search.tune import tune
@@ -46,6 +46,25 @@ def test_the_best_of_several_starts_is_returned_and_each_is_reported():
     assert len(np.unique(initial[:, 0])) == 5
     assert last.evaluations == len(steps) - 1
     assert prepared.objective.value(last.best.best.rho) == last.best.best.value
+
+
+def test_a_search_that_stalled_next_to_a_stationary_point_that_it_saw_has_converged():
+    prepared, steps = run(regression(60, 6), plan(Newton(tolerance=1e-9)))
+    lowest, objective = steps[-1].best.best, prepared.objective
+
+    def stopped(points):
+        def search(of, number, state):
+            for rho in points:
+                at = objective.evaluate(rho)
+                yield Trial(at, 1, of.outer.relative_gradient(objective, at), None)
+            yield Outcome.STALLED
+
+        *_, last = tune(prepared, searches=search)
+        return last.ended
+
+    near = lowest.rho - 1e-6 * np.sign(lowest.rho)  # J is equal here to many digits, its gradient exceeds the tolerance
+    assert stopped([near, lowest.rho, near]) is Outcome.CONVERGED
+    assert stopped([near]) is Outcome.STALLED
 
 
 @pytest.mark.parametrize("outer", [Newton(starts=3, max_iterations=30), Lbfgs(starts=3, max_iterations=30)])

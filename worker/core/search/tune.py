@@ -84,7 +84,7 @@ def tune(prepared: Prepared, resume: State | None = None, searches: Searches = s
         for event in searches(prepared, number, search_state):
             if isinstance(event, Outcome):
                 assert running is not None  # a search evaluates before it ends
-                done = (*done, replace(running, outcome=event))
+                done = (*done, replace(running, outcome=_outcome_of_best(prepared, running, event)))
                 break
             running = running.after(event) if running else Start.begin(event)
             state = State(event.state, (*done, running)) if event.state is not None else None
@@ -95,6 +95,16 @@ def tune(prepared: Prepared, resume: State | None = None, searches: Searches = s
                 return
         running, search_state = None, None
     yield last_step(done, None)
+
+
+def _outcome_of_best(prepared: Prepared, start: Start, outcome: Outcome) -> Outcome:
+    """The outcome of a search. One that stalled has converged if its best point is stationary.
+
+    Rounding decides whether the last point of such a search is its best one.
+    """
+    if outcome is not Outcome.STALLED or start.best.gradient_error > 0:
+        return outcome
+    return prepared.outer.settled(prepared.objective, start.best) or outcome
 
 
 def last_step(starts: tuple[Start, ...], spent: Outcome | None) -> Step:
