@@ -85,6 +85,7 @@ TRAINING: dict[str, dict[str, Any]] = {
     "squared_hinge": job("squared_hinge", 14),
     "kernel_ridge": job("kernel_ridge", 29),
     "kernel_svm": job("kernel_svm", 8),  # the squared hinge, which is the default
+    "kernel_svm, huberized": job({"kind": "kernel_svm", "hinge": "huberized"}, 14),
     "kernel_logistic": job("kernel_logistic", 1),
     "quadratic": QUADRATIC,
 }
