@@ -248,6 +248,7 @@ def run(problem, the_plan, resume=None):
     return prepared, last
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("outer", [Newton(starts=3), Lbfgs(starts=3, max_iterations=200)])
 @pytest.mark.parametrize("method", [HypergradientAuto(), CholeskyBackprop()])
 def test_tuning_with_certificates_and_resumed_anywhere(outer, method):

@@ -272,6 +272,7 @@ def test_relevant_features_have_short_widths():
     assert_allclose(concluded.noise_variance, 0.01, rtol=0.4)
 
 
+@pytest.mark.unchecked
 def test_a_plateau_is_told():
     """Widths so short that no row is like another, or so long that all are alike: nothing is learnt, and it is told."""
     narrow = Rbf(widths=SharedWidth(initial=0.02, upper=0.03))
@@ -378,6 +379,7 @@ def test_too_many_rows_are_refused_with_the_remedy():
     KernelRidge(landmarks=Landmarks(500)).check_size(20_000, 5)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("landmarks", [None, Landmarks(10)], ids=["exact", "landmarks"])
 def test_platts_line_of_the_result_counts_rows(landmarks):
     problem = table(60)
@@ -426,6 +428,7 @@ def test_columns_that_are_all_constant_are_trained_on_exactly(training):
     assert objective.residuals(np.array([-3.0, 0.5])).inner_gradient_norm < 1e-10
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("landmarks", [None, Landmarks(12)], ids=["exact", "landmarks"])
 @pytest.mark.parametrize("kernel", [Rbf(), Linear()], ids=["rbf", "linear"])
 @pytest.mark.parametrize("training", ["logistic", "svm", "huberized"])
@@ -455,6 +458,7 @@ def test_a_fit_whose_values_fall_by_many_digits_is_exact():
     assert objective.residuals(np.array([-13.3, -3.4, -0.5])).inner_gradient_norm < 1e-9
 
 
+@pytest.mark.unchecked
 def test_a_search_ends_at_the_lowest_point_that_it_saw():
     # here L-BFGS-B converges on a plateau, after a line search had passed by a valley
     random = np.random.default_rng(3)

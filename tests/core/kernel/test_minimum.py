@@ -117,6 +117,7 @@ def case(seed):
     return split, width, np.exp(random.uniform(np.log(1e-6), np.log(1e2))), random
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("seed", CASES)
 def test_the_minimum_is_that_of_a_slow_search(seed):
     split, width, lam, random = case(seed)
