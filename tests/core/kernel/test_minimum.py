@@ -70,14 +70,18 @@ class Naive:
     def minimum(self):
         """By L-BFGS-B and then Newton's method; a convex function is lowest at a zero of its gradient."""
         x = minimize(self.value, np.zeros(self.Z.shape[1]), jac=self.gradient, method="L-BFGS-B").x
-        best, least, since = x, np.linalg.norm(self.gradient(x)), 0
-        while since < 20 and least > 1e-16:
+        best, least, polishing = x, np.linalg.norm(self.gradient(x)), 0
+        for _ in range(1000):
+            if polishing == 20 or least <= 1e-16:
+                break
             step, t = self.step(x), 1.0
             while t > 1e-12 and self.value(x + t * step) > self.value(x) + 1e-4 * t * (step @ self.gradient(x)) + 1e-16:
                 t /= 2
-            x, since = x + t * step, since + 1
+            x = x + t * step
             if np.linalg.norm(self.gradient(x)) < least:
-                best, least, since = x, np.linalg.norm(self.gradient(x)), 0
+                best, least, polishing = x, np.linalg.norm(self.gradient(x)), 0
+            elif least < 1e-13:
+                polishing += 1  # as low as rounding lets it be
         assert least < 1e-13
         return best
 
