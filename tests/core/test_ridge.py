@@ -51,7 +51,8 @@ def test_value_and_derivatives(penalty_of, selection, intercept, standardize, p,
     assert_allclose(at.gradient, differences(objective.value, rho), atol=1e-8 * max(scale, 1e-3 * at.value))
 
     _, other = build(problem, training, selection, CholeskyBackprop(), dual=dual)
-    assert_allclose(other.evaluate(rho).gradient, at.gradient, rtol=0, atol=1e-12 * max(scale, 1e-2 * at.value))
+    # each is right to 1e-16 times the condition number of what is factored, up to 1e4 of the rows that are not centred
+    assert_allclose(other.evaluate(rho).gradient, at.gradient, rtol=0, atol=1e-11 * max(scale, 1e-2 * at.value))
 
     hessian = objective.hessian(rho)
     numeric = differences(lambda r: objective.evaluate(r).gradient, rho)
