@@ -16,6 +16,7 @@ from worker.core.inner.kernel.row_losses import RowLosses
 from worker.core.records import Array
 
 LARGEST_ZERO_SLOPE = 1e-14  # relative to the |slopes| at the outermost kinks; a smaller sum of slopes counts as zero
+EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +33,26 @@ class BestIntercept:
 
     @classmethod
     def of(cls, rows: RowLosses, smooth: Float[Array, " n"]) -> BestIntercept | None:
-        """By bisection over the sorted kinks, as the slope never falls with b; None for a loss without kinks."""
+        """By bisection over the sorted kinks, as the slope never falls with b; None for a loss without kinks.
+
+        C does not rise up to the first kink and does not fall beyond the last one, so one of the kinks is always found.
+        """
         kinks = (rows.kinks - smooth).ravel()
         if not len(kinks):
             return None
         order = np.argsort(kinks, kind="stable")
         ends = [rows.at(smooth + kinks[i]).slope for i in order[[0, -1]]]
-        rounding = LARGEST_ZERO_SLOPE * float(np.abs(ends).sum())
+        # a predictor is rounded at the size of what it is the sum of, and its slope by that times the curvature
+        largest_f = float(np.abs(smooth).max() + np.abs(kinks).max())
+        rounding = LARGEST_ZERO_SLOPE * float(np.abs(ends).sum()) + EPS * rows.loss.largest_curvature * largest_f
 
         def slope(i: int) -> float:
             total = float(rows.at(smooth + kinks[order[i]]).slope.sum())
             return 0.0 if abs(total) <= rounding else total
 
         inner = range(len(order))
-        first, last = bisect_left(inner, 0.0, key=slope), bisect_right(inner, 0.0, key=slope) - 1
+        first = min(bisect_left(inner, 0.0, key=slope), len(order) - 1)
+        last = max(bisect_right(inner, 0.0, key=slope) - 1, 0)
         held = np.zeros(len(smooth))
         if first > last:  # between two kinks the slope is linear
             below, above = slope(last), slope(first)
