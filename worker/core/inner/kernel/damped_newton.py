@@ -22,7 +22,7 @@ LARGEST_EXACT_DECREMENT = 1e-24  # no further step is worth its cost
 LARGEST_ROUNDING_DECREMENT = 1e-14  # of a smooth C: a smaller decrement that no longer falls is rounding
 MOST_IDLE_STEPS = 10  # after as many steps without progress only rounding changes, for example of rows at their kinks
 LARGEST_FINAL_DECREMENT = 1e-8  # after the idle steps, a larger decrement means that this is no minimum
-LARGEST_ZERO = 1e-26  # a C of the size of squared roundings of the predictors, as with rows of one class
+LARGEST_ZERO = 1e-26  # a |C| of the size of squared roundings of the predictors, as with rows of one class
 SMALLEST_FALL = 1e-12  # a smaller fall of C is no progress
 SMALLEST_TESTED_DECREMENT = 1e-12  # below it the step is taken whole: rounding hides the change of C
 ARMIJO = 1e-4  # smallest fall of C relative to the prediction of its slope
@@ -193,7 +193,7 @@ class _Progress:
 
     def has_converged(self, here: _Point, decrement: float) -> bool:
         """Whether the best point is the minimum to working precision."""
-        if here.value <= LARGEST_ZERO or decrement <= LARGEST_EXACT_DECREMENT * here.value:
+        if abs(here.value) <= LARGEST_ZERO or decrement <= LARGEST_EXACT_DECREMENT * here.value:
             return True
         if self.idle and self.before is not None and self._is_rounding(here, self.before, decrement):
             return True
