@@ -475,3 +475,15 @@ def test_a_search_ends_at_the_lowest_point_that_it_saw():
         *_, again = tune(prepared, state)
         assert (again.best.best.rho == steps[-1].best.best.rho).all()
         assert again.evaluations == steps[-1].evaluations
+
+
+@pytest.mark.parametrize("share", [2.0**-60, 2.0**60])
+def test_the_units_of_the_target_change_nothing(share):
+    problem = table(30, classes=False)
+    rho = np.array([-3.0, 0.5])
+    one, other = (
+        objective_of(replace(problem, y=y), KernelRidge(), KFold(folds=3)).evaluate(rho)
+        for y in (problem.y, problem.y * share)
+    )
+    assert_allclose(other.value, share**2 * one.value, rtol=1e-12)
+    assert_allclose(other.gradient, share**2 * one.gradient, rtol=1e-10)

@@ -295,3 +295,12 @@ def test_a_start_of_another_kernel_is_no_obstacle(width):
         other = split.fit(kernel, np.array([1e-7, 1.0]), None).minimum
         fits = [split.fit(kernel, lam, start) for start in (None, (other.theta, other.b))]
         assert_allclose(fits[1].minimum.f, fits[0].minimum.f, rtol=0, atol=1e-10)
+
+
+def test_coefficients_are_slopes_even_if_they_cancel():
+    """Rows that are all alike: zero has the same predictors, but no support."""
+    X, y = np.ones((6, 2)), np.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+    fit = split_of(X, y, HuberizedHingeLoss(0.3)).fit(Rbf().over(("a", "b")), np.array([0.1, 1.0]), None)
+    assert_allclose(fit.coefficients, (2 * y - 1) / 0.6, rtol=1e-14)
+    assert_allclose(fit.predictor, 0.0, atol=1e-14)
+    assert fit.inner_gradient_norm() < 1e-14

@@ -22,7 +22,7 @@ LARGEST_EXACT_DECREMENT = 1e-24  # no further step is worth its cost
 LARGEST_ROUNDING_DECREMENT = 1e-14  # of a smooth C: a smaller decrement that no longer falls is rounding
 MOST_IDLE_STEPS = 10  # after as many steps without progress only rounding changes, for example of rows at their kinks
 LARGEST_FINAL_DECREMENT = 1e-8  # after the idle steps, a larger decrement means that this is no minimum
-LARGEST_ZERO = 1e-26  # a |C| of the size of squared roundings of the predictors, as with rows of one class
+LARGEST_ZERO = 1e-26  # of the loss of zero predictors: a smaller |C| is their rounding, as with rows of one class
 SMALLEST_FALL = 1e-12  # a smaller fall of C is no progress
 SMALLEST_TESTED_DECREMENT = 1e-12  # below it the step is taken whole: rounding hides the change of C
 ARMIJO = 1e-4  # smallest fall of C relative to the prediction of its slope
@@ -38,7 +38,7 @@ def minimize(model: NewtonModel, rows: RowLosses, start: KernelStart) -> KernelM
     steps, and only with a small decrement.
     """
     here = _starting_point(model, rows, start)
-    progress, L = _Progress(here), None
+    progress, L = _Progress(here, LARGEST_ZERO * rows.at(np.zeros_like(here.f)).value), None
     for _ in range(MOST_STEPS):
         L = model.factor(here.D) if L is None else L
         if L is None or here.leaves_intercept_free(model):
@@ -46,8 +46,10 @@ def minimize(model: NewtonModel, rows: RowLosses, start: KernelStart) -> KernelM
         step = _Step.of(model, here, L)
         if not np.isfinite(step.decrement):
             return None
-        progress.record(here, step.decrement)
-        if progress.has_converged(here, step.decrement):
+        # from theta = 0 with losses a step is taken in any case: theta follows the slopes, even if K makes it nothing
+        begins = bool(step.theta.any() and not here.theta.any()) and here.value > progress.zero
+        progress.record(here, np.inf if begins else step.decrement)
+        if not begins and progress.has_converged(here, step.decrement):
             best = progress.best.with_middle_intercept(model, rows)
             L = L if np.array_equal(best.D, here.D) else model.factor(best.D)
             return None if L is None else KernelMinimum(best.theta, best.b, best.f, best.D, L, best.held)
@@ -174,10 +176,11 @@ class _Step:
 class _Progress:
     """The point with the least decrement, and the number of steps since the least decrement or C fell (`idle`).
 
-    `before` is the previous point if a whole step led from it to the present one.
+    `before` is the previous point if a whole step led from it to the present one. A |C| up to `zero` is rounding.
     """
 
     best: _Point
+    zero: float
     before: _Point | None = None
     least: float = np.inf
     lowest: float = np.inf
@@ -193,7 +196,7 @@ class _Progress:
 
     def has_converged(self, here: _Point, decrement: float) -> bool:
         """Whether the best point is the minimum to working precision."""
-        if abs(here.value) <= LARGEST_ZERO or decrement <= LARGEST_EXACT_DECREMENT * here.value:
+        if abs(here.value) <= self.zero or decrement <= LARGEST_EXACT_DECREMENT * here.value:
             return True
         if self.idle and self.before is not None and self._is_rounding(here, self.before, decrement):
             return True
