@@ -90,11 +90,13 @@ def case(seed: int) -> Case:
     n, p = int(rng.integers(12, 33)), int(rng.integers(1, 7))
     if representation == "wide":
         n, p = int(rng.integers(8, 11)), int(rng.integers(18, 22))
-    kinds = tuple(rng.choice(SPARSE_COLUMNS if "sparse" in representation else COLUMNS, p))
-    signal = np.zeros(n)
-    columns = []
+    kinds = tuple(str(kind) for kind in rng.choice(SPARSE_COLUMNS if "sparse" in representation else COLUMNS, p))
+    signal, columns = np.zeros(n), []
+    sentinels = _sentinel_rows(n, rng)
     for kind in kinds:
-        column, shape = _column(kind, n, rng, centred="sparse" in representation and kind != "normal")
+        column, shape = _column(kind, n, rng)
+        if kind == "sentinel":
+            column[sentinels if rng.random() < 0.5 else _sentinel_rows(n, rng)] = rng.choice(SENTINELS)
         columns.append(column)
         signal += rng.normal() * shape * (rng.random() < 0.7)
     problem = Problem(
@@ -112,11 +114,17 @@ def case(seed: int) -> Case:
     return Case(seed, representation, selection, kinds, problem, plan, rho)
 
 
-def _column(kind: str, n: int, rng: np.random.Generator, *, centred: bool) -> tuple[np.ndarray, np.ndarray]:
-    """A column in its units, and its shape in units of order one; an indicator etc. has no offset."""
+def _sentinel_rows(n: int, rng: np.random.Generator) -> list[int]:
+    """One to three consecutive rows: often in one block or window only."""
+    first = int(rng.integers(n))
+    return list(range(first, min(n, first + int(rng.choice([1, 1, 3])))))
+
+
+def _column(kind: str, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A column in its units, and its shape in units of order one. What has a natural zero has no offset."""
     shape = rng.normal(size=n)
     spread = 10.0 ** rng.uniform(-6, 6)
-    offset = 0.0 if centred or rng.random() < 0.35 else rng.choice([-1.0, 1.0]) * 10.0 ** rng.uniform(0, 15)
+    offset = 0.0 if rng.random() < 0.35 else rng.choice([-1.0, 1.0]) * 10.0 ** rng.uniform(0, 15)
     if kind == "integers":  # epoch seconds, ids
         low, high = rng.choice([(0, 9), (1_700_000_000, 1_700_100_000), (10**8, 10**9), (2**52, 2**52 + 1000)])
         values = rng.integers(low, high, n).astype(float)
@@ -133,12 +141,7 @@ def _column(kind: str, n: int, rng: np.random.Generator, *, centred: bool) -> tu
     if kind == "nearly constant":
         shape = np.where(np.arange(n) == rng.integers(n), 1.0, 0.0) + 1e-3 * (rng.random() < 0.5) * shape
         return offset + spread * shape, shape
-    values = offset + spread * shape
-    if kind == "sentinel":
-        first = int(rng.integers(n))
-        rows = [first] if rng.random() < 0.5 else range(first, min(n, first + 3))
-        values[list(rows)] = rng.choice(SENTINELS)
-    return values, shape
+    return offset + spread * shape, shape
 
 
 def _target(signal: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tests.core import ridge_oracle
 from tests.core.ridge_cases import Case, case
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Evaluation
+from worker.core.rows.problem import Partition
 from worker.core.search.plan import Prepared, prepare
 from worker.core.training import Ridge
 
@@ -25,6 +27,8 @@ TOLERANCE = 1e-9  # of J, relative
 MAX_UNANSWERED = 0.05  # share of cases that may be refused or flagged
 MIN_OFFSET = 1e8  # offset over spread from which on a case may be refused or flagged
 CHUNKS = {"MAX_CHUNK_ROWS": 5, "CHUNK_VALUES": 40, "SPARSE_CHUNK_VALUES": 30}
+SLOPE_TOLERANCE = 1e-8  # of the gradient, relative to J
+MOST_SLOPES = 3  # hyperparameters whose gradient is compared
 DEFAULT_CASES, SLOW_CASES = 100, 2000
 
 
@@ -35,7 +39,11 @@ def is_flagged(prepared: Prepared, at: Evaluation) -> bool:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a case. `ratio` is the largest |mean| / standard deviation of a column in a split's training."""
+    """What became of a case.
+
+    `ratio` is the largest |mean| / standard deviation of a column over the training rows of a split. Errors are
+    relative to |J| (to the number of rows for a log likelihood); `slope_error` is that of the gradient.
+    """
 
     case: Case
     ratio: float
@@ -44,6 +52,7 @@ class Result:
     error: float
     refusal: str
     flagged: bool
+    slope_error: float = np.nan
 
     @property
     def is_right(self) -> bool:
@@ -56,19 +65,19 @@ class Result:
         return ("right" if self.is_right else "wrong") + (", flagged" if self.flagged else "")
 
     def __str__(self) -> str:
-        c = self.case
-        training = c.plan.training
-        parts = [
-            f"{c.seed:5d} {self.verdict:14s} {c.representation:14s} {c.selection:19s}",
-            f"{'b' if training.intercept else '-'}{'s' if training.standardize else '-'}",
-            f"{'w' if c.problem.weights is not None else '-'}{'0' if (c.problem.weights == 0).any() else '-'}"
-            if c.problem.weights is not None
-            else "--",
-            f"n {len(c.problem.y)} ratio {self.ratio:8.1e} J {self.value:.12g} not {self.expected:.12g}",
-            f"error {self.error:.1e} {self.refusal}",
-            ",".join(sorted(set(c.columns))),
-        ]
-        return " ".join(parts)
+        training, weights = self.case.plan.training, self.case.problem.weights
+        marks = (
+            "b" if training.intercept else "-",
+            "s" if training.standardize else "-",
+            "w" if weights is not None else "-",
+            "0" if weights is not None and not weights.all() else "-",
+            "v" if self.case.problem.scoring is not None else "-",
+        )
+        return (
+            f"{self.case.seed:5d} {self.verdict:14s} {self.case.representation:14s} {self.case.selection:19s} "
+            f"{''.join(marks)} ratio {self.ratio:7.1e} error {self.error:7.1e} J {self.value:.12g}, not "
+            f"{self.expected:.12g} {self.refusal} ({', '.join(sorted(set(self.case.columns)))})"
+        )
 
 
 def by_rows_if_possible(training: Ridge, train_rows: int, forms: PenaltyForms) -> bool:
@@ -93,65 +102,79 @@ def represented(c: Case) -> Iterator[None]:
         yield
 
 
-def oracle_of(c: Case, prepared: Prepared) -> tuple[float, float]:
-    """J in many digits, and the largest offset over spread."""
-    problem, partition = c.problem, prepared.partition
-    everyone = np.arange(len(problem.y))
+def oracle_of(c: Case, partition: Partition) -> tuple[Callable[[ridge_oracle.Column], ridge_oracle.Number], float]:
+    """J as a function of the hyperparameters, in many digits, and the largest offset over spread."""
+    problem, training, everyone = c.problem, c.plan.training, np.arange(len(c.problem.y))
     exact = ridge_oracle.Exact(
         problem.X, problem.y, problem.base_weights(everyone), problem.score_weights(everyone),
-        c.penalty_of_column, c.plan.training.intercept, c.plan.training.standardize,
+        c.penalty_of_column, training.intercept, training.standardize,
     )  # fmt: skip
     splits = [(partition.rows(train), partition.rows(validation)) for train, validation in partition.splits]
-    lam = ridge_oracle.exact(prepared.objective.hyperparameters.natural(c.rho))
-    expected = ridge_oracle.value(exact, c.plan.selection.kind, splits, lam)
+    trained = [train for train, _ in splits]
+    if c.plan.selection.kind == "leave_one_out":
+        trained += [np.delete(train, i) for train in trained for i in range(len(train))]
     ratios = [
         abs(mean) / ridge_oracle.mp.sqrt(variance)
-        for train, _ in splits
+        for train in trained
         for mean, variance in exact.spreads(train)[:-1]
         if variance
     ]
-    return float(expected), float(max(ratios, default=0.0))
+    return functools.partial(ridge_oracle.value, exact, c.plan.selection.kind, splits), float(max(ratios, default=0))
 
 
-def result_of(c: Case) -> Result:
+def result_of(c: Case, *, with_gradient: bool = False) -> Result:
+    """What the core makes of the case. The oracle follows its partition of the rows."""
     with represented(c), np.errstate(all="ignore"):
-        prepared = prepare(c.table, c.plan)
+        try:
+            prepared = prepare(c.table, c.plan)
+        except ValueError as error:
+            rows = np.arange(len(c.problem.y))
+            _, ratio = oracle_of(c, c.plan.selection.partition(rows, len(rows), c.problem))
+            return Result(c, ratio, np.nan, np.nan, np.nan, str(error), flagged=False)
         at = prepared.objective.evaluate(c.rho)
-        expected, ratio = oracle_of(c, prepared)
-        refusal = "" if at.failure is None else at.failure.code
-        unit = max(abs(expected), prepared.objective.unit(expected))
-        error = abs(at.value - expected) / unit
-        return Result(c, ratio, at.value, expected, error, refusal, not refusal and is_flagged(prepared, at))
+        flagged = at.failure is None and is_flagged(prepared, at)
+    oracle, ratio = oracle_of(c, prepared.partition)
+    if at.failure is not None:
+        return Result(c, ratio, np.nan, np.nan, np.nan, at.failure.code, flagged=False)
+    expected = float(oracle(ridge_oracle.exact(prepared.objective.hyperparameters.natural(c.rho))))
+    unit = max(
+        abs(expected), prepared.objective.unit(expected)
+    )  # a log likelihood of n rows has no zero: its unit is n
+    slope_error = np.nan
+    if with_gradient and len(c.rho) <= MOST_SLOPES:
+        slope_error = float(np.abs(at.gradient - ridge_oracle.gradient(oracle, c.rho)).max()) / unit
+    return Result(c, ratio, at.value, expected, abs(at.value - expected) / unit, "", flagged, slope_error)
 
 
 def show(results: list[Result]) -> str:
-    """What fails, by kind, and each failure with its seed."""
-    wrong = [r for r in results if not (r.is_right and not r.flagged)]
-    lines = [str(r) for r in wrong]
-    for name, key in (
-        ("representation", lambda r: r.case.representation),
-        ("selection", lambda r: r.case.selection),
-        ("intercept", lambda r: r.case.plan.training.intercept),
-        ("standardize", lambda r: r.case.plan.training.standardize),
-        ("ratio", lambda r: "below 1e8" if r.ratio < MIN_OFFSET else "from 1e8"),
-    ):
-        of_kind = Counter(str(key(r)) for r in results)
-        verdicts = Counter((str(key(r)), r.verdict) for r in results)
-        lines.append(f"-- by {name}")
-        for kind, count in of_kind.items():
-            counts = ", ".join(f"{verdicts[kind, v]} {v}" for v in sorted({r.verdict for r in results}))
-            lines.append(f"   {kind:20s} {count:5d}: {counts}")
+    """Each case that is not right or flagged, with its seed; then how many of each kind."""
+    lines = [str(r) for r in results if not r.is_right or r.flagged]
+    verdicts = sorted({r.verdict for r in results})
+    kinds: dict[str, Callable[[Result], object]] = {
+        "representation": lambda r: r.case.representation,
+        "selection": lambda r: r.case.selection,
+        "intercept": lambda r: r.case.plan.training.intercept,
+        "standardize": lambda r: r.case.plan.training.standardize,
+        "offset over spread": lambda r: "below 1e8" if r.ratio < MIN_OFFSET else "from 1e8",
+    }
+    for name, kind in kinds.items():
+        counts = Counter((str(kind(r)), r.verdict) for r in results)
+        lines.append(f"{name:20s}" + "".join(f"{verdict:>16s}" for verdict in verdicts))
+        lines += [
+            f"  {k:18s}" + "".join(f"{counts[k, verdict]:16d}" for verdict in verdicts)
+            for k in dict.fromkeys(k for k, _ in counts)
+        ]
     return "\n".join(lines)
 
 
-def check(seeds: range) -> None:
+def check(seeds: Iterable[int]) -> None:
     results = [result_of(case(seed)) for seed in seeds]
     table = show(results)
     unanswered = [r for r in results if r.refusal or r.flagged]
-    assert all(r.is_right or r.refusal or r.flagged for r in results), f"silently wrong\n{table}"
-    assert not any(r.flagged and r.is_right for r in results), f"flagged, and right\n{table}"
-    assert all(r.ratio >= MIN_OFFSET for r in unanswered), f"unanswered, though near zero\n{table}"
-    assert len(unanswered) <= MAX_UNANSWERED * len(results), f"too many are unanswered\n{table}"
+    assert all(r.is_right or r.refusal or r.flagged for r in results), f"silently wrong:\n{table}"
+    assert not any(r.flagged and r.is_right for r in results), f"flagged, and right:\n{table}"
+    assert all(r.ratio >= MIN_OFFSET for r in unanswered), f"no answer, and no large offset:\n{table}"
+    assert len(unanswered) <= MAX_UNANSWERED * len(results), f"too many have no answer:\n{table}"
 
 
 @pytest.mark.unchecked
@@ -166,9 +189,27 @@ def test_j_of_many_cases_is_right_or_says_that_it_is_not():
     check(range(SLOW_CASES))
 
 
+@pytest.mark.unchecked
+def test_tables_that_cost_no_digits_lose_none():
+    """The oracle and the core agree in every selection and representation."""
+    for seed in range(0, 2 * DEFAULT_CASES, 7):
+        c, rng = case(seed), np.random.default_rng(seed)
+        X = rng.normal(size=c.problem.X.shape) + 1.0
+        benign = replace(c.problem, X=X, y=X @ np.ones(X.shape[1]) + rng.normal(size=len(X)))
+        result = result_of(replace(c, problem=benign, rho=c.rho / 4))
+        assert result.error <= 1e-12, str(result)
+
+
+@pytest.mark.unchecked
+def test_the_gradient_is_as_right_as_j():
+    results = [result_of(case(seed), with_gradient=True) for seed in range(0, DEFAULT_CASES, 5)]
+    right = [r for r in results if r.is_right and not np.isnan(r.slope_error)]
+    assert len(right) > len(results) // 4
+    assert all(r.slope_error <= SLOPE_TOLERANCE for r in right), [(r.case.seed, r.slope_error) for r in right]
+
+
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
         first, colon, end = argument.partition(":")
-        chosen = range(int(first), int(end) if colon else int(first) + 1)
-        found = [result_of(case(seed)) for seed in chosen]
-        sys.stdout.write((show(found) if colon else "\n".join(map(str, found))) + "\n")
+        found = [result_of(case(seed)) for seed in range(int(first), int(end) if colon else int(first) + 1)]
+        sys.stdout.write((show(found) if colon else str(found[0])) + "\n")
