@@ -189,6 +189,7 @@ def unfitted_result(claim: Claim, task: Work, step: Step, status: Status, outcom
             inner_gradient_norm=None,
             adjoint_residual=None,
             finite_difference_error=None,
+            arithmetic_error=None,
         ),
         method=Method(hypergradient=hypergradient.kind, outer=outer.kind, approximate=False, solver=None),
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from tests.core import ridge_oracle
 from tests.core.ridge_cases import Case, case
@@ -22,6 +23,7 @@ from worker.core.records import Evaluation
 from worker.core.rows.problem import Partition
 from worker.core.search.plan import Prepared, prepare
 from worker.core.training import Ridge
+from worker.core.verdict.arithmetic import arithmetic_error
 
 TOLERANCE = 1e-9  # of J, relative
 MAX_UNANSWERED = 0.05  # share of cases that may be refused or flagged
@@ -34,14 +36,14 @@ DEFAULT_CASES, SLOW_CASES = 100, 2000
 
 def is_flagged(prepared: Prepared, at: Evaluation) -> bool:
     """Whether the certificate of the arithmetic says that J has lost digits."""
-    return False
+    return not arithmetic_error(prepared, at) <= TOLERANCE
 
 
 @dataclass(frozen=True)
 class Result:
     """What became of a case.
 
-    `ratio` is the largest |mean| / standard deviation of a column over the training rows of a split. Errors are
+    `ratio` is the largest offset over spread of a column over the training rows of a split. Errors are
     relative to |J| (to the number of rows for a log likelihood); `slope_error` is that of the gradient.
     """
 
@@ -110,16 +112,26 @@ def oracle_of(c: Case, partition: Partition) -> tuple[Callable[[ridge_oracle.Col
         c.penalty_of_column, training.intercept, training.standardize,
     )  # fmt: skip
     splits = [(partition.rows(train), partition.rows(validation)) for train, validation in partition.splits]
-    trained = [train for train, _ in splits]
-    if c.plan.selection.kind == "leave_one_out":
-        trained += [np.delete(train, i) for train in trained for i in range(len(train))]
-    ratios = [
-        abs(mean) / ridge_oracle.mp.sqrt(variance)
-        for train in trained
-        for mean, variance in exact.spreads(train)[:-1]
-        if variance
-    ]
-    return functools.partial(ridge_oracle.value, exact, c.plan.selection.kind, splits), float(max(ratios, default=0))
+    columns = exact_columns(c)
+    ratio = max((offset_over_spread(columns[train], c.plan.training.intercept) for train, _ in splits), default=0.0)
+    return functools.partial(ridge_oracle.value, exact, c.plan.selection.kind, splits), ratio
+
+
+def exact_columns(c: Case) -> np.ndarray:
+    """The columns whose offset costs digits: those of X and, without an intercept, the target."""
+    X = c.problem.X.toarray() if isinstance(c.problem.X, csr_array) else np.asarray(c.problem.X)
+    return X if c.plan.training.intercept else np.column_stack([X, c.problem.y])
+
+
+def offset_over_spread(Z: np.ndarray, intercept: bool) -> float:
+    """The largest |mean| / standard deviation of a column, with all rows or without one: an outlier hides a spread.
+
+    A constant column does not count, or without an intercept, for which it stands, in units of its own.
+    """
+    constant = np.inf if intercept else 1.0
+    parts = [Z, *(np.delete(Z, i, axis=0) for i in range(len(Z)) if len(Z) > 2)]
+    spreads = np.min([np.where(np.ptp(part, axis=0) > 0, part.std(axis=0), constant) for part in parts], axis=0)
+    return float((np.abs(Z.mean(axis=0)) / spreads).max(initial=0.0))
 
 
 def result_of(c: Case, *, with_gradient: bool = False) -> Result:

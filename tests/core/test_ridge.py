@@ -16,7 +16,7 @@ from worker.core.penalties import PerFeature, PerGroup, Shared
 from worker.core.rows.problem import Problem
 from worker.core.selection import GivenFolds, Holdout, KFold, LeaveOneOut
 from worker.core.training import Ridge
-from worker.core.training.ridge import MIN_TRIALS_FOR_SPECTRAL
+from worker.core.training.ridge import MIN_TRIALS_FOR_SPECTRAL, RidgeOfMoments
 
 SELECTIONS = [KFold(folds=3), Holdout(fraction=0.3), GivenFolds(fold_of_row=tuple(i % 4 for i in range(40)))]
 flags = pytest.mark.parametrize(("intercept", "standardize"), [(a, b) for a in (True, False) for b in (True, False)])
@@ -214,7 +214,7 @@ def test_one_decomposition_gives_the_numbers_of_a_factorization_for_each_trial(s
     for noise in (1.0, 1e-6):
         problem = regression(70, p)
         problem = dataclasses.replace(problem, y=problem.X @ np.ones(p) + noise * problem.y)
-        training, rho = Ridge(intercept, standardize), np.array([-3.0])
+        training, rho = RidgeOfMoments(intercept, standardize), np.array([-3.0])
         partition = selection.partition(np.arange(70), 70)
         one, other = (
             selection.objective(problem, partition, training, Implicit(), trials)

@@ -18,6 +18,7 @@ from worker.core.search.tune import tune
 from worker.core.selection import Evidence, GeneralizedCV, GroupKFold, KFold, LeaveOneOut, Reml, WalkForward
 from worker.core.selection.evidence_settings import NoiseVariance
 from worker.core.training import Ridge
+from worker.core.training.ridge import RidgeOfMoments
 
 flags = pytest.mark.parametrize(("intercept", "standardize"), [(a, b) for a in (True, False) for b in (True, False)])
 shapes = pytest.mark.parametrize(("n", "p"), [(30, 5), (20, 30)], ids=["n>p", "p>n"])
@@ -165,7 +166,7 @@ def test_criteria_by_the_matrix_of_rows_are_those_by_that_of_columns(selection, 
     if weighted:
         problem = replace(problem, weights=np.where(np.arange(15) % 7 == 3, 0.0, 1.0 + np.arange(15) % 4))
     for penalty in (Shared(), PerFeature(), overlapping(problem.features)):  # few hyperparameters, and many
-        training = Ridge(intercept, standardize, penalty)
+        training = RidgeOfMoments(intercept, standardize, penalty)
         dual = build(problem, selection, training, Implicit())
         primal = build(problem, selection, training, CholeskyBackprop())
         assert (dual.solver, primal.solver) == ("dual", "primal")

@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose
 
 from tests.core.conftest import regression
 from worker.core.rows import moments as statistics
+from worker.core.rows.centre import Centre
 from worker.core.rows.moments import block_moments, split_moments
 from worker.core.rows.problem import Partition, Problem
 from worker.core.selection import Holdout, KFold
@@ -27,9 +28,9 @@ def test_split_moments_equal_those_of_the_rows(selection, values, monkeypatch):
         for part, blocks in ((train, train_blocks), (validation, validation_blocks)):
             rows = partition.rows(blocks)
             assert part.weight == len(rows)
-            assert_allclose(part.mean(), np.append(problem.X[rows].mean(0), problem.y[rows].mean()), rtol=1e-12)
-            for centre in (part.mean(), np.zeros(5)):
-                assert_allclose(part.about(centre), naive(problem, rows, centre), rtol=1e-10, atol=1e-10)
+            assert_allclose(part.mean.high, np.append(problem.X[rows].mean(0), problem.y[rows].mean()), rtol=1e-12)
+            for centre in (part.mean, Centre.zero(5)):
+                assert_allclose(part.about(centre), naive(problem, rows, centre.high), rtol=1e-10, atol=1e-10)
 
 
 def test_rows_outside_every_block_do_not_count():
@@ -40,7 +41,7 @@ def test_rows_outside_every_block_do_not_count():
     spoiled[:10] = 1e100
     one = block_moments(problem, partition)
     other = block_moments(Problem(spoiled, problem.y, problem.features), partition)
-    assert all((a.M == b.M).all() for a, b in zip(one, other, strict=True))
+    assert all((a.S == b.S).all() for a, b in zip(one, other, strict=True))
 
 
 def test_variance_survives_a_large_mean_and_sees_constants():

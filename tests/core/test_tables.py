@@ -83,10 +83,11 @@ def test_moments_of_sparse_columns_are_those_of_dense_ones(values, monkeypatch):
     X[:20, 4], X[20:, 4] = 0.0, 3.0
     rows = np.flatnonzero(np.arange(40) % 7)
     rows = np.append(0, rows)
-    for dense, sparse in zip(
-        mean_and_variance(X, rows, weights[rows]), mean_and_variance(csr_array(X), rows, weights[rows]), strict=True
-    ):
-        assert_allclose(sparse, dense, rtol=1e-12, atol=1e-15)
+    (mean, variance), (sparse_mean, sparse_variance) = (
+        mean_and_variance(table, rows, weights[rows]) for table in (X, csr_array(X))
+    )
+    assert_allclose(sparse_mean.minus(mean), 0.0, atol=1e-15)
+    assert_allclose(sparse_variance, variance, rtol=1e-12, atol=1e-15)
     assert (mean_and_variance(csr_array(X), rows, weights[rows])[1][1:4] == 0).all()
 
 

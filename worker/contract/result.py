@@ -208,6 +208,7 @@ class CertificateSet(Wire):
     inner_gradient_norm: float | None
     adjoint_residual: float | None
     finite_difference_error: float | None
+    arithmetic_error: float | None = None
     point: Literal["minimum", "flat", "saddle"] | None = None
     smallest_curvature: float | None = None
 

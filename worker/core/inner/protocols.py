@@ -13,12 +13,14 @@ from worker.core.penalties.forms import Penalized
 from worker.core.records import Array
 from worker.core.weights import Weighting
 
-# primal, dual: one factorization, with a row for each feature or each training row; spectral: one decomposition for all
-# rho; newton_*: iterations with factors or products of the Hessian; dense, banded, sparse: one factorization of the
-# caller's matrix; kernel_matrix, landmarks: factorizations of a kernel matrix of all rows or of landmarks
+# primal, dual: one factorization, with a row for each feature or each training row; orthogonal: one of the rows
+# themselves, for small tables whose moments lose digits; spectral: one decomposition for all rho; newton_*: iterations
+# with factors or products of the Hessian; dense, banded, sparse: one factorization of the caller's matrix;
+# kernel_matrix, landmarks: factorizations of a kernel matrix of all rows or of landmarks
 Solver = Literal[
     "primal",
     "dual",
+    "orthogonal",
     "spectral",
     "newton_cholesky",
     "newton_cg",
@@ -98,6 +100,9 @@ class LeastSquaresFit(QuadraticFit, Protocol):
 
     def inverse(self) -> Float[Array, "p p"]:
         """`H^-1`."""
+
+    def kept(self) -> float:
+        """The smallest fraction that subtractions have left of a number; its reciprocal is the loss of digits."""
 
     def log_determinant(self) -> float:
         """`log |H|`."""

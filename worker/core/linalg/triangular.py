@@ -37,6 +37,11 @@ def add_outer_product(M: Float[Array, "m m"], A: Float[Array, "m n"]) -> None:
     blas.dsyrk(1.0, A, beta=1.0, c=M, lower=1, overwrite_c=1)
 
 
+def subtract_square(M: Float[Array, "m m"], x: Float[Array, " m"]) -> Float[Array, "m m"]:
+    """`M - x x^T` in the lower triangle; overwrites M, which must be Fortran-ordered."""
+    return blas.dsyr(-1.0, x, lower=1, a=M, overwrite_a=1)
+
+
 def add_outer(M: Float[Array, "m n"], x: Float[Array, " m"], y: Float[Array, " n"]) -> Float[Array, "m n"]:
     """`M + x y^T`; overwrites M, which must be Fortran-ordered."""
     return blas.dger(1.0, x, y, a=M, overwrite_a=1)

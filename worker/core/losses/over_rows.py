@@ -35,29 +35,39 @@ class ValidationLoss(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SquaredErrorOfMoments:
-    """Sum of `(y - eta)^2` from second moments: `z^T M z` with `z = (theta - reference, -1)`; no rows needed.
+    """Sum of `(y - eta)^2` from second moments, without rows: `z^T S z + weight (mean . z)^2`, z = theta and -1.
 
-    `M` holds the moments of `[X, y - X reference]`. The relative error is about machine epsilon times (sum of squares
-    of the last column) / value. A nearly perfect fit therefore needs a reference near theta; otherwise zero is enough.
+    `S` holds the moments of `[X, y]` about their mean over the validation rows, and `mean` is relative to the centre of
+    the training rows. The two parts are kept apart: the rows of a trend lie far from those before them, and their
+    distance cancels in the sum `mean . z` before it is squared. With a `reference` theta, z is relative to it, and y is
+    the residual there. The relative error is about machine epsilon times (last entry of S) / value. A nearly perfect
+    fit therefore needs a reference near theta; otherwise zero is enough.
     """
 
     weight: float
-    M: Float[Array, "p1 p1"]
+    S: Float[Array, "p1 p1"]
+    mean: Float[Array, " p1"]
     reference: Float[Array, " p"]
 
     def value(self, theta: Float[Array, " p"]) -> float:
-        """`z^T M z`."""
+        """The sum."""
         return self.value_and_gradient(theta)[0]
 
     def value_and_gradient(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
-        """`z^T M z`, and `2 M z` without its last entry."""
+        """The sum, and its derivative in theta."""
         z = np.append(theta - self.reference, -1.0)
-        Mz = self.M @ z
-        return float(max(z @ Mz, 0.0)), 2.0 * Mz[:-1]
+        Sz, miss = self.S @ z, self.weight * float(self.mean @ z)
+        return float(max(z @ Sz, 0.0)) + miss**2 / (self.weight or 1.0), 2.0 * (Sz[:-1] + miss * self.mean[:-1])
+
+    def kept(self, theta: Float[Array, " p"]) -> float:
+        """The sum relative to that of y."""
+        total = float(self.S[-1, -1] + self.weight * self.mean[-1] ** 2)
+        return self.value(theta) / (total or 1.0)
 
     def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
-        """`2 D^T M D` over the columns of X."""
-        return 2.0 * (D.T @ (self.M[:-1, :-1] @ D))
+        """`2 D^T S D` over the columns of X, plus the part of the mean."""
+        of_mean = self.mean[:-1] @ D
+        return 2.0 * (D.T @ (self.S[:-1, :-1] @ D) + self.weight * np.outer(of_mean, of_mean))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,11 @@ class LossOfRows:
         """Sum of the losses, and `-X^T (w loss')`."""
         losses, slopes, _ = self.loss.of(self.y - self.X @ theta)
         return float(self._weighted(losses).sum()), -(self._weighted(slopes) @ self.X)
+
+    def kept(self, theta: Float[Array, " p"]) -> float:
+        """The norm of the residuals relative to those of what is subtracted."""
+        eta = self.X @ theta
+        return float(np.linalg.norm(self.y - eta) / (np.linalg.norm(self.y) + np.linalg.norm(eta) or 1.0))
 
     def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
         """`(X D)^T diag(w loss'') X D`."""

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from worker.core.hypergradient.hessian_dependence import HessianDependence
+from worker.core.inner.least_squares.accurate import AccurateFit
 from worker.core.inner.least_squares.primal import PrimalFit
 from worker.core.inner.protocols import LeastSquaresFit
 from worker.core.objective.whole_sample import WholeSampleObjective
@@ -124,19 +125,36 @@ class EvidenceObjective(WholeSampleObjective):
         count = explicit + self.eliminated
         return count if self.integrate_intercept else count - self.has_intercept
 
-    def _noise_and_slope(self, rho: Float[Array, " k"], fit: LeastSquaresFit) -> tuple[float, float]:
-        """The noise variance and `dJ/d log s2`, which is zero if s2 follows from C."""
-        twice_nC, degrees = 2.0 * self.rows * fit.criterion().value, self.rows - self._unpenalized(fit)
+    def _noise_and_slope(
+        self, rho: Float[Array, " k"], fit: LeastSquaresFit, minimum: float | None = None
+    ) -> tuple[float, float]:
+        """The noise variance and `dJ/d log s2`, which is zero if s2 follows from C (or `minimum`)."""
+        minimum = fit.criterion().value if minimum is None else minimum
+        twice_nC, degrees = 2.0 * self.rows * minimum, self.rows - self._unpenalized(fit)
         if not self.noise:
             return twice_nC / degrees if degrees > 0 and twice_nC > 0 else np.nan, 0.0
         s2 = float(self.hyperparameters.natural(rho)[-1])
         return s2, (degrees - twice_nC / s2) / 2
 
-    def _value(self, rho: Float[Array, " k"], fit: LeastSquaresFit) -> float:
-        s2, _ = self._noise_and_slope(rho, fit)
+    def recomputed(self, rho: Float[Array, " k"], fits: list[AccurateFit]) -> float:
+        """J from an accurate fit."""
+        known = self.least_squares_fits(rho)
+        return np.nan if known is None else self._value(rho, known[0], fits[0].minimum, fits[0].log_determinant)
+
+    def _value(
+        self,
+        rho: Float[Array, " k"],
+        fit: LeastSquaresFit,
+        minimum: float | None = None,
+        log_determinant: float | None = None,
+    ) -> float:
+        """J; from more accurate numbers in place of those of the fit, if they are given."""
+        minimum = fit.criterion().value if minimum is None else minimum
+        log_determinant = fit.log_determinant() if log_determinant is None else log_determinant
+        s2, _ = self._noise_and_slope(rho, fit, minimum)
         n, M = self.rows, self._unpenalized(fit)
-        twice_J = (n - M) * np.log(2.0 * np.pi * s2) + 2.0 * n * fit.criterion().value / s2
-        twice_J += fit.log_determinant() - fit.penalty.log_determinant.value + M * np.log(n)
+        twice_J = (n - M) * np.log(2.0 * np.pi * s2) + 2.0 * n * minimum / s2
+        twice_J += log_determinant - fit.penalty.log_determinant.value + M * np.log(n)
         return float(twice_J - self._log_shares(fit)) / 2
 
     @property

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind
 from worker.core.inner.protocols import Fit, LeastSquaresFit, Solver, System
 from worker.core.losses import ResidualLoss, SquaredError
-from worker.core.losses.over_rows import PredictorScore
+from worker.core.losses.over_rows import LossOfRows, PredictorScore, SquaredErrorOfMoments
 from worker.core.objective.objective import UNKNOWN_RESIDUALS, Objective, Residuals, Scores, failed, means, relative
 from worker.core.records import Array, Evaluation, Outcome
 from worker.core.rows.filled import split_problems
@@ -27,6 +28,8 @@ class FittedObjective(Objective):
     `J = sum_s f_s sum_i w_i loss_i / sum_s f_s sum_i w_i` with the weights `f` of the splits and `w` of the rows.
     The fits of the last evaluation are kept, so that a Hessian at the same point needs no new factorization.
     """
+
+    recomputed_from: ClassVar[AccurateKind] = "residuals"  # the fits that `recomputed` takes
 
     systems: list[System]
     hyperparameters: Hyperparameters
@@ -155,6 +158,21 @@ class FittedObjective(Objective):
                     scores.losses[place] = self.loss.of(problem.y[chunk] - constant - take(X, chunk) @ slopes)[0]
                     scores.weights[place] = factor * problem.score_weights(chunk)
         return scores
+
+    def kept(self, rho: Float[Array, " k"]) -> float:
+        """The smallest fraction that subtractions have left of a number in J of ridge; zero if training is singular."""
+        fits = self.least_squares_fits(rho)
+        if fits is None:
+            return 0.0
+        losses = [cast("LossOfRows | SquaredErrorOfMoments", system.loss) for system in self.systems]
+        return min(min(fit.kept(), loss.kept(fit.theta)) for fit, loss in zip(fits, losses, strict=True))
+
+    def recomputed(self, rho: Float[Array, " k"], fits: list[AccurateFit]) -> float:
+        """J from accurate fits at rho, one for each split, of ridge."""
+        loss = self.loss
+        assert isinstance(loss, ResidualLoss)
+        sums = [float(fit.weights @ loss.of(fit.residuals)[0]) for fit in fits]
+        return float(self.factors @ np.array(sums))
 
     def residuals(self, rho: Float[Array, " k"]) -> Residuals:
         """The relative residuals of training and of the adjoint at this point."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from worker.core.hypergradient.hessian_dependence import HessianDependence
+from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind
 from worker.core.inner.least_squares.primal import PrimalFit
 from worker.core.inner.protocols import LeastSquaresFit
 from worker.core.linalg.triangular import solve_lower, solve_lower_right
@@ -25,6 +27,8 @@ NEARLY_INTERPOLATED = (
 @dataclass(slots=True)
 class GeneralizedCVObjective(WholeSampleObjective):
     """`J = (RSS / W) / q^2`, `q = 1 - tau / n` with the trace tau of the hat matrix, the intercept included."""
+
+    recomputed_from: ClassVar[AccurateKind] = "leverages"
 
     def value(self, rho: Float[Array, " k"]) -> float:
         """J alone; infinite if training is singular."""
@@ -69,6 +73,19 @@ class GeneralizedCVObjective(WholeSampleObjective):
         total += 6.0 * rss / (W * n**2 * q**4) * np.outer(tau_j, tau_j)
         total = (total + total.T) / 2
         return total if chosen is None else total[np.ix_(chosen, chosen)]
+
+    def kept(self, rho: Float[Array, " k"]) -> float:
+        """The smallest fraction that subtractions have left of a number, q among them."""
+        fits = self.least_squares_fits(rho)
+        if fits is None:
+            return 0.0
+        return min(super(GeneralizedCVObjective, self).kept(rho), self._remainder(fits[0].hat_trace()[0]))
+
+    def recomputed(self, rho: Float[Array, " k"], fits: list[AccurateFit]) -> float:
+        """J from an accurate fit."""
+        fit = fits[0]
+        q = 1.0 - float((1.0 - fit.remainders).sum()) / self.rows
+        return float(fit.weights @ fit.residuals**2 / fit.weights.sum()) / q**2
 
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
         """A warning if numerator and denominator are both near zero."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from worker.core.hypergradient.hessian_dependence import HessianDependence
+from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind
 from worker.core.inner.least_squares.dual import DualFit
 from worker.core.inner.least_squares.primal import PrimalFit
 from worker.core.inner.protocols import LeastSquaresFit
 from worker.core.linalg.triangular import solve_lower
+from worker.core.losses import ResidualLoss
 from worker.core.losses.over_rows import LossOfRows
 from worker.core.objective.fitted import FittedObjective
 from worker.core.objective.objective import Scores
@@ -27,7 +30,7 @@ class _Leverages:
 
     `e_i = r_i / (1 - h_i)` with the leverage `h_i = s_i q_i`. `s_i` is the share of row i in the training criterion,
     `q_i = x_i^T H^-1 x_i` (plus 1 if an intercept was eliminated) and `XP = X H^-1`. If `s_i` is zero, `q_i` and the
-    row of XP do not matter; the dual fit sets them to zero.
+    row of XP do not matter; some fits set them to zero.
     """
 
     fit: LeastSquaresFit
@@ -69,6 +72,8 @@ class LeaveOneOutObjective(FittedObjective):
 
     The fit without row i keeps the total penalty and the weights of the other rows in C.
     """
+
+    recomputed_from: ClassVar[AccurateKind] = "leverages"
 
     base: Float[Array, " n"] | None = None
     eliminated: bool = False  # whether the intercept is not part of theta
@@ -124,6 +129,21 @@ class LeaveOneOutObjective(FittedObjective):
         at = self._leverages(fits[0])
         return Scores(at.losses, at.weights)
 
+    def kept(self, rho: Float[Array, " k"]) -> float:
+        """The smallest fraction that subtractions have left of a number, one minus a leverage among them."""
+        fits = self.least_squares_fits(rho)
+        if fits is None:
+            return 0.0
+        at = self._leverages(fits[0])
+        remainders = 1.0 - at.shares.w * at.q
+        return min(super(LeaveOneOutObjective, self).kept(rho), float(remainders.min()))
+
+    def recomputed(self, rho: Float[Array, " k"], fits: list[AccurateFit]) -> float:
+        """J from an accurate fit."""
+        assert isinstance(self.loss, ResidualLoss)
+        fit = fits[0]
+        return float(fit.weights @ self.loss.of(fit.residuals / fit.remainders)[0] / fit.weights.sum())
+
     def _leverages(self, fit: LeastSquaresFit) -> _Leverages:
         rows = self.systems[0].loss
         assert isinstance(rows, LossOfRows)
@@ -153,3 +173,25 @@ class LeaveOneOutObjective(FittedObjective):
             rh=w * product_slope / m**2,
             hh=w * (product_slope + slopes) * e / m**2,
         )  # fmt: skip
+
+
+@dataclass(slots=True)
+class RefittedLeaveOneOut(FittedObjective):
+    """The same J from a fit without each row, where the closed form would lose digits."""
+
+    recomputed_from: ClassVar[AccurateKind] = "refits"
+
+    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
+        """J and `dJ/drho`; J is not divided into splits."""
+        at = super(RefittedLeaveOneOut, self).evaluate(rho)
+        return at if at.failure else replace(at, per_split=np.array([at.value]))
+
+    def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
+        """The scores of single rows."""
+        fits = self.fits(rho)
+        if fits is None:
+            return None
+        sums = [system.loss.value(fit.theta) for system, fit in zip(self.systems, fits, strict=True)]
+        weights = np.array([system.loss.weight for system in self.systems])
+        used = weights > 0
+        return Scores(np.array(sums)[used] / weights[used], weights[used] / weights.sum())

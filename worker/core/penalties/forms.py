@@ -187,6 +187,15 @@ class Penalized:
         for b in self.blocks:
             H[np.ix_(b.columns, b.columns)] += b.S
 
+    def root(self) -> Float[Array, "r p"]:
+        """B with `B^T B = P`, of the diagonal parts and of each block."""
+        p = len(self.diagonal)
+        parts = [np.diag(np.sqrt(self.diagonal))[self.diagonal > 0]]
+        for b in self.blocks:
+            parts.append(np.zeros((len(b.root), p)))
+            parts[-1][:, b.columns] = np.sqrt(self.lam[b.j]) * b.root * b.scale
+        return np.vstack(parts)
+
     def whole_diagonal(self) -> Float[Array, " p"]:
         """The diagonal of P, blocks included."""
         out = self.diagonal.copy()

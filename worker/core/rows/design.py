@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from worker.core.records import Array
 from worker.core.rows.held import DenseHeld, HeldRows, SparseHeld
-from worker.core.rows.tables import CHUNK_VALUES, Table, rows_at_a_time, take
+from worker.core.rows.tables import CHUNK_VALUES, Table, rows_at_a_time, shifted, take
 
 HELD_PREDICTORS = 16_000_000  # values of the changes of eta that are held at once: 128 MB
 Blocks = Iterable[tuple[int, int, Float[Array, " n"]]]
@@ -22,7 +22,7 @@ class Design:
     """Rows `z_i = (1, x_i - origin)` with `q` columns; without an intercept the 1 is left out.
 
     `theta` has an entry for each output and column, ordered by output: `eta_ia = z_i^T theta_a`. With `held` the rows
-    are in memory; without it each product reads them from the table. Sparse rows have the origin zero.
+    are in memory; without it each product reads them from the table. Of sparse rows the origin is zero in most columns.
     """
 
     table: Table | csr_array
@@ -44,6 +44,9 @@ class Design:
         """The given rows (ascending) of the table: dense rows in memory if `hold`, sparse rows always."""
         design = cls(table, rows, origin, intercept)
         if isinstance(table, csr_array):
+            if origin.any():
+                held = SparseHeld(shifted(take(table, rows), origin), int(intercept))
+                return cls(table, rows, origin, intercept, held)
             return cls(table, rows, origin, intercept, SparseHeld.of_table(table, rows, intercept=intercept))
         return cls(table, rows, origin, intercept, design._read(rows)) if hold else design
 

@@ -97,8 +97,12 @@ def _filled_problems(problem: Problem, partition: Partition) -> list[Problem]:
 
 
 def _means(X: Table, columns: Int[Array, " c"], partition: Partition) -> Float[Array, "splits c"]:
-    """Means of the present values in the training rows of each split, from sums over blocks; NaN if there are none."""
+    """Means of the present values in the training rows of each split, from sums over blocks; NaN if there are none.
+
+    A column that is constant keeps its value exactly, so that filling does not make it vary by rounding.
+    """
     sums, counts = np.zeros((2, partition.blocks, len(columns)))
+    low, high = np.full_like(sums, np.inf), np.full_like(sums, -np.inf)
     size = rows_at_a_time(X, CHUNK_VALUES)
     for begin in range(0, X.shape[0], size):
         blocks = partition.block_of_row[begin : begin + size]
@@ -107,9 +111,15 @@ def _means(X: Table, columns: Int[Array, " c"], partition: Partition) -> Float[A
             values = part[blocks == block]
             sums[block] += np.nansum(values, axis=0)
             counts[block] += (~np.isnan(values)).sum(axis=0)
-    train = [list(blocks) for blocks, _ in partition.splits]
-    with np.errstate(invalid="ignore"):
-        return np.array([sums[blocks].sum(axis=0) / counts[blocks].sum(axis=0) for blocks in train])
+            low[block] = np.fmin(low[block], np.fmin.reduce(values, axis=0))
+            high[block] = np.fmax(high[block], np.fmax.reduce(values, axis=0))
+    out = np.empty((len(partition.splits), len(columns)))
+    for split, (train, _) in enumerate(partition.splits):
+        chosen = list(train)
+        with np.errstate(invalid="ignore"):
+            mean = sums[chosen].sum(axis=0) / counts[chosen].sum(axis=0)
+        out[split] = np.where(np.isnan(mean), mean, np.clip(mean, low[chosen].min(axis=0), high[chosen].max(axis=0)))
+    return out
 
 
 def _medians(X: Table, columns: Int[Array, " c"], partition: Partition) -> Float[Array, "splits c"]:
@@ -146,7 +156,7 @@ def moments_of_splits(
         return
     fills = [split.X.values for split in splits if isinstance(split.X, Filled)]
     assert not isinstance(problem.X, csr_array)
-    columns, reference = imputation.columns, fills[0]
+    columns, reference = imputation.columns, np.median(fills, axis=0)  # not that of a split with an outlier
     with_indicators = replace(problem, X=_FilledWithIndicators(problem.X, columns, reference), imputation=None)
     p = problem.X.shape[1]
     for (train, validation), fill in zip(_weighted_moments(with_indicators, partition), fills, strict=True):
@@ -172,10 +182,10 @@ def _weighted_moments(problem: Problem, partition: Partition) -> Iterator[tuple[
 
 def _refilled(moments: Moments, p: int, columns: Int[Array, " q"], change: Float[Array, " q"]) -> Moments:
     """Moments of the p columns of X after adding `change` to the missing entries of `columns`."""
-    M, shift = moments.M.copy(order="F"), moments.shift.copy()
-    indicators = p + np.arange(len(columns))
-    M[:, 1 + columns] += M[:, 1 + indicators] * change
-    M[1 + columns] += change[:, None] * M[1 + indicators]
-    shift[columns] += change * shift[indicators]
-    kept = np.delete(np.arange(len(M)), 1 + indicators)
-    return Moments(moments.weight, np.asfortranarray(M[np.ix_(kept, kept)]), np.delete(shift, indicators))
+    S, indicators = moments.S.copy(order="F"), p + np.arange(len(columns))
+    S[:, columns] += S[:, indicators] * change
+    S[columns] += change[:, None] * S[indicators]
+    step = np.zeros(len(S))
+    step[columns] = change * moments.mean.high[indicators]
+    kept = np.delete(np.arange(len(S)), indicators)
+    return Moments(moments.weight, moments.mean.moved(step).of(kept), np.asfortranarray(S[np.ix_(kept, kept)]))

@@ -11,6 +11,7 @@ from scipy.sparse import csc_array, csr_array
 
 from worker.core.linalg.triangular import outer_product
 from worker.core.records import Array
+from worker.core.rows.centre import Centre
 
 LARGEST_MAGNITUDE = 1e150  # larger values overflow when squared
 CHUNK_VALUES = 1_000_000  # float64 values read at a time: 8 MB, which suits the cache and the blocking of syrk
@@ -31,7 +32,10 @@ class Table(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SparseRows:
-    """`S - 1 offset^T`: centred rows whose sparse part stays sparse, with the products that training needs."""
+    """`S - 1 offset^T`: centred rows whose sparse part stays sparse, with the products that training needs.
+
+    Columns that most rows store are centred inside S, with an offset of zero: see `centred`.
+    """
 
     S: csr_array
     offset: Float[Array, " p"]
@@ -136,10 +140,56 @@ def view(X: csr_array, rows: slice) -> csr_array:
     return part
 
 
-def centred(X: Table | csr_array, rows: Int[Array, " m"], offset: Float[Array, " p"]) -> Rows:
-    """The rows with the given ascending indices minus the offset; sparse rows stay sparse."""
+def centred(X: Table | csr_array, rows: Int[Array, " m"], centre: Centre) -> Rows:
+    """The rows with the given ascending indices minus the centre; sparse rows stay sparse.
+
+    Of sparse rows, columns that at least half of the rows store are centred entry by entry. A product of the others
+    with their offset loses at most a factor of two to cancellation.
+    """
     part = take(X, rows)
-    return SparseRows(part, offset) if isinstance(part, csr_array) else part - offset
+    if not isinstance(part, csr_array):
+        return centre.subtracted_from(part)
+    full, dense, rest = without_full_columns(part)
+    offset = centre.high + centre.low
+    if not len(full):
+        return SparseRows(part, offset)
+    offset[full] = 0.0
+    return SparseRows(_with_columns(rest, full, centre.of(full).subtracted_from(dense)), offset)
+
+
+def shifted(part: csr_array, origin: Float[Array, " p"]) -> csr_array:
+    """Sparse rows minus an origin that is zero in most columns; the others get an entry in each row."""
+    columns = np.flatnonzero(origin)
+    dense, rest = _columns_apart(part, columns)
+    return _with_columns(rest, columns, dense - origin[columns])
+
+
+def _with_columns(rest: csr_array, columns: Int[Array, " f"], dense: Float[Array, "m f"]) -> csr_array:
+    """The sparse rows with these columns, which they have no entries of."""
+    n, width = dense.shape
+    stored = csr_array((dense.ravel(), np.tile(columns, n), np.arange(n + 1) * width), shape=rest.shape)
+    return csr_array(rest + stored)
+
+
+def without_full_columns(part: csr_array) -> tuple[Int[Array, " f"], Float[Array, "m f"], csr_array]:
+    """Columns that at least half of the rows store, as a dense array, and the rows without their entries."""
+    n, p = part.shape
+    full = np.flatnonzero(2 * np.bincount(part.indices, minlength=p) >= max(n, 1))
+    return (full, *_columns_apart(part, full)) if len(full) else (full, np.empty((n, 0)), part)
+
+
+def _columns_apart(part: csr_array, columns: Int[Array, " f"]) -> tuple[Float[Array, "m f"], csr_array]:
+    """The chosen columns as a dense array, and the rows without their entries."""
+    n, p = part.shape
+    place = np.full(p, -1)
+    place[columns] = np.arange(len(columns))
+    position, row = place[part.indices], np.repeat(np.arange(n), np.diff(part.indptr))
+    is_full = position >= 0
+    dense = np.zeros((n, len(columns)))
+    dense[row[is_full], position[is_full]] = part.data[is_full]
+    kept = ~is_full
+    ends = np.append(0, np.cumsum(np.bincount(row[kept], minlength=n)))
+    return dense, csr_array((part.data[kept], part.indices[kept], ends), shape=part.shape)
 
 
 def rows_at_a_time(X: Table | csr_array, values: int) -> int:
@@ -151,7 +201,7 @@ def rows_at_a_time(X: Table | csr_array, values: int) -> int:
 
 def mean_and_variance(
     X: Table | csr_array, rows: Int[Array, " m"], weights: Float[Array, " m"]
-) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
+) -> tuple[Centre, Float[Array, " p"]]:
     """Weighted means and variances of the columns over the given rows; a constant column has variance exactly zero.
 
     Reads the rows in two passes, in chunks.
@@ -168,31 +218,40 @@ def mean_and_variance(
         mean += relative[piece] @ part
         used = part[relative[piece] > 0]
         low, high = np.minimum(low, used.min(axis=0, initial=np.inf)), np.maximum(high, used.max(0, initial=-np.inf))
-    variance = np.zeros(p)
+    mean = np.clip(mean, low, high)  # of a constant column, the constant
+    left, squares = np.zeros(p), np.zeros(p)
     for piece in pieces:
-        variance += relative[piece] @ (take(X, rows[piece]) - mean) ** 2
-    return mean, np.where(high > low, variance, 0.0)
+        deviations = take(X, rows[piece]) - mean
+        left += relative[piece] @ deviations
+        squares += relative[piece] @ deviations**2
+    return Centre.at(mean).moved(left), np.where(high > low, squares - left**2, 0.0)
 
 
 def _sparse_mean_and_variance(
     X: csr_array, rows: Int[Array, " m"], relative: Float[Array, " m"]
-) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
+) -> tuple[Centre, Float[Array, " p"]]:
+    """A column that all rows store gets the mean of its deviations from the rounded mean, like a dense one."""
     p, size = X.shape[1], rows_at_a_time(X, SPARSE_CHUNK_VALUES)
     pieces = [slice(begin, begin + size) for begin in range(0, len(rows), size)]
-    mean, example, stored = np.zeros(p), np.zeros(p), np.zeros(p)
+    mean, example, stored = np.zeros(p), np.zeros(p), np.zeros(p, int)
     for piece in pieces:
         part = take(X, rows[piece])
         mean += relative[piece] @ part
         counted = np.repeat(relative[piece] > 0, np.diff(part.indptr))
         example[part.indices[counted]] = part.data[counted]
         stored += np.bincount(part.indices[counted], minlength=p)
-    squares, weight = np.zeros(p), np.zeros(p)
-    # a nonzero entry differs from zeros that are not stored
-    differs = (stored < np.count_nonzero(relative)) & (example != 0)
+    is_full = stored == np.count_nonzero(relative)
+    left, squares, weight = np.zeros((3, p))
+    differs = ~is_full & (example != 0)  # a nonzero entry differs from zeros that are not stored
     for piece in pieces:
         part = take(X, rows[piece])
         by_entry = np.repeat(relative[piece], np.diff(part.indptr))
-        squares += np.bincount(part.indices, by_entry * (part.data - mean[part.indices]) ** 2, minlength=p)
+        deviations = part.data - mean[part.indices]
+        left += np.bincount(part.indices, by_entry * deviations, minlength=p)
+        squares += np.bincount(part.indices, by_entry * deviations**2, minlength=p)
         weight += np.bincount(part.indices, by_entry, minlength=p)
         differs[part.indices[(by_entry > 0) & (part.data != example[part.indices])]] = True
-    return mean, np.where(differs, squares + np.maximum(1.0 - weight, 0.0) * mean**2, 0.0)
+    left[~is_full], weight[is_full] = 0.0, 1.0
+    mean = np.where(differs | ~is_full, mean, example)
+    variance = squares - left**2 + np.maximum(1.0 - weight, 0.0) * mean**2
+    return Centre.at(mean).moved(np.where(differs, left, 0.0)), np.where(differs, variance, 0.0)

@@ -9,7 +9,7 @@ from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.losses import ResidualLoss, SquaredError
 from worker.core.objective.kernel_leave_one_out import KernelLeaveOneOut
-from worker.core.objective.leave_one_out import LeaveOneOutObjective
+from worker.core.objective.leave_one_out import LeaveOneOutObjective, RefittedLeaveOneOut
 from worker.core.objective.objective import Objective
 from worker.core.rows.problem import Partition, Problem
 from worker.core.selection.closed_form import ClosedForm, as_ridge, dual_matrix
@@ -39,11 +39,14 @@ class LeaveOneOut(ClosedForm):
             split, kernel = training.exact(problem, partition, self.kind), training.kernel.over(problem.features)
             return KernelLeaveOneOut(split, training.hyperparameters(problem), kernel, self.loss)
         training = as_ridge(training, self.kind)
+        rows, box = partition.rows((0,)), training.hyperparameters(problem)
+        refits = training.refits(problem, rows, training.score(self.loss))
+        if refits is not None:
+            return RefittedLeaveOneOut(refits, box, hypergradient, self.loss)
         dual = dual_matrix(hypergradient)
         trials = trials if dual is None else 1
-        systems = training.systems(problem, partition, loss=self.loss, dual=dual, score_rows=True, trials=trials)
-        base = problem.base_weights(partition.rows((0,)))
-        box = training.hyperparameters(problem)
+        systems = training.systems(problem, partition, loss=self.loss, dual=dual, left_out=True, trials=trials)
+        base = problem.base_weights(rows)
         return LeaveOneOutObjective(
             systems, box, hypergradient, self.loss, base=base, eliminated=training.eliminates_intercept
         )

@@ -47,6 +47,7 @@ from worker.core.rows.tables import mean_and_variance
 from worker.core.training.class_weights import ClassWeights, check_classes, weights_of_classes
 from worker.core.training.linear import LinearPredictor
 
+SMALLEST_SPREAD = 1e-4  # variance over squared mean; sparse columns with a smaller one are centred
 AUTO_CHOLESKY_MAX_COEFFICIENTS = 1000  # above, a factor costs more than the products of conjugate gradients
 MAX_FACTORED_COEFFICIENTS = 20_000  # two matrices of that size are held: 6 GB
 MAX_HELD_VALUES = 64_000_000  # of dense rows over all splits; above, each product reads the rows from the table
@@ -155,8 +156,9 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         class_factors = self.class_weights_of(problem, rows)
         base = base if class_factors is None else base * class_factors
         mean, variance = mean_and_variance(problem.X, rows, base)
-        is_centred = self.intercept and not isinstance(problem.X, csr_array)
-        origin = mean if is_centred else np.zeros_like(mean)
+        origin = mean.high if self.intercept else np.zeros_like(mean.high)
+        if isinstance(problem.X, csr_array):  # columns far from zero are nearly full, and centring them costs little
+            origin = np.where(variance < SMALLEST_SPREAD * mean.high**2, origin, 0.0)
         design = Design.build(problem.X, rows, origin, intercept=self.intercept, hold=hold)
         same_rows = len(rows) == len(scored) and bool((rows == scored).all())
         validation_design = (
@@ -168,7 +170,7 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
             offset = offset - offset_mean
         penalty = forms.scaled(np.tile(self._scale(variance), m)) if self.standardize else forms
         if self.intercept:
-            penalty = penalty.placed([_slope_positions(m, len(mean))], m * design.q)
+            penalty = penalty.placed([_slope_positions(m, len(origin))], m * design.q)
         return GeneralizedLinear(
             LossOfPredictors(
                 validation_design, problem.y[scored], None if offset is None else offset[scored], score,

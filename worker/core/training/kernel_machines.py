@@ -171,8 +171,8 @@ class KernelTraining(ABC):
         base = base if class_factors is None else base * class_factors
         rows, base = rows[base > 0], base[base > 0]
         mean, variance = mean_and_variance(problem.X, rows, base)
-        scale = np.sqrt(np.where(variance > 0, variance, 1.0)) if self.standardize else np.ones(len(mean))
-        standard = Standard(mean, scale)
+        scale = np.sqrt(np.where(variance > 0, variance, 1.0)) if self.standardize else np.ones(len(variance))
+        standard = Standard(mean.high, scale)
         X, landmarks, nugget = standard.points(problem.X, rows), None, 0.0
         if self.landmarks is not None:
             random = np.random.default_rng([self.landmarks.seed, 7])

@@ -16,10 +16,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import csr_array
 
+from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind, accurate_fit
 from worker.core.inner.least_squares.dual import DualRidge
-from worker.core.inner.least_squares.primal import PrimalRidge
+from worker.core.inner.least_squares.orthogonal import OrthogonalRidge
+from worker.core.inner.least_squares.primal import SMALLEST_KEPT_FRACTION, PrimalRidge
 from worker.core.inner.least_squares.spectral import SpectralRidge
 from worker.core.inner.least_squares.weighted import WeightedRidge
 from worker.core.inner.protocols import Solver, System
@@ -28,15 +29,18 @@ from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, Vali
 from worker.core.losses.training import HalfSquaredError
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
+from worker.core.rows.centre import Centre
 from worker.core.rows.filled import moments_of_splits, split_problems
 from worker.core.rows.moments import Moments, unexplained
 from worker.core.rows.problem import Partition, Problem
-from worker.core.rows.tables import CHUNK_VALUES, centred, mean_and_variance, take
+from worker.core.rows.tables import CHUNK_VALUES, Rows, SparseRows, centred, mean_and_variance
 from worker.core.training.linear import LinearPredictor
 from worker.core.weights import ExampleWeights
 
 MIN_TRIALS_FOR_SPECTRAL = 36  # from here on one eigendecomposition costs less than a factorization per trial (measured)
 NEARLY_EXACT_FRACTION = 1e-4  # unexplained fraction of the variance of y below which moments of y lose too many digits
+MOST_SCORED_VALUES = 4096  # of validation rows that are scored themselves, at no more cost than through their moments
+MOST_ORTHOGONAL_FLOPS = 2e7  # of an evaluation; up to here rows may be factored where moments lose digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Ridge(LinearPredictor):
     kind: Literal["ridge"] = "ridge"
 
     iterative: ClassVar[bool] = False
+    arithmetic: ClassVar[Literal["auto", "moments", "rows"]] = "auto"  # what is factored: rows keep more digits
 
     def row_loss(self, problem: Problem) -> HalfSquaredError:
         """Half the squared error."""
@@ -96,7 +101,7 @@ class Ridge(LinearPredictor):
         *,
         loss: Score | None = None,
         dual: bool | None = None,
-        score_rows: bool = False,
+        left_out: bool = False,
         trials: int = 1,
     ) -> list[System]:
         """One training system with its validation loss for each split; `dual` None chooses by cost.
@@ -104,7 +109,7 @@ class Ridge(LinearPredictor):
         With one penalty on all columns and many `trials`, systems are spectral: one eigendecomposition then costs less
         than a factorization for each trial.
 
-        With `score_rows` the losses keep the rows, for criteria that need more than their moments.
+        With `left_out` the losses keep the rows, for the residuals of rows under fits without them.
         """
         problems, loss = split_problems(problem, partition), self.score(loss)
         if self.weights is not None:
@@ -112,31 +117,106 @@ class Ridge(LinearPredictor):
         forms = self.penalties(problem)[1]
         most_train_rows = max(len(partition.rows(train)) for train, _ in partition.splits)
         solver = self.solver(most_train_rows, forms, trials, dual=dual)
-        score_rows = score_rows or not isinstance(loss, SquaredError)
-        if solver == "dual":
+        score_rows = left_out or not isinstance(loss, SquaredError)
+        by_rows = self._may_use_rows(len(partition.splits), most_train_rows, forms.p)
+        if solver == "dual" and not (by_rows and (forms.p <= most_train_rows or self._is_far(problems, partition))):
             return [
-                self._dual(split, forms, partition.rows(train), partition.rows(val), loss)
-                for split, (train, val) in zip(problems, partition.splits, strict=True)
+                self._dual(split, forms, partition.rows(train), partition.rows(scored), loss, orthogonal=by_rows)
+                for split, (train, scored) in zip(problems, partition.splits, strict=True)
             ]
-        nearly_exact: bool | None = None
-        systems: list[PrimalRidge] = []
-        moments = moments_of_splits(problem, partition, problems)
-        for split, (train, validation), (_, rows) in zip(problems, moments, partition.splits, strict=True):
-            if nearly_exact is None:  # the first split decides for all
-                nearly_exact = not score_rows and unexplained(train) < NEARLY_EXACT_FRACTION
-            systems.append(
-                self._primal(
-                    split, forms, train, validation, partition.rows(rows), loss,
-                    from_rows=nearly_exact, score_rows=score_rows,
+        lower = self.hyperparameters(problem).box[0]
+        if self.arithmetic != "rows" and solver != "dual":
+            systems = [
+                self._primal(split, forms, train, validation, partition.rows(rows), loss, lower, score_rows=score_rows)
+                for split, (train, validation), (_, rows) in zip(
+                    problems, moments_of_splits(problem, partition, problems), partition.splits, strict=True
                 )
-            )  # fmt: skip
-        return [SpectralRidge.build(system) for system in systems] if solver == "spectral" else list(systems)
+            ]
+            if not (by_rows and any(system.loses_digits(lower) for system in systems)):
+                spectral = [SpectralRidge.build(system) for system in systems] if solver == "spectral" else []
+                return list(spectral) if spectral and all(s.keeps_digits(lower) for s in spectral) else list(systems)
+        return [
+            self._orthogonal(split, forms, partition.rows(train), partition.rows(val), loss)
+            for split, (train, val) in zip(problems, partition.splits, strict=True)
+        ]
+
+    def _may_use_rows(self, splits: int, rows: int, columns: int) -> bool:
+        """Whether orthogonal factorizations of the rows are wanted, or are allowed and cheap enough."""
+        flops = 2.0 * splits * (rows + columns) * min(rows, columns) ** 2
+        return self.arithmetic == "rows" or (self.arithmetic == "auto" and flops <= MOST_ORTHOGONAL_FLOPS)
+
+    def _is_far(self, splits: list[Problem], partition: Partition) -> bool:
+        """Whether there is no intercept and columns lie far from zero in units of their spread."""
+        if self.intercept:
+            return False
+        statistics = (
+            self._training_rows(split, partition.rows(train))[1:]
+            for split, (train, _) in zip(splits, partition.splits, strict=True)
+        )
+        return any(_far_from_zero(mean.high[:-1], variance) for mean, variance in statistics)
 
     def refit(self, problem: Problem, rows: Int[Array, " m"], *, dual: bool | None = None) -> System:
         """The training system of all given rows; its validation loss scores the same rows."""
         block_of_row = np.full(len(problem.y), -1, np.int8)
         block_of_row[rows] = 0
         return self.systems(problem, Partition(block_of_row, (((0,), (0,)),)), dual=dual)[0]
+
+    def accurate_fits(
+        self, problem: Problem, partition: Partition, lam: Float[Array, " k"], kind: AccurateKind
+    ) -> list[AccurateFit] | None:
+        """The fits with about 32 digits; None if one is singular. `refits` are for a single split of all its rows."""
+        forms = self.penalties(problem)[1]
+        fits: list[AccurateFit | None] = []
+        for split, (train, validation) in zip(split_problems(problem, partition), partition.splits, strict=True):
+            rows, scored = partition.rows(train), partition.rows(validation)
+            w, _, variance = self._training_rows(split, rows)
+            P = self._scaled(forms, variance).at(lam[: forms.k]).apply(np.eye(forms.p))
+            if self.weights is not None:
+                w = self.weights.weighting(problem, rows)(lam[forms.k :]).normalized(w).w
+            X, y = _dense_rows(split, rows, Centre.zero(forms.p + 1))
+            if kind == "refits":
+                weights = problem.score_weights(rows)
+                for i in range(len(rows)):
+                    others, one, share = np.arange(len(rows)) != i, slice(i, i + 1), w.sum() / (w.sum() - w[i])
+                    trained, left_out = (X[others], y[others]), (X[one], y[one])
+                    fits.append(
+                        accurate_fit(trained, left_out, weights[one], w[others], share * P, intercept=self.intercept)
+                    )
+                continue
+            X_scored, y_scored = _dense_rows(split, scored, Centre.zero(forms.p + 1))
+            fits.append(
+                accurate_fit(
+                    (X, y), (X_scored, y_scored), problem.score_weights(scored), w, P,
+                    intercept=self.intercept,
+                    leverages=kind == "leverages",
+                )
+            )  # fmt: skip
+        found = [fit for fit in fits if fit is not None]
+        return found if len(found) == len(fits) else None
+
+    def refits(self, problem: Problem, rows: Int[Array, " m"], loss: ResidualLoss) -> list[System] | None:
+        """A system without each row, which is scored, if the table is small and a closed form would lose digits.
+
+        It keeps the total penalty of all rows and their column scales, like the closed form of leave-one-out.
+        """
+        block_of_row = np.full(len(problem.y), -1)
+        block_of_row[rows] = 0
+        whole = Partition(block_of_row, (((0,), (0,)),))
+        forms, lower = self.penalties(problem)[1], self.hyperparameters(problem).box[0]
+        if self.weights is not None or not self._may_use_rows(len(rows), len(rows), forms.p):
+            return None
+        (split,) = split_problems(problem, whole)
+        w, mean, variance = self._training_rows(split, rows)
+        system = self._orthogonal(split, forms, rows, rows, loss)
+        is_far = not self.intercept and _far_from_zero(mean.high[:-1], variance)
+        if not (is_far or system.leaves_little_of_a_row(lower)):
+            return None
+        systems: list[System] = []
+        for i, row in enumerate(rows):
+            system = self._orthogonal(split, forms, np.delete(rows, i), np.array([row]), loss)
+            scale = self._scale(variance) * np.sqrt(w.sum() / (w.sum() - w[i]))
+            systems.append(replace(system, penalty=forms.scaled(scale)))
+        return systems
 
     def _primal(
         self,
@@ -146,29 +226,53 @@ class Ridge(LinearPredictor):
         validation: Moments,
         rows: Int[Array, " m"],
         loss: ResidualLoss,
+        lower: Float[Array, " k"],
         *,
-        from_rows: bool,
         score_rows: bool,
     ) -> PrimalRidge:
-        centre = self._centre(train.mean())
-        M = train.about(centre)
+        centre = self._centre(train.mean)
+        M, p = train.about(centre), problem.X.shape[1]
         M /= train.weight
         scored: ValidationLoss
-        if score_rows or len(rows) < problem.X.shape[1]:
+        if score_rows or len(rows) < p or len(rows) * p <= MOST_SCORED_VALUES:
             scored = _loss_of_rows(problem, rows, centre, loss)
         else:
-            scored = SquaredErrorOfMoments(validation.weight, validation.about(centre), np.zeros(problem.X.shape[1]))
+            distance = validation.mean.minus(centre)
+            scored = SquaredErrorOfMoments(validation.weight, validation.S, distance, np.zeros(p))
         penalty = self._scaled(forms, train.variance()[:-1])
         system = PrimalRidge(scored, penalty, centre, float(M[-1, -1]), M[:-1, :-1], M[:-1, -1].copy())
-        if from_rows and isinstance(scored, SquaredErrorOfMoments):
-            lower = self.hyperparameters(problem).box[0]
+        if isinstance(scored, SquaredErrorOfMoments) and unexplained(train) < NEARLY_EXACT_FRACTION:
             fit = system.fit(lower)
-            return (
-                system
-                if fit is None
-                else replace(system, loss=_loss_about_reference(scored, problem, rows, centre, fit.theta))
-            )
+            if fit is not None:
+                return replace(system, loss=_loss_about_reference(scored, problem, rows, centre, fit.theta))
         return system
+
+    def _orthogonal(
+        self,
+        problem: Problem,
+        forms: PenaltyForms,
+        train: Int[Array, " m"],
+        validation: Int[Array, " v"],
+        loss: ResidualLoss,
+    ) -> OrthogonalRidge:
+        w, mean, variance = self._training_rows(problem, train)
+        Z, y = _dense_rows(problem, train, mean)
+        root = np.sqrt(w / w.sum())
+        Z, y = root[:, None] * Z, root * y
+        if not self.intercept:
+            Z, y = np.vstack([mean.high[:-1], Z]), np.append(mean.high[-1], y)
+        centre = self._centre(mean)
+        scored = _loss_of_rows(problem, validation, centre, loss)
+        return OrthogonalRidge(scored, self._scaled(forms, variance), centre, float(y @ y), Z, y, root)
+
+    def _training_rows(
+        self, problem: Problem, train: Int[Array, " m"]
+    ) -> tuple[Float[Array, " m"], Centre, Float[Array, " p"]]:
+        """The fixed weights of the rows, the means of `[X, y]`, and the variances of the columns of X."""
+        w = problem.base_weights(train)
+        mean, variance = mean_and_variance(problem.X, train, w)
+        of_target = mean_and_variance(problem.y[:, None], train, w)[0]
+        return w, mean.followed_by(of_target), variance
 
     def _dual(
         self,
@@ -177,58 +281,82 @@ class Ridge(LinearPredictor):
         train: Int[Array, " m"],
         validation: Int[Array, " v"],
         loss: ResidualLoss,
+        *,
+        orthogonal: bool,
     ) -> System:
-        w = problem.base_weights(train)
-        mean, variance = mean_and_variance(problem.X, train, w)
-        centre = self._centre(np.append(mean, w @ problem.y[train] / w.sum()))
+        w, mean, variance = self._training_rows(problem, train)
+        centre = self._centre(mean)
         root_weights = np.sqrt(len(w) / w.sum() * w)
-        X, y = centred(problem.X, train, centre[:-1]), root_weights * (problem.y[train] - centre[-1])
+        X, y = _centred_rows(problem, train, centre)
+        y *= root_weights
         scored = _loss_of_rows(problem, validation, centre, loss)
-        yy = float(y @ y) / len(y)
-        return DualRidge(scored, self._scaled(forms, variance), centre, yy, X, y, root_weights, centred=self.intercept)
+        return DualRidge(
+            scored, self._scaled(forms, variance), centre, float(y @ y) / len(y), X, y, root_weights,
+            centred=self.intercept,
+            orthogonal=orthogonal,
+        )  # fmt: skip
 
     def _weighted(
         self, problem: Problem, splits: list[Problem], partition: Partition, weights: ExampleWeights, loss: ResidualLoss
     ) -> list[System]:
         forms, ones = self.penalties(problem)[1], int(self.intercept)
-        used = np.flatnonzero(partition.block_of_row >= 0)
-        origin = self._centre(np.append(_dense_rows(splits[0], used).mean(axis=0), problem.y[used].mean()))
-        all_rows = None if problem.imputation is not None else _with_ones(splits[0], used, origin, ones)
-        position = np.full(len(problem.y), -1)
-        position[used] = np.arange(len(used))
         systems: list[System] = []
         for split, (train, validation) in zip(splits, partition.splits, strict=True):
-            Z = _with_ones(split, used, origin, ones) if all_rows is None else all_rows
             rows, scored_rows = partition.rows(train), partition.rows(validation)
-            Z_train, base = take(Z, position[rows]), problem.base_weights(rows)
-            variance = mean_and_variance(Z_train, np.arange(len(rows)), base)[1][ones:]
-            y, penalty = problem.y - origin[-1], self._scaled(forms, variance)
-            scored = LossOfRows(
-                take(Z, position[scored_rows]), y[scored_rows], loss, _score_weights_or_none(problem, scored_rows)
-            )
+            base, mean, variance = self._training_rows(split, rows)  # of this split, as another may hold an outlier
+            origin, penalty = self._centre(mean), self._scaled(forms, variance)
+            Z, y = _dense_rows(split, rows, origin, ones)
+            Z_scored, y_scored = _dense_rows(split, scored_rows, origin, ones)
+            scored = LossOfRows(Z_scored, y_scored, loss, _score_weights_or_none(problem, scored_rows))
             systems.append(
                 WeightedRidge(
                     scored, penalty.after_intercept() if ones else penalty, origin, self.intercept,
-                    Z_train, y[rows], base, weights.weighting(problem, rows),
+                    Z, y, base, weights.weighting(problem, rows),
+                    orthogonal=self._may_use_rows(len(splits), len(rows), forms.p)
+                    and (self.arithmetic == "rows" or (not ones and _far_from_zero(mean.high[:-1], variance))),
                 )
             )  # fmt: skip
         return systems
 
-    def _centre(self, mean: Float[Array, " p1"]) -> Float[Array, " p1"]:
-        return mean if self.intercept else np.zeros_like(mean)
+    def _centre(self, mean: Centre) -> Centre:
+        return mean if self.intercept else Centre.zero(len(mean.high))
 
     def _scaled(self, forms: PenaltyForms, variance: Float[Array, " p"]) -> PenaltyForms:
         return forms.scaled(self._scale(variance)) if self.standardize else forms
 
 
-def _dense_rows(problem: Problem, rows: Int[Array, " m"]) -> Float[Array, "m p"]:
-    part = take(problem.X, rows)
-    return part.toarray() if isinstance(part, csr_array) else part
+class RidgeOfMoments(Ridge):
+    """Ridge that never factors rows where moments would do: the arithmetic that a certificate checks."""
+
+    __slots__ = ()
+    arithmetic = "moments"
 
 
-def _with_ones(problem: Problem, rows: Int[Array, " m"], origin: Float[Array, " p1"], ones: int) -> Float[Array, "m q"]:
-    """The rows minus the origin, after `ones` columns of ones."""
-    return np.hstack([np.ones((len(rows), ones)), _dense_rows(problem, rows) - origin[:-1]])
+class RidgeOfRows(Ridge):
+    """Ridge that factors rows at any cost: the arithmetic that a certificate compares with."""
+
+    __slots__ = ()
+    arithmetic = "rows"
+
+
+def _centred_rows(problem: Problem, rows: Int[Array, " m"], centre: Centre) -> tuple[Rows, Float[Array, " m"]]:
+    """The rows of X and y minus the centre."""
+    y = centre.of(slice(-1, None)).subtracted_from(problem.y[rows])
+    return centred(problem.X, rows, centre.of(slice(-1))), y
+
+
+def _dense_rows(
+    problem: Problem, rows: Int[Array, " m"], centre: Centre, ones: int = 0
+) -> tuple[Float[Array, "m q"], Float[Array, " m"]]:
+    """The rows of X, as an array after so many columns of ones, and of y, minus the centre."""
+    X, y = _centred_rows(problem, rows, centre)
+    dense = X.dense() if isinstance(X, SparseRows) else X
+    return np.hstack([np.ones((len(rows), ones)), dense]) if ones else dense, y
+
+
+def _far_from_zero(mean: Float[Array, " p"], variance: Float[Array, " p"]) -> bool:
+    """Whether columns lie so far from zero that their raw second moments lose digits."""
+    return bool(((variance > 0) & (variance < SMALLEST_KEPT_FRACTION * mean**2)).any())
 
 
 def _score_weights_or_none(problem: Problem, rows: Int[Array, " v"]) -> Float[Array, " v"] | None:
@@ -238,28 +366,29 @@ def _score_weights_or_none(problem: Problem, rows: Int[Array, " v"]) -> Float[Ar
     return problem.score_weights(rows)
 
 
-def _loss_of_rows(
-    problem: Problem, rows: Int[Array, " v"], centre: Float[Array, " p1"], loss: ResidualLoss
-) -> ValidationLoss:
-    X = centred(problem.X, rows, centre[:-1])
-    return LossOfRows(X, problem.y[rows] - centre[-1], loss, _score_weights_or_none(problem, rows))
+def _loss_of_rows(problem: Problem, rows: Int[Array, " v"], centre: Centre, loss: ResidualLoss) -> ValidationLoss:
+    return LossOfRows(*_centred_rows(problem, rows, centre), loss, _score_weights_or_none(problem, rows))
 
 
 def _loss_about_reference(
     loss: SquaredErrorOfMoments,
     problem: Problem,
     rows: Int[Array, " v"],
-    centre: Float[Array, " p1"],
+    centre: Centre,
     reference: Float[Array, " p"],
 ) -> SquaredErrorOfMoments:
     """The same loss about a reference near the minimizers; the residuals there come from the rows, in chunks."""
-    M = loss.M.copy(order="F")
-    M[:, -1] = M[-1, :] = 0.0
-    for chunk in np.array_split(rows, max(1, len(rows) * len(reference) // CHUNK_VALUES)):
-        X = centred(problem.X, chunk, centre[:-1])
-        residual = problem.y[chunk] - centre[-1] - X @ reference
+    p = len(reference)
+    S, sums = loss.S.copy(order="F"), np.zeros(p + 1)
+    S[:, -1] = 0.0
+    for chunk in np.array_split(rows, max(1, len(rows) * p // CHUNK_VALUES)):
+        X, y = _centred_rows(problem, chunk, centre)
+        residual = y - X @ reference
         weighted = problem.score_weights(chunk) * residual
-        M[:-1, -1] += weighted @ X
-        M[-1, -1] += weighted @ residual
-    M[-1, :-1] = M[:-1, -1]
-    return SquaredErrorOfMoments(loss.weight, M, reference)
+        S[:-1, -1] += weighted @ X
+        S[-1, -1] += weighted @ residual
+        sums[-1] += weighted.sum()
+    mean = np.append(loss.mean[:-1], sums[-1] / loss.weight)
+    S[:, -1] -= sums[-1] * mean
+    S[-1, :-1] = S[:-1, -1]
+    return SquaredErrorOfMoments(loss.weight, S, mean, reference)

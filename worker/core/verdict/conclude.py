@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -16,9 +16,11 @@ from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared
 from worker.core.search.refit import Model, refit
 from worker.core.training.kernel_machines import KernelTraining
+from worker.core.verdict.arithmetic import ARITHMETIC_LIMIT, arithmetic_error
 from worker.core.verdict.certificates import DIFFERENCE_LIMIT, RESIDUAL_LIMIT, Certificates, certify
 from worker.core.verdict.curvature import Curvature, curvature
 from worker.core.verdict.remarks import (
+    DIGITS_LOST,
     GRADIENT_DISAGREES,
     NEARLY_SINGULAR,
     TEST_CLASS_MISSING,
@@ -56,7 +58,8 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     """Refit at the best point on all rows but the test rows, score the test rows once, and certify."""
     prepared.objective.forget()  # an interrupted run then has the same conclusion
     rho, unit = best.best.rho, prepared.objective.unit(best.best.value)
-    certificates = certify(prepared.objective, best, prepared.plan.seed)
+    arithmetic = arithmetic_error(prepared, best.best)
+    certificates = replace(certify(prepared.objective, best, prepared.plan.seed), arithmetic_error=arithmetic)
     scores = prepared.objective.row_scores(prepared.problem, prepared.partition, rho)
     pooled = prepared.objective.pooled(rho) if prepared.plan.training.classifies else None
     standard_error = None if scores is None else scores.standard_error()
@@ -74,6 +77,8 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
         messages += (NEARLY_SINGULAR,)
     if not certificates.finite_difference_error <= DIFFERENCE_LIMIT:
         messages += (GRADIENT_DISAGREES,)
+    if arithmetic > ARITHMETIC_LIMIT:
+        messages += (DIGITS_LOST.format(max(0, int(-np.log10(arithmetic)))),)
     messages += prepared.objective.remarks(rho)
     test_value, tested, unscored_remark = _score_test_rows(prepared, model, problem)
     messages += unscored_remark + separation_remark(prepared, model, problem, rho)

@@ -29,6 +29,11 @@ TEST_WEIGHTS_ZERO = (
 NEARLY_SINGULAR = (
     "The training criterion is close to singular at the result: its solution and the gradient have few correct digits."
 )
+DIGITS_LOST = (
+    "Rounding leaves about {} correct digits of the selection value: columns lie far from zero in units of their "
+    "spread, or depend on each other. Subtract a constant from such columns, set intercept to true, or raise the lower "
+    "bound of the penalty."
+)
 GRADIENT_DISAGREES = (
     "The gradient and differences of the selection criterion disagree near the result: it has corners there, or "
     "rounding hides its slope."

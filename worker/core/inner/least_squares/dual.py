@@ -9,11 +9,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
+from worker.core.inner.least_squares.orthogonal import Orthogonal
 from worker.core.inner.least_squares.primal import CentredSystem, PenalizedFit
 from worker.core.inner.protocols import Fit
 from worker.core.linalg import cholesky
 from worker.core.linalg.cholesky import solve_bar
 from worker.core.linalg.triangular import solve_lower
+from worker.core.penalties.forms import Penalized
 from worker.core.records import Array
 from worker.core.rows.tables import CHUNK_VALUES, Rows, SparseRows, column_forms, gram
 
@@ -35,22 +37,46 @@ class DualRidge(CentredSystem):
     y: Float[Array, " n"]
     root: Float[Array, " n"]
     centred: bool = False
+    orthogonal: bool = False  # whether K is factored through the rows
     solver: Literal["dual"] = "dual"
 
     def fit(self, lam: Float[Array, " k"]) -> Fit | None:
         """The minimizer, or None if K is not positive definite to working precision."""
         penalty, n = self.penalty.at(lam), len(self.y)
+        if self.orthogonal:
+            return self._fit_by_rows(penalty)
+        L, level = self._factor(penalty)
+        if L is None:
+            return None
+        alpha = cholesky.solve(L, self.y)
+        return DualFit(penalty, ((self.root * alpha) @ self.X) / (n * penalty.diagonal), self, L, alpha, level)
+
+    def _factor(self, penalty: Penalized) -> tuple[Float[Array, "n n"] | None, float]:
+        """The Cholesky factor of K, and the level added along `root`."""
+        n = len(self.y)
         K = gram(self.X, n * penalty.diagonal, CHUNK_VALUES)
         K *= self.root[:, None] * self.root
         cholesky.diagonal_of(K)[...] += 1.0
         level = float(np.mean(cholesky.diagonal_of(K))) if self.centred else 0.0
         if self.centred:
             K += np.outer(level / n * self.root, self.root)
-        L = cholesky.factor_in_place(K)
-        if L is None:
+        return cholesky.factor_in_place(K), level
+
+    def _fit_by_rows(self, penalty: Penalized) -> DualFit | None:
+        """The same from `[A, I]^T = Q R` with `A = X P^-1/2 / sqrt(n)`, which does not square the condition of A.
+
+        `K = A A^T + I = R^T R`, so that `P^1/2 theta / sqrt(n)` and `alpha` are the parts of `Q R^-T y`.
+        """
+        n, p = len(self.y), len(penalty.diagonal)
+        rows = self.X.dense() if isinstance(self.X, SparseRows) else self.X
+        scale = np.sqrt(n * penalty.diagonal)
+        A = (rows * self.root[:, None] / scale).T
+        level = 1.0 + float((A**2).sum()) / n if self.centred else 0.0
+        factors = Orthogonal.of(np.vstack([A, np.eye(n), np.sqrt(level / n) * self.root[None, :]]))
+        if factors is None:
             return None
-        alpha = cholesky.solve(L, self.y)
-        return DualFit(penalty, ((self.root * alpha) @ self.X) / (n * penalty.diagonal), self, L, alpha, level)
+        parts = factors.Q @ factors.solve_transposed(self.y)
+        return DualFit(penalty, parts[:p] / scale, self, factors.lower(), parts[p : p + n], level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +143,10 @@ class DualFit(PenalizedFit):
     def contract_rows(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, " k"]:
         """`sum_i bar_i w_i^T P_j w_i` for each hyperparameter, without a p x p matrix."""
         return self.penalty.contract_diagonal(bar @ W**2)
+
+    def kept(self) -> float:
+        """The eigenvalue 1 of K relative to its largest diagonal entry."""
+        return 1.0 / float((np.tril(self.L) ** 2).sum(axis=1).max())
 
     def log_determinant(self) -> float:
         """`log |H| = log |P| + log |K|`."""
@@ -200,7 +230,8 @@ class DualFit(PenalizedFit):
         return -self.penalty.contract_diagonal(inverse_bar / (n * P**2))
 
     def _value(self) -> float:
-        return float(self.system.y @ self.alpha) / (2 * len(self.alpha))
+        penalized = float(self.penalty.apply(self.theta) @ self.theta)
+        return (float(self.alpha @ self.alpha) / len(self.alpha) + penalized) / 2  # no terms that cancel
 
 
 def _weighted_products(

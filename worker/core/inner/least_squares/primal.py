@@ -15,7 +15,10 @@ from worker.core.linalg.cholesky import solve_bar
 from worker.core.losses.over_rows import ValidationLoss
 from worker.core.penalties.forms import Penalized, PenaltyForms
 from worker.core.records import Array
+from worker.core.rows.centre import Centre
 from worker.core.weights import Weighting
+
+SMALLEST_KEPT_FRACTION = 1e-5  # of a number after subtractions: eleven digits of it are left
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,12 @@ class CentredSystem:
 
     loss: ValidationLoss
     penalty: PenaltyForms
-    centre: Float[Array, " p1"]
+    centre: Centre
     yy: float
 
     def coefficients(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
         """Intercept and slopes in original units."""
-        return float(self.centre[-1] - self.centre[:-1] @ theta), theta
+        return -self.centre.times(np.append(theta, -1.0)), theta
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,23 +144,40 @@ class PrimalRidge(CentredSystem):
     b: Float[Array, " p"]
     solver: Literal["primal"] = "primal"
 
+    def loses_digits(self, lam: Float[Array, " k"]) -> bool:
+        """Whether the factorization at `lam`, or the minimum of C there, has lost more digits than a result may.
+
+        A pivot is what the columns before it leave of a diagonal entry of H.
+        """
+        penalty = self.penalty.at(lam)
+        H = self.H0.copy(order="F")
+        penalty.add_to(H)
+        entries = np.diag(H).copy()
+        L = cholesky.factor_in_place(H)
+        if L is None or not (np.diag(L) ** 2 >= SMALLEST_KEPT_FRACTION * entries).all():
+            return True
+        return self.yy - float(self.b @ cholesky.solve(L, self.b)) < SMALLEST_KEPT_FRACTION * self.yy
+
     def fit(self, lam: Float[Array, " k"]) -> Fit | None:
         """The minimizer, or None if H is not positive definite to working precision."""
         penalty = self.penalty.at(lam)
         H = self.H0.copy(order="F")
         penalty.add_to(H)
         L = cholesky.factor_in_place(H)
-        return None if L is None else PrimalFit(penalty, cholesky.solve(L, self.b), L, self.H0, self.b, self.yy)
+        if L is None:
+            return None
+        theta = cholesky.solve(L, self.b)
+        return PrimalFit(penalty, theta, L, self.H0, self.b, (self.yy - float(self.b @ theta)) / 2)
 
 
 @dataclass(frozen=True, slots=True)
 class PrimalFit(PenalizedFit):
-    """A minimizer with the factor of `H = H0 + P`."""
+    """A minimizer with the factor of `H = H0 + P`; `minimum` is C there."""
 
     L: Float[Array, "p p"]
     H0: Float[Array, "p p"]
     b: Float[Array, " p"]
-    yy: float
+    minimum: float
 
     def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
         """`H^-1 b`."""
@@ -185,6 +205,12 @@ class PrimalFit(PenalizedFit):
         """`log |H|`."""
         return 2.0 * float(np.log(np.diag(self.L)).sum())
 
+    def kept(self) -> float:
+        """The smallest pivot relative to its diagonal entry of H, or C relative to its value at zero, if it is less."""
+        pivots = np.diag(self.L) ** 2 / (np.diag(self.H0) + self.penalty.whole_diagonal())
+        explained = float(self.b @ self.theta) / 2
+        return min(float(pivots.min(initial=1.0)), self.minimum / (self.minimum + explained or 1.0))
+
     def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "p p"] | None = None) -> Float[Array, " k"]:
         """`rho_bar` by the reverse sweep through the factorization (Bengio 2000, section 3).
 
@@ -198,4 +224,4 @@ class PrimalFit(PenalizedFit):
         return self.contract_matrix(H_bar)
 
     def _value(self) -> float:
-        return (self.yy - float(self.b @ self.theta)) / 2
+        return self.minimum

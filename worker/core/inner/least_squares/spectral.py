@@ -14,6 +14,9 @@ from worker.core.inner.protocols import Fit
 from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, ValidationLoss
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
+from worker.core.rows.centre import Centre
+
+SMALLEST_EIGENVALUE = 1e-8  # of H relative to its largest; below it a factorization keeps more digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class SpectralRidge:
     b: Float[Array, " p"]
     yy: float
     rotation: Float[Array, "p p"]
-    centre: Float[Array, " p1"]
+    centre: Centre
     solver: Literal["spectral"] = "spectral"
 
     @classmethod
@@ -43,6 +46,11 @@ class SpectralRidge:
         loss = _rotated(system.loss, rotation)
         return cls(loss, ones, eigenvalues, system.b @ rotation, system.yy, rotation, system.centre)
 
+    def keeps_digits(self, lam: Float[Array, " k"]) -> bool:
+        """Whether the eigenvalues at `lam` are above the rounding of the largest one."""
+        h = self.eigenvalues + self.penalty.at(lam).diagonal
+        return bool(h.min() > SMALLEST_EIGENVALUE * h.max())
+
     def fit(self, lam: Float[Array, " k"]) -> Fit | None:
         """The minimizer, or None if H is not positive definite to working precision."""
         penalty = self.penalty.at(lam)
@@ -54,17 +62,17 @@ class SpectralRidge:
     def coefficients(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
         """Intercept and slopes in original units."""
         slopes = self.rotation @ theta
-        return float(self.centre[-1] - self.centre[:-1] @ slopes), slopes
+        return -self.centre.times(np.append(slopes, -1.0)), slopes
 
 
 def _rotated(loss: ValidationLoss, rotation: Float[Array, "p p"]) -> ValidationLoss:
     """The same loss as a function of the rotated theta."""
     if isinstance(loss, SquaredErrorOfMoments):
-        M = np.empty_like(loss.M)
-        M[:-1, :-1] = rotation.T @ loss.M[:-1, :-1] @ rotation
-        M[-1, :-1] = M[:-1, -1] = loss.M[-1, :-1] @ rotation
-        M[-1, -1] = loss.M[-1, -1]
-        return SquaredErrorOfMoments(loss.weight, M, np.linalg.solve(rotation, loss.reference))
+        S, mean = np.empty_like(loss.S), np.append(loss.mean[:-1] @ rotation, loss.mean[-1])
+        S[:-1, :-1] = rotation.T @ loss.S[:-1, :-1] @ rotation
+        S[-1, :-1] = S[:-1, -1] = loss.S[-1, :-1] @ rotation
+        S[-1, -1] = loss.S[-1, -1]
+        return SquaredErrorOfMoments(loss.weight, S, mean, np.linalg.solve(rotation, loss.reference))
     assert isinstance(loss, LossOfRows)
     return LossOfRows(loss.X @ rotation, loss.y, loss.loss, loss.w)
 
@@ -96,6 +104,10 @@ class SpectralFit(PenalizedFit):
     def inverse(self) -> Float[Array, "p p"]:
         """`H^-1`."""
         return np.diag(1.0 / self.h)
+
+    def kept(self) -> float:
+        """The smallest eigenvalue of H relative to the largest, or C relative to its value at zero, if it is less."""
+        return min(float(self.h.min() / self.h.max()), 2.0 * self._value() / (self.yy or 1.0))
 
     def log_determinant(self) -> float:
         """`log |H|`."""

@@ -10,13 +10,15 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.linalg import block_diag
 
+from worker.core.inner.least_squares.orthogonal import least_squares
 from worker.core.inner.least_squares.primal import PrimalFit
 from worker.core.inner.protocols import Criterion, Fit
 from worker.core.linalg import cholesky
 from worker.core.linalg.triangular import outer_product
 from worker.core.losses.over_rows import ValidationLoss
-from worker.core.penalties.forms import PenaltyForms
+from worker.core.penalties.forms import Penalized, PenaltyForms
 from worker.core.records import Array
+from worker.core.rows.centre import Centre
 from worker.core.weights import Weighting
 
 MOST_ROW_PRODUCTS = 4_000_000  # inner products of two rows in memory at a time
@@ -33,13 +35,18 @@ class WeightedRidge:
 
     loss: ValidationLoss
     penalty: PenaltyForms
-    origin: Float[Array, " p1"]
+    origin: Centre
     intercept: bool
     Z: Float[Array, "n q"]
     y: Float[Array, " n"]
     base: Float[Array, " n"]
     weighting: Callable[[Float[Array, " m"]], Weighting]
-    solver: Literal["primal"] = "primal"
+    orthogonal: bool = False
+
+    @property
+    def solver(self) -> Literal["primal", "orthogonal"]:
+        """By the Cholesky factor of H, or by an orthogonal factorization of the rows."""
+        return "orthogonal" if self.orthogonal else "primal"
 
     def fit(self, lam: Float[Array, " k"]) -> Fit | None:
         """The minimizer, or None if H is not positive definite to working precision."""
@@ -47,23 +54,40 @@ class WeightedRidge:
         if not np.isfinite(shares.w).all():  # all weights underflow to zero
             return None
         penalty = self.penalty.at(lam[: self.penalty.k])
-        root = np.sqrt(shares.w)[:, None]
-        H0 = outer_product((self.Z * root).T)
+        root = np.sqrt(shares.w)
+        rows = self.Z * root[:, None]
+        H0 = outer_product(rows.T)
         np.copyto(H0, np.tril(H0) + np.tril(H0, -1).T)
-        b, yy = (shares.w * self.y) @ self.Z, float(shares.w @ self.y**2)
-        H = H0.copy(order="F")
-        penalty.add_to(H)
-        L = cholesky.factor_in_place(H)
-        if L is None:
+        b = (shares.w * self.y) @ self.Z
+        if self.orthogonal:
+            solved = least_squares(np.vstack([rows, penalty.root()]), root * self.y)
+        else:
+            solved = _through_cholesky(H0, b, float(shares.w @ self.y**2), penalty)
+        if solved is None:
             return None
-        theta = cholesky.solve(L, b)
-        return WeightedFit(penalty, theta, L, H0, b, yy, shares, self.Z, self.Z @ theta - self.y, self.y)
+        L, theta, squares = solved
+        return WeightedFit(
+            penalty, theta, L, H0, b, squares / 2, shares, self.Z, self.Z @ theta - self.y, self.y
+        )  # fmt: skip
 
     def coefficients(self, theta: Float[Array, " q"]) -> tuple[float, Float[Array, " p"]]:
         """Intercept and slopes in original units."""
         if not self.intercept:
             return 0.0, theta
-        return float(self.origin[-1] + theta[0] - self.origin[:-1] @ theta[1:]), theta[1:]
+        return float(theta[0]) - self.origin.times(np.append(theta[1:], -1.0)), theta[1:]
+
+
+def _through_cholesky(
+    H0: Float[Array, "q q"], b: Float[Array, " q"], yy: float, penalty: Penalized
+) -> tuple[Float[Array, "q q"], Float[Array, " q"], float] | None:
+    """The factor of H, the minimizer, and twice the minimum of C; None if H is not positive definite."""
+    H = H0.copy(order="F")
+    penalty.add_to(H)
+    L = cholesky.factor_in_place(H)
+    if L is None:
+        return None
+    theta = cholesky.solve(L, b)
+    return L, theta, yy - float(b @ theta)
 
 
 @dataclass(frozen=True, slots=True)

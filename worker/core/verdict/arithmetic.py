@@ -1,0 +1,73 @@
+"""The certificate of the arithmetic: J of ridge against the same J with about 32 digits, from some of the rows."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+from jaxtyping import Int
+
+from worker.core.objective.fitted import FittedObjective
+from worker.core.records import Array, Evaluation
+from worker.core.rows.problem import Partition
+from worker.core.search.plan import Prepared, objective_of
+from worker.core.training import Ridge
+from worker.core.training.ridge import RidgeOfMoments
+
+MOST_ROWS = 1000  # that are used for the comparison
+MOST_PRODUCTS = 4e6  # of entries of rows, over all splits: about a second
+FEWEST_ROWS = 20  # wider tables are not compared
+SMALLEST_KEPT = 1e-3  # nothing is compared if subtractions leave more of every number: they cost three digits at most
+ARITHMETIC_LIMIT = 1e-9  # relative to |J|; above, a remark says that digits were lost
+
+
+def arithmetic_error(prepared: Prepared, at: Evaluation) -> float:
+    """`|J - accurate J|` relative to |J| at a point, of at most `MOST_ROWS` random rows; NaN where it is not known.
+
+    Where there are more rows, both are of the same random rows. Where no subtraction can have cost more than three
+    digits, it is machine epsilon over the smallest fraction that one has left.
+    """
+    training, plan, objective = prepared.plan.training, prepared.plan, prepared.objective
+    if not isinstance(training, Ridge) or not isinstance(objective, FittedObjective):
+        return np.nan
+    if objective.solver != "orthogonal" and (kept := objective.kept(at.rho)) > SMALLEST_KEPT:
+        return float(np.finfo(float).eps) / kept
+    columns, splits = training.penalties(prepared.problem)[1].p, len(prepared.partition.splits)
+    affordable = int(MOST_PRODUCTS / (columns**2 * splits))
+    if affordable < min(FEWEST_ROWS, len(prepared.rows)):
+        return np.nan
+    partition, value = prepared.partition, at.value
+    if len(prepared.rows) > min(affordable, MOST_ROWS):
+        part = _some_rows(partition, min(affordable, MOST_ROWS), prepared.plan.seed)
+        if part is None:
+            return np.nan
+        partition = part
+        if objective.solver != "orthogonal":
+            training = _of_moments(training)
+        objective = objective_of(
+            prepared.problem, partition, replace(plan, training=training), prepared.hypergradient, 1
+        )
+        value = objective.value(at.rho)
+    assert isinstance(objective, FittedObjective)
+    fits = training.accurate_fits(prepared.problem, partition, objective.natural(at.rho), objective.recomputed_from)
+    if fits is None:
+        return np.nan
+    accurate = objective.recomputed(at.rho, fits)
+    return abs(value - accurate) / max(objective.unit(accurate), abs(accurate))
+
+
+def _of_moments(training: Ridge) -> Ridge:
+    """The same criterion, which never factors rows."""
+    return RidgeOfMoments(**{field.name: getattr(training, field.name) for field in fields(training)})
+
+
+def _some_rows(partition: Partition, count: int, seed: int) -> Partition | None:
+    """The partition of about so many random rows, at least one of each block; None if a block has none."""
+    blocks = partition.block_of_row
+    rows: Int[Array, " m"] = np.flatnonzero(blocks >= 0)
+    chosen = np.random.default_rng([seed, 4]).permutation(rows)[:count]
+    _, first = np.unique(blocks[rows], return_index=True)
+    chosen = np.union1d(chosen, rows[first])
+    kept = np.full(len(blocks), -1, blocks.dtype)
+    kept[chosen] = blocks[chosen]
+    return Partition(kept, partition.splits)
