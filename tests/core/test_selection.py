@@ -184,7 +184,7 @@ def test_leave_one_out_keeps_its_digits_where_the_fit_is_nearly_exact():
     X = rng.normal(size=(n, p))
     y = X[:, :5].sum(axis=1) + rng.normal(size=n)
     problem = Problem(X, y + 1e6, tuple(f"x{j}" for j in range(p)))
-    training = Ridge(standardize=False, penalty=Shared(lower=1e-14))
+    training = RidgeOfMoments(standardize=False, penalty=Shared(lower=1e-14))
     objective = build(problem, LeaveOneOut(), training, Implicit())
     assert objective.solver == "dual"
     Z = X - X.mean(axis=0)
@@ -207,7 +207,7 @@ def test_leave_one_out_does_not_see_rows_of_weight_zero():
     X, y, weights = rng.normal(size=(n, p)), rng.normal(size=n), np.ones(n)
     weights[[3, 9]] = 0.0
     kept, names = weights > 0, tuple(f"x{j}" for j in range(p))
-    training = Ridge(standardize=False, penalty=Shared(lower=1e-14))
+    training = RidgeOfMoments(standardize=False, penalty=Shared(lower=1e-14))
     with_them = build(Problem(X, y, names, weights=weights), LeaveOneOut(), training, Implicit())
     without = build(Problem(X[kept], y[kept], names), LeaveOneOut(), training, Implicit())
     assert with_them.solver == without.solver == "dual"

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from worker.core.records import Array
-
+Doubles = Any  # arrays; operations on arrays without an axis give scalars
 SPLITTER = 2.0**27 + 1.0  # splits a double into two halves whose products are exact
 PRODUCTS_AT_A_TIME = 200_000
 
@@ -21,11 +20,11 @@ PRODUCTS_AT_A_TIME = 200_000
 class DoubleDouble:
     """Arrays `high + low` of one shape; `low` is at most half a unit in the last place of `high`."""
 
-    high: Array
-    low: Array
+    high: Doubles
+    low: Doubles
 
     @classmethod
-    def of(cls, values: Array | float) -> DoubleDouble:
+    def of(cls, values: Doubles | float) -> DoubleDouble:
         """The doubles, exactly."""
         high = np.asarray(values, float)
         return cls(high, np.zeros_like(high))
@@ -74,7 +73,7 @@ class DoubleDouble:
             values = DoubleDouble(np.concatenate([pairs.high, rest.high]), np.concatenate([pairs.low, rest.low]))
         return values[0] if len(values.high) else DoubleDouble.of(np.zeros(self.high.shape[1:]))
 
-    def rounded(self) -> Array:
+    def rounded(self) -> Doubles:
         """The nearest doubles."""
         return self.high + self.low
 
@@ -108,25 +107,25 @@ def solve_positive(M: DoubleDouble, B: DoubleDouble) -> tuple[DoubleDouble, Floa
     return B, np.diag(M.high).copy()
 
 
-def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+def _two_sum(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:
     total = a + b
     taken = total - a
     return total, (a - (total - taken)) + (b - taken)
 
 
-def _quick_sum(a: Array, b: Array) -> tuple[Array, Array]:
+def _quick_sum(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:
     """For |a| >= |b|."""
     total = a + b
     return total, b - (total - a)
 
 
-def _two_product(a: Array, b: Array) -> tuple[Array, Array]:
+def _two_product(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:
     product = a * b
     (a1, a2), (b1, b2) = _halves(a), _halves(b)
     return product, ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2
 
 
-def _halves(a: Array) -> tuple[Array, Array]:
+def _halves(a: Doubles) -> tuple[Doubles, Doubles]:
     scaled = SPLITTER * a
     first = scaled - (scaled - a)
     return first, a - first
