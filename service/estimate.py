@@ -13,8 +13,8 @@ from worker.core.hypergradient import CholeskyBackprop
 from worker.core.linalg.assembled import Assembly
 from worker.core.rows.held import MAX_COPIED_BYTES, MIN_SHARED_FRACTION
 from worker.core.rows.problem import Problem
-from worker.core.search.plan import MIN_TRIALS_PER_START, Plan, resolve, split_rows
-from worker.core.selection import LeaveOneOut
+from worker.core.search.plan import MIN_TRIALS_PER_START, Plan, of_present_rows, resolve, split_rows
+from worker.core.selection import LeaveOneOut, QuadraticSelection
 from worker.core.training import Quadratic
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
 from worker.core.training.kernel_machines import KernelTraining
@@ -32,7 +32,7 @@ def validation_view(
     spec: JobSpec, selected: Selected | None, description: dict[str, Any], fingerprint: str
 ) -> dict[str, Any]:
     """The spec with every default, the hyperparameters, the methods that `auto` picks, and the cost."""
-    problem, plan = outline(spec, selected), spec.plan(selected.groups if selected else None)
+    problem, plan = of_present_rows(outline(spec, selected), spec.plan(selected.groups if selected else None))
     names = plan.hyperparameters(problem).names
     hypergradient, outer = resolve(plan, problem)
     n = selected.rows if selected else len(problem.y)
@@ -63,7 +63,8 @@ def _cost(
         return _cost_of_criteria(spec, problem, outer)
     m, k = len(problem.y), len(plan.hyperparameters(problem).names)
     rows, _ = split_rows(m, plan)
-    partition = spec.selection.partition(rows, m, problem)
+    assert not isinstance(plan.selection, QuadraticSelection)
+    partition = plan.selection.partition(rows, m, problem)
     splits = len(partition.splits)
     sizes = np.bincount(partition.block_of_row + 1)[1:]
     train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits) * n // m

@@ -128,7 +128,11 @@ def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selec
     target = _place(names, data.target)
     positions, found = _feature_positions(data, names, {target, *roles.values()})
     found += _role_faults(data, names, training)
-    classes = column_classes(training, data, names.column(target)) if training.classifies and not found else Classes()
+    weights = names.column(roles["weights"]) if "weights" in roles else None
+    some_left_out = "weights" in roles and (weights is None or not weights.min)
+    classes: Classes | Fault = Classes()
+    if training.classifies and not found:
+        classes = column_classes(training, data, names.column(target), some_left_out=some_left_out)
     if isinstance(classes, Fault):
         return [classes]
     if found or not positions:

@@ -28,7 +28,7 @@ from worker.core.penalties.splines import others
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.search.nested import Nested
-from worker.core.search.plan import Plan, check_nested, check_splits, check_weights, split_rows
+from worker.core.search.plan import Plan, check_nested, check_splits, check_weights, of_present_rows, split_rows
 from worker.core.selection import GivenFolds, GroupKFold, KFold, QuadraticSelection, Selection
 from worker.core.training import Quadratic, TableTraining, Training
 from worker.core.training.kernel_machines import KernelTraining
@@ -172,12 +172,18 @@ def _multiplier_faults(spec: JobSpec) -> Iterator[Fault]:
 
 def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = None) -> Iterator[Fault]:
     plan = spec.plan(selected.groups if selected else None)
-    n = len(problem.y)
     assert not isinstance(plan.training, Quadratic)
     found = list(combination_faults(plan.training, plan.selection, plan.hypergradient, plan.outer, problem))
     if found := found or ([] if selected else list(target_faults(plan.training, problem))):
         yield from found
         return
+    try:
+        problem, plan = of_present_rows(problem, plan)
+    except ValueError as error:
+        yield Fault("/selection", "does_not_fit", sentence(str(error)))
+        return
+    assert not isinstance(plan.training, Quadratic)
+    n = len(problem.y)
     known = n if selected is None else 0 if selected.where else selected.rows
     if found := list(_training_faults(plan.training, problem, known)):
         yield from found
@@ -196,14 +202,14 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
         return
     if selected and selected.where and _lists_rows(spec.selection):
         return  # how many rows there are is known when they are read
-    yield from _split_faults(spec, plan, problem, rows, values=selected is None)
+    yield from _split_faults(plan, problem, rows, values=selected is None)
 
 
-def _split_faults(spec: JobSpec, plan: Plan, problem: Problem, rows: Array, *, values: bool) -> Iterator[Fault]:
+def _split_faults(plan: Plan, problem: Problem, rows: Array, *, values: bool) -> Iterator[Fault]:
     """Splits that cannot be made, or where the `values` are known cannot be trained on."""
     n = len(problem.y)
     try:
-        partition = spec.selection.partition(rows, n, problem)
+        partition = plan.selection.partition(rows, n, problem)
         if values:
             check_splits(plan, problem, partition)
     except ValueError as error:

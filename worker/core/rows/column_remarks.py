@@ -48,7 +48,8 @@ def _dense(part: Any) -> Array:
 
 def few_rows(problem: Problem, partition: Partition) -> tuple[str, ...]:
     """A remark if a split trains on fewer rows than there are features."""
-    sizes = np.bincount(partition.block_of_row[partition.block_of_row >= 0], minlength=partition.blocks)
+    trained = problem.trained(np.flatnonzero(partition.block_of_row >= 0))
+    sizes = np.bincount(partition.block_of_row[trained], minlength=partition.blocks)
     fewest = min(int(sizes[list(train)].sum()) for train, _ in partition.splits)
     p = problem.X.shape[1]
     if fewest >= p:

@@ -111,6 +111,8 @@ def _first_used_rows(partition: Partition, rows: int) -> Int[Array, " m"]:
 def _shift(problem: Problem, head: Int[Array, " m"]) -> Float[Array, " p1"]:
     """Means of the rows `head`; a sparse X is not shifted, so that it stays sparse."""
     X = problem.X
+    if len(trained := problem.trained(head)):  # rows that are scored only may hold anything
+        head = trained
     mean = np.zeros(X.shape[1]) if isinstance(X, csr_array) else np.ascontiguousarray(take(X, head)).mean(axis=0)
     return np.append(mean, problem.y[head].mean())
 

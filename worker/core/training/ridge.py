@@ -192,7 +192,8 @@ class Ridge(LinearPredictor):
     ) -> list[System]:
         forms, ones = self.penalties(problem)[1], int(self.intercept)
         used = np.flatnonzero(partition.block_of_row >= 0)
-        origin = self._centre(np.append(_dense_rows(splits[0], used).mean(axis=0), problem.y[used].mean()))
+        trained = problem.trained(used)
+        origin = self._centre(np.append(_dense_rows(splits[0], trained).mean(axis=0), problem.y[trained].mean()))
         all_rows = None if problem.imputation is not None else _with_ones(splits[0], used, origin, ones)
         position = np.full(len(problem.y), -1)
         position[used] = np.arange(len(used))

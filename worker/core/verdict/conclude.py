@@ -23,6 +23,7 @@ from worker.core.verdict.remarks import (
     NEARLY_SINGULAR,
     TEST_CLASS_MISSING,
     TEST_WEIGHTS_ZERO,
+    left_out_remark,
     separation_remark,
     shape_remarks,
 )
@@ -64,7 +65,8 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     model = refit(prepared.plan.training, problem, prepared.rows, prepared.objective.natural(rho))
     linear = not isinstance(prepared.plan.training, KernelTraining)
     intercept = getattr(prepared.plan.training, "intercept", True)
-    messages = observations(problem, prepared.rows, linear=linear, intercept=intercept)
+    messages = left_out_remark(prepared.left_out)
+    messages += observations(problem, problem.trained(prepared.rows), linear=linear, intercept=intercept)
     if linear:
         messages += few_rows(problem, prepared.partition)
     if model is None:

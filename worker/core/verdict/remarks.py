@@ -42,6 +42,13 @@ CLASSES_SEPARATED = (
 )
 
 
+def left_out_remark(rows: int) -> tuple[str, ...]:
+    """A remark if rows of weight 0 were left out."""
+    if not rows:
+        return ()
+    return (f"{rows} row{' of weight 0 was' if rows == 1 else 's of weight 0 were'} left out, as if not there.",)
+
+
 def separation_remark(
     prepared: Prepared, model: Model | None, problem: Problem, rho: Float[Array, " k"]
 ) -> tuple[str, ...]:
