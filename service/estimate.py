@@ -11,6 +11,7 @@ from worker.contract.columns import Selected
 from worker.contract.spec import JobSpec, outline
 from worker.core.hypergradient import CholeskyBackprop
 from worker.core.linalg.assembled import Assembly
+from worker.core.losses.relative import RelativeDelta
 from worker.core.rows.held import MAX_COPIED_BYTES, MIN_SHARED_FRACTION
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import MIN_TRIALS_PER_START, Plan, of_present_rows, resolve, split_rows
@@ -47,8 +48,19 @@ def validation_view(
             "solver": solver,
         },
         "cost": cost,
+        "resolved": {} if selected else _resolved(problem, plan),
         "fingerprint": fingerprint,
     }
+
+
+def _resolved(problem: Problem, plan: Plan) -> dict[str, float]:
+    """Each delta of a Huber loss that is relative to the target, in its units."""
+    if isinstance(plan.training, Quadratic):
+        return {}
+    rows, _ = split_rows(len(problem.y), plan, problem.time)
+    places = {"/training/delta": plan.training, "/selection/loss/delta": getattr(plan.selection, "loss", None)}
+    deltas = {place: getattr(owner, "delta", None) for place, owner in places.items()}
+    return {place: delta.of(problem, rows) for place, delta in deltas.items() if isinstance(delta, RelativeDelta)}
 
 
 def _cost(

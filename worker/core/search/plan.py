@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from worker.core.hypergradient import ExactHypergradient, Hypergradient, HypergradientAuto
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.losses.residuals import Huber, in_units_of_target
 from worker.core.objective.objective import Objective
 from worker.core.outer import ConcreteOuter, Outer, OuterAuto
 from worker.core.records import Array
@@ -181,4 +183,8 @@ def objective_of(
         return selection.objective(problem, training, hypergradient)
     if isinstance(training, Quadratic) or isinstance(selection, QuadraticSelection):
         raise ValueError("the training and the selection criterion quadratic go together")
+    loss = getattr(selection, "loss", None)
+    if isinstance(loss, Huber):
+        in_units: Any = {"loss": in_units_of_target(loss, problem, np.flatnonzero(partition.block_of_row >= 0))}
+        selection = replace(selection, **in_units)
     return selection.objective(problem, partition, training, hypergradient, trials)

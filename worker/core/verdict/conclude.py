@@ -26,6 +26,7 @@ from worker.core.verdict.remarks import (
     left_out_remark,
     separation_remark,
     shape_remarks,
+    spread_remark,
 )
 
 
@@ -65,7 +66,7 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     model = refit(prepared.plan.training, problem, prepared.rows, prepared.objective.natural(rho))
     linear = not isinstance(prepared.plan.training, KernelTraining)
     intercept = getattr(prepared.plan.training, "intercept", True)
-    messages = left_out_remark(prepared.left_out)
+    messages = left_out_remark(prepared.left_out) + spread_remark(prepared)
     messages += observations(problem, problem.trained(prepared.rows), linear=linear, intercept=intercept)
     if linear:
         messages += few_rows(problem, prepared.partition)

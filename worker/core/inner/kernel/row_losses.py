@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from jaxtyping import Float
 
 from worker.core.losses.derivatives import Elementwise
@@ -35,4 +34,4 @@ class RowLosses:
     @property
     def kinks(self) -> Float[Array, "q n"]:
         """The predictors of each row at which its loss changes between parabola and line; none for a smooth loss."""
-        return np.outer(self.loss.kinks, 2.0 * self.y - 1.0)
+        return self.loss.kinks_of(self.y)
