@@ -64,10 +64,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "columns whose squares vanish": (given(X * [1.0, 1e-200, 1.0]), "/data/x/0/1", "too small; rescale the column"),
     "a spline of a constant": (
         given(np.hstack([X, ONES])) | {"training__splines": [{"feature": "x3"}]},
-        "/training/splines", "'x3' is constant on the rows used"),
+        "/training/splines/0", "'x3' is constant on the rows used"),
+    "a spline of fewer values than its order": (
+        given(np.hstack([X, np.arange(24)[:, None] % 2]))
+        | {"training__splines": [{"feature": "x0"}, {"feature": "x3", "order": 3}]},
+        "/training/splines/1", "'x3' has 2 distinct values on the rows used, and a spline of order 3 needs at least 3"),
+    "a number where a delta is an object": (
+        given() | {"training": {"kind": "huber", "delta": {"relative": 0}}},
+        "/training/delta/relative", "greater than 0"),
     "a spline that no value reaches": (
         given() | {"training__splines": [{"feature": "x0", "lower": 50.0, "upper": 60.0}]},
-        "/training/splines", "is inside the range of spline(x0)"),
+        "/training/splines/0", "is inside the range of spline(x0)"),
     "a training part without a count": (
         given(y=[0] * 12 + [1, 2] * 6, fold=[0] * 12 + [1] * 12)
         | {"training": {"kind": "poisson"}, "selection": {"kind": "given_folds"}},

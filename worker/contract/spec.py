@@ -24,7 +24,7 @@ from worker.contract.wire import Wire
 from worker.core.family import ByKind
 from worker.core.hypergradient import Hypergradient, HypergradientAuto
 from worker.core.outer import Outer, OuterAuto
-from worker.core.penalties.splines import others
+from worker.core.penalties.splines import SplineError, others, too_few
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.search.nested import Nested
@@ -185,9 +185,12 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
     assert not isinstance(plan.training, Quadratic)
     n = len(problem.y)
     known = n if selected is None else 0 if selected.where else selected.rows
-    if found := list(_training_faults(plan.training, problem, known)):
+    if found := [
+        *_training_faults(plan.training, problem, known),
+        *_distinct_faults(plan.training, selected.distinct if selected else {}),
+    ]:
         yield from found
-        if any(fault.pointer == "/training/splines" for fault in found):
+        if any(fault.pointer.startswith("/training/splines") for fault in found):
             return
     try:
         rows, _ = split_rows(n, plan, problem.time)
@@ -198,7 +201,8 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
         if selected is None:  # of a dataset, the worker sees the values
             plan.training.expanded(problem, rows)
     except ValueError as error:
-        yield Fault("/training/splines", "does_not_fit", sentence(str(error)))
+        place = f"/{error.number}" if isinstance(error, SplineError) else ""
+        yield Fault(f"/training/splines{place}", "does_not_fit", sentence(str(error)))
         return
     if selected and selected.where and _lists_rows(spec.selection):
         return  # how many rows there are is known when they are read
@@ -246,6 +250,14 @@ def _training_faults(training: TableTraining, problem: Problem, rows: int) -> It
             training.weights.hyperparameters(problem)
     except ValueError as error:
         yield Fault("/training/weights", "does_not_fit", sentence(str(error)))
+
+
+def _distinct_faults(training: TableTraining, distinct: Mapping[str, int]) -> Iterator[Fault]:
+    """Splines of features of which the record of a dataset tells that they have too few distinct values."""
+    for number, spline in enumerate(training.splines):
+        told = too_few(spline, distinct[spline.feature]) if spline.feature in distinct else None
+        if told is not None:
+            yield Fault(f"/training/splines/{number}", "does_not_fit", sentence(told))
 
 
 def _kernel_faults(training: KernelTraining, problem: Problem, rows: int) -> Iterator[Fault]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import MISSING, asdict, fields
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -93,7 +93,7 @@ def _name_or_settings(member: Any) -> Any:
 
 def _number_or_settings(_: NumberOrSettings, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
     """A number or an object with settings; a fault is that of the form that was sent."""
-    number, settings = members(source)
+    number, settings = get_args(source)
     choices: dict[str, CoreSchema] = {
         "[number]": handler.generate_schema(number),
         "[settings]": handler.generate_schema(settings),

@@ -183,7 +183,8 @@ def objective_of(
         return selection.objective(problem, training, hypergradient)
     if isinstance(training, Quadratic) or isinstance(selection, QuadraticSelection):
         raise ValueError("the training and the selection criterion quadratic go together")
-    loss = getattr(selection, "loss", None)
+    loss = getattr(selection, "loss", ...)
+    loss = training.score(None) if loss is None else loss
     if isinstance(loss, Huber):
         in_units: Any = {"loss": in_units_of_target(loss, problem, np.flatnonzero(partition.block_of_row >= 0))}
         selection = replace(selection, **in_units)

@@ -62,6 +62,7 @@ def ties(at: Point) -> Float[Array, "mq m"] | None:
 
 def _best_intercept(at: Point) -> BestIntercept | None:
     of = at.of
+    assert isinstance(of.loss, HuberLoss | SquaredHingeLoss)
     counted = of.shares > 0
-    rows = RowLosses(of.loss, of.y[counted], of.shares[counted])  # type: ignore[arg-type]
+    rows = RowLosses(of.loss, of.y[counted], of.shares[counted])
     return BestIntercept.of(rows, at.eta[counted, 0] - at.theta[0])
