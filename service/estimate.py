@@ -11,10 +11,11 @@ from worker.contract.columns import Selected
 from worker.contract.spec import JobSpec, outline
 from worker.core.hypergradient import CholeskyBackprop
 from worker.core.linalg.assembled import Assembly
+from worker.core.losses.relative import RelativeDelta
 from worker.core.rows.held import MAX_COPIED_BYTES, MIN_SHARED_FRACTION
 from worker.core.rows.problem import Problem
-from worker.core.search.plan import MIN_TRIALS_PER_START, Plan, resolve, split_rows
-from worker.core.selection import LeaveOneOut
+from worker.core.search.plan import MIN_TRIALS_PER_START, Plan, of_present_rows, resolve, split_rows
+from worker.core.selection import LeaveOneOut, QuadraticSelection
 from worker.core.training import Quadratic
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
 from worker.core.training.kernel_machines import KernelTraining
@@ -32,7 +33,7 @@ def validation_view(
     spec: JobSpec, selected: Selected | None, description: dict[str, Any], fingerprint: str
 ) -> dict[str, Any]:
     """The spec with every default, the hyperparameters, the methods that `auto` picks, and the cost."""
-    problem, plan = outline(spec, selected), spec.plan(selected.groups if selected else None)
+    problem, plan = of_present_rows(outline(spec, selected), spec.plan(selected.groups if selected else None))
     names = plan.hyperparameters(problem).names
     hypergradient, outer = resolve(plan, problem)
     n = selected.rows if selected else len(problem.y)
@@ -47,8 +48,19 @@ def validation_view(
             "solver": solver,
         },
         "cost": cost,
+        "resolved": {} if selected else _resolved(problem, plan),
         "fingerprint": fingerprint,
     }
+
+
+def _resolved(problem: Problem, plan: Plan) -> dict[str, float]:
+    """Each delta of a Huber loss that is relative to the target, in its units."""
+    if isinstance(plan.training, Quadratic):
+        return {}
+    rows, _ = split_rows(len(problem.y), plan, problem.time)
+    places = {"/training/delta": plan.training, "/selection/loss/delta": getattr(plan.selection, "loss", None)}
+    deltas = {place: getattr(owner, "delta", None) for place, owner in places.items()}
+    return {place: delta.of(problem, rows) for place, delta in deltas.items() if isinstance(delta, RelativeDelta)}
 
 
 def _cost(
@@ -63,7 +75,8 @@ def _cost(
         return _cost_of_criteria(spec, problem, outer)
     m, k = len(problem.y), len(plan.hyperparameters(problem).names)
     rows, _ = split_rows(m, plan)
-    partition = spec.selection.partition(rows, m, problem)
+    assert not isinstance(plan.selection, QuadraticSelection)
+    partition = plan.selection.partition(rows, m, problem)
     splits = len(partition.splits)
     sizes = np.bincount(partition.block_of_row + 1)[1:]
     train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits) * n // m

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worker.contract.classes import left_classes_fault
 from worker.contract.columns import Selected, select
+from worker.contract.data import DatasetData
 from worker.contract.expansion import ColumnFeatures
 from worker.contract.faults import sentence
-from worker.contract.spec import dataset_of, work
+from worker.contract.spec import Work, dataset_of, work
+from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared, prepare
 from worker.datasets import DatasetGoneError, open_table, storage_from_environment
 from worker.datasets.features import problem_of
@@ -46,11 +49,26 @@ def load(description: bytes, data: bytes) -> Task:
     if not isinstance(selected, Selected):
         raise _unfit(selected[0].detail)
     try:
-        return Task(prepare(problem_of(table, selected), task.plan), selected.made)
+        problem = problem_of(table, selected)
+        if task.plan.training.classifies:
+            _check_classes(dataset, task, problem)
+        return Task(prepare(problem, task.plan), selected.made)
     except np.linalg.LinAlgError:
         raise
     except ValueError as error:  # what the record did not show: a fold without rows, a missing value
         raise _unfit(sentence(str(error))) from error
+
+
+def _check_classes(dataset: DatasetData, task: Work, problem: Problem) -> None:
+    """Raises LoadError if rows of weight 0 leave too few or too many classes, or a penalty without its class."""
+    if fault := left_classes_fault(task.plan.training, dataset, problem.classes):
+        raise _unfit(fault.detail)
+    if task.plan.hyperparameters(problem).names != task.plan.hyperparameters(task.problem).names:
+        gone = next(name for name in task.problem.classes if name not in problem.classes)
+        raise _unfit(
+            f"All rows of class {gone[:60]!r} have weight 0, and a penalty is named by it; send the data without these "
+            "rows, or choose a penalty that all classes share."
+        )
 
 
 def _unfit(detail: str) -> LoadError:

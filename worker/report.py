@@ -28,7 +28,10 @@ from worker.contract.result import (
 )
 from worker.contract.spec import Work
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.losses import Huber
 from worker.core.losses.measures import Measures
+from worker.core.losses.over_rows import PredictorScore
+from worker.core.losses.relative import RelativeDelta
 from worker.core.outer import OuterAuto
 from worker.core.records import Array, Evaluation, Outcome, Start, Step
 from worker.core.search.plan import Prepared, resolve
@@ -126,7 +129,7 @@ def result(
         **_search(claim, prepared.objective.hyperparameters, step, status, outcome, elapsed, conclusion.intervals),
         message=_told(step, status, outcome),
         messages=[*conclusion.messages, *unrepresentable, *_failed_folds(step)],
-        selection=_selection(step, conclusion),
+        selection=_selection(step, conclusion, prepared.objective.loss),
         test=_test(prepared, conclusion),
         nested=_nested(prepared, step),
         model=model_of(prepared, conclusion, made),
@@ -244,7 +247,7 @@ def _hyperparameters(
     ]  # fmt: skip
 
 
-def _selection(step: Step, conclusion: Conclusion | None = None) -> SelectionScore:
+def _selection(step: Step, conclusion: Conclusion | None = None, loss: PredictorScore | None = None) -> SelectionScore:
     best = step.best.best
     return SelectionScore(
         value=best.value,
@@ -253,6 +256,7 @@ def _selection(step: Step, conclusion: Conclusion | None = None) -> SelectionSco
         standard_error=conclusion.standard_error if conclusion else None,
         noise_variance=conclusion.noise_variance if conclusion else None,
         measures=_measures(conclusion.measures) if conclusion else {},
+        delta=loss.delta if isinstance(loss, Huber) and not isinstance(loss.delta, RelativeDelta) else None,
     )
 
 

@@ -24,11 +24,12 @@ from worker.contract.result import (
 )
 from worker.core.inner.kernel.kernel_model import KernelModel as CoreKernelModel
 from worker.core.losses.links import SoftmaxLink
+from worker.core.losses.training import HuberLoss
 from worker.core.records import Array
 from worker.core.rows.bases import Basis
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared
-from worker.core.training import Quadratic, Training
+from worker.core.training import HuberRegression, Quadratic, Training
 from worker.core.training.kernel_machines import KernelTraining
 from worker.core.verdict.conclude import Conclusion
 
@@ -55,6 +56,7 @@ def model_of(prepared: Prepared, conclusion: Conclusion, made: Sequence[ColumnFe
         coefficients=_slopes(problem, model.coefficients),
         columns=columns,
         fills=fills,
+        delta=_delta(prepared),
     )
     if problem.expansion is None:
         return linear
@@ -97,6 +99,16 @@ def _link(training: Training, problem: Problem) -> Link:
     link = training.row_loss(problem).link
     assert not isinstance(link, SoftmaxLink)
     return link.kind
+
+
+def _delta(prepared: Prepared) -> float | None:
+    """The delta of the Huber loss in the refit."""
+    training = prepared.plan.training
+    if not isinstance(training, HuberRegression):
+        return None
+    loss = training.row_loss_on(prepared.problem, prepared.rows)
+    assert isinstance(loss, HuberLoss)
+    return loss.delta
 
 
 def _slopes(problem: Problem, slopes: Array) -> list[Coefficient]:

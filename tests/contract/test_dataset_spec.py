@@ -156,7 +156,7 @@ def test_roles_of_inline_rows_wait_with_the_table() -> None:
     data = {
         "x": [[1.0], [2.0], [3.0], [5.0]], "y": [1.0, 2.0, 3.0, 4.0],
         "time": [4.0, 3.0, 2.0, 1.5], "groups": [7, -3, 7, 7],
-        "weights": [1.0, 0.0, 2.0, 0.5], "source": ["b", "a", "b", "c"], "fold": [0, 1, 1, 0],
+        "weights": [1.0, 0.25, 2.0, 0.5], "source": ["b", "a", "b", "c"], "fold": [0, 1, 1, 0],
     }  # fmt: skip
     spec = parsed({"data": data, "training": {"kind": "ridge"}, "selection": {"kind": "given_folds"}})
     encoded = encode_data(spec.problem())

@@ -149,7 +149,7 @@ def test_nested_cross_validation_tells_where_weights_leave_too_few_rows():
     weights[[0, 10]] = 1.0
     plan = Plan(Ridge(), LeaveOneOut(), Implicit(), Newton(), nested=Nested(2))
     with pytest.raises(ValueError, match="without the rows of outer fold 1, all rows"):
-        prepare(replace(problem, weights=weights), plan)
+        prepare(replace(problem, weights=weights, scoring=np.ones(20)), plan)
 
 
 def test_an_outer_fold_that_cannot_be_tuned_leaves_the_rest():

@@ -206,7 +206,7 @@ def test_a_nearly_exact_fit_keeps_its_digits(noise, intercept):
     assert_allclose(at.gradient, differences(objective.value, rho), atol=1e-6 * at.value)
 
 
-@pytest.mark.parametrize("selection", [KFold(folds=3), LeaveOneOut(loss=Huber()), Holdout()], ids=lambda s: s.kind)
+@pytest.mark.parametrize("selection", [KFold(folds=3), LeaveOneOut(loss=Huber(1.0)), Holdout()], ids=lambda s: s.kind)
 @flags
 @shapes
 def test_one_decomposition_gives_the_numbers_of_a_factorization_for_each_trial(selection, intercept, standardize, p):

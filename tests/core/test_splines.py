@@ -14,13 +14,15 @@ from scipy.sparse import csr_array
 from tests.oracles import differences
 from worker.contract.spec import JobSpec, describe, encode_data, faults, hyperparameter_names, work
 from worker.core.hypergradient import CholeskyBackprop, Implicit
+from worker.core.outer import Newton
 from worker.core.penalties import Identity, Matrix, PerFeature, PerGroup, QuadraticForms, Shared
-from worker.core.penalties.splines import Spline
+from worker.core.penalties.splines import Spline, SplineError
 from worker.core.rows.problem import Imputation, Problem
-from worker.core.search.plan import prepare
+from worker.core.search.plan import Plan, prepare
 from worker.core.search.tune import tune
 from worker.core.selection import Evidence, GeneralizedCV, Holdout, KFold, LeaveOneOut, Reml, WalkForward
 from worker.core.training import Ridge
+from worker.core.verdict.conclude import conclude
 from worker.core.weights import SigmoidTime
 from worker.report import result
 from worker.store import Claim, Status
@@ -244,3 +246,64 @@ def test_the_model_of_the_result_predicts_the_test_rows():
     assert_allclose(made["test"]["value"], np.mean((problem.y[rows] - eta[rows]) ** 2), rtol=1e-10)
     assert made["test"]["value"] < 0.25 < np.var(problem.y)
     assert [item["feature"] for item in model["coefficients"]] == ["a", "c"]
+
+
+def spline_problem(x: np.ndarray, **settings: object) -> tuple[Problem, Ridge]:
+    y = np.sin(x) + np.random.default_rng(0).normal(size=len(x))
+    return Problem(np.column_stack([np.arange(len(x)) % 5 + 0.5, x]), y, ("z", "x")), Ridge(
+        splines=(Spline(feature="z"), Spline(feature="x", **settings))
+    )
+
+
+@pytest.mark.parametrize(
+    ("x", "settings", "told"),
+    [
+        (
+            np.arange(24) % 2,
+            {"order": 3},
+            "'x' has 2 distinct values on the rows used, and a spline of order 3",
+        ),
+        (np.zeros(24), {}, "'x' is constant on the rows used"),
+        (np.arange(24) % 3, {"order": 3, "upper": 1.0}, "too close together in the range of spline.x., 0 to 1"),
+        (np.arange(24) % 3, {"order": 3, "degree": 1, "lower": -1e3, "upper": 1e3}, "too close together in the range"),
+    ],
+)
+def test_values_that_do_not_determine_a_spline_are_refused(x, settings, told):
+    problem, training = spline_problem(x.astype(float), **settings)
+    with pytest.raises(SplineError, match=told) as refused:
+        training.expanded(problem, np.arange(24))
+    assert refused.value.number == 1
+
+
+@pytest.mark.parametrize(
+    ("x", "settings"),
+    [
+        (np.arange(24) % 2, {"order": 2}), (np.arange(24) % 3, {"order": 3}),
+        (np.arange(24) % 2, {"order": 3, "cyclic": True, "lower": 0.0, "upper": 3.0}),
+        (np.append(np.nan, np.arange(23) % 3), {"order": 3}), (np.exp(np.arange(24) / 2), {"order": 3}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [3, 10_000])
+def test_values_that_do_are_not(x, settings, size, monkeypatch):
+    monkeypatch.setattr("worker.core.penalties.splines.CHUNK_VALUES", size)
+    problem, training = spline_problem(x.astype(float), **settings)
+    assert training.expanded(problem, np.arange(24)).expansion is not None
+
+
+def test_a_value_far_off_is_named_with_the_remedy():
+    x = np.append(np.arange(23) % 7, 1e6).astype(float)
+    problem = spline_problem(x)[0]
+    messages = {}
+    for upper in (None, 6.0):
+        job = prepare(
+            problem,
+            Plan(
+                Ridge(splines=(Spline(feature="x", lower=0.0, upper=upper),)), KFold(folds=3), Implicit(),
+                Newton(max_iterations=2),
+            ),
+        )  # fmt: skip
+        *_, last = tune(job)
+        messages[upper] = " ".join(conclude(job, last.best).messages)
+    assert "23 of 24 values of feature 'x' lie in one of 17 intervals" in messages[None]
+    assert "give lower and upper" in messages[None]
+    assert "lie in one" not in messages[6.0]

@@ -174,3 +174,88 @@ def test_a_dataset_in_use_is_kept(api: Api) -> None:
     eventually(lambda: api.get(f"/v1/jobs/{job['id']}").json()["done"])
     assert api.delete(f"/v1/datasets/{dataset['id']}").status_code == 204
     assert faults(api.create(spec_of(dataset, HOUSES))) == [("/data/dataset_id", "unknown_dataset")]
+
+
+def weighed(classes: int = 2, *, absent: bool = True) -> bytes:
+    """Rows of weight 0 with an extra class, an extra category and sentinels, or the same table without them."""
+    random = np.random.default_rng(3)
+    x = random.normal(size=60)
+    label = np.array(["no", "yes", "why"])[np.digitize(x + random.normal(size=60), [0.0, 0.6][: classes - 1])]
+    rows = [
+        f"{value!r},{'red' if number % 2 else 'blue'},{'' if number == 4 else number % 7},{1 + number % 3},{name}"
+        for number, (value, name) in enumerate(zip(x.tolist(), label, strict=True))
+    ]
+    if absent:
+        for place in (0, 17, 62):
+            rows.insert(place, "1e9,green,1e12,0,extra")
+    return "\n".join(["x,colour,z,w,label", *rows, ""]).encode()
+
+
+WEIGHED = {"target": "label", "weights": "w", "missing": {"default": {"fill": "mean"}}}
+
+
+@pytest.mark.parametrize("training", ["logistic", "multinomial", "kernel_svm"])
+def test_rows_of_weight_0_of_a_dataset_are_as_good_as_absent(live: Api, training: str) -> None:
+    results = []
+    for absent in (True, False):
+        dataset = upload(live, weighed(absent=absent), "text/csv")
+        kernel = training.startswith("kernel")
+        spec = {
+            "data": {
+                "dataset_id": dataset["id"],
+                **WEIGHED,
+                "features": ["x", "z"] if kernel else ["x", "colour", "z"],
+            },
+            "training": {"kind": training},
+            "selection": {"kind": "k_fold", "folds": 3},
+            "limits": {"evaluations": 4},
+        }
+        results.append(live.result(live.created(spec, Prefer="wait=60")["id"]))
+    found, wanted = results
+    assert found["selection"]["value"] == pytest.approx(wanted["selection"]["value"], rel=1e-9)
+    assert found["model"]["fills"] == wanted["model"]["fills"]
+    models = [each["model"] for each in results]
+    if training == "multinomial":
+        names = [[one["name"] for one in model["classes"]] for model in models]
+    else:
+        names = [model["classes"] for model in models]
+    assert names[0] == names[1] == ["no", "yes"]
+    assert "3 rows of weight 0 were left out, as if not there." in found["messages"]
+
+
+@pytest.mark.parametrize(
+    ("training", "detail"),
+    [
+        ({"kind": "logistic"}, "Column 'label' has 3 classes, and logistic tells two apart"),
+        ({"kind": "multinomial", "penalty": {"kind": "per_class"}}, "All rows of class 'extra' have weight 0"),
+    ],
+)
+def test_classes_that_rows_of_weight_0_leave_are_counted_by_the_worker(
+    live: Api, training: dict[str, Any], detail: str
+) -> None:
+    dataset = upload(live, weighed(3), "text/csv")
+    spec = {"data": {"dataset_id": dataset["id"], **WEIGHED}, "training": training}
+    job = live.ended(live.created(spec, Prefer="wait=60")["id"])
+    assert job["error"]["code"] == "data-do-not-fit"
+    assert detail in job["error"]["detail"]
+
+
+def test_a_spline_of_a_column_with_two_values_is_refused_before_the_rows_are_read(live: Api) -> None:
+    dataset = upload(live, b"a,b,y\n" + b"".join(b"%d,%d,%d\n" % (i, i % 2, i % 5) for i in range(30)), "text/csv")
+    training = {"kind": "ridge", "splines": [{"feature": "a"}, {"feature": "b", "order": 3}]}
+    reply = live.create({"data": {"dataset_id": dataset["id"], "target": "y"}, "training": training})
+    assert reply.status_code == 422
+    assert faults(reply) == [("/training/splines/1", "does_not_fit")]
+    assert "2 distinct values" in reply.json()["errors"][0]["detail"]
+
+
+def test_the_delta_of_a_huber_loss_is_told_in_units_of_the_target(live: Api) -> None:
+    y = np.random.default_rng(0).normal(size=24) * 3e4
+    spec = {"data": {"x": np.arange(24.0)[:, None].tolist(), "y": y.tolist()}, "training": {"kind": "huber"}}
+    wanted = 1.35 * 1.4826 * np.median(np.abs(y - np.median(y)))
+    validated = live.post("/v1/jobs", params={"validate_only": "true"}, json=spec).json()
+    assert validated["resolved"] == {
+        place: pytest.approx(wanted) for place in ("/training/delta", "/selection/loss/delta")
+    }
+    result = live.result(live.created(spec, Prefer="wait=60")["id"])
+    assert result["selection"]["delta"] == result["model"]["delta"] == pytest.approx(wanted, rel=1e-12)

@@ -26,9 +26,9 @@ def given(x: Any = X, y: Any = Y, **roles: Any) -> dict[str, Any]:
     return {"data": {"x": np.asarray(x).tolist(), "y": np.asarray(y).tolist(), **roles}}
 
 
-def halves(weight: list[float]) -> dict[str, Any]:
+def halves(weight: list[float], **roles: Any) -> dict[str, Any]:
     fold = [0] * 12 + [1] * 12
-    return given(weights=[weight[i] for i in fold], fold=fold) | {"selection": {"kind": "given_folds"}}
+    return given(weights=[weight[i] for i in fold], fold=fold, **roles) | {"selection": {"kind": "given_folds"}}
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -46,9 +46,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no weight at all": (given(weights=[0] * ROWS), "/data/weights", "Every weight is zero"),
     "no scoring at all": (given(scoring=[0] * ROWS), "/data/scoring", "Every weight is zero"),
     "no weight in a training part": (
-        halves([1, 0]), "/data/weights", "All rows that split 1 of 2 trains on have weight 0"),
+        halves([1, 0], scoring=[1] * 24), "/data/weights", "All rows that split 1 of 2 trains on have weight 0"),
+    "a fold of rows that are left out": (halves([1, 0]), "/selection", "Every row of fold 1 has weight 0"),
     "one weight": (
         given(weights=[1] + [0] * 23) | {"selection": {"kind": "leave_one_out"}},
+        "/data/weights", "All rows but one have weight 0"),
+    "one weight of scored rows": (
+        given(weights=[1] + [0] * 23, scoring=[1] * 24) | {"selection": {"kind": "leave_one_out"}},
         "/data/weights", "All rows but one that split 1 of 1 trains on have weight 0"),
     "nothing that is scored": (
         given(scoring=[1] * 6 + [0] * 18) | {"selection": {"kind": "walk_forward", "initial": 12}},
@@ -60,10 +64,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "columns whose squares vanish": (given(X * [1.0, 1e-200, 1.0]), "/data/x/0/1", "too small; rescale the column"),
     "a spline of a constant": (
         given(np.hstack([X, ONES])) | {"training__splines": [{"feature": "x3"}]},
-        "/training/splines", "'x3' is constant on the rows used"),
+        "/training/splines/0", "'x3' is constant on the rows used"),
+    "a spline of fewer values than its order": (
+        given(np.hstack([X, np.arange(24)[:, None] % 2]))
+        | {"training__splines": [{"feature": "x0"}, {"feature": "x3", "order": 3}]},
+        "/training/splines/1", "'x3' has 2 distinct values on the rows used, and a spline of order 3 needs at least 3"),
+    "a number where a delta is an object": (
+        given() | {"training": {"kind": "huber", "delta": {"relative": 0}}},
+        "/training/delta/relative", "greater than 0"),
     "a spline that no value reaches": (
         given() | {"training__splines": [{"feature": "x0", "lower": 50.0, "upper": 60.0}]},
-        "/training/splines", "is inside the range of spline(x0)"),
+        "/training/splines/0", "is inside the range of spline(x0)"),
     "a training part without a count": (
         given(y=[0] * 12 + [1, 2] * 6, fold=[0] * 12 + [1] * 12)
         | {"training": {"kind": "poisson"}, "selection": {"kind": "given_folds"}},
@@ -167,7 +178,7 @@ def test_a_nested_fold_that_cannot_be_tuned_leaves_the_result(live: Api) -> None
 
 
 def test_test_rows_without_weights_have_no_score(live: Api) -> None:
-    spec = document(**given(weights=[1.0] * 18 + [0.0] * 6, time=list(range(ROWS))), test_fraction=0.25)
+    spec = document(**given(scoring=[1.0] * 18 + [0.0] * 6, time=list(range(ROWS))), test_fraction=0.25)
     spec["selection"] = {"kind": "walk_forward", "initial": 9}
     result = live.result(live.created(spec, Prefer="wait=60")["id"])
     assert result["test"] is None

@@ -32,21 +32,21 @@ def class_name(value: Any) -> str:
     return value if isinstance(value, str) else repr(float(value)).removesuffix(".0")
 
 
-def inline_class_faults(training: Training, y: Sequence[float] | Sequence[str]) -> Iterator[Fault]:
-    """Why the values of a target cannot be the classes of a training criterion, or its numbers."""
+def inline_class_faults(training: Training, y: Sequence[float] | Sequence[str], kept: Sequence[int]) -> Iterator[Fault]:
+    """Why the values of a target in the rows `kept` cannot be the classes of a training criterion, or its numbers."""
     names = _is_names(y)
     if not training.classifies:
         if names:
             yield Fault("/data/y", "not_a_number", f"The target holds names, and {_predicts_numbers(training)}")
         return
-    classes, codes = classes_of(y)
+    classes, codes = classes_of([y[row] for row in kept])  # type: ignore[arg-type]
     if fault := _count_fault(training, len(classes), names, "/data/y", "The target"):
         yield fault
         return
     rows = np.bincount(codes.astype(int))
     if rows.min() < 2:
         alone = int(np.argmin(rows))
-        row = int(np.argmax(codes == alone))
+        row = kept[int(np.argmax(codes == alone))]
         remedy = "two are needed, one to train on and one to score; leave this row out or add others"
         yield Fault(f"/data/y/{row}", "single_row", f"Class {classes[alone][:60]!r} has only this row; {remedy}.")
 
@@ -59,8 +59,13 @@ class Classes:
     levels: tuple[float, ...] = ()
 
 
-def column_classes(training: Training, data: DatasetData, column: Column | None) -> Classes | Fault:
-    """The classes of the target column in the ranges of its values that are used, or why it has none."""
+def column_classes(
+    training: Training, data: DatasetData, column: Column | None, *, some_left_out: bool = False
+) -> Classes | Fault:
+    """The classes of the target column in the ranges of its values that are used, or why it has none.
+
+    If rows may be left out, for a weight of 0, the worker sees whether they leave two classes: `left_classes_fault`.
+    """
     pointer, shown = "/data/target", f"Column {data.target[:60]!r}"
     if column is None:
         told = f"{shown} is sparse, so that its different values are not known; make it a dense column."
@@ -71,9 +76,16 @@ def column_classes(training: Training, data: DatasetData, column: Column | None)
     ranges = [item for item in data.where if item.column == data.target]
     used = [(text, level) for text, level in zip(texts, levels or (), strict=False) if _in_all(level, ranges)]
     count = MOST_NAMES + 1 if levels is None else len(used)
+    if some_left_out and isinstance(training, ONE_OUTPUT):
+        count = 2 if 2 < count <= MOST_NUMBERS else count
     if fault := _count_fault(training, count, column.type == "category", pointer, shown):
         return fault
     return Classes(tuple(text for text, _ in used), tuple(level for _, level in used))
+
+
+def left_classes_fault(training: Training, data: DatasetData, classes: tuple[str, ...]) -> Fault | None:
+    """Why the classes of the rows that are not left out do not fit the training criterion."""
+    return _count_fault(training, len(classes), True, "/data/target", f"Column {data.target[:60]!r}")
 
 
 def _in_all(level: float, ranges: Sequence[RowRange]) -> bool:

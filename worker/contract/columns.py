@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from worker.contract.classes import Classes, column_classes
 from worker.contract.data import ROLES, WEIGHTS, AllBut, DatasetData
@@ -35,7 +35,8 @@ class Selected:
 
     `complete` are the positions of columns that may have no missing value in the rows that are used; `folds` is the
     number of folds that the record of the fold column lets expect, 0 without one. `filled` is the share of the table of
-    features that is stored, about: 1 where rows are made dense.
+    features that is stored, about: 1 where rows are made dense. `distinct` tells how many different values
+    features have, where the record knows it.
     """
 
     rows: int
@@ -50,6 +51,7 @@ class Selected:
     dense: bool
     classes: Classes
     filled: float = 1.0
+    distinct: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -128,7 +130,11 @@ def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selec
     target = _place(names, data.target)
     positions, found = _feature_positions(data, names, {target, *roles.values()})
     found += _role_faults(data, names, training)
-    classes = column_classes(training, data, names.column(target)) if training.classifies and not found else Classes()
+    weights = names.column(roles["weights"]) if "weights" in roles else None
+    some_left_out = "weights" in roles and (weights is None or not weights.min)
+    classes: Classes | Fault = Classes()
+    if training.classifies and not found:
+        classes = column_classes(training, data, names.column(target), some_left_out=some_left_out)
     if isinstance(classes, Fault):
         return [classes]
     if found or not positions:
@@ -151,8 +157,15 @@ def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selec
     folds = int((fold.max or 0.0) if fold else 0.0) + 1 if "fold" in roles else 0
     return Selected(
         dataset.rows, tuple(made), target, roles, where, texts, levels or (), complete, folds, dense, classes,
-        1.0 if dense else _filled(made, dataset),
+        1.0 if dense else _filled(made, dataset), _few_values(names, made),
     )  # fmt: skip
+
+
+def _few_values(names: Names, made: list[ColumnFeatures]) -> dict[str, int]:
+    """The number of different values of each feature that is a number and has few of them."""
+    numbers = [one for one in made if one.levels is None and one.day is None]
+    columns = ((one.names[0], names.column(one.position)) for one in numbers)
+    return {name: len(column.values) for name, column in columns if column is not None and column.values}
 
 
 def _complete(data: DatasetData, names: Names, made: list[ColumnFeatures], roles: tuple[int, ...]) -> tuple[int, ...]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from worker.contract.classes import class_weight_faults
 from worker.contract.faults import Fault, sentence
 from worker.core.hypergradient import CholeskyBackprop, Hypergradient
 from worker.core.losses.elementary import RowError
 from worker.core.outer import Newton, Outer
+from worker.core.rows.present import present_rows
 from worker.core.rows.problem import Problem
 from worker.core.selection import (
     ApproximateLeaveOneOut,
@@ -101,9 +104,12 @@ def _kernel_faults(training: KernelMachine, selection: Selection, hypergradient:
 
 
 def target_faults(training: TableTraining, problem: Problem) -> Iterator[Fault]:
-    """Targets that the training criterion does not take."""
+    """Targets that the training criterion does not take, in rows that are not left out."""
+    kept = present_rows(problem)
+    y = np.full(len(problem.y), problem.y[kept[0]])  # a row that is left out may have any target
+    y[kept] = problem.y[kept]
     try:
-        training.check_target(problem)
+        training.check_target(replace(problem, y=y))
     except RowError as error:
         yield Fault(f"/data/y/{error.row}", "out_of_range", sentence(str(error)))
     except ValueError as error:

@@ -23,6 +23,8 @@ MARKS = frozenset(
         "[matrices]",
         "[name]",
         "[all_but]",
+        "[number]",
+        "[settings]",
         "[numbers]",
         "[names]",
         "[dense]",

@@ -14,6 +14,7 @@ from worker.contract.criteria import decode_criteria, encode_criteria
 from worker.contract.data import ROLES, WEIGHTS, InlineData
 from worker.contract.expansion import SMALLEST
 from worker.contract.faults import Fault
+from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.rows.tables import LARGEST_MAGNITUDE
 from worker.core.training import Training
@@ -25,7 +26,11 @@ def feature_names(data: InlineData) -> tuple[str, ...]:
 
 
 def inline_problem(data: InlineData, training: Training) -> Problem:
-    """The table as arrays, the target as the training criterion takes it. Call `inline_faults` first."""
+    """The table as arrays, the target as the training criterion takes it. Call `inline_faults` first.
+
+    Classes and sources are those of rows with a weight; the core leaves the others out, whatever numbers they have.
+    """
+    kept = _present_rows(data)
     vectors: dict[str, Any] = {
         name: None if getattr(data, name) is None else np.array(getattr(data, name), dtype=kind)
         for name, kind in (("time", float), ("weights", float), ("scoring", float), ("offset", float), ("fold", int))
@@ -33,10 +38,32 @@ def inline_problem(data: InlineData, training: Training) -> Problem:
     if data.groups is not None:
         vectors["groups"] = np.unique(data.groups, return_inverse=True)[1]
     if data.source is not None:
-        names, vectors["source"] = np.unique(data.source, return_inverse=True)
-        vectors["source_names"] = tuple(names.tolist())
-    classes, y = classes_of(data.y) if training.classifies else ((), np.array(data.y, dtype=float))
+        names, codes = np.unique([data.source[row] for row in kept], return_inverse=True)
+        vectors["source"], vectors["source_names"] = _in_rows(kept, codes, len(data.x)), tuple(names.tolist())
+    if training.classifies:
+        classes, codes = classes_of([data.y[row] for row in kept])  # type: ignore[arg-type]
+        y = _in_rows(kept, codes, len(data.x))
+    else:
+        classes, y = (), np.array(data.y, dtype=float)
     return Problem(np.array(data.x, dtype=float), y, feature_names(data), classes=classes, **vectors)
+
+
+def _present_rows(data: InlineData) -> list[int]:
+    """The rows that train or are scored: all but those of weight 0."""
+    n = len(data.x)
+    if len(data.y) != n:
+        return list(range(len(data.y)))
+    if data.weights is None or len(data.weights) != n or (data.scoring is not None and len(data.scoring) != n):
+        return list(range(n))
+    scoring = data.weights if data.scoring is None else data.scoring
+    return [row for row, pair in enumerate(zip(data.weights, scoring, strict=True)) if any(pair)]
+
+
+def _in_rows(kept: list[int], values: Array, n: int) -> Array:
+    """The values in the kept rows of n, zero in the others."""
+    out = np.zeros(n, values.dtype)
+    out[kept] = values
+    return out
 
 
 def inline_faults(data: InlineData, training: Training) -> Iterator[Fault]:
@@ -54,9 +81,13 @@ def inline_faults(data: InlineData, training: Training) -> Iterator[Fault]:
             return
     if len(data.y) != len(data.x):
         yield Fault("/data/y", "length", f"There are {len(data.y)} targets for {len(data.x)} rows.")
+    kept = _present_rows(data)
     if len(data.x) < 2:
         yield Fault("/data/x", "too_few", "At least 2 rows are needed, one to train on and one to score.")
-    yield from inline_class_faults(training, data.y)
+    elif len(kept) == 1 < len(data.y) == len(data.x):
+        yield Fault("/data/weights", "too_few", "All rows but one have weight 0, and at least 2 rows are needed.")
+    if kept:  # else `_role_faults` says what is wrong
+        yield from inline_class_faults(training, data.y, kept)
     yield from _role_faults(data)
     yield from _magnitude_faults(data)
     names = data.features
@@ -145,7 +176,7 @@ def describe_inline(data: InlineData, encoded: bytes, classes: tuple[str, ...]) 
     if roles := [role for role in ROLES if getattr(data, role) is not None]:
         document["roles"] = roles
     if data.source is not None:
-        document["sources"] = sorted(set(data.source))
+        document["sources"] = sorted({data.source[row] for row in _present_rows(data)})
     if classes:
         document["classes"] = list(classes)
     return document

@@ -114,6 +114,11 @@ class Validation(Wire):
     names: list[str] = Field(description="At most the first 1000 names.")
     method: dict[str, str]
     cost: CostEstimate
+    resolved: dict[str, float] = Field(
+        default_factory=dict,
+        description="Settings relative to the target, in its units, by their JSON pointers; of training, those of the "
+        "refit, while each split has its own. Empty for a dataset, whose values are not read here.",
+    )
     fingerprint: str
 
 

@@ -44,6 +44,7 @@ class SelectionScore(Wire):
     standard_error: float | None = Field(description="Of the mean over validation rows; null when it is not known.")
     measures: dict[str, float | None] = Field(default_factory=dict, description=f"{MEASURES} over all validation rows.")
     noise_variance: float | None = Field(default=None, description="What a likelihood says of the noise; else null.")
+    delta: float | None = Field(default=None, description="Of the loss `huber`, in units of the target; else null.")
 
 
 class TestScore(Wire):
@@ -114,6 +115,9 @@ class LinearModel(Wire):
     coefficients: list[Coefficient]
     columns: list[ExpandedColumn] = Field(description="How features come from columns; empty where they are the same.")
     fills: list[FilledFeature] = Field(description="Of the refit; each split of the selection had its own.")
+    delta: float | None = Field(
+        default=None, description="Of the training criterion `huber` in the refit, in units of the target; else null."
+    )
 
 
 class SplineTerm(Wire):

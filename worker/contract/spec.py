@@ -24,11 +24,11 @@ from worker.contract.wire import Wire
 from worker.core.family import ByKind
 from worker.core.hypergradient import Hypergradient, HypergradientAuto
 from worker.core.outer import Outer, OuterAuto
-from worker.core.penalties.splines import others
+from worker.core.penalties.splines import SplineError, others, too_few
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.search.nested import Nested
-from worker.core.search.plan import Plan, check_nested, check_splits, check_weights, split_rows
+from worker.core.search.plan import Plan, check_nested, check_splits, check_weights, of_present_rows, split_rows
 from worker.core.selection import GivenFolds, GroupKFold, KFold, QuadraticSelection, Selection
 from worker.core.training import Quadratic, TableTraining, Training
 from worker.core.training.kernel_machines import KernelTraining
@@ -172,16 +172,25 @@ def _multiplier_faults(spec: JobSpec) -> Iterator[Fault]:
 
 def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = None) -> Iterator[Fault]:
     plan = spec.plan(selected.groups if selected else None)
-    n = len(problem.y)
     assert not isinstance(plan.training, Quadratic)
     found = list(combination_faults(plan.training, plan.selection, plan.hypergradient, plan.outer, problem))
     if found := found or ([] if selected else list(target_faults(plan.training, problem))):
         yield from found
         return
+    try:
+        problem, plan = of_present_rows(problem, plan)
+    except ValueError as error:
+        yield Fault("/selection", "does_not_fit", sentence(str(error)))
+        return
+    assert not isinstance(plan.training, Quadratic)
+    n = len(problem.y)
     known = n if selected is None else 0 if selected.where else selected.rows
-    if found := list(_training_faults(plan.training, problem, known)):
+    if found := [
+        *_training_faults(plan.training, problem, known),
+        *_distinct_faults(plan.training, selected.distinct if selected else {}),
+    ]:
         yield from found
-        if any(fault.pointer == "/training/splines" for fault in found):
+        if any(fault.pointer.startswith("/training/splines") for fault in found):
             return
     try:
         rows, _ = split_rows(n, plan, problem.time)
@@ -192,18 +201,19 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
         if selected is None:  # of a dataset, the worker sees the values
             plan.training.expanded(problem, rows)
     except ValueError as error:
-        yield Fault("/training/splines", "does_not_fit", sentence(str(error)))
+        place = f"/{error.number}" if isinstance(error, SplineError) else ""
+        yield Fault(f"/training/splines{place}", "does_not_fit", sentence(str(error)))
         return
     if selected and selected.where and _lists_rows(spec.selection):
         return  # how many rows there are is known when they are read
-    yield from _split_faults(spec, plan, problem, rows, values=selected is None)
+    yield from _split_faults(plan, problem, rows, values=selected is None)
 
 
-def _split_faults(spec: JobSpec, plan: Plan, problem: Problem, rows: Array, *, values: bool) -> Iterator[Fault]:
+def _split_faults(plan: Plan, problem: Problem, rows: Array, *, values: bool) -> Iterator[Fault]:
     """Splits that cannot be made, or where the `values` are known cannot be trained on."""
     n = len(problem.y)
     try:
-        partition = spec.selection.partition(rows, n, problem)
+        partition = plan.selection.partition(rows, n, problem)
         if values:
             check_splits(plan, problem, partition)
     except ValueError as error:
@@ -240,6 +250,14 @@ def _training_faults(training: TableTraining, problem: Problem, rows: int) -> It
             training.weights.hyperparameters(problem)
     except ValueError as error:
         yield Fault("/training/weights", "does_not_fit", sentence(str(error)))
+
+
+def _distinct_faults(training: TableTraining, distinct: Mapping[str, int]) -> Iterator[Fault]:
+    """Splines of features of which the record of a dataset tells that they have too few distinct values."""
+    for number, spline in enumerate(training.splines):
+        told = too_few(spline, distinct[spline.feature]) if spline.feature in distinct else None
+        if told is not None:
+            yield Fault(f"/training/splines/{number}", "does_not_fit", sentence(told))
 
 
 def _kernel_faults(training: KernelTraining, problem: Problem, rows: int) -> Iterator[Fault]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from dataclasses import MISSING, asdict, fields
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from worker.core.family import ByKind, kind_of, members
+from worker.core.family import ByKind, NumberOrSettings, kind_of, members
 
 
 def _failing_fast(schema: CoreSchema, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -91,5 +91,20 @@ def _name_or_settings(member: Any) -> Any:
     return member.kind if named else asdict(member)
 
 
+def _number_or_settings(_: NumberOrSettings, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    """A number or an object with settings; a fault is that of the form that was sent."""
+    number, settings = get_args(source)
+    choices: dict[str, CoreSchema] = {
+        "[number]": handler.generate_schema(number),
+        "[settings]": handler.generate_schema(settings),
+    }
+
+    def form(value: Any) -> str:
+        return "[settings]" if isinstance(value, dict | settings) else "[number]"
+
+    return core_schema.tagged_union_schema(choices, discriminator=form)
+
+
+NumberOrSettings.__get_pydantic_core_schema__ = _number_or_settings  # type: ignore[attr-defined]
 # The core marks its families and knows no pydantic; here the mark learns what it means on the wire.
 ByKind.__get_pydantic_core_schema__ = _tagged_union  # type: ignore[attr-defined]

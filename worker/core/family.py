@@ -17,6 +17,11 @@ class ByKind:
     named: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class NumberOrSettings:
+    """Marks a union of a number and a class of settings, as in `Annotated[float | Relative, NumberOrSettings()]`."""
+
+
 def members(family: Any) -> tuple[type, ...]:
     """The algorithms of a family: the members of its union, or its only class."""
     return get_args(family) or (family,)

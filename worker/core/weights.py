@@ -173,8 +173,13 @@ class PerSource:
 
 
 def row_times(problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"]:
-    """The time of each row: the time column, or the row's number."""
-    return problem.time[rows] if problem.time is not None else rows.astype(float)
+    """The time of each row: the time column, or the row's number.
+
+    A row that is scored only has the time of the nearest row that trains: it does not count, nor move a window.
+    """
+    time = problem.time[rows] if problem.time is not None else rows.astype(float)
+    counted = time[problem.base_weights(rows) > 0]
+    return np.clip(time, counted.min(), counted.max())
 
 
 ExampleWeights = SigmoidTime | ExponentialTime | PerSource

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from worker.contract.columns import Selected
-from worker.contract.data import Day
+from worker.contract.data import WEIGHTS, Day
 from worker.contract.expansion import ColumnFeatures
 from worker.core.rows.problem import Imputation, Problem
 from worker.datasets.table import Table
@@ -137,16 +137,21 @@ def problem_of(table: Table, selected: Selected) -> Problem:
     n = selected.rows if rows is None else len(rows)
     if n < 2:
         raise UnusableError(f"At least 2 rows are needed, and {n} are in the ranges of `where`.")
-    _require_present(table, selected, rows)
+    weights = [_vector(table, selected.roles[role], rows) for role in WEIGHTS if role in selected.roles]
+    kept = np.flatnonzero(np.any(weights, axis=0)) if "weights" in selected.roles else np.arange(n)
+    if len(kept) < 2:
+        raise UnusableError(f"At least 2 rows are needed, and {len(kept)} of those used have a weight above 0.")
+    _require_present(table, selected, rows, kept)
     vectors: dict[str, Any] = {role: _vector(table, position, rows) for role, position in selected.roles.items()}
     codes: dict[str, Any] = {}
     if "groups" in vectors:
         codes["groups"] = np.unique(vectors.pop("groups"), return_inverse=True)[1]
     if "source" in vectors:
-        codes["source"] = np.searchsorted(np.array(selected.source_levels), vectors.pop("source"))
+        known = np.searchsorted(np.array(selected.source_levels), vectors.pop("source"))
+        codes["source"] = np.minimum(known, len(selected.source_names) - 1)  # a row left out may have none
         codes["source_names"] = selected.source_names
     if "fold" in vectors:
-        codes["fold"] = _folds(vectors.pop("fold"))
+        codes["fold"] = _folds(vectors.pop("fold"), kept)
     features = selected.features
     table_of_features = (
         FeatureTable(table, selected.made, rows, (n, len(features)))
@@ -154,25 +159,30 @@ def problem_of(table: Table, selected: Selected) -> Problem:
         else _sparse(table, selected, rows)
     )
     y = _vector(table, selected.target, rows)
+    names: tuple[str, ...] = ()
     if selected.classes.names:
-        y = _codes_of_classes(y, selected)
-    return Problem(
-        table_of_features, y, features, _imputation(selected), classes=selected.classes.names, **codes, **vectors
-    )
+        y, names = _codes_of_classes(y, kept, selected)
+    return Problem(table_of_features, y, features, _imputation(selected), classes=names, **codes, **vectors)
 
 
-def _codes_of_classes(values: Floats, selected: Selected) -> Floats:
-    """The number of the class of each row. Raises UnusableError where a class has fewer rows than are needed."""
+def _codes_of_classes(values: Floats, kept: Indices, selected: Selected) -> tuple[Floats, tuple[str, ...]]:
+    """The number of the class of each row, and the classes: without those that only rows of weight 0 have.
+
+    Raises UnusableError where a class has fewer rows than are needed.
+    """
     classes = selected.classes
-    codes = np.searchsorted(np.array(classes.levels), values)
-    rows = np.bincount(codes, minlength=len(classes.names))
-    if rows.min() < 2:
-        name, count = classes.names[int(np.argmin(rows))][:60], int(rows.min())
+    all_codes = np.minimum(np.searchsorted(np.array(classes.levels), values), len(classes.names) - 1)
+    every, rows = (np.bincount(codes, minlength=len(classes.names)) for codes in (all_codes, all_codes[kept]))
+    counted = (rows > 0) | (every == 0)
+    if rows[counted].min() < 2:
+        alone = np.flatnonzero(counted)[np.argmin(rows[counted])]
+        name, count = classes.names[alone][:60], int(rows[alone])
         raise UnusableError(
             f"Class {name!r} of the target has {count or 'no'} row{'' if count == 1 else 's'} among those used, and "
             "two are needed, one to train on and one to score; leave the class out or use more rows."
         )
-    return codes.astype(float)
+    numbers = np.cumsum(counted) - 1.0
+    return np.where(counted, numbers, 0.0)[all_codes], tuple(np.array(classes.names, object)[counted])
 
 
 def _imputation(selected: Selected) -> Imputation | None:
@@ -216,24 +226,29 @@ def _vector(table: Table, position: int, rows: Indices | None) -> Floats:
     return column if rows is None else column[rows]
 
 
-def _require_present(table: Table, selected: Selected, rows: Indices | None) -> None:
-    """Refuse a missing value that nothing fills; without ranges the record of the dataset has told already."""
+def _require_present(table: Table, selected: Selected, rows: Indices | None, kept: Indices) -> None:
+    """Refuse a missing value that nothing fills, in the rows that are `kept` among those used.
+
+    Without ranges the record of the dataset has told already.
+    """
     if rows is None:
         return
     for position in selected.complete:
-        gone = np.isnan(_vector(table, position, rows))
+        gone = np.isnan(_vector(table, position, rows)[kept])
         if gone.any():
-            name, row = table.dataset.columns[position].name, int(rows[np.argmax(gone)])
+            name, row = table.dataset.columns[position].name, int(rows[kept[np.argmax(gone)]])
             raise UnusableError(
                 f"Row {row + 1}, column {name!r}: the value is missing; say in `missing` how to fill it, or leave the "
                 "row out."
             )
 
 
-def _folds(values: Floats) -> npt.NDArray[np.int64]:
-    folds = values.astype(np.int64)
-    if (folds != values).any():
-        raise UnusableError(f"The fold column holds {values[folds != values][0]:g}; folds are whole numbers from 0 on.")
+def _folds(values: Floats, kept: Indices) -> npt.NDArray[np.int64]:
+    folds = np.zeros(len(values), np.int64)
+    folds[kept] = used = values[kept]
+    if (folds[kept] != used).any():
+        wrong = used[folds[kept] != used][0]
+        raise UnusableError(f"The fold column holds {wrong:g}; folds are whole numbers from 0 on.")
     return folds
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from worker.core.records import Array
+
 Doubles = Any  # arrays; operations on arrays without an axis give scalars
 SPLITTER = 2.0**27 + 1.0  # splits a double into two halves whose products are exact
 PRODUCTS_AT_A_TIME = 200_000

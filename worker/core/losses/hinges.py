@@ -37,9 +37,17 @@ class SquaredHingeLoss:
         flat = np.zeros_like(shortfall)
         return Elementwise(losses, -sign * shortfall, (shortfall > 0).astype(float), flat, w, np.ones_like(shortfall))
 
+    def kinks_of(self, y: PerRow) -> Float[Array, "q n"]:
+        """The predictors of each row at which its curvature jumps."""
+        return np.outer(self.kinks, 2.0 * y - 1.0)
+
     def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
         """The losses themselves, as the smallest loss is zero."""
         return losses
+
+    def normalizer(self, y: PerRow) -> PerRow:
+        """NaN: there is no likelihood."""
+        return np.full(len(y), np.nan)
 
     def check(self, y: PerRow) -> None:
         """Raises ValueError unless y holds zeros and ones."""
@@ -82,6 +90,10 @@ class HuberizedHingeLoss:
     def kinks(self) -> tuple[float, ...]:
         """The ends of the parabola."""
         return 1.0 - self.h, 1.0 + self.h
+
+    def kinks_of(self, y: PerRow) -> Float[Array, "q n"]:
+        """The predictors of each row at which its curvature jumps."""
+        return np.outer(self.kinks, 2.0 * y - 1.0)
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives; at the ends of the parabola the curvature counts as zero."""

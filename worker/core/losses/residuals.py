@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from annotated_types import Gt, Lt
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import expit
 
 from worker.core.hyperparameters import Positive
 from worker.core.losses.derivatives import Elementwise
+from worker.core.losses.relative import Delta, RelativeDelta
 from worker.core.records import Array
+from worker.core.rows.problem import Problem
+
+S = TypeVar("S")
 
 
 class _LossOfResidual(ABC):
@@ -52,16 +56,19 @@ class SquaredError(_LossOfResidual):
 
 @dataclass(frozen=True, slots=True)
 class Huber(_LossOfResidual):
-    """`r^2` up to `|r| = delta`, `2 delta |r| - delta^2` beyond (Huber 1964, times 2); `delta` in units of the target.
+    """`r^2` up to `|r| = delta`, `2 delta |r| - delta^2` beyond (Huber 1964, times 2).
 
-    It is the squared error for small residuals, and less sensitive to outliers.
+    It is the squared error for small residuals, and less sensitive to outliers. `delta` is a number in units of the
+    target, or relative to the spread of the target in all rows that the splits use.
     """
 
-    delta: Positive = 1.0
+    delta: Delta = RelativeDelta()  # noqa: RUF009 - frozen
     kind: Literal["huber"] = "huber"
 
     def of(self, r: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
         """The loss of each residual with its first and second derivative in r."""
+        if isinstance(self.delta, RelativeDelta):
+            raise TypeError("a relative delta has no length before the target is known: see in_units_of_target")
         inside = np.clip(r, -self.delta, self.delta)
         return inside * (2.0 * r - inside), 2.0 * inside, np.where(np.abs(r) <= self.delta, 2.0, 0.0)
 
@@ -95,3 +102,10 @@ class QuantileError(_LossOfResidual):
 
 
 ResidualLoss = SquaredError | Huber | AbsoluteError | QuantileError
+
+
+def in_units_of_target(score: S, problem: Problem, rows: Int[Array, " m"]) -> S:
+    """The score with its delta as a number, for these rows."""
+    if isinstance(score, Huber) and isinstance(score.delta, RelativeDelta):
+        return replace(score, delta=score.delta.of(problem, rows))
+    return score

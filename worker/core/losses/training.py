@@ -8,9 +8,10 @@ output. With one output the bound is the largest change itself, so it is zero if
 and H' its derivative along any move of the predictors by at most r in each output. It is None if the curvature jumps.
 
 A loss states its `link`, its `excess` (half its deviance) and `is_likelihood`: whether it is minus the logarithm of a
-probability or density of the target, up to a constant. Predictions, reports and selection criteria read them here.
-Losses of kernel machines also state `largest_curvature`, a bound of the second derivative, and `kinks`: the margins
-`(2 y - 1) eta` at which it jumps.
+probability or density of the target, up to `normalizer`, which depends on the target alone. Predictions, reports and
+selection criteria read them here.
+Losses of kernel machines also state `largest_curvature`, a bound of the second derivative, and `kinks_of`: the
+predictors of each row at which it jumps.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge
 from jaxtyping import Float
-from scipy.special import expit
+from scipy.special import erf, expit, gammaln
 
 from worker.core.hyperparameters import Positive
 from worker.core.losses.derivatives import Elementwise, Softmax
@@ -57,7 +58,6 @@ class LogisticLoss:
     link: ClassVar[Link] = LogitLink()
     is_likelihood: ClassVar[bool] = True
     largest_curvature: ClassVar[float] = 0.25
-    kinks: ClassVar[tuple[float, ...]] = ()
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives; with `sigma = mean(eta)` the first two are `sigma - y` and `sigma (1 - sigma)`."""
@@ -67,6 +67,14 @@ class LogisticLoss:
         second = e / (1.0 + e) ** 2
         first = -sign * np.where(wrong > 0, 1.0, e) / (1.0 + e)
         return Elementwise(np.maximum(wrong, 0.0) + np.log1p(e), first, second, -second * np.tanh(eta[:, 0] / 2), w)
+
+    def kinks_of(self, y: PerRow) -> Float[Array, "q n"]:
+        """None: the curvature is continuous."""
+        return np.empty((0, len(y)))
+
+    def normalizer(self, y: PerRow) -> PerRow:
+        """Zero: the loss is minus the logarithm of the probability."""
+        return np.zeros(len(y))
 
     def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
         """The losses: their minimum is zero."""
@@ -112,6 +120,10 @@ class MultinomialLoss:
         gap, e, others = softmax_terms(eta)
         losses = np.log1p(others) + gap[np.arange(len(y)), y.astype(int)]
         return Softmax(losses, e / (1.0 + others)[:, None], one_hot(y, self.classes), w)
+
+    def normalizer(self, y: PerRow) -> PerRow:
+        """Zero: the loss is minus the logarithm of the probability."""
+        return np.zeros(len(y))
 
     def excess(self, y: PerRow, eta: Outputs, losses: PerRow) -> PerRow:
         """The losses: their minimum is zero."""
@@ -161,6 +173,10 @@ class PoissonLoss:
         mu = self.link.mean(eta)[:, 0]
         return Elementwise(mu - y * np.minimum(eta[:, 0], 1e3), mu - y, mu, mu, w)
 
+    def normalizer(self, y: PerRow) -> PerRow:
+        """`log y!`."""
+        return gammaln(y + 1.0)
+
     def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
         """`mu - y + y log(y / mu)`, which is `y (e^t - 1 - t)` with `t = eta - log y`."""
         mu = self.link.mean(eta)[:, 0]
@@ -201,6 +217,10 @@ class GammaLoss:
             ratio = y * np.exp(-eta[:, 0])
         return Elementwise(ratio + eta[:, 0], 1.0 - ratio, ratio, -ratio, w)
 
+    def normalizer(self, y: PerRow) -> PerRow:
+        """Zero: the loss is minus the logarithm of the density of an exponential distribution, a gamma of shape 1."""
+        return np.zeros(len(y))
+
     def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
         """`y / mu - 1 - log(y / mu)`."""
         return exp_less_line(np.log(y) - eta[:, 0])
@@ -237,6 +257,11 @@ class HuberLoss:
     concordance: ClassVar[float | None] = None
     link: ClassVar[Link] = IdentityLink()
     is_likelihood: ClassVar[bool] = True
+    largest_curvature: ClassVar[float] = 1.0
+
+    def kinks_of(self, y: PerRow) -> Float[Array, "2 n"]:
+        """The predictors of each row at which its curvature jumps."""
+        return np.stack([y - self.delta, y + self.delta])
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives: `-r` clipped to `+-delta`, 1 inside and 0 outside, 0."""
@@ -245,6 +270,11 @@ class HuberLoss:
         second = (np.abs(r) <= self.delta).astype(float)
         above = self.delta / np.maximum(np.abs(r), self.delta)  # the weights of iteratively reweighted least squares
         return Elementwise(inside * (r - inside / 2), -inside, second, np.zeros_like(r), w, above)
+
+    def normalizer(self, y: PerRow) -> PerRow:
+        """`log` of the integral of `e^-loss`: a normal density with exponential tails (Huber 1964)."""
+        inside = np.sqrt(2.0 * np.pi) * erf(self.delta / np.sqrt(2.0))
+        return np.full(len(y), np.log(inside + 2.0 / self.delta * np.exp(-(self.delta**2) / 2.0)))
 
     def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
         """The losses: their minimum is zero."""
@@ -288,7 +318,10 @@ class HalfSquaredError:
     link: ClassVar[Link] = IdentityLink()
     is_likelihood: ClassVar[bool] = True
     largest_curvature: ClassVar[float] = 1.0
-    kinks: ClassVar[tuple[float, ...]] = ()
+
+    def kinks_of(self, y: PerRow) -> Float[Array, "q n"]:
+        """None: the curvature is continuous."""
+        return np.empty((0, len(y)))
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives."""

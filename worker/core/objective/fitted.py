@@ -67,6 +67,10 @@ class FittedObjective(Objective):
         """The units of the entries of an adjoint residual: 1 for all."""
         return 1.0
 
+    def adjoint_residual(self, fit: Fit, u: Float[Array, " p"], theta_bar: Float[Array, " p"]) -> Float[Array, " p"]:
+        """What the adjoint u leaves of its equation."""
+        return fit.apply(u) - theta_bar
+
     def fits(self, rho: Float[Array, " k"]) -> list[Fit] | None:
         """A fit for each split, or None if one of them is singular to working precision."""
         key = rho.tobytes()
@@ -183,7 +187,7 @@ class FittedObjective(Objective):
             _, theta_bar = system.loss.value_and_gradient(fit.theta)
             u = fit.solve(theta_bar)
             units = self.units_of(fit)
-            adjoint = max(adjoint, relative((fit.apply(u) - theta_bar) / units, theta_bar / units))
+            adjoint = max(adjoint, relative(self.adjoint_residual(fit, u, theta_bar) / units, theta_bar / units))
             inner = max(inner, self.inner_gradient_norm(fit))
         return Residuals(inner, adjoint)
 

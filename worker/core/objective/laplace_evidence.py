@@ -16,10 +16,12 @@ from worker.core.rows.problem import Partition, Problem
 
 @dataclass(slots=True)
 class LaplaceObjective(OneSmoothFit):
-    """Minus the log evidence in Laplace's approximation (MacKay 1992), in nats, up to a constant of the data.
+    """Minus the log evidence in Laplace's approximation (MacKay 1992), in nats.
 
-    `J = n C - log |P|_+ / 2 + log |H| / 2 + M log(n) / 2` with the prior `theta ~ N(0, (n P)^-1)`. n is the sum of
-    the weights; the M unpenalized coefficients have a flat prior.
+    `J = n C + sum_i w_i c(y_i) - log |P|_+ / 2 + log |H| / 2 + M log(n / 2 pi) / 2` with the prior
+    `theta ~ N(0, (n P)^-1)` and the normalizers c of the rows' likelihoods. n is the sum of the weights; the M
+    unpenalized coefficients have a flat prior. Of several classes the intercepts have the sum zero; flat is the prior
+    of their differences from one of them, so that two classes have the evidence of logistic regression.
     """
 
     total: float = 1.0
@@ -57,8 +59,12 @@ class LaplaceObjective(OneSmoothFit):
 
     def _value(self, fit: GeneralizedLinearFit) -> float:
         L, prior = fit.factor(), fit.penalty.log_determinant
-        if L is None or fit.holds:
+        if L is None or fit.ties is not None:
             return np.inf
-        M = len(fit.theta) - prior.rank
+        of, M = fit.at.of, len(fit.theta) - prior.rank
+        constants = self.total * float(of.shares @ of.loss.normalizer(of.y))
+        if of.tied is not None:  # their sum has the curvature m in H, and differences stretch their plane by sqrt(m)
+            M, constants = M - 1, constants - float(np.log(of.m))
         half_log_determinant = float(np.log(np.diag(L)).sum())
-        return self.total * fit.at.value + half_log_determinant - prior.value / 2 + M * float(np.log(self.total)) / 2
+        flat = M * float(np.log(self.total / (2.0 * np.pi))) / 2
+        return self.total * fit.at.value + constants + half_log_determinant - prior.value / 2 + flat

@@ -81,12 +81,13 @@ def output_pairs(m: int) -> Iterator[tuple[int, int]]:
 
 
 def inverse_hessian(fit: GeneralizedLinearFit) -> Float[Array, "mq mq"]:
-    """`H^-1`, zero in the rows and columns of a held intercept; NaN if H is singular."""
+    """`H^-1`, or `T (T^T H T)^-1 T^T` with tied intercepts, as `fit.solve`; NaN if H is singular."""
     L = fit.factor()
     if L is None:
         return np.full((len(fit.theta), len(fit.theta)), np.nan)
     P = cholesky.inverse(L)
-    P[fit.held] = P[:, fit.held] = 0.0
+    if fit.ties is not None:
+        P[fit.intercepts, fit.intercepts] -= np.eye(fit.at.of.m)
     return P
 
 

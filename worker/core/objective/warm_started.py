@@ -24,7 +24,7 @@ MOST_TANGENTS = 100_000_000  # numbers in all dtheta/drho up to which there is a
 SMALLEST_WEIGHT_WITHIN_DELTA = 0.05  # of training rows with residuals within delta (total 1); below it a remark warns
 FEW_WITHIN_DELTA = (
     "Hardly a residual is within delta = {:g} of the Huber loss, which then is an absolute error with corners: the "
-    "search is rough and may end early. Choose training.delta near the size of the noise."
+    "search is rough and may end early. Choose a larger training.delta, near the size of the noise."
 )
 BEFORE_PREFIX = "before."  # prefix in `memory` of the arrays of the previous anchor
 
@@ -129,7 +129,7 @@ class WarmObjective(FittedObjective):
         theta_bar = system.loss.design.back(scored.slope[:, :, None])[:, 0]
         start = None if self._anchor is None else self._anchor.predicted_adjoint(split, rho)
         u = fit.solve(theta_bar, max(accuracy, EXACT_SOLVE_TOLERANCE), start)
-        adjoint = Adjoint(u, theta_bar, theta_bar - fit.apply(u))
+        adjoint = Adjoint(u, theta_bar, -fit.residual(u, theta_bar))
         errors = bounds(system, fit, adjoint, eta)
         if errors is None:  # unknown: zero only at the best accuracy there is
             errors = (0.0, 0.0) if accuracy <= EXACT_TOLERANCE else (np.inf, np.inf)
@@ -189,6 +189,11 @@ class WarmObjective(FittedObjective):
         """The square roots of the diagonal of H."""
         assert isinstance(fit, GeneralizedLinearFit)
         return np.sqrt(fit.found.diagonal)
+
+    def adjoint_residual(self, fit: Fit, u: Float[Array, " mq"], theta_bar: Float[Array, " mq"]) -> Float[Array, " mq"]:
+        """What the adjoint u leaves of its equation."""
+        assert isinstance(fit, GeneralizedLinearFit)
+        return fit.residual(u, theta_bar)
 
     def inner_gradient_norm(self, fit: Fit) -> float:
         """The norm of `dC/dtheta` relative to the norm of theta, both scaled by the diagonal of H."""

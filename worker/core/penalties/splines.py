@@ -15,9 +15,19 @@ from worker.core.penalties.quadratic_forms import differences_of
 from worker.core.records import Array
 from worker.core.rows.bases import Basis, Expansion, contrast
 from worker.core.rows.problem import Problem
-from worker.core.rows.tables import CHUNK_VALUES, rows_at_a_time, take
+from worker.core.rows.tables import CHUNK_VALUES, Table, rows_at_a_time, take
 
+MOST_DISTINCT = 64  # values of a feature that are looked at to see whether they determine its spline
+SMALLEST_DIFFERENCE = 1e-10  # of values of an unpenalized function, which is at most about 1; below it is rounding
 MAX_BASIS_FUNCTIONS = 10_000  # of all splines; a square matrix of this size takes 800 MB
+
+
+class SplineError(ValueError):
+    """A spline does not fit the values of its feature; `number` counts the splines from 0."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,27 +106,66 @@ def others(splines: tuple[Spline, ...], features: tuple[str, ...]) -> tuple[str,
 def expansion(splines: tuple[Spline, ...], problem: Problem, rows: Int[Array, " m"]) -> Expansion:
     """The bases of the splines for the values in these rows, which are read in chunks.
 
-    Raises ValueError when a spline does not fit the features or their values.
+    Raises ValueError when a spline does not fit the features, SplineError when it does not fit their values.
     """
     features = problem.features
     kept = np.array([features.index(name) for name in others(splines, features)], int)
     if isinstance(problem.X, csr_array):
         raise ValueError("splines need a dense table, and this one is sparse")
     columns = np.array([features.index(spline.feature) for spline in splines], int)
-    low, high = np.full(len(columns), np.inf), np.full(len(columns), -np.inf)
-    size = rows_at_a_time(problem.X, CHUNK_VALUES)
-    for begin in range(0, len(rows), size):
-        part = take(problem.X, rows[begin : begin + size])[:, columns]
-        low, high = np.fmin(low, np.fmin.reduce(part, axis=0)), np.fmax(high, np.fmax.reduce(part, axis=0))
-    for spline, smallest, largest in zip(splines, low, high, strict=True):
-        if not smallest < largest:
-            raise ValueError(f"feature {spline.feature!r} is constant on the rows used; leave its spline out")
     bases = []
-    for spline, j, smallest, largest in zip(splines, columns, low, high, strict=True):
-        bases.append(spline.over(int(j), float(smallest), float(largest)))
-        knots = bases[-1].knots
-        inside = smallest < knots[-1 - spline.degree] and knots[spline.degree] < largest
-        if not (inside or spline.cyclic):
-            values = f"{smallest:g} to {largest:g}"
-            raise ValueError(f"no value of feature {spline.feature!r}, {values}, is inside the range of {spline.name}")
+    for number, (spline, j, values) in enumerate(
+        zip(splines, columns, _distinct(problem.X, rows, columns), strict=True)
+    ):
+        try:
+            bases.append(_basis(spline, int(j), values))
+        except ValueError as error:
+            raise SplineError(number, str(error)) from error
     return Expansion(kept, tuple(bases))
+
+
+def too_few(spline: Spline, distinct: int) -> str | None:
+    """Why so many distinct values of its feature do not determine a spline; None if they may."""
+    least = 2 if spline.cyclic else max(spline.order, 2)
+    if distinct >= least:
+        return None
+    if distinct == 1:
+        return f"feature {spline.feature!r} is constant on the rows used; leave its spline out"
+    remedy = f"choose order {distinct}, or leave its spline out"
+    return (
+        f"feature {spline.feature!r} has {distinct} distinct values on the rows used, and a spline of order "
+        f"{spline.order} needs at least {least}; {remedy}"
+    )
+
+
+def _basis(spline: Spline, column: int, values: Float[Array, " d"]) -> Basis:
+    """The basis of a column with these distinct values, ascending. Raises ValueError if they do not determine it."""
+    if (fault := too_few(spline, len(values))) is not None:
+        raise ValueError(fault)
+    basis = spline.over(column, float(values[0]), float(values[-1]))
+    low, high = basis.range
+    if not (spline.cyclic or (values[0] < high and low < values[-1])):
+        reach = f"{values[0]:g} to {values[-1]:g}"
+        raise ValueError(f"no value of feature {spline.feature!r}, {reach}, is inside the range of {spline.name}")
+    # coefficients that are polynomials of their number have no penalty: the values have to tell them apart
+    number = np.linspace(-1.0, 1.0, spline.basis)[:, None]
+    free = number ** np.arange(1 if spline.cyclic else spline.order)
+    functions = basis(values) @ (contrast(spline.basis).T @ free) + free.mean(axis=0)
+    if np.linalg.matrix_rank(functions, SMALLEST_DIFFERENCE * np.sqrt(len(values))) < free.shape[1]:
+        raise ValueError(
+            f"the values of feature {spline.feature!r} on the rows used are too close together in the range of "
+            f"{spline.name}, {low:g} to {high:g}, for order {spline.order}; give lower and upper, or a lower order"
+        )
+    return basis
+
+
+def _distinct(X: Table, rows: Int[Array, " m"], columns: Int[Array, " q"]) -> list[Float[Array, " d"]]:
+    """Distinct values of each column, ascending, without missing ones: the ends, and at most `MOST_DISTINCT` in all."""
+    found = [np.empty(0)] * len(columns)
+    size = rows_at_a_time(X, CHUNK_VALUES)
+    for begin in range(0, len(rows), size):
+        part = take(X, rows[begin : begin + size])[:, columns]
+        for j, column in enumerate(part.T):
+            values = np.union1d(found[j], column[~np.isnan(column)])
+            found[j] = values[np.unique(np.linspace(0, len(values) - 1, min(len(values), MOST_DISTINCT)).astype(int))]
+    return found

@@ -14,6 +14,7 @@ from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import CHUNK_VALUES, Table, rows_at_a_time, take
 
 CONSTANT_TARGET = "The target is constant on the rows used: there is nothing to learn."
+CROWDED = 0.9  # share of the values in one interval between knots from which on a remark tells
 MAX_NAMED = 20  # features named in remarks of one kind; the others are counted
 
 
@@ -48,13 +49,41 @@ def _dense(part: Any) -> Array:
 
 def few_rows(problem: Problem, partition: Partition) -> tuple[str, ...]:
     """A remark if a split trains on fewer rows than there are features."""
-    sizes = np.bincount(partition.block_of_row[partition.block_of_row >= 0], minlength=partition.blocks)
+    trained = problem.trained(np.flatnonzero(partition.block_of_row >= 0))
+    sizes = np.bincount(partition.block_of_row[trained], minlength=partition.blocks)
     fewest = min(int(sizes[list(train)].sum()) for train, _ in partition.splits)
     p = problem.X.shape[1]
     if fewest >= p:
         return ()
     rows = f"{fewest} row{'s' if fewest != 1 else ''}"
     return (f"A split trains on {rows}, fewer than the {p} features: the penalty alone makes its fit unique.",)
+
+
+def crowded(problem: Problem, X: Table | csr_array, rows: Int[Array, " m"]) -> tuple[str, ...]:
+    """A remark for each spline between two of whose knots nearly all values lie, as when one value is far off.
+
+    X has the columns before the splines, filled.
+    """
+    remarks = []
+    for basis in problem.expansion.bases if problem.expansion else ():
+        (low, high), intervals = basis.range, len(basis.knots) - 1 - 2 * basis.degree
+        counts, seen = np.zeros(intervals, int), [np.empty(0)] * intervals
+        size = rows_at_a_time(X, CHUNK_VALUES)
+        for begin in range(0, len(rows), size):
+            x = take(X, rows[begin : begin + size])[:, basis.column]
+            part = (x - low) % (high - low) if basis.cyclic else np.clip(x, low, high) - low
+            place = np.minimum((part * (intervals / (high - low))).astype(int), intervals - 1)
+            counts += np.bincount(place, minlength=intervals)
+            most = int(np.argmax(counts))
+            seen[most] = np.union1d(seen[most], x[place == most])[:2]
+        most = int(np.argmax(counts))
+        if counts[most] >= CROWDED * len(rows) and len(seen[most]) > 1:
+            lie = (
+                f"{counts[most]} of {len(rows)} values of feature {basis.feature!r} lie in one of {intervals} intervals"
+            )
+            reach = f"between the knots of its spline, which reach from {low:g} to {high:g}"
+            remarks.append(f"{lie} {reach}: give lower and upper, the range in which the function is to bend.")
+    return tuple(remarks)
 
 
 def _is_constant(problem: Problem, rows: Int[Array, " m"]) -> bool:

@@ -85,6 +85,7 @@ def _filled_problems(problem: Problem, partition: Partition) -> list[Problem]:
     if imputation is None or isinstance(problem.X, csr_array):
         return [problem] * len(partition.splits)
     values = np.tile(imputation.constants, (len(partition.splits), 1))
+    partition = _of_trained_rows(problem, partition)
     rules = np.array(imputation.rules)
     for rule, statistic in (("mean", _means), ("median", _medians)):
         chosen = np.flatnonzero(rules == rule)
@@ -94,6 +95,13 @@ def _filled_problems(problem: Problem, partition: Partition) -> list[Problem]:
         replace(problem, X=Filled(problem.X, imputation.columns, row), imputation=None)
         for row in np.nan_to_num(values, nan=0.0)
     ]
+
+
+def _of_trained_rows(problem: Problem, partition: Partition) -> Partition:
+    """The partition without rows of weight 0, from which nothing is learned; its blocks may be empty."""
+    if problem.weights is None:
+        return partition
+    return Partition(np.where(problem.weights > 0, partition.block_of_row, -1), partition.splits)
 
 
 def _means(X: Table, columns: Int[Array, " c"], partition: Partition) -> Float[Array, "splits c"]:

@@ -95,6 +95,8 @@ def block_moments(problem: Problem, partition: Partition, weights: Float[Array, 
         chunk_blocks = partition.block_of_row[begin : begin + rows]
         order = np.argsort(chunk_blocks, kind="stable")  # groups the rows by block, in their order
         order = order[np.searchsorted(chunk_blocks[order], 0) :]
+        if weights is not None:  # a row of weight zero is scored at most, and may hold anything
+            order = order[weights[begin + order] > 0]
         if len(order):  # rows that no split uses are not read
             used, firsts = np.unique(chunk_blocks[order], return_index=True)
             chunk: Any = X[begin : begin + rows]

@@ -59,6 +59,10 @@ class Problem:
         """The fixed weights of the rows in the training criterion; ones without `weights`."""
         return np.ones(len(rows)) if self.weights is None else self.weights[rows]
 
+    def trained(self, rows: Int[Array, " m"]) -> Int[Array, " t"]:
+        """The rows that train, without those of weight 0, which are scored only."""
+        return rows if self.weights is None else rows[self.weights[rows] > 0]
+
     def score_weights(self, rows: Int[Array, " m"]) -> Float[Array, " m"]:
         """The weights of the rows when they are scored: `scoring`, or else the training weights."""
         return self.base_weights(rows) if self.scoring is None else self.scoring[rows]

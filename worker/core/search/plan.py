@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from worker.core.hypergradient import ExactHypergradient, Hypergradient, HypergradientAuto
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.losses.residuals import Huber, in_units_of_target
 from worker.core.objective.objective import Objective
 from worker.core.outer import ConcreteOuter, Outer, OuterAuto
 from worker.core.records import Array
+from worker.core.rows.present import present_rows, restricted
 from worker.core.rows.problem import Partition, Problem
 from worker.core.search.nested import Nested
 from worker.core.selection import LeaveOneOut, QuadraticSelection, Selection
+from worker.core.selection.listed_rows import renumbered
 from worker.core.training import KernelRidge, Quadratic, Training
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
 
@@ -46,7 +50,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A problem with its plan resolved: no `auto` is left, rows are assigned, statistics are built."""
+    """A problem with its plan resolved: no `auto` is left, rows are assigned, statistics are built.
+
+    The problem has no absent rows, of which `left_out` were left out; the plan counts the others from 0.
+    """
 
     problem: Problem
     plan: Plan
@@ -56,6 +63,18 @@ class Prepared:
     test_rows: Int[Array, " t"]
     partition: Partition
     objective: Objective
+    left_out: int = 0
+
+
+def of_present_rows(problem: Problem, plan: Plan) -> tuple[Problem, Plan]:
+    """Problem and plan without the rows of weight 0, which count no more than rows that are not there.
+
+    Raises ValueError if the plan lists rows that do not fit.
+    """
+    n, kept = len(problem.y), present_rows(problem)
+    if len(kept) == n:
+        return problem, plan
+    return restricted(problem, kept), replace(plan, selection=renumbered(plan.selection, kept, problem))
 
 
 def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tuple[Int[Array, " m"], Int[Array, " t"]]:
@@ -94,6 +113,8 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
 
     Raises ValueError if the plan does not fit the data; the message names the place.
     """
+    given = len(problem.y)
+    problem, plan = of_present_rows(problem, plan)
     n = len(problem.y)
     rows, test_rows = split_rows(n, plan, problem.time)
     if not isinstance(plan.training, Quadratic):
@@ -105,7 +126,7 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     hypergradient, outer = resolve(plan, problem)
     trials = MIN_TRIALS_PER_START * outer.starts
     objective = objective_of(problem, partition, plan, hypergradient, trials)
-    return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective)
+    return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective, given - n)
 
 
 def check_nested(plan: Plan, problem: Problem, rows: Int[Array, " m"], *, values: bool = True) -> None:
@@ -162,4 +183,9 @@ def objective_of(
         return selection.objective(problem, training, hypergradient)
     if isinstance(training, Quadratic) or isinstance(selection, QuadraticSelection):
         raise ValueError("the training and the selection criterion quadratic go together")
+    loss = getattr(selection, "loss", ...)
+    loss = training.score(None) if loss is None else loss
+    if isinstance(loss, Huber):
+        in_units: Any = {"loss": in_units_of_target(loss, problem, np.flatnonzero(partition.block_of_row >= 0))}
+        selection = replace(selection, **in_units)
     return selection.objective(problem, partition, training, hypergradient, trials)

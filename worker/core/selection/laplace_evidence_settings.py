@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from worker.core.hypergradient import ExactHypergradient
+from worker.core.losses.residuals import in_units_of_target
 from worker.core.objective.laplace_evidence import LaplaceObjective
 from worker.core.objective.objective import Objective
 from worker.core.rows.problem import Partition, Problem
@@ -17,8 +18,8 @@ from worker.core.training import TableTraining
 class LaplaceEvidence(ClosedForm):
     """Marginal likelihood of a generalized linear model in Laplace's approximation (MacKay 1992), minus its logarithm.
 
-    In nats, up to a constant that depends only on the data. The prior is `theta ~ N(0, (n P)^-1)`, P the matrix of the
-    penalty; the prior of the intercept is flat.
+    In nats. The prior is `theta ~ N(0, (n P)^-1)`, P the matrix of the penalty; the prior of the intercept is flat. A
+    row of weight w counts as w rows. `gamma` has the shape 1, and `huber` errors of unit variance within delta.
     """
 
     kind: Literal["laplace_evidence"] = "laplace_evidence"
@@ -47,4 +48,5 @@ class LaplaceEvidence(ClosedForm):
         systems = with_factor(training, self.kind).systems(problem, partition)
         total = float(problem.base_weights(partition.rows((0,))).sum())
         box = training.hyperparameters(problem)
-        return LaplaceObjective(systems, box, hypergradient, training.selection_loss(problem, None), total=total)
+        loss = in_units_of_target(training.selection_loss(problem, None), problem, partition.rows((0,)))
+        return LaplaceObjective(systems, box, hypergradient, loss, total=total)

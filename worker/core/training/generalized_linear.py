@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.family import ByKind, kind_of
-from worker.core.hyperparameters import Hyperparameters, Positive
+from worker.core.hyperparameters import Hyperparameters
 from worker.core.inner.protocols import System
 from worker.core.inner.smooth.fit import GeneralizedLinear
 from worker.core.inner.smooth.minimize import IterativeSolver
@@ -36,6 +36,8 @@ from worker.core.losses import (
 )
 from worker.core.losses.hinges import SquaredHingeLoss
 from worker.core.losses.over_rows import LossOfPredictors, PredictorScore
+from worker.core.losses.relative import Delta, RelativeDelta
+from worker.core.losses.residuals import in_units_of_target
 from worker.core.losses.training import GammaLoss, HuberLoss, LogisticLoss, MultinomialLoss, PoissonLoss, TrainingLoss
 from worker.core.penalties import ClassPenalty, PerClass, PerCoefficient, Shared
 from worker.core.penalties.forms import PenaltyForms
@@ -67,6 +69,10 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
     @abstractmethod
     def row_loss(self, problem: Problem) -> TrainingLoss:
         """The loss of a row."""
+
+    def row_loss_on(self, problem: Problem, rows: Int[Array, " m"]) -> TrainingLoss:
+        """The loss of a row in a split that trains on these rows."""
+        return self.row_loss(problem)
 
     def score(self, loss: Score | None) -> Score:
         """The selection loss; by default the first of `scores`. Raises ValueError for a loss that is not among them."""
@@ -126,12 +132,13 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
     ) -> list[System]:
         """One training system with its validation loss for each split."""
         self.check_splits(problem, partition, loss)
-        forms, row_loss, score = self.penalties(problem)[1], self.row_loss(problem), self.selection_loss(problem, loss)
+        forms, used = self.penalties(problem)[1], np.flatnonzero(partition.block_of_row >= 0)
+        score = in_units_of_target(self.selection_loss(problem, loss), problem, used)
         rows_of_splits = [(partition.rows(train), partition.rows(scored)) for train, scored in partition.splits]
         p = problem.X.shape[1]
         hold = sum(map(len, sum(rows_of_splits, ()))) * (p + 1) <= MAX_HELD_VALUES
         return [
-            self._system(split, forms, row_loss, score, rows, scored, hold=hold)
+            self._system(split, forms, score, rows, scored, hold=hold)
             for split, (rows, scored) in zip(split_problems(problem, partition), rows_of_splits, strict=True)
         ]
 
@@ -145,14 +152,14 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         self,
         problem: Problem,
         forms: PenaltyForms,
-        row_loss: TrainingLoss,
         score: PredictorScore,
         rows: Int[Array, " m"],
         scored: Int[Array, " v"],
         *,
         hold: bool,
     ) -> GeneralizedLinear:
-        m, base = row_loss.outputs, problem.base_weights(rows)
+        row_loss, base = self.row_loss_on(problem, rows), problem.base_weights(rows)
+        m = row_loss.outputs
         class_factors = self.class_weights_of(problem, rows)
         base = base if class_factors is None else base * class_factors
         mean, variance = mean_and_variance(problem.X, rows, base)
@@ -298,16 +305,24 @@ class GammaRegression(GeneralizedLinearTraining):
 
 @dataclass(frozen=True, slots=True)
 class HuberRegression(GeneralizedLinearTraining):
-    """Linear regression with the Huber loss: squared error up to residuals of `delta`, absolute error beyond."""
+    """Linear regression with the Huber loss: squared error up to residuals of `delta`, absolute error beyond.
 
-    delta: Positive = 1.0
+    `delta` is a number in units of the target, or relative to the spread of the target in the training rows of each
+    split.
+    """
+
+    delta: Delta = RelativeDelta()  # noqa: RUF009 - frozen
     kind: Literal["huber"] = "huber"
 
     scores: ClassVar[tuple[type, ...]] = (Huber, SquaredError, AbsoluteError, QuantileError)
 
     def row_loss(self, problem: Problem) -> TrainingLoss:
-        """The Huber loss."""
-        return HuberLoss(self.delta)
+        """The Huber loss; a relative delta is only known for the rows of a split."""
+        return HuberLoss(1.0 if isinstance(self.delta, RelativeDelta) else self.delta)
+
+    def row_loss_on(self, problem: Problem, rows: Int[Array, " m"]) -> TrainingLoss:
+        """The Huber loss with its delta for these rows."""
+        return HuberLoss(self.delta.of(problem, rows) if isinstance(self.delta, RelativeDelta) else self.delta)
 
     def score(self, loss: Score | None) -> Score:
         """The selection loss; by default the Huber error with the same delta."""

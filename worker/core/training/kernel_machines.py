@@ -225,11 +225,11 @@ class KernelRidge(KernelTraining):
         if self.landmarks is not None:
             raise ValueError(f"{kind} needs the exact kernel matrix; leave landmarks out, or use k_fold or holdout")
         rows = partition.rows((0,))
-        weighted = problem.base_weights(rows) > 0
+        trained = problem.trained(rows)
         if kind == "leave_one_out":
             self.check_left_out(problem, rows)
         self.check_size(len(rows), problem.X.shape[1])
-        return self._split(split_problems(problem, partition)[0], rows[weighted], rows[weighted])[0]
+        return self._split(split_problems(problem, partition)[0], trained, trained)[0]
 
 
 @dataclass(frozen=True, slots=True)

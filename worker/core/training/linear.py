@@ -76,7 +76,11 @@ class LinearPredictor:
 
         Raises ValueError if a spline does not fit the features or their values.
         """
-        return replace(problem, expansion=expansion(self.splines, problem, rows)) if self.splines else problem
+        return (
+            replace(problem, expansion=expansion(self.splines, problem, problem.trained(rows)))
+            if self.splines
+            else problem
+        )
 
     def _scale(self, variance: Float[Array, " p"]) -> Float[Array, " p"]:
         """The factor of each coefficient in its penalty: a standard deviation, or 1 for columns of a spline basis."""

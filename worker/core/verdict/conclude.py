@@ -10,7 +10,8 @@ from jaxtyping import Float
 from worker.core.losses import PlattLogLoss, SmoothedAuc, SmoothedF
 from worker.core.losses.measures import Measures, Pooled
 from worker.core.records import Array, Start
-from worker.core.rows.column_remarks import few_rows, observations
+from worker.core.rows.bases import unexpanded
+from worker.core.rows.column_remarks import crowded, few_rows, observations
 from worker.core.rows.filled import filled_by
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared
@@ -25,8 +26,10 @@ from worker.core.verdict.remarks import (
     NEARLY_SINGULAR,
     TEST_CLASS_MISSING,
     TEST_WEIGHTS_ZERO,
+    left_out_remark,
     separation_remark,
     shape_remarks,
+    spread_remark,
 )
 
 
@@ -67,7 +70,10 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     model = refit(prepared.plan.training, problem, prepared.rows, prepared.objective.natural(rho))
     linear = not isinstance(prepared.plan.training, KernelTraining)
     intercept = getattr(prepared.plan.training, "intercept", True)
-    messages = observations(problem, prepared.rows, linear=linear, intercept=intercept)
+    messages = left_out_remark(prepared.left_out) + spread_remark(prepared)
+    messages += observations(problem, problem.trained(prepared.rows), linear=linear, intercept=intercept)
+    if prepared.problem.expansion is not None:
+        messages += crowded(prepared.problem, unexpanded(problem.X), problem.trained(prepared.rows))
     if linear:
         messages += few_rows(problem, prepared.partition)
     if model is None:

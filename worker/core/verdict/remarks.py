@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from jaxtyping import Float
 
+from worker.core.losses import Huber
 from worker.core.losses.measures import error_rate
+from worker.core.losses.relative import RelativeDelta
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared
 from worker.core.search.refit import Model
-from worker.core.training import KernelLogistic, Quadratic
+from worker.core.training import HuberRegression, KernelLogistic, Quadratic
 from worker.core.training.kernel_machines import KernelTraining
 from worker.core.verdict.curvature import Curvature
 
@@ -40,11 +42,34 @@ GRADIENT_DISAGREES = (
 )
 TEST_CLASS_MISSING = "The test rows have no {} because a class is missing among them; hold out more rows."
 ONE_FLAT = "The selection criterion is flat in {} at the result: it could be changed by a large factor without effect."
+NO_SPREAD = (
+    "At least half of the rows that a split trains on have the same target, so its median absolute deviation is zero: "
+    "delta is relative to the standard deviation instead."
+)
 MAX_NAMES = 5  # of hyperparameters in one sentence
 CLASSES_SEPARATED = (
     "The classes are separated in the rows used, and a penalty is at its lower bound: the training loss goes to zero "
     "as that bound does, so the bound decides how large the coefficients are; any lower one would be chosen, too."
 )
+
+
+def left_out_remark(rows: int) -> tuple[str, ...]:
+    """A remark if rows of weight 0 were left out."""
+    if not rows:
+        return ()
+    return (f"{rows} row{' of weight 0 was' if rows == 1 else 's of weight 0 were'} left out, as if not there.",)
+
+
+def spread_remark(prepared: Prepared) -> tuple[str, ...]:
+    """A remark if a relative delta of the Huber loss is a multiple of the standard deviation somewhere."""
+    training, loss = prepared.plan.training, getattr(prepared.plan.selection, "loss", None)
+    relative = [one.delta for one in (training, loss) if isinstance(one, HuberRegression | Huber)]
+    parts = [prepared.rows, *(prepared.partition.rows(train) for train, _ in prepared.partition.splits)]
+    if any(
+        one.lacks_spread(prepared.problem, part) for one in relative if isinstance(one, RelativeDelta) for part in parts
+    ):
+        return (NO_SPREAD,)
+    return ()
 
 
 def separation_remark(

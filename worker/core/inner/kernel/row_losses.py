@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from jaxtyping import Float
 
 from worker.core.losses.derivatives import Elementwise
-from worker.core.losses.training import MachineLoss
+from worker.core.losses.training import HuberLoss, MachineLoss
 from worker.core.records import Array
 
 LARGEST_STRAIGHT_CURVATURE = 1e-20  # relative to the largest curvature that a row can have; up to it a row is straight
@@ -18,7 +17,7 @@ LARGEST_STRAIGHT_CURVATURE = 1e-20  # relative to the largest curvature that a r
 class RowLosses:
     """The losses of the training rows as functions of their predictors; `shares` sum to one."""
 
-    loss: MachineLoss
+    loss: MachineLoss | HuberLoss
     y: Float[Array, " n"]
     shares: Float[Array, " n"]
 
@@ -35,4 +34,4 @@ class RowLosses:
     @property
     def kinks(self) -> Float[Array, "q n"]:
         """The predictors of each row at which its loss changes between parabola and line; none for a smooth loss."""
-        return np.outer(self.loss.kinks, 2.0 * self.y - 1.0)
+        return self.loss.kinks_of(self.y)

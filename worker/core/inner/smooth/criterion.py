@@ -97,6 +97,8 @@ class Point:
         diagonal = of_rows + self.of.penalty.whole_diagonal()
         if self.of.tied is not None:
             diagonal[self.of.tied] += 1.0
+        if not of_rows.any() and self.of.design.intercept:  # held by its tie: see `straight.py`
+            diagonal[:: self.of.design.q] += 1.0
         curvatures = np.divide(of_rows, squares, out=np.zeros_like(of_rows), where=squares > 0)
         smallest = np.finfo(float).eps * (curvatures.max(initial=0.0) or 1.0) * squares  # in the units of each column
         diagonal = np.maximum(diagonal, smallest)

@@ -61,7 +61,7 @@ def fit_error(system: GeneralizedLinear, fit: GeneralizedLinearFit) -> FitError 
 
 
 def _metric(fit: GeneralizedLinearFit) -> Metric | None:
-    if fit.holds:
+    if fit.ties is not None:
         return None
     if fit.solver == "newton_cholesky":
         L = fit.factor()

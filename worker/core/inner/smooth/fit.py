@@ -12,6 +12,7 @@ from scipy.linalg import block_diag
 from worker.core.inner.protocols import Coefficients
 from worker.core.inner.smooth.criterion import Point, Regularized
 from worker.core.inner.smooth.minimize import MOST_CG_STEPS, IterativeSolver, Minimum, minimize
+from worker.core.inner.smooth.straight import ties
 from worker.core.linalg import cholesky
 from worker.core.linalg.conjugate_gradients import conjugate_gradients
 from worker.core.losses.over_rows import LossOfPredictors
@@ -99,6 +100,7 @@ class GeneralizedLinearFit:
     shares: Weighting
     solver: IterativeSolver
     _L: Float[Array, "mq mq"] | None = field(default=None, init=False)
+    _ties: tuple[Float[Array, "mq m"] | None] | None = field(default=None, init=False)
 
     @property
     def at(self) -> Point:
@@ -118,26 +120,26 @@ class GeneralizedLinearFit:
     def factor(self) -> Float[Array, "mq mq"] | None:
         """The Cholesky factor of H at theta; None if H is singular to working precision.
 
-        A held intercept has 1 on the diagonal of H: see `held`.
+        With intercepts that no row gives curvature, of `H + E E^T` with their ties E.
         """
         if self._L is None:
             H = self.at.hessian()
-            cholesky.diagonal_of(H)[self.held] = 1.0
+            if self.ties is not None:
+                H += self.ties @ self.ties.T
             self._L = cholesky.factor_in_place(H)
         return self._L
 
     @property
-    def held(self) -> slice:
-        """The intercepts if no row gives them curvature, as when every residual is beyond delta of the Huber loss.
-
-        Any value nearby minimizes C as well, so they stay fixed when hyperparameters change.
-        """
-        return slice(0, None, self.at.of.design.q) if self.holds else slice(0, 0)
+    def ties(self) -> Float[Array, "mq m"] | None:
+        """The directions that hold the intercepts if no row gives them curvature: see `straight.py`; else None."""
+        if self._ties is None:
+            self._ties = (ties(self.at),)
+        return self._ties[0]
 
     @property
-    def holds(self) -> bool:
-        """Whether the intercepts are held."""
-        return self.at.of.design.intercept and not any(w.any() for _, _, w in self.at.blocks())
+    def intercepts(self) -> slice:
+        """The place of the intercepts in theta."""
+        return slice(0, None, self.at.of.design.q)
 
     def solve(
         self,
@@ -145,20 +147,31 @@ class GeneralizedLinearFit:
         tolerance: float = EXACT_SOLVE_TOLERANCE,
         start: Float[Array, " mq *f"] | None = None,
     ) -> Float[Array, " mq *f"]:
-        """`H^-1 b`; NaN if H is singular to working precision."""
-        B = b.reshape(len(b), -1)
-        if self.holds:
-            B = B.copy(order="F")
-            B[self.held] = 0.0
+        """`H^-1 b`; NaN if H is singular to working precision.
+
+        Tied intercepts have no equation of their own: with `theta = T v` it is `T (T^T H T)^-1 T^T b`.
+        """
+        B, E = b.reshape(len(b), -1), self.ties
         if self.solver == "newton_cholesky":
             L = self.factor()
             if L is None:
                 return np.full_like(b, np.nan)
-            return cholesky.solve(L, np.asfortranarray(B)).reshape(b.shape)
-        X0 = None if start is None else start.reshape(B.shape)
-        return conjugate_gradients(self.at.apply, self.found.preconditioner(), B, tolerance, MOST_CG_STEPS, X0).reshape(
-            b.shape
-        )
+            X = cholesky.solve(L, np.asfortranarray(B))
+        else:
+            X0 = None if start is None or E is not None else start.reshape(B.shape)
+            X = conjugate_gradients(self._tied_apply, self.found.preconditioner(), B, tolerance, MOST_CG_STEPS, X0)
+        if E is not None:
+            X[self.intercepts] -= B[self.intercepts]
+        return X.reshape(b.shape)
+
+    def _tied_apply(self, D: Float[Array, "mq f"]) -> Float[Array, "mq f"]:
+        """`(H + E E^T) D`."""
+        return self.at.apply(D) if self.ties is None else self.at.apply(D) + self.ties @ (self.ties.T @ D)
+
+    def residual(self, u: Float[Array, " mq"], b: Float[Array, " mq"]) -> Float[Array, " mq"]:
+        """`H u - b` of `u = solve(b)`: `T^T (H u - b)` with tied intercepts."""
+        r = self.apply(u) - b
+        return r if self.ties is None else r - self.ties @ r[self.intercepts]
 
     def apply(self, v: Float[Array, " mq *f"]) -> Float[Array, " mq *f"]:
         """`H v`."""

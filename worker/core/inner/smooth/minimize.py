@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.inner.smooth.criterion import Point, Regularized
+from worker.core.inner.smooth.straight import settled, ties
 from worker.core.linalg import cholesky
 from worker.core.linalg.conjugate_gradients import Operator, conjugate_gradients
 from worker.core.records import Array
@@ -87,6 +88,7 @@ def minimize(
 
 
 def _state_at(at: Point, tolerance: float, iterations: int) -> Minimum:
+    at = settled(at)
     diagonal = at.diagonal()
     noise = at.noise(diagonal)
     unit = at.unit(diagonal, noise)
@@ -108,8 +110,11 @@ def _majorized_step(state: Minimum, solver: IterativeSolver, tolerance: float) -
 
 def _factor(state: Minimum) -> Float[Array, "mq mq"] | None:
     """A factor of H, damped on its diagonal if H is singular: it only has to give a descent direction."""
+    E = ties(state.at)
     for damping in (0.0, 1e-8, 1e-6, 1e-4, 1e-2, 1.0):
         H = state.at.hessian()
+        if E is not None:
+            H += E @ E.T
         cholesky.diagonal_of(H)[...] += damping * state.diagonal
         L = cholesky.factor_in_place(H)
         if L is not None:
