@@ -174,15 +174,16 @@ class Evidence:
             self.counts[spelling] += int(counts[which].sum())
             if spelling is Spelling.MISSING:
                 tokens = [trimmed[place].as_py() for place in which.tolist()]
-                self.tokens.update(dict(zip(tokens, counts[which].tolist(), strict=True)))
+                for token, count in zip(tokens, counts[which].tolist(), strict=True):
+                    self.tokens[token] += count
                 which = which[np.array([token != "" for token in tokens], bool)]
             if spelling in (Spelling.INTEGER, Spelling.LOST) and not self.signed:
                 self.signed = bool(pc.any(pc.match_substring_regex(trimmed.take(pa.array(which)), "^[+-]")).as_py())
-            if spelling not in (Spelling.INTEGER, Spelling.NUMBER) and len(which):
-                self._illustrate(spelling, trimmed, first(which))
+            shown = self._examples.setdefault(spelling, [])
+            if len(which) and len(shown) < EXAMPLES:  # later values are in later rows
+                self._illustrate(shown, trimmed, first(which))
 
-    def _illustrate(self, spelling: Spelling, texts: pa.Array, rows: Iterable[tuple[int, int]]) -> None:
-        shown = self._examples.setdefault(spelling, [])
+    def _illustrate(self, shown: list[WarningExample], texts: pa.Array, rows: Iterable[tuple[int, int]]) -> None:
         shown += [WarningExample(row=row, value=texts[place].as_py()[:SHOWN]) for row, place in rows]
         shown.sort(key=lambda one: one.row)
         del shown[EXAMPLES:]
@@ -195,6 +196,11 @@ class Evidence:
     def told_tokens(self) -> list[str]:
         """The texts for missing values that the upload did not name."""
         return [token for token, count in self.tokens.items() if token and count and not self._spellings.stated]
+
+    @property
+    def marked(self) -> bool:
+        """Whether the upload says how numbers are written."""
+        return self._spellings.decimal != "." or self._spellings.thousands is not None
 
     @property
     def plain_only(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from worker.contract.dataset import ColumnType, DatasetWarning
@@ -46,14 +46,13 @@ def type_of(column: Column, seen: Evidence) -> ColumnType:
     if dates == present:
         return "date"
     formatted = seen.number_of(FORMATTED)
-    if formatted and plain + formatted == present:
+    if formatted and plain + formatted == present and not (seen.marked and plain):
         raise _formatted(column, seen)
-    if 2 * (plain + formatted) >= present:
-        others = tuple(one for one in Spelling if one not in (*PLAIN, *FORMATTED, Spelling.MISSING))
-        raise _mixed(column, seen, plain + formatted, "numbers", others)
+    numeric = PLAIN if seen.marked else (*PLAIN, *FORMATTED)
+    if 2 * seen.number_of(numeric) >= present:
+        raise _mixed(column, seen, "numbers", numeric)
     if 2 * dates >= present:
-        others = tuple(one for one in Spelling if one not in (*DATES, Spelling.MISSING))
-        raise _mixed(column, seen, dates, "dates", others)
+        raise _mixed(column, seen, "dates", DATES)
     return "category"
 
 
@@ -71,13 +70,18 @@ def _formatted(column: Column, seen: Evidence) -> RefusedError:
     return invalid(f"/columns/{column.j}", code, detail)
 
 
-def _mixed(column: Column, seen: Evidence, count: int, what: str, others: tuple[Spelling, ...]) -> RefusedError:
-    example = seen.examples(others)[0]
+def _mixed(column: Column, seen: Evidence, what: str, most: tuple[Spelling, ...]) -> RefusedError:
+    count = seen.number_of(most)
+    example = seen.examples(_others(most))[0]
     shown = f"row {example.row + 1} holds {example.value!r}"
     told = f"Column {column.name!r}: {count} of {seen.present} values are {what}, and the others are not: {shown}"
     remedy = f"send missing={_listed(example.value)} where that is a missing value, or types={column.name}:category"
     detail = f"{told}. Correct them, or {remedy}."
     return invalid(f"/rows/{example.row}/columns/{column.j}", "mixed-column", detail)
+
+
+def _others(taken: Collection[Spelling]) -> tuple[Spelling, ...]:
+    return tuple(one for one in Spelling if one not in (*taken, Spelling.MISSING))
 
 
 def _listed(value: str) -> str:
@@ -89,16 +93,12 @@ def _check_wanted(column: Column, seen: Evidence) -> None:
     taken = {"number": PLAIN, "date": DATES}.get(column.wanted or "")
     if taken is None:
         return
-    others = tuple(one for one in Spelling if one not in (*taken, Spelling.MISSING))
+    others = _others(taken)
     if seen.number_of(others):
-        example = seen.examples(others or (Spelling.TEXT,))
-        detail = f"Column {column.name!r} is to be read as {column.wanted}, and "
-        place = f"/columns/{column.j}"
-        if example:
-            detail += f"row {example[0].row + 1} holds {example[0].value!r}"
-            place = f"/rows/{example[0].row}{place}"
-        else:
-            detail += f"{seen.number_of(others)} of its values are none"
+        example = seen.examples(others)[0]
+        detail = f"Column {column.name!r} is to be read as {column.wanted}, and row {example.row + 1} holds "
+        detail += repr(example.value)
+        place = f"/rows/{example.row}/columns/{column.j}"
         hint = "; dates are written as in ISO 8601: 2021-03-31" if column.wanted == "date" else ""
         raise invalid(place, "mixed-column", f"{detail}{hint}. Correct it, name it in `missing`, or change `types`.")
 
