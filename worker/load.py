@@ -9,6 +9,7 @@ import numpy as np
 from worker.contract.classes import left_classes_fault
 from worker.contract.columns import Selected, select
 from worker.contract.data import DatasetData
+from worker.contract.dataset import DatasetWarning
 from worker.contract.expansion import ColumnFeatures
 from worker.contract.faults import sentence
 from worker.contract.spec import Work, dataset_of, work
@@ -28,10 +29,11 @@ class LoadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A job that is ready to run, and how its features come from columns."""
+    """A job that is ready to run, how its features come from columns, and the warnings of those columns."""
 
     prepared: Prepared
     made: tuple[ColumnFeatures, ...]
+    warnings: tuple[DatasetWarning, ...] = ()
 
 
 def load(description: bytes, data: bytes) -> Task:
@@ -52,7 +54,7 @@ def load(description: bytes, data: bytes) -> Task:
         problem = problem_of(table, selected)
         if task.plan.training.classifies:
             _check_classes(dataset, task, problem)
-        return Task(prepare(problem, task.plan), selected.made)
+        return Task(prepare(problem, task.plan), selected.made, selected.warnings)
     except np.linalg.LinAlgError:
         raise
     except ValueError as error:  # what the record did not show: a fold without rows, a missing value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,26 +11,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ipc
 
+from worker.contract.dataset import ColumnType
 from worker.datasets.draft import Draft
 from worker.datasets.formats.columns import BatchWriter, column_type
 from worker.datasets.refusal import Limits, RefusedError, invalid, named
 from worker.datasets.source import Source
 
 BATCH = 2**20  # values of a batch, about
+Types = Mapping[str, ColumnType] | None  # those that were asked for
 _BROKEN = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, IndexError, OverflowError)
 
 
-def read_parquet(source: Source, directory: Path, limits: Limits) -> Draft:
+def read_parquet(source: Source, directory: Path, limits: Limits, types: Types = None) -> Draft:
     """Read a Parquet file, row group by row group."""
     source.size()
     with _refusing("Parquet"), source.open() as stream, pq.ParquetFile(pa.PythonFile(stream, mode="r")) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
         names = checked_names(schema, rows, limits)
         batches = file.iter_batches(max(BATCH // len(names), 64), use_threads=False)
-        return _written(batches, schema, names, directory, limits)
+        return _written(batches, schema, names, directory, limits, types)
 
 
-def read_arrow(source: Source, directory: Path, limits: Limits) -> Draft:
+def read_arrow(source: Source, directory: Path, limits: Limits, types: Types = None) -> Draft:
     """Read an Arrow IPC file or stream, batch by batch."""
     with _refusing("Arrow IPC"), source.open() as stream:
         if stream.read(6) == b"ARROW1":
@@ -42,7 +44,7 @@ def read_arrow(source: Source, directory: Path, limits: Limits) -> Draft:
             reader = ipc.open_stream(pa.PythonFile(stream, mode="r"))
             batches = _until_the_mark(reader, stream, source)
         names = checked_names(reader.schema, 0, limits)
-        return _written(batches, reader.schema, names, directory, limits)
+        return _written(batches, reader.schema, names, directory, limits, types)
 
 
 def _until_the_mark(reader: Any, stream: BinaryIO, source: Source) -> Iterator[Any]:
@@ -78,8 +80,10 @@ def checked_names(schema: pa.Schema, rows: int, limits: Limits) -> tuple[str, ..
     return names
 
 
-def _written(batches: Any, schema: pa.Schema, names: tuple[str, ...], directory: Path, limits: Limits) -> Draft:
-    with BatchWriter(directory, names, schema.types, limits) as writer:
+def _written(
+    batches: Any, schema: pa.Schema, names: tuple[str, ...], directory: Path, limits: Limits, types: Types
+) -> Draft:
+    with BatchWriter(directory, names, schema.types, limits, types) as writer:
         for batch in batches:
             batch.validate(full=True)
             if batch.num_rows:
