@@ -11,13 +11,15 @@ from worker.contract.columns import Selected
 from worker.contract.spec import JobSpec, outline
 from worker.core.hypergradient import CholeskyBackprop
 from worker.core.linalg.assembled import Assembly
+from worker.core.records import Array
 from worker.core.rows.held import MAX_COPIED_BYTES, MIN_SHARED_FRACTION
-from worker.core.rows.problem import Problem
+from worker.core.rows.problem import Partition, Problem
 from worker.core.search.plan import MIN_TRIALS_PER_START, Plan, resolve, split_rows
-from worker.core.selection import LeaveOneOut
+from worker.core.selection import KFold, LeaveOneOut, Selection
 from worker.core.training import Quadratic
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
 from worker.core.training.kernel_machines import KernelTraining
+from worker.core.verdict.split_remarks import groups_apart, split_remarks
 
 RATE = 1e10  # flops a second that one core reaches in the factorizations of mid-sized problems
 OVERHEAD = 1e-4  # seconds for each split of an evaluation, whatever its size
@@ -48,7 +50,23 @@ def validation_view(
         },
         "cost": cost,
         "fingerprint": fingerprint,
+        "notes": [
+            {"code": "splits", "severity": "warning", "text": text, "hyperparameters": []}
+            for text in _about_splits(plan, problem, selected)
+        ],
     }
+
+
+def _about_splits(plan: Plan, problem: Problem, selected: Selected | None) -> tuple[str, ...]:
+    """What the splits should be known for. Of a dataset only the roles of its columns are known here."""
+    if isinstance(plan.training, Quadratic):
+        return ()
+    if selected is not None:
+        torn = "groups" in selected.roles and not plan.selection.keeps_groups
+        return (groups_apart(plan.selection, classes=bool(problem.classes), certain=False),) if torn else ()
+    rows, _ = split_rows(len(problem.y), plan, problem.time)
+    partition = plan.selection.partition(rows, len(problem.y), problem)
+    return split_remarks(plan.selection, problem, rows, partition)
 
 
 def _cost(
@@ -63,7 +81,7 @@ def _cost(
         return _cost_of_criteria(spec, problem, outer)
     m, k = len(problem.y), len(plan.hyperparameters(problem).names)
     rows, _ = split_rows(m, plan)
-    partition = spec.selection.partition(rows, m, problem)
+    partition = _stand_in_partition(spec.selection, rows, problem)
     splits = len(partition.splits)
     sizes = np.bincount(partition.block_of_row + 1)[1:]
     train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits) * n // m
@@ -95,6 +113,14 @@ def _cost(
     seconds = flops / RATE + evaluations * splits * OVERHEAD
     cost = {"evaluations": evaluations, "flops": float(flops), "bytes": 8.0 * held, "seconds": seconds}
     return solver, cost
+
+
+def _stand_in_partition(selection: Selection, rows: Array, problem: Problem) -> Partition:
+    """The splits of rows that stand in for the real ones. Evenly spaced dates may allow none where the real ones do."""
+    try:
+        return selection.partition(rows, len(problem.y), problem)
+    except ValueError:
+        return KFold(folds=2).partition(rows, len(problem.y))
 
 
 def _evaluations(spec: JobSpec, outer: str) -> int:

@@ -27,6 +27,10 @@ MARKS = frozenset(
         "[names]",
         "[dense]",
         "[sparse]",
+        "[rows]",
+        "[duration]",
+        "[number]",
+        "[text]",
     }
 )  # parts of a location that are no place
 

@@ -106,6 +106,15 @@ class CostEstimate(Wire):
     seconds: float
 
 
+class Note(Wire):
+    """Something to know about a spec that does not keep it from running."""
+
+    code: str
+    severity: Literal["info", "warning"]
+    text: str
+    hyperparameters: list[str] = Field(description="Those that it is about.")
+
+
 class Validation(Wire):
     """What a spec would do."""
 
@@ -115,6 +124,7 @@ class Validation(Wire):
     method: dict[str, str]
     cost: CostEstimate
     fingerprint: str
+    notes: list[Note] = Field(description="What should be known before it runs.")
 
 
 class CatalogEntry(Wire):

@@ -136,7 +136,7 @@ def problem_of(table: Table, selected: Selected) -> Problem:
     rows = _used_rows(table, selected)
     n = selected.rows if rows is None else len(rows)
     if n < 2:
-        raise UnusableError(f"At least 2 rows are needed, and {n} are in the ranges of `where`.")
+        raise UnusableError(f"At least 2 rows are needed, and {n} meet the conditions of `where`.")
     _require_present(table, selected, rows)
     vectors: dict[str, Any] = {role: _vector(table, position, rows) for role, position in selected.roles.items()}
     codes: dict[str, Any] = {}
@@ -157,8 +157,9 @@ def problem_of(table: Table, selected: Selected) -> Problem:
     if selected.classes.names:
         y = _codes_of_classes(y, selected)
     return Problem(
-        table_of_features, y, features, _imputation(selected), classes=selected.classes.names, **codes, **vectors
-    )
+        table_of_features, y, features, _imputation(selected), classes=selected.classes.names,
+        time_in_days=selected.dates is not None, **codes, **vectors,
+    )  # fmt: skip
 
 
 def _codes_of_classes(values: Floats, selected: Selected) -> Floats:
@@ -196,9 +197,8 @@ def _used_rows(table: Table, selected: Selected) -> Indices | None:
     if not selected.where:
         return None
     kept = np.ones(selected.rows, bool)
-    for position, low, high in selected.where:
-        values = _vector(table, position, None)
-        kept &= (values >= (-np.inf if low is None else low)) & (values <= (np.inf if high is None else high))
+    for condition in selected.where:
+        kept &= condition.met_by(_vector(table, condition.position, None))
     return np.flatnonzero(kept)
 
 

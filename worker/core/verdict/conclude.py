@@ -26,6 +26,7 @@ from worker.core.verdict.remarks import (
     separation_remark,
     shape_remarks,
 )
+from worker.core.verdict.split_remarks import split_remarks
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     messages = observations(problem, prepared.rows, linear=linear, intercept=intercept)
     if linear:
         messages += few_rows(problem, prepared.partition)
+    messages += split_remarks(prepared.plan.selection, prepared.problem, prepared.rows, prepared.partition)
     if model is None:
         messages += ("The refit on all rows is singular to working precision, so there is no model.",)
     # NaN gets the remark, too
