@@ -56,6 +56,9 @@ def new_state(rho: Float[Array, " k"], iteration: int) -> dict[str, Array]:
     k = len(rho)
     return {
         "x": rho.copy(),
+        "value": np.full((), np.nan),  # of J at the nearest point in the box; not known yet
+        "gradient": np.empty(0),
+        "per_split": np.empty(0),
         "iteration": np.array(iteration),
         "inverse": np.zeros((k, k)),  # zero until a step has been taken
         "slope_outside": np.zeros(()),
@@ -74,19 +77,16 @@ def descend(settings: SearchSettings, objective: Objective, state: Mapping[str, 
     if ended := str(state["outcome"]):  # saved at the end of the search, before the outcome was reported
         return Outcome[ended]
     search = _Descent(settings, objective, {name: array.copy() for name, array in state.items()})
-    here = search.begin()
-    yield search.trial(here)
-    if here.inside.failure is not None:
-        return Outcome.STALLED
+    here = search.saved_point()
+    if here is None:
+        here = search.begin()
+        yield search.trial(here)
+        if here.inside.failure is not None:
+            return Outcome.STALLED
     while True:
-        outcome, combination = search.settled(here)
-        found = None
+        (outcome, _), found = search.settled(here), None
         if outcome is None:
-            found = yield from search.step(here, search.direction(here))
-            outcome, combination = (None, combination) if found else search.settled(here)
-        if found is None and outcome is None:  # the matrix may mislead; the combination goes down from every piece
-            search.w["inverse"][...] = 0.0
-            found = yield from search.step(here, -CLOSE * combination / np.abs(combination).max())
+            found = (yield from search.step(here, search.direction(here))) or (yield from search.escape(here))
             outcome = None if found else search.settled(here)[0] or Outcome.STALLED
         if found is not None:
             search.learn(here, found)
@@ -109,11 +109,18 @@ class _Descent:
     objective: Objective
     w: dict[str, Array]
 
+    def saved_point(self) -> _Point | None:
+        """The point of the state, which is not evaluated again; None if it never was."""
+        if np.isnan(self.w["value"]):
+            return None
+        box, x = self.objective.hyperparameters, self.w["x"]
+        inside = np.clip(x, box.lower, box.upper)
+        return self._extended(x, Evaluation(inside, float(self.w["value"]), self.w["gradient"], self.w["per_split"]))
+
     def begin(self) -> _Point:
-        """The point of the state; the slope beyond the box is that of the first one."""
+        """The first point. The slope beyond the box follows from its gradient."""
         here = self._at(self.w["x"])
-        if not self.w["slope_outside"]:
-            self.w["slope_outside"][...] = SLOPE_OUTSIDE * np.abs(here.gradient).max()
+        self.w["slope_outside"] = np.array(SLOPE_OUTSIDE * np.abs(here.gradient).max())
         self._remember(here)
         return here
 
@@ -171,6 +178,21 @@ class _Descent:
             t = (low + high) / 2 if np.isfinite(high) else 2 * low
         return None
 
+    def escape(self, here: _Point) -> Trials:
+        """A step against the smallest combination of gradients; one that fails shows the gradient of one more piece.
+
+        The matrix begins again: it had no direction that goes down.
+        """
+        self.w["inverse"] = np.zeros_like(self.w["inverse"])
+        for _ in range(2 * len(here.x) + 1):
+            outcome, combination = self.settled(here)
+            if outcome is not None:
+                return None
+            found = yield from self.step(here, -CLOSE * combination / np.abs(combination).max())
+            if found is not None:
+                return found
+        return None
+
     def learn(self, here: _Point, new: _Point) -> None:
         """The BFGS update of the inverse Hessian. A weak Wolfe point has `s @ y > 0`."""
         s, y = new.x - here.x, new.gradient - here.gradient
@@ -178,7 +200,8 @@ class _Descent:
         inverse = self.w["inverse"] if self.w["inverse"].any() else identity * curved / float(y @ y)
         V = identity - np.outer(s, y) / curved
         self.w["inverse"] = V @ inverse @ V.T + np.outer(s, s) / curved
-        self.w["x"] = new.x.copy()
+        self.w |= {"x": new.x.copy(), "value": np.array(new.inside.value)}
+        self.w |= {"gradient": new.inside.gradient.copy(), "per_split": new.inside.per_split.copy()}
         self.w["iteration"] = self.w["iteration"] + 1
 
     def lower(self, here: _Point) -> _Point | None:
@@ -187,12 +210,13 @@ class _Descent:
         fall = here.value - float(self.w["values"][lowest, 0])
         if fall <= EQUAL_VALUES * self.objective.unit(here.inside.value):
             return None
-        self.w["x"] = self.w["points"][lowest].copy()
-        return self._at(self.w["x"])
+        return self._at(self.w["points"][lowest])
 
     def _at(self, x: Float[Array, " k"]) -> _Point:
         box = self.objective.hyperparameters
-        inside = self.objective.evaluate(np.clip(x, box.lower, box.upper))
+        return self._extended(x, self.objective.evaluate(np.clip(x, box.lower, box.upper)))
+
+    def _extended(self, x: Float[Array, " k"], inside: Evaluation) -> _Point:
         beyond, slope = x - inside.rho, float(self.w["slope_outside"])
         gradient = np.where(beyond != 0, slope * np.sign(beyond), inside.gradient)
         return _Point(x, inside.value + slope * float(np.abs(beyond).sum()), gradient, inside)
