@@ -34,7 +34,7 @@ SLOPE_OUTSIDE = 10.0  # of the extension beyond the box, relative to the steepes
 
 
 @dataclass(frozen=True, slots=True)
-class _Point:
+class _CornerPoint:
     """A point, in the box or beyond; the value and gradient of the extended J there; J at the nearest point inside."""
 
     x: Float[Array, " k"]
@@ -43,7 +43,7 @@ class _Point:
     inside: Evaluation
 
 
-Trials = Generator[Trial, None, _Point | None]
+Trials = Generator[Trial, None, _CornerPoint | None]
 
 
 def is_own_state(state: Mapping[str, Array]) -> bool:
@@ -109,7 +109,7 @@ class _Descent:
     objective: Objective
     w: dict[str, Array]
 
-    def saved_point(self) -> _Point | None:
+    def saved_point(self) -> _CornerPoint | None:
         """The point of the state, which is not evaluated again; None if it never was."""
         if np.isnan(self.w["value"]):
             return None
@@ -117,20 +117,20 @@ class _Descent:
         inside = np.clip(x, box.lower, box.upper)
         return self._extended(x, Evaluation(inside, float(self.w["value"]), self.w["gradient"], self.w["per_split"]))
 
-    def begin(self) -> _Point:
+    def begin(self) -> _CornerPoint:
         """The first point. The slope beyond the box follows from its gradient."""
         here = self._at(self.w["x"])
         self.w["slope_outside"] = np.array(SLOPE_OUTSIDE * np.abs(here.gradient).max())
         self._remember(here)
         return here
 
-    def trial(self, point: _Point, *, saved: bool = False) -> Trial:
+    def trial(self, point: _CornerPoint, *, saved: bool = False) -> Trial:
         """The record of one evaluation."""
         at = point.inside
         norm = np.inf if at.failure is not None else self.settings.relative_gradient(self.objective, at)
         return Trial(at, int(self.w["iteration"]), norm, self._copied() if saved else None)
 
-    def last_trial(self, here: _Point, outcome: Outcome) -> Trial:
+    def last_trial(self, here: _CornerPoint, outcome: Outcome) -> Trial:
         """The point of the result once more, with the norm of the smallest combination of gradients."""
         self.w["outcome"] = np.array(outcome.name, dtype="U32")
         at = self.objective.evaluate(here.inside.rho)
@@ -138,7 +138,7 @@ class _Descent:
         norm = min(norm, self.settings.relative_gradient(self.objective, at))
         return Trial(at, int(self.w["iteration"]), norm, self._copied())
 
-    def settled(self, here: _Point) -> tuple[Outcome | None, Float[Array, " k"]]:
+    def settled(self, here: _CornerPoint) -> tuple[Outcome | None, Float[Array, " k"]]:
         """The outcome if the search ends here, or None; and the smallest convex combination of gradients close by."""
         combination = self._combination(here)
         outcome = self.settings.settled(self.objective, here.inside)
@@ -150,14 +150,14 @@ class _Descent:
             outcome = Outcome.MAX_ITERATIONS
         return outcome, combination
 
-    def direction(self, here: _Point) -> Float[Array, " k"]:
+    def direction(self, here: _CornerPoint) -> Float[Array, " k"]:
         """The quasi-Newton direction; at first a short one downhill."""
         inverse = self.w["inverse"]
         if inverse.any():
             return -inverse @ here.gradient
         return -FIRST_MOVE * here.gradient / np.abs(here.gradient).max()
 
-    def step(self, here: _Point, direction: Float[Array, " k"]) -> Trials:
+    def step(self, here: _CornerPoint, direction: Float[Array, " k"]) -> Trials:
         """The next point: a weak Wolfe point along the direction, by doubling and bisection; None if none is found."""
         direction = direction * min(1.0, LONGEST_MOVE / np.abs(direction).max())
         slope, low, high, t = float(here.gradient @ direction), 0.0, np.inf, 1.0
@@ -178,7 +178,7 @@ class _Descent:
             t = (low + high) / 2 if np.isfinite(high) else 2 * low
         return None
 
-    def escape(self, here: _Point) -> Trials:
+    def escape(self, here: _CornerPoint) -> Trials:
         """A step against the smallest combination of gradients; one that fails shows the gradient of one more piece.
 
         The matrix begins again: it had no direction that goes down.
@@ -193,7 +193,7 @@ class _Descent:
                 return found
         return None
 
-    def learn(self, here: _Point, new: _Point) -> None:
+    def learn(self, here: _CornerPoint, new: _CornerPoint) -> None:
         """The BFGS update of the inverse Hessian. A weak Wolfe point has `s @ y > 0`."""
         s, y = new.x - here.x, new.gradient - here.gradient
         curved, identity = float(s @ y), np.eye(len(s))
@@ -204,7 +204,7 @@ class _Descent:
         self.w |= {"gradient": new.inside.gradient.copy(), "per_split": new.inside.per_split.copy()}
         self.w["iteration"] = self.w["iteration"] + 1
 
-    def lower(self, here: _Point) -> _Point | None:
+    def lower(self, here: _CornerPoint) -> _CornerPoint | None:
         """The lowest of the points that are remembered, if it is lower than this one by more than rounding."""
         lowest = int(np.argmin(self.w["values"]))
         fall = here.value - float(self.w["values"][lowest, 0])
@@ -212,21 +212,21 @@ class _Descent:
             return None
         return self._at(self.w["points"][lowest])
 
-    def _at(self, x: Float[Array, " k"]) -> _Point:
+    def _at(self, x: Float[Array, " k"]) -> _CornerPoint:
         box = self.objective.hyperparameters
         return self._extended(x, self.objective.evaluate(np.clip(x, box.lower, box.upper)))
 
-    def _extended(self, x: Float[Array, " k"], inside: Evaluation) -> _Point:
+    def _extended(self, x: Float[Array, " k"], inside: Evaluation) -> _CornerPoint:
         beyond, slope = x - inside.rho, float(self.w["slope_outside"])
         gradient = np.where(beyond != 0, slope * np.sign(beyond), inside.gradient)
-        return _Point(x, inside.value + slope * float(np.abs(beyond).sum()), gradient, inside)
+        return _CornerPoint(x, inside.value + slope * float(np.abs(beyond).sum()), gradient, inside)
 
-    def _remember(self, point: _Point) -> None:
+    def _remember(self, point: _CornerPoint) -> None:
         kept = KEPT_GRADIENTS + 2 * len(point.x)
         for name, row in (("points", point.x), ("gradients", point.gradient), ("values", [point.value])):
             self.w[name] = np.vstack([self.w[name], row])[-kept:]
 
-    def _combination(self, here: _Point) -> Float[Array, " k"]:
+    def _combination(self, here: _CornerPoint) -> Float[Array, " k"]:
         """The convex combination of gradients close by that is smallest up to what pushes out of the box.
 
         It solves a least-squares problem with non-negative weights, whose sum is then normalized to one.
