@@ -61,7 +61,9 @@ class WalkForward(Resampled):
         m = len(rows)
         spans = list(self._spans(_Axis.of(clock)))
         if not spans:
-            raise ValueError(f"initial {self.initial} and gap {self.gap} leave none of the {m} rows to score")
+            told = f"initial {self.initial} and gap {self.gap} leave none of the {m} rows to score"
+            ties = len(run_starts(clock)) < m
+            raise ValueError(f"{told}, as rows of equal time stay together" if ties else told)
         cuts = np.unique([border for span in spans for border in span])
         block_of_row = unassigned_blocks(n)
         block_of_row[rows] = np.searchsorted(cuts, np.arange(m), side="right") - 1
