@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 
 from worker.contract.columns import Selected
-from worker.contract.notes import dataset_notes
+from worker.contract.notes import Note, dataset_notes
 from worker.contract.spec import JobSpec, outline
 from worker.core.hypergradient import CholeskyBackprop
 from worker.core.linalg.assembled import Assembly
 from worker.core.losses.relative import RelativeDelta
+from worker.core.records import Array
 from worker.core.rows.held import MAX_COPIED_BYTES, MIN_SHARED_FRACTION
-from worker.core.rows.problem import Problem
+from worker.core.rows.problem import Partition, Problem
 from worker.core.search.plan import MIN_TRIALS_PER_START, Plan, of_present_rows, resolve, split_rows
-from worker.core.selection import LeaveOneOut, QuadraticSelection
+from worker.core.selection import KFold, LeaveOneOut, QuadraticSelection, Selection
 from worker.core.training import Quadratic
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
 from worker.core.training.kernel_machines import KernelTraining
+from worker.core.verdict.split_remarks import groups_apart, split_remarks
 
 RATE = 1e10  # flops a second that one core reaches in the factorizations of mid-sized problems
 OVERHEAD = 1e-4  # seconds for each split of an evaluation, whatever its size
@@ -51,8 +53,16 @@ def validation_view(
         "cost": cost,
         "resolved": {} if selected else _resolved(problem, plan),
         "fingerprint": fingerprint,
-        "notes": [note.model_dump() for note in dataset_notes(selected.warnings if selected else ())],
+        "notes": [note.model_dump() for note in _notes(plan, problem, selected)],
     }
+
+
+def _notes(plan: Plan, problem: Problem, selected: Selected | None) -> list[Note]:
+    """What the columns of a dataset were warned about, and what the splits should be known for."""
+    about_splits = [
+        Note(code="splits", severity="warning", text=text) for text in _about_splits(plan, problem, selected)
+    ]
+    return dataset_notes(selected.warnings if selected else ()) + about_splits
 
 
 def _resolved(problem: Problem, plan: Plan) -> dict[str, float]:
@@ -63,6 +73,18 @@ def _resolved(problem: Problem, plan: Plan) -> dict[str, float]:
     places = {"/training/delta": plan.training, "/selection/loss/delta": getattr(plan.selection, "loss", None)}
     deltas = {place: getattr(owner, "delta", None) for place, owner in places.items()}
     return {place: delta.of(problem, rows) for place, delta in deltas.items() if isinstance(delta, RelativeDelta)}
+
+
+def _about_splits(plan: Plan, problem: Problem, selected: Selected | None) -> tuple[str, ...]:
+    """What the splits should be known for. Of a dataset only the roles of its columns are known here."""
+    if isinstance(plan.training, Quadratic):
+        return ()
+    if selected is not None:
+        torn = "groups" in selected.roles and not plan.selection.keeps_groups
+        return (groups_apart(plan.selection, classes=bool(problem.classes), certain=False),) if torn else ()
+    rows, _ = split_rows(len(problem.y), plan, problem.time)
+    partition = plan.selection.partition(rows, len(problem.y), problem)
+    return split_remarks(plan.selection, problem, rows, partition)
 
 
 def _cost(
@@ -78,7 +100,7 @@ def _cost(
     m, k = len(problem.y), len(plan.hyperparameters(problem).names)
     rows, _ = split_rows(m, plan)
     assert not isinstance(plan.selection, QuadraticSelection)
-    partition = plan.selection.partition(rows, m, problem)
+    partition = _stand_in_partition(plan.selection, rows, problem)
     splits = len(partition.splits)
     sizes = np.bincount(partition.block_of_row + 1)[1:]
     train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits) * n // m
@@ -110,6 +132,14 @@ def _cost(
     seconds = flops / RATE + evaluations * splits * OVERHEAD
     cost = {"evaluations": evaluations, "flops": float(flops), "bytes": 8.0 * held, "seconds": seconds}
     return solver, cost
+
+
+def _stand_in_partition(selection: Selection, rows: Array, problem: Problem) -> Partition:
+    """The splits of rows that stand in for the real ones. Evenly spaced dates may allow none where the real ones do."""
+    try:
+        return selection.partition(rows, len(problem.y), problem)
+    except ValueError:
+        return KFold(folds=2).partition(rows, len(problem.y))
 
 
 def _evaluations(spec: JobSpec, outer: str) -> int:

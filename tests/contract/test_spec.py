@@ -23,6 +23,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "per_group": {"groups": {"first": ["x0"], "rest": ["x1", "x2"]}},
     "given_folds": {"fold_of_row": [0, 1, 2] * 4},
     "group_k_fold": {"group_of_row": [7, 7, 8, 9, 10, 11] * 2},
+    "stratified_group_k_fold": {"group_of_row": list(range(12)), "folds": 3},
     "walk_forward": {"initial": 6},
     "quadratic_forms": {"forms": [{"kind": "difference", "name": "smooth"}]},
     "identity": {"name": "all"},
@@ -47,6 +48,7 @@ FITTING = {
     "per_class": "multinomial",
     "per_coefficient": "multinomial",
     "stratified_k_fold": "logistic",
+    "stratified_group_k_fold": "logistic",
     "approximate_leave_one_out": "poisson",
     "laplace_evidence": "logistic",
     "log_loss": "logistic",
@@ -187,7 +189,7 @@ def in_place(name: str, member: type) -> dict[str, Any]:
         kind = "k_fold" if training == "poisson" else "stratified_k_fold"
         rest = {"training__penalty": part} if name == "penalty" else {"selection": {"kind": kind, "loss": part}}
         if name == "selection":
-            rest = {"selection": part}
+            rest = {"selection": part | REQUIRED.get(kind_of(member), {})}
         return document(training={"kind": training}, data__y=TARGETS[training], **rest)
     places = {
         "penalty": {"training__penalty": part},

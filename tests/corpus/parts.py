@@ -61,6 +61,7 @@ SELECTIONS: dict[str, Part] = {
     "k_fold": {"folds": 3},
     "group_k_fold": {"folds": 3},
     "stratified_k_fold": {"folds": 3},
+    "stratified_group_k_fold": {"folds": 3},
     "holdout": {"fraction": 0.3},
     "walk_forward": {"initial": 24, "horizon": 12},
 }

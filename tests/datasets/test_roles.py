@@ -22,8 +22,8 @@ from worker.core.outer import Newton
 from worker.core.penalties import PerGroup
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Plan, prepare
-from worker.core.selection import KFold
-from worker.core.training import Ridge, Training
+from worker.core.selection import KFold, WalkForward
+from worker.core.training import LogisticRegression, MultinomialRegression, Ridge, Training
 from worker.datasets import Table
 from worker.datasets.features import UnusableError, problem_of
 
@@ -58,8 +58,8 @@ def chosen(table: Table, training: Training = RIDGE, **data: Any) -> Selected | 
     return select(spec, table.dataset, training)
 
 
-def problem(table: Table, **data: Any) -> Problem:
-    selected = chosen(table, **data)
+def problem(table: Table, training: Training = RIDGE, **data: Any) -> Problem:
+    selected = chosen(table, training, **data)
     assert isinstance(selected, Selected), selected
     made = problem_of(table, selected)
     assert made.X.shape == (len(made.y), len(made.features))
@@ -159,8 +159,81 @@ def test_ranges_choose_rows(table: Table) -> None:
     assert (made.y == PRICE[kept]).all()
     with pytest.raises(UnusableError, match=r"Row \d+, column 'age': the value is missing"):
         problem_of(table, chosen(table, features=["age"], where=[{"column": "rooms", "min": 2}]))
-    with pytest.raises(UnusableError, match="At least 2 rows are needed, and 0"):
-        problem_of(table, chosen(table, features=["area"], where=[{"column": "rooms", "min": 9}]))
+    with pytest.raises(UnusableError, match="At least 2 rows are needed, and 1 meet the conditions"):
+        problem_of(table, chosen(table, features=["area"], where=[{"column": "area", "min": AREA.max()}]))
+
+
+@pytest.mark.parametrize(
+    ("where", "kept"),
+    [
+        ([{"column": "town", "equals": "Kiel"}], [town == "Kiel" for town in TOWN]),
+        ([{"column": "town", "in": ["Ulm", "Bonn"]}], [town != "Kiel" for town in TOWN]),
+        ([{"column": "town", "not_in": ["Ulm"]}], [town != "Ulm" for town in TOWN]),
+        (
+            [{"column": "day", "min": "2024-01-01", "max": "2024-06-30"}],
+            [date(2024, 1, 1) <= day <= date(2024, 6, 30) for day in DAY],
+        ),
+        ([{"column": "day", "equals": DAY[5].isoformat()}, {"column": "rooms"}], [day == DAY[5] for day in DAY]),
+        ([{"column": "age", "not_in": [AGE[0] or 0]}], [age is not None and age != (AGE[0] or 0) for age in AGE]),
+    ],
+)  # fmt: skip
+def test_texts_and_dates_choose_rows(table: Table, where: list[dict[str, Any]], kept: list[bool]) -> None:
+    selected = chosen(table, features=["area"], where=where)
+    assert isinstance(selected, Selected), selected
+    if sum(kept) < 2:
+        with pytest.raises(UnusableError, match=f"and {sum(kept)} meet the conditions"):
+            problem_of(table, selected)
+        return
+    assert (problem_of(table, selected).y == PRICE[np.array(kept)]).all()
+
+
+def test_a_number_of_a_wide_table_is_a_target_of_classes(shelf: Shelf) -> None:
+    """As in a microarray: few rows, thousands of numbers, the class a number. Not all columns can be listed."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3500)).round(3)
+    X[:, 1300], X[:, 3499] = np.arange(60) % 2, np.arange(60) % 3
+    table = shelf.table(npy(X), "npy")
+    names = [column.name for column in table.dataset.columns]
+    listed = sum(len(column.values or ()) for column in table.dataset.columns)
+    assert 150_000 < listed <= 200_000
+    for position, training, classes in ((1300, LogisticRegression(), 2), (3499, MultinomialRegression(), 3)):
+        made = problem(table, training=training, target=names[position], features=names[:3])
+        assert made.classes == tuple("012"[:classes])
+        assert (made.y == X[:, position]).all()
+        source = chosen(table, target=names[0], features=names[1:3], source=names[position])
+        assert isinstance(source, Selected)
+        assert source.source_names == tuple("012"[:classes])
+
+
+def test_the_record_of_an_old_wide_table_lists_no_values(shelf: Shelf) -> None:
+    """Datasets stay as they were stored: two values are known, of more it is told what to do."""
+    X = np.column_stack([np.random.default_rng(0).normal(size=30), np.arange(30) % 2, np.arange(30) % 3])
+    table = shelf.table(npy(X), "npy")
+    old = [column.model_copy(update={"values": None}) for column in table.dataset.columns]
+    table = replace(table, dataset=table.dataset.model_copy(update={"columns": old}))
+    names = [column.name for column in old]
+    made = problem(table, training=LogisticRegression(), target=names[1], features=names[:1])
+    assert (made.classes, made.y.tolist()) == (("0", "1"), X[:, 1].tolist())
+    for data, pointer in (
+        ({"target": names[2], "features": names[:1]}, "/data/target"),
+        ({"target": names[1], "features": names[:1], "source": names[2]}, "/data/source"),
+        ({"target": names[1], "features": names[2:], "categorical": names[2:]}, "/data/features"),
+    ):
+        (fault,) = chosen(table, LogisticRegression(), **data)
+        assert fault.pointer == pointer
+        assert "has 3 different values, which the record of this wide table does not list; delete" in fault.detail
+
+
+def test_durations_are_of_the_time_column(table: Table) -> None:
+    made = problem(table, features=["area"], time="day")
+    assert made.time_in_days
+    assert not problem(table, features=["area"], time="rooms").time_in_days
+    selection = WalkForward(initial="P100D", horizon="P30D", gap="P1W")
+    partition = selection.partition(np.arange(ROWS), ROWS, made)
+    first = DAY[0] + timedelta(days=107)
+    train, scored = partition.splits[0]
+    assert [DAY[i] for i in partition.rows(train)] == [day for day in DAY if day < DAY[0] + timedelta(days=100)]
+    assert [DAY[i] for i in partition.rows(scored)] == [day for day in DAY if first <= day < first + timedelta(days=30)]
 
 
 def test_roles_become_vectors(table: Table) -> None:

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
 
 from tests.datasets.files import npy
-from tests.datasets.test_roles import AGE, AREA, COLUMNS, FOLD, PRICE, ROOMS, ROWS, TOWN, csv_file, libsvm
+from tests.datasets.test_roles import AGE, AREA, COLUMNS, DAY, FOLD, PRICE, ROOMS, ROWS, TOWN, csv_file, libsvm
 from tests.service.api import Api, eventually, faults
 from tests.service.tabular import assert_same, plan_of, upload
 from worker import store
@@ -148,16 +148,74 @@ def test_wrong_columns_are_refused_before_anything_is_queued(live: Api, houses: 
 @pytest.mark.parametrize(
     ("data", "selection", "words"),
     [
-        ({"where": [{"column": "rooms", "min": 9}]}, {"kind": "k_fold"}, "At least 2 rows are needed, and 0"),
+        (
+            {"where": [{"column": "rooms", "max": 1}, {"column": "area", "equals": float(AREA[ROOMS.argmax()])}]},
+            {"kind": "k_fold"}, "At least 2 rows are needed, and 0",
+        ),
         ({"where": [{"column": "rooms", "max": 1}]}, {"kind": "k_fold", "folds": 40}, "40 folds need at least 40 rows"),
         ({"fold": "rooms"}, {"kind": "given_folds"}, "Fold 0 has no rows"),
         ({"missing": None, "where": [{"column": "rooms"}]}, {"kind": "k_fold"}, "column 'age': the value is missing"),
+        ({}, {"kind": "walk_forward", "initial": "P90D", "window": "P5D", "horizon": "P9D"}, "make window longer"),
     ],
-)
+)  # fmt: skip
 def test_what_only_the_values_show_ends_the_job_at_once(live: Api, houses, data, selection, words) -> None:
     job = live.ended(live.created(spec_of(houses, {**HOUSES, **data}, selection=selection))["id"])
     assert (job["status"], job["attempt"], job["error"]["code"]) == ("failed", 1, "data-do-not-fit")
     assert words in job["error"]["detail"]
+
+
+def test_durations_and_conditions_through_the_whole_stack(live: Api, houses: dict[str, Any]) -> None:
+    where = [{"column": "town", "in": ["Ulm", "Kiel"]}, {"column": "day", "min": "2023-12-01"}]
+    selection = {"kind": "walk_forward", "initial": "P100D", "horizon": "P4W", "gap": "PT12H"}
+    data = {"target": "price", "features": ["area"], "time": "day", "where": where}
+    spec = spec_of(houses, data, selection=selection)
+    job = live.ended(live.created(spec)["id"])
+    assert job["status"] == "succeeded", job
+    assert job["spec"]["selection"]["horizon"] == "P4W"
+    assert [{k: v for k, v in item.items() if v is not None} for item in job["spec"]["data"]["where"]] == where
+    kept = np.array([town != "Bonn" and day.isoformat() >= "2023-12-01" for town, day in zip(TOWN, DAY, strict=True)])
+    days = np.array([(day - DAY[0]).days for day in DAY])[kept].astype(float)
+    problem = Problem(AREA[kept, None], PRICE[kept], ("area",), time=days, time_in_days=True)
+    assert_same(live.result(job["id"]), problem, plan_of(spec, {"area": ("area",)}))
+    assert live.post("/v1/jobs?validate_only=true", json=spec).json()["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("data", "selection", "pointer", "words"),
+    [
+        ({"where": [{"column": "town", "min": 1}]}, {}, "/data/where/0/min", "list those you want in `equals` or `in`"),
+        ({"where": [{"column": "town", "equals": "Uln"}]}, {}, "/data/where/0/equals", "did you mean 'Ulm'"),
+        ({"where": [{"column": "day", "max": "1.3.2024"}]}, {}, "/data/where/0/max", "as in 2024-03-01"),
+        ({"where": [{"column": "rooms", "min": 9}]}, {}, "/data/where/0", "its values are from 1 to 4"),
+        ({"where": [{"column": "rooms", "equals": True}]}, {}, "/data/where/0/equals", "number"),
+        ({"where": [{"column": "rooms", "in": []}]}, {}, "/data/where/0/in", "at least 1 item"),
+        ({}, {"initial": "P1M"}, "/selection/initial", "Months and years differ in length"),
+        ({}, {"initial": "P2Y"}, "/selection/initial", "Months and years differ in length"),
+        ({}, {"initial": "P400D", "gap": "P400D"}, "/selection", "the dates span 423 days"),
+        ({"time": "rooms"}, {"initial": 10, "gap": "P1D"}, "/selection/gap", "a duration needs dates"),
+        ({"time": None}, {"initial": "P5D", "step": "P1D"}, "/selection/initial", "a duration needs dates"),
+    ],
+)
+def test_wrong_conditions_and_durations_are_refused(live: Api, houses, data, selection, pointer, words) -> None:
+    chosen = {"kind": "walk_forward", "initial": 10, **selection}
+    reply = live.create(spec_of(houses, {**HOUSES, **data}, selection=chosen))
+    assert faults(reply)[0][0] == pointer
+    assert words.lower() in reply.json()["errors"][0]["detail"].lower()
+
+
+def test_torn_groups_are_told_before_and_after(live: Api, houses: dict[str, Any]) -> None:
+    spec = spec_of(houses, HOUSES, selection={"kind": "k_fold"})
+    (note,) = live.post("/v1/jobs?validate_only=true", json=spec).json()["notes"]
+    assert (note["code"], note["severity"]) == ("splits", "warning")
+    assert "Rows of one group may be on both sides" in note["text"]
+    messages = live.result(live.ended(live.created(spec)["id"])["id"])["messages"]
+    assert any("Rows of one group are on both sides" in message for message in messages)
+    grouped = spec_of(houses, HOUSES, selection={"kind": "group_k_fold", "folds": 3})
+    assert live.post("/v1/jobs?validate_only=true", json=grouped).json()["notes"] == []
+    inline = {"x": [[float(i)] for i in range(12)], "y": [float(i * i % 5) for i in range(12)], "groups": [0, 1, 2] * 4}
+    inline_spec = {"data": inline, "training": {"kind": "ridge"}, "selection": {"kind": "leave_one_out"}}
+    (note,) = live.post("/v1/jobs?validate_only=true", json=inline_spec).json()["notes"]
+    assert "Rows of one group are on both sides" in note["text"]
 
 
 def test_a_dataset_whose_files_are_gone_is_unknown(live: Api) -> None:

@@ -40,6 +40,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "a nested fold with fewer groups than folds": (
         given(groups=[0, 1, 2] * 8) | {"selection": {"kind": "group_k_fold", "folds": 3}, "nested": {"folds": 3}},
         "/nested", "3 folds need at least 3 groups, and there are 2"),
+    "one time only": (
+        given(time=[1.0] * ROWS) | {"selection": {"kind": "walk_forward", "initial": 12}},
+        "/selection", "none of the 24 rows to score, as rows of equal time stay together"),
     "a form that is not semidefinite": (
         given() | {"training__penalty": {"kind": "quadratic_forms", "forms": [FORM]}},
         "/training/penalty", "not positive semidefinite: its smallest eigenvalue is -1"),
@@ -108,7 +111,7 @@ TOLD: dict[str, tuple[dict[str, Any], list[str]]] = {
         given(WIDE[:5], Y[:5]) | {"selection": {"kind": "leave_one_out"}}, ["fewer than the 8 features"]),
     "times that are all the same": (
         given(time=[1.0] * ROWS)
-        | {"training__weights": {"kind": "sigmoid_time"}, "selection": {"kind": "walk_forward", "initial": 12}},
+        | {"training__weights": {"kind": "sigmoid_time"}, "selection": {"kind": "k_fold"}},
         ["does not depend on weights[steepness] and weights[midpoint]"]),
 }  # fmt: skip
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from worker.contract.data import DatasetData, RowRange
+from worker.contract.conditions import Condition
+from worker.contract.data import DatasetData
 from worker.contract.dataset import Column
-from worker.contract.expansion import levels_of
+from worker.contract.expansion import levels_of, unlisted_values
 from worker.contract.faults import Fault, pointer_of
 from worker.core.records import Array
 from worker.core.training import KernelLogistic, KernelSvm, LogisticRegression, SquaredHinge, Training
@@ -60,9 +61,14 @@ class Classes:
 
 
 def column_classes(
-    training: Training, data: DatasetData, column: Column | None, *, some_left_out: bool = False
+    training: Training,
+    data: DatasetData,
+    column: Column | None,
+    wanted: Sequence[Condition],
+    *,
+    some_left_out: bool = False,
 ) -> Classes | Fault:
-    """The classes of the target column in the ranges of its values that are used, or why it has none.
+    """The classes of the target column among the values that meet all conditions on it, or why it has none.
 
     If rows may be left out, for a weight of 0, the worker sees whether they leave two classes: `left_classes_fault`.
     """
@@ -73,8 +79,10 @@ def column_classes(
     levels, texts = levels_of(column)
     if column.type == "number":
         texts = tuple(class_name(value) for value in levels or ())
-    ranges = [item for item in data.where if item.column == data.target]
-    used = [(text, level) for text, level in zip(texts, levels or (), strict=False) if _in_all(level, ranges)]
+    if levels is None and (unlisted := unlisted_values(column, MOST_NUMBERS)):
+        return Fault(pointer, "unlisted_values", f"{unlisted}.")
+    kept = np.logical_and.reduce([one.met_by(np.array(levels or ())) for one in wanted] or [np.ones(len(texts), bool)])
+    used = [(text, level) for text, level, used in zip(texts, levels or (), kept, strict=False) if used]
     count = MOST_NAMES + 1 if levels is None else len(used)
     if some_left_out and isinstance(training, ONE_OUTPUT):
         count = 2 if 2 < count <= MOST_NUMBERS else count
@@ -86,10 +94,6 @@ def column_classes(
 def left_classes_fault(training: Training, data: DatasetData, classes: tuple[str, ...]) -> Fault | None:
     """Why the classes of the rows that are not left out do not fit the training criterion."""
     return _count_fault(training, len(classes), True, "/data/target", f"Column {data.target[:60]!r}")
-
-
-def _in_all(level: float, ranges: Sequence[RowRange]) -> bool:
-    return all((item.min is None or item.min <= level) and (item.max is None or level <= item.max) for item in ranges)
 
 
 def class_weight_faults(training: Training, classes: tuple[str, ...]) -> Iterator[Fault]:

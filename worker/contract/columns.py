@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from worker.contract.classes import Classes, column_classes
+from worker.contract.conditions import Condition, conditions, no_rows_fault
 from worker.contract.data import ROLES, WEIGHTS, AllBut, DatasetData
 from worker.contract.dataset import Column, DatasetBody, DatasetWarning
 from worker.contract.expansion import (
@@ -21,6 +22,7 @@ from worker.contract.expansion import (
     largest_of,
     levels_of,
     magnitude_fault,
+    unlisted_values,
 )
 from worker.contract.faults import Fault, pointer_of, suggestion
 from worker.contract.notes import warnings_about
@@ -36,15 +38,15 @@ class Selected:
 
     `complete` are the positions of columns that may have no missing value in the rows that are used; `folds` is the
     number of folds that the record of the fold column lets expect, 0 without one. `filled` is the share of the table of
-    features that is stored, about: 1 where rows are made dense. `distinct` tells how many different values
-    features have, where the record knows it.
+    features that is stored, about: 1 where rows are made dense. `distinct` tells how many different values features
+    have, where the record knows it. `dates` are the first and the last day of a time column of dates.
     """
 
     rows: int
     made: tuple[ColumnFeatures, ...]
     target: int
     roles: Mapping[str, int]
-    where: tuple[tuple[int, float | None, float | None], ...]
+    where: tuple[Condition, ...]
     source_names: tuple[str, ...]
     source_levels: tuple[float, ...]
     complete: tuple[int, ...]
@@ -54,6 +56,7 @@ class Selected:
     filled: float = 1.0
     distinct: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[DatasetWarning, ...] = ()
+    dates: tuple[float, float] | None = None
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -134,9 +137,12 @@ def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selec
     found += _role_faults(data, names, training)
     weights = names.column(roles["weights"]) if "weights" in roles else None
     some_left_out = "weights" in roles and (weights is None or not weights.min)
+    where, wrong = _conditions(data, names)
+    found += wrong
     classes: Classes | Fault = Classes()
     if training.classifies and not found:
-        classes = column_classes(training, data, names.column(target), some_left_out=some_left_out)
+        on_target = [one for one in where if one.position == target]
+        classes = column_classes(training, data, names.column(target), on_target, some_left_out=some_left_out)
     if isinstance(classes, Fault):
         return [classes]
     if found or not positions:
@@ -148,7 +154,6 @@ def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selec
     found += _clashes(made)
     if found:
         return found[:20]
-    where = tuple((_place(names, item.column), item.min, item.max) for item in data.where)
     dense = _is_dense(made, dataset)
     if not dense and any(one.fill for one in made):
         return [Fault("/data/missing", "sparse", "Missing values are not filled in a table of sparse features.")]
@@ -158,8 +163,9 @@ def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selec
     fold = names.column(roles["fold"]) if "fold" in roles else None
     folds = int((fold.max or 0.0) if fold else 0.0) + 1 if "fold" in roles else 0
     return Selected(
-        dataset.rows, tuple(made), target, roles, where, texts, levels or (), complete, folds, dense, classes,
+        dataset.rows, tuple(made), target, roles, tuple(where), texts, levels or (), complete, folds, dense, classes,
         1.0 if dense else _filled(made, dataset), _few_values(names, made), _warnings(data, dataset, made),
+        _dates(names, roles),
     )  # fmt: skip
 
 
@@ -176,6 +182,30 @@ def _warnings(data: DatasetData, dataset: DatasetBody, made: list[ColumnFeatures
         return ()
     roles = {getattr(data, role) for role in ("target", *ROLES)}
     return warnings_about(dataset.warnings, {one.column for one in made} | roles | {item.column for item in data.where})
+
+
+def _conditions(data: DatasetData, names: Names) -> tuple[list[Condition], list[Fault]]:
+    """The conditions of `where`, and what is wrong with them; conditions that leave no row are told at the last one."""
+    made: dict[int, list[Condition]] = {}
+    found: list[Fault] = []
+    for i, item in enumerate(data.where):
+        position, place = _place(names, item.column), f"/data/where/{i}"
+        column = names.column(position)
+        for one in conditions(item, place, position, column):
+            if isinstance(one, Fault):
+                found.append(one)
+            else:
+                made.setdefault(position, []).append(one)
+        if not found and (fault := no_rows_fault(place, column, made[position])):
+            found.append(fault)
+    return [one for same in made.values() for one in same], found
+
+
+def _dates(names: Names, roles: Mapping[str, int]) -> tuple[float, float] | None:
+    time = names.column(roles["time"]) if "time" in roles else None
+    if time is None or time.type != "date" or time.min is None or time.max is None:
+        return None
+    return time.min, time.max
 
 
 def _complete(data: DatasetData, names: Names, made: list[ColumnFeatures], roles: tuple[int, ...]) -> tuple[int, ...]:
@@ -268,7 +298,8 @@ def _role_faults(data: DatasetData, names: Names, training: Training) -> Iterato
         elif role == "fold" and not 0 <= (column.min or 0.0) <= (column.max or 0.0) < 1000:
             yield Fault(pointer, "out_of_range", f"{shown} must hold folds from 0 to 999.")
         elif role == "source" and levels_of(column)[0] is None:
-            yield Fault(pointer, "too_many", f"{shown} has too many different values to be sources.")
+            told = unlisted_values(column, 100) or f"{shown} has too many different values to be sources"
+            yield Fault(pointer, "too_many", f"{told}.")
 
 
 def _clashes(made: list[ColumnFeatures]) -> Iterator[Fault]:

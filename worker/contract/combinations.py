@@ -21,6 +21,7 @@ from worker.core.selection import (
     LaplaceEvidence,
     LeaveOneOut,
     Selection,
+    WalkForward,
 )
 from worker.core.training import KernelMachine, KernelRidge, MultinomialRegression, TableTraining
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
@@ -29,6 +30,10 @@ from worker.core.training.kernel_machines import KernelTraining
 NO_SPLINES = (
     "Penalties of splines leave straight lines free, and those of all classes could move together: multinomial takes "
     "no splines; use logistic for two classes, or one for each class against the rest."
+)
+DURATION_NEEDS_DATES = (
+    "A duration needs dates: upload the table as a dataset and name its column of dates in the field time of the data, "
+    "or give a number of rows here."
 )
 APPROXIMATIONS = {
     "leave_one_out": "approximate_leave_one_out",
@@ -49,6 +54,7 @@ def combination_faults(
         yield Fault("/outer/kind", "does_not_fit", told)
     if problem.offset is not None and not training.takes_offset:
         yield Fault("/data/offset", "does_not_fit", _about_offset(training))
+    yield from _duration_faults(selection, problem)
     yield from class_weight_faults(training, problem.classes)
     if training.splines and isinstance(training, MultinomialRegression):
         yield Fault("/training/splines", "does_not_fit", NO_SPLINES)
@@ -70,6 +76,12 @@ def combination_faults(
     if training.iterative and isinstance(hypergradient, CholeskyBackprop):
         told = f"cholesky_backprop needs a quadratic training criterion, ridge; with {training.kind} use implicit."
         yield Fault("/hypergradient/kind", "does_not_fit", told)
+
+
+def _duration_faults(selection: Selection, problem: Problem) -> Iterator[Fault]:
+    if isinstance(selection, WalkForward) and not problem.time_in_days:
+        for name in selection.durations:
+            yield Fault(f"/selection/{name}", "does_not_fit", DURATION_NEEDS_DATES)
 
 
 def _size_faults(training: GeneralizedLinearTraining, selection: Selection, problem: Problem) -> Iterator[Fault]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    Tag,
+    model_serializer,
+)
 
 from worker.contract.dataset import DATASET_ID
 from worker.contract.wire import Wire
@@ -126,12 +134,38 @@ class Missing(Wire):
     columns: dict[ColumnName, Fill] = Field(default_factory=dict, description="For single columns.")
 
 
+def _number_or_text(value: Any) -> str:
+    return "[text]" if isinstance(value, str) else "[number]"
+
+
+Value = Annotated[
+    Annotated[float, Tag("[number]")] | Annotated[str, StringConstraints(max_length=10_000), Tag("[text]")],
+    Discriminator(_number_or_text),
+]
+Values = Annotated[list[Value], Field(min_length=1, max_length=10_000)]
+
+
 class RowRange(Wire):
-    """Keeps the rows whose value in `column` lies in the range, bounds included; a missing value never does."""
+    """Keeps the rows whose value in `column` meets everything that is said here; a missing value never does.
+
+    Numbers are compared with numbers, texts with texts, dates with dates of ISO 8601 (`2024-03-01`,
+    `2024-03-01T12:00:00Z`; UTC unless they say otherwise). A date without a time of day stands for the whole day.
+    """
+
+    model_config = ConfigDict(validate_by_alias=True, validate_by_name=False, serialize_by_alias=True)
 
     column: ColumnName
-    min: float | None = None
-    max: float | None = None
+    min: Value | None = Field(default=None, description="Least value, included. Numbers and dates only.")
+    max: Value | None = Field(default=None, description="Largest value, included. Numbers and dates only.")
+    equals: Value | None = Field(default=None, description="The one value.")
+    among: Values | None = Field(default=None, alias="in", description="One of these values.")
+    not_in: Values | None = Field(default=None, description="None of these values.")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Ranges read as they did before there were values: what they do not use is left out."""
+        written: dict[str, Any] = handler(self)
+        return {name: value for name, value in written.items() if value is not None or name in {"min", "max"}}
 
 
 class DatasetData(Wire):
@@ -165,7 +199,7 @@ class DatasetData(Wire):
     offset: ColumnName | None = Field(default=None, description="A known part of the linear predictor of each row.")
     missing: Missing | None = Field(default=None, description="Default: missing values are refused.")
     where: Annotated[list[RowRange], Field(max_length=100)] = Field(
-        default_factory=list, description="Which rows are used: those in all of these ranges."
+        default_factory=list, description="Which rows are used: those that meet all of these conditions."
     )
 
 

@@ -28,7 +28,9 @@ class Column(Wire):
     std: float | None = Field(description="Population standard deviation (divided by the number of values).")
     distinct: int | None = Field(description="Number of different values; null: more than 1000 different numbers.")
     values: list[float] | None = Field(
-        default=None, description="Sorted different values of a number with at most 100; null: more, or another type."
+        default=None,
+        description="Sorted different values of a number with at most 100; null: more, another type, or a table with "
+        "too many such columns, of which those with the fewest values are listed.",
     )
     categories: list[str] | None = Field(
         description="Sorted texts of a category; null for other types, and for a category with more than 10,000."

@@ -89,16 +89,31 @@ def levels_of(column: Column) -> tuple[tuple[float, ...] | None, tuple[str, ...]
     if column.type == "category":
         texts = tuple(column.categories or ())
         return (None if column.categories is None else tuple(float(code) for code in range(len(texts)))), texts
-    if column.values is None:
+    values = column.values
+    if values is None and column.distinct == 2 and column.type == "number":  # a wide table may list no values
+        values = [bound for bound in (column.min, column.max) if bound is not None]
+    if values is None:
         return None, ()
-    texts = tuple(f"{value:g}" if float(f"{value:g}") == value else repr(value) for value in column.values)
-    return tuple(column.values), texts
+    texts = tuple(f"{value:g}" if float(f"{value:g}") == value else repr(value) for value in values)
+    return tuple(values), texts
+
+
+def unlisted_values(column: Column, most: int) -> str | None:
+    """What to do about a number whose few different values the record does not list; None if they are too many."""
+    if column.type != "number" or column.values is not None or not 0 < (column.distinct or 0) <= most:
+        return None
+    return (
+        f"Column {column.name[:60]!r} has {column.distinct} different values, which the record of this wide table does "
+        "not list; delete the dataset and upload it again, with these values as texts or with fewer columns"
+    )
 
 
 def _category(column: Column, position: int, *, missing: bool) -> ColumnFeatures | Fault:
     name = column.name
     levels, texts = levels_of(column)
     if levels is None:
+        if told := unlisted_values(column, 100):
+            return Fault("/data/features", "unlisted_values", f"{told}.")
         most = "10,000 categories" if column.type == "category" else "100 different values"
         return Fault("/data/features", "too_many_categories", f"Column {name!r} has more than {most}; leave it out.")
     names = _named(name, (f"{name}={text}" for text in texts), missing=missing)

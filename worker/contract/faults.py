@@ -29,6 +29,9 @@ MARKS = frozenset(
         "[names]",
         "[dense]",
         "[sparse]",
+        "[rows]",
+        "[duration]",
+        "[text]",
     }
 )  # parts of a location that are no place
 

@@ -121,7 +121,7 @@ class Validation(Wire):
         "refit, while each split has its own. Empty for a dataset, whose values are not read here.",
     )
     fingerprint: str
-    notes: list[Note] = Field(default_factory=list, description="Warnings of the columns of the dataset that are used.")
+    notes: list[Note] = Field(default_factory=list, description="What should be known before it runs.")
 
 
 class CatalogEntry(Wire):

@@ -21,6 +21,7 @@ from worker.contract.grouping import grouped
 from worker.contract.inline import decode_data, describe_inline, encode_data, inline_faults, inline_problem
 from worker.contract.prediction import RowLayout
 from worker.contract.wire import Wire
+from worker.core.durations import MICROSECONDS_PER_DAY, microseconds
 from worker.core.family import ByKind
 from worker.core.hypergradient import Hypergradient, HypergradientAuto
 from worker.core.outer import Outer, OuterAuto
@@ -29,7 +30,15 @@ from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.search.nested import Nested
 from worker.core.search.plan import Plan, check_nested, check_splits, check_weights, of_present_rows, split_rows
-from worker.core.selection import GivenFolds, GroupKFold, KFold, QuadraticSelection, Selection
+from worker.core.selection import (
+    GivenFolds,
+    GroupKFold,
+    KFold,
+    QuadraticSelection,
+    Selection,
+    StratifiedGroupKFold,
+    WalkForward,
+)
 from worker.core.training import Quadratic, TableTraining, Training
 from worker.core.training.kernel_machines import KernelTraining
 from worker.core.training.quadratic import numbered
@@ -40,6 +49,8 @@ ALGORITHM = "2"
 `tests/golden` holds numbers of this version.
 """
 OUTLINED = 100_000  # rows that stand for any larger number of them where splits are counted
+COUNTED = (KFold, GivenFolds, GroupKFold, StratifiedGroupKFold)
+OUTLINED_GROUPS = 10_000  # groups that stand for any larger number of them: they are assigned to folds one by one
 # worker.store.CONTRACT: raised whenever a worker of the version before could not run what is described here
 
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
@@ -197,16 +208,27 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
     except ValueError as error:
         yield Fault("/test_fraction", "does_not_fit", sentence(str(error)))
         return
-    try:
-        if selected is None:  # of a dataset, the worker sees the values
+    if selected is None:  # of a dataset, the worker sees the values
+        try:
             plan.training.expanded(problem, rows)
-    except ValueError as error:
-        place = f"/{error.number}" if isinstance(error, SplineError) else ""
-        yield Fault(f"/training/splines{place}", "does_not_fit", sentence(str(error)))
-        return
-    if selected and selected.where and _lists_rows(spec.selection):
-        return  # how many rows there are is known when they are read
-    yield from _split_faults(plan, problem, rows, values=selected is None)
+        except ValueError as error:
+            place = f"/{error.number}" if isinstance(error, SplineError) else ""
+            yield Fault(f"/training/splines{place}", "does_not_fit", sentence(str(error)))
+            return
+    if selected and isinstance(spec.selection, WalkForward) and spec.selection.durations:
+        yield from _span_faults(spec.selection, selected)  # the splits are known when the dates are read
+    elif not (selected and selected.where and _lists_rows(spec.selection)):  # else when rows are counted
+        yield from _split_faults(plan, problem, rows, values=selected is None)
+
+
+def _span_faults(selection: WalkForward, selected: Selected) -> Iterator[Fault]:
+    """Durations that are longer than the time from the first to the last row, so that nothing could be scored."""
+    assert selected.dates is not None  # `combination_faults` has looked
+    span = (selected.dates[1] - selected.dates[0]) * MICROSECONDS_PER_DAY
+    lengths = [microseconds(given) for given in (selection.initial, selection.gap) if isinstance(given, str)]
+    if sum(lengths) > span + 1:
+        told = f"the dates span {span / MICROSECONDS_PER_DAY:.6g} days, and initial and gap leave none of them to score"
+        yield Fault("/selection", "does_not_fit", sentence(told))
 
 
 def _split_faults(plan: Plan, problem: Problem, rows: Array, *, values: bool) -> Iterator[Fault]:
@@ -281,18 +303,23 @@ def outline(spec: JobSpec, selected: Selected | None) -> Problem:
         return spec.problem()
     n = selected.rows
     classes = selected.classes.names
-    counted = isinstance(spec.selection, KFold | GivenFolds | GroupKFold) and not _lists_rows(spec.selection)
+    counted = isinstance(spec.selection, COUNTED) and not _lists_rows(spec.selection)
     if counted or spec.selection.closed_form:
         n = min(n, OUTLINED)
     every = np.arange(n)
+    # evenly spaced dates stand in only where they matter: rows of equal time are not known
+    days = selected.dates if isinstance(spec.selection, WalkForward) and spec.selection.durations else None
+    grouped_rows = every % OUTLINED_GROUPS if isinstance(spec.selection, StratifiedGroupKFold) else every
     return Problem(
         np.empty((n, 0)),
         every % max(len(classes), 1) + 0.0,
         selected.features,
         source=np.zeros(n, int) if "source" in selected.roles else None,
         source_names=selected.source_names,
-        groups=every if "groups" in selected.roles else None,
+        groups=grouped_rows if "groups" in selected.roles else None,
         fold=every % selected.folds if selected.folds else None,
+        time=None if days is None else np.linspace(*days, n),
+        time_in_days=days is not None,
         offset=np.zeros(n) if "offset" in selected.roles else None,
         classes=classes,
     )

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from worker.core.durations import RowsOrDuration
 from worker.core.family import ByKind, NumberOrSettings, kind_of, members
 
 
@@ -105,6 +106,23 @@ def _number_or_settings(_: NumberOrSettings, source: Any, handler: GetCoreSchema
     return core_schema.tagged_union_schema(choices, discriminator=form)
 
 
+def _rows_or_duration(mark: RowsOrDuration, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+    """A number of rows, or the text of a duration."""
+
+    def written(_: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        text = {"type": "string", "format": "duration", "examples": ["P7D", "PT12H"]}
+        return {"anyOf": [handler(rows), text]}
+
+    rows = core_schema.int_schema(ge=mark.min_rows, lt=2**53, strict=True)
+    duration = core_schema.no_info_after_validator_function(mark.check, core_schema.str_schema(max_length=100))
+    return core_schema.tagged_union_schema(
+        {"[rows]": rows, "[duration]": duration},
+        discriminator=lambda value: "[duration]" if isinstance(value, str) else "[rows]",
+        metadata={"pydantic_js_functions": [written]},
+    )
+
+
+# The core marks its families and knows no pydantic; here the marks learn what they mean on the wire.
+RowsOrDuration.__get_pydantic_core_schema__ = _rows_or_duration  # type: ignore[attr-defined]
 NumberOrSettings.__get_pydantic_core_schema__ = _number_or_settings  # type: ignore[attr-defined]
-# The core marks its families and knows no pydantic; here the mark learns what it means on the wire.
 ByKind.__get_pydantic_core_schema__ = _tagged_union  # type: ignore[attr-defined]

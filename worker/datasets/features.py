@@ -136,7 +136,7 @@ def problem_of(table: Table, selected: Selected) -> Problem:
     rows = _used_rows(table, selected)
     n = selected.rows if rows is None else len(rows)
     if n < 2:
-        raise UnusableError(f"At least 2 rows are needed, and {n} are in the ranges of `where`.")
+        raise UnusableError(f"At least 2 rows are needed, and {n} meet the conditions of `where`.")
     weights = [_vector(table, selected.roles[role], rows) for role in WEIGHTS if role in selected.roles]
     kept = np.flatnonzero(np.any(weights, axis=0)) if "weights" in selected.roles else np.arange(n)
     if len(kept) < 2:
@@ -162,7 +162,10 @@ def problem_of(table: Table, selected: Selected) -> Problem:
     names: tuple[str, ...] = ()
     if selected.classes.names:
         y, names = _codes_of_classes(y, kept, selected)
-    return Problem(table_of_features, y, features, _imputation(selected), classes=names, **codes, **vectors)
+    return Problem(
+        table_of_features, y, features, _imputation(selected), classes=names,
+        time_in_days=selected.dates is not None, **codes, **vectors,
+    )  # fmt: skip
 
 
 def _codes_of_classes(values: Floats, kept: Indices, selected: Selected) -> tuple[Floats, tuple[str, ...]]:
@@ -206,9 +209,8 @@ def _used_rows(table: Table, selected: Selected) -> Indices | None:
     if not selected.where:
         return None
     kept = np.ones(selected.rows, bool)
-    for position, low, high in selected.where:
-        values = _vector(table, position, None)
-        kept &= (values >= (-np.inf if low is None else low)) & (values <= (np.inf if high is None else high))
+    for condition in selected.where:
+        kept &= condition.met_by(_vector(table, condition.position, None))
     return np.flatnonzero(kept)
 
 

@@ -17,8 +17,8 @@ CHUNK = 2**16  # values looked at together: they stay in the cache
 NARROW = 16  # columns up to which a chunk is transposed: reductions along short rows are slow
 PROBE = 2000  # values that show most columns to have more than `DISTINCT` different ones
 DISTINCT = 1000  # different numbers that are counted
-LISTED = 100  # and listed, so that a job can take the column for a category; in tables of so many columns:
-WIDE = 2000
+LISTED = 100  # of them a column may have to be listed, so that a job can take it for a category or for classes
+LISTED_IN_ALL = 200_000  # values listed of all columns together: records of wide tables stay small
 
 
 class Summaries:
@@ -97,22 +97,34 @@ class Summaries:
         """The summaries; numbers that do not exist, or overflowed, are None."""
         with np.errstate(all="ignore"):
             std = np.sqrt(self.squares / np.maximum(self.count, 1))
-        columns = []
+        columns, listed = [], self._listed(types)
         for j, name in enumerate(self.names):
             count, known = int(self.count[j]), self._distinct[j]
             texts, text = categories[j], types[j] == "category"
             stated = [self.low[j], self.high[j], self.mean[j], std[j]]
             low, high, mean, deviation = (_stated(value, exists=count > 0 and not text) for value in stated)
             distinct = len(texts) if texts is not None else None if known is None else len(known)
-            listed = known is not None and len(known) <= LISTED and types[j] == "number" and len(self.names) <= WIDE
             columns.append(
                 Column(
                     name=name, type=types[j], missing=self.rows - count, min=low, max=high, mean=mean, std=deviation,
-                    distinct=distinct, values=known.tolist() if listed and known is not None else None,
+                    distinct=distinct, values=known.tolist() if listed[j] and known is not None else None,
                     categories=texts if texts is not None and len(texts) <= 10_000 else None,
                 )
             )  # fmt: skip
         return columns
+
+    def _listed(self, types: Sequence[ColumnType]) -> npt.NDArray[np.bool_]:
+        """The columns whose values are listed: those with the fewest first, as long as all together are not too many.
+
+        Of columns with as many values the first ones. Two values are always known: they are the least and the largest.
+        """
+        numbers = (len(known) if known is not None and kind == "number" else LISTED + 1
+                   for known, kind in zip(self._distinct, types, strict=True))  # fmt: skip
+        counts = np.fromiter(numbers, int, len(types))
+        order = np.argsort(counts, kind="stable")
+        listed = np.zeros(len(types), bool)
+        listed[order] = np.cumsum(counts[order]) <= LISTED_IN_ALL
+        return listed & (counts <= LISTED)
 
 
 def _stated(value: float, *, exists: bool) -> float | None:

@@ -12,8 +12,12 @@ from scipy.special import expit
 from worker.core.losses.elementary import Column, PerRow, refuse_binary
 from worker.core.records import Array
 
-MAX_NEWTON_STEPS = 100
-MIN_DECREMENT = 1e-28  # Newton decrement relative to the loss; a smaller one ends the search
+MOST_NEWTON_STEPS = 100
+# Decrements are relative to the loss. A decrement is quadratic in the error of the line.
+LARGEST_EXACT_DECREMENT = 1e-28  # no further step is worth its cost
+LARGEST_ROUNDING_DECREMENT = 1e-14  # below it steps are taken whole: rounding hides the change of the loss
+ARMIJO = 1e-4  # smallest fall of the loss relative to the prediction of its slope
+SHORTEST_STEP = 1e-10  # fraction of the whole step
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +53,12 @@ class Calibrated:
 
     @classmethod
     def of(cls, y: PerRow, eta: PerRow, w: PerRow) -> Calibrated:
-        """Minimizes over (a, c) by damped Newton steps."""
+        """The score at the best line. It is not a number if no line is found, so that J is not finite there."""
         positive, negative = float(w @ y), float(w @ (1.0 - y))
         t = np.where(y > 0, (positive + 1.0) / (positive + 2.0), 1.0 / (negative + 2.0))
         size = float(np.abs(eta).max(initial=0.0)) or 1.0
         Z = np.column_stack([eta / size, np.ones_like(eta)])
-        at = np.array([0.0, np.log((positive + 1.0) / (negative + 1.0))])
-        value = _loss(Z @ at, t, w)
-        for _ in range(MAX_NEWTON_STEPS):
-            p = expit(Z @ at)
-            g, H = Z.T @ (w * (p - t)), (Z.T * (w * p * (1.0 - p))) @ Z
-            step = -np.linalg.lstsq(H, g, rcond=None)[0]
-            slope, scale = float(g @ step), 1.0
-            if not -slope > MIN_DECREMENT * abs(value):
-                break
-            while (new := _loss(Z @ (at + scale * step), t, w)) > value + 1e-4 * scale * slope and scale > 1e-10:
-                scale /= 2
-            if -slope < 1e-14 * abs(value):
-                scale = 1.0
-                new = _loss(Z @ (at + step), t, w)
-            at, value = at + scale * step, new
+        at = _fitted_line(Z, t, w, np.array([0.0, np.log((positive + 1.0) / (negative + 1.0))]))
         z = Z @ at
         p, a = expit(z), float(at[0]) / size
         return cls(_losses(z, t), (w * (p - t) * a)[:, None], (a, float(at[1])), eta, p, t, w)
@@ -95,3 +85,27 @@ def _losses(z: PerRow, t: PerRow) -> PerRow:
 
 def _loss(z: PerRow, t: PerRow, w: PerRow) -> float:
     return float(w @ _losses(z, t))
+
+
+def _fitted_line(Z: Float[Array, "n 2"], t: PerRow, w: PerRow, at: Float[Array, " 2"]) -> Float[Array, " 2"]:
+    """The minimizer of the loss of `Z @ at`, which is convex, by damped Newton steps; NaN if the steps do not suffice.
+
+    The derivatives of the score use that the line is a minimizer. A search that ends with a decrement above rounding
+    has found none.
+    """
+    value = _loss(Z @ at, t, w)
+    for _ in range(MOST_NEWTON_STEPS):
+        p = expit(Z @ at)
+        g, H = Z.T @ (w * (p - t)), (Z.T * (w * p * (1.0 - p))) @ Z
+        step = -np.linalg.lstsq(H, g, rcond=None)[0]
+        slope, scale = float(g @ step), 1.0
+        if -slope <= LARGEST_EXACT_DECREMENT * abs(value):
+            return at
+        whole = -slope <= LARGEST_ROUNDING_DECREMENT * abs(value)
+        while not whole and _loss(Z @ (at + scale * step), t, w) > value + ARMIJO * scale * slope:
+            scale /= 2
+            if scale < SHORTEST_STEP:
+                return np.full(2, np.nan)
+        at = at + scale * step
+        value = _loss(Z @ at, t, w)
+    return at if whole else np.full(2, np.nan)

@@ -11,6 +11,8 @@ the part of the box within this distance of the iterate.
 
 A trial point of a line search may be lower than the iterate at which the gradient vanishes. The search then starts
 again from that point.
+
+If the routine gives up, J may have corners there. `corners.py` then goes on from the lowest point.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from scipy.optimize import _lbfgsb
 
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.objective.objective import Objective
+from worker.core.outer import corners
 from worker.core.outer.search import Search, SearchSettings
 from worker.core.records import EQUAL_VALUES, Array, Outcome, Trial
 
@@ -44,6 +47,11 @@ class Lbfgs(SearchSettings):
 
     def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
         """Trials from `rho`, or from the `state` of an earlier trial."""
+        if state is not None and corners.is_own_state(state):
+            return corners.descend(self, objective, state)
+        return self._search(objective, rho, state)
+
+    def _search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> Search:
         box = objective.hyperparameters
         w = _workspace(rho) | _bookkeeping(rho) if state is None else _restored(state)
         if state is None:
@@ -80,7 +88,9 @@ class Lbfgs(SearchSettings):
             yield Trial(at, int(w["iteration"]), self.relative_gradient(objective, at), state)
             if outcome is not None:
                 return outcome
-        return Outcome.STALLED
+        if len(rho) > corners.MOST_HYPERPARAMETERS:
+            return Outcome.STALLED
+        return (yield from corners.descend(self, objective, corners.new_state(w["lowest_x"], int(w["iteration"]))))
 
 
 def _iteration_bounds(w: dict[str, Array], box: Hyperparameters) -> Bounds:

@@ -33,7 +33,8 @@ class Problem:
 
     `X` is an array, a memory map, a sparse array, or a table that makes its rows when they are read. It has missing
     values only with an `imputation`. An `expansion` replaces columns after they are filled. The other arrays have one
-    entry per row, or are None if the caller did not give them: `time` in any unit; fixed non-negative `weights`;
+    entry per row, or are None if the caller did not give them: `time` in any unit, or in days since 1970-01-01 if
+    `time_in_days`; fixed non-negative `weights`;
     `scoring`, the weights of validation rows if they differ; `source`, `groups` and `fold`, codes from 0, with
     `source` an index into `source_names`; `offset`, a known part of the linear predictor. If `y` holds class numbers,
     `classes` holds the class names. `criteria` replace the table, which then has no rows.
@@ -54,6 +55,7 @@ class Problem:
     offset: Float[Array, " n"] | None = None
     classes: tuple[str, ...] = ()
     criteria: Criteria | None = None
+    time_in_days: bool = False
 
     def base_weights(self, rows: Int[Array, " m"]) -> Float[Array, " m"]:
         """The fixed weights of the rows in the training criterion; ones without `weights`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
@@ -11,7 +12,8 @@ from jaxtyping import Int
 
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
-from worker.core.selection import GivenFolds, GroupKFold, Holdout, Selection
+from worker.core.rows.time_order import completed, in_order
+from worker.core.selection import GivenFolds, GroupKFold, Holdout, Selection, StratifiedGroupKFold
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +21,9 @@ class Nested:
     """Outer cross-validation of the whole tuning: how optimistic the selection value is.
 
     The rows are cut into `folds`. For each fold everything is tuned again on the other rows, and the refit is scored on
-    the fold. A group stays in one fold. A time series is cut into `folds` + 1 equal parts; each part after the first is
-    scored after tuning on the parts before it. The cost is `folds` more tunings.
+    the fold. With group_k_fold and stratified_group_k_fold a group stays in one fold. A time series is cut into `folds`
+    + 1 equal parts, rows of equal time together; each part after the first is scored after tuning on the parts before
+    it. The cost is `folds` more tunings.
     """
 
     folds: Annotated[int, Ge(2), Le(50)] = 5
@@ -36,11 +39,23 @@ class Nested:
             raise ValueError(f"{self.folds} nested folds need more than the {len(rows)} rows")
         n = len(problem.y)
         if selection.ordered:
-            order = rows if problem.time is None else rows[np.argsort(problem.time[rows], kind="stable")]
-            parts = np.array_split(order, self.folds + 1)
-            return [(np.sort(np.concatenate(parts[: f + 1])), np.sort(parts[f + 1])) for f in range(self.folds)]
-        if isinstance(selection, GroupKFold):
+            order, borders = self._borders(rows, problem)
+            return [(np.sort(order[:begin]), np.sort(order[begin:end])) for begin, end in pairwise(borders)]
+        if isinstance(selection, GroupKFold | StratifiedGroupKFold):
             partition = replace(selection, folds=self.folds, seed=self.seed).partition(rows, n, problem)
             return [(partition.rows(train), partition.rows(scored)) for train, scored in partition.splits]
         parts = np.array_split(np.random.default_rng([self.seed, 5]).permutation(rows), self.folds)
         return [(np.setdiff1d(rows, part), np.sort(part)) for part in parts]
+
+    def _borders(self, rows: Int[Array, " m"], problem: Problem) -> tuple[Int[Array, " m"], list[int]]:
+        """The rows in the order of time, and the ends of the parts. Raises ValueError if a part would be empty."""
+        ends = np.cumsum([len(part) for part in np.array_split(rows, self.folds + 1)])
+        if problem.time is None:
+            return rows, ends.tolist()
+        order, clock = in_order(rows, problem.time[rows])
+        borders = [completed(clock, int(end)) for end in ends]
+        if len(set(borders)) < len(borders):
+            raise ValueError(
+                f"rows of equal time stay together, so that {self.folds} nested folds do not all get rows; use fewer"
+            )
+        return order, borders

@@ -16,6 +16,7 @@ from worker.core.outer import ConcreteOuter, Outer, OuterAuto
 from worker.core.records import Array
 from worker.core.rows.present import present_rows, restricted
 from worker.core.rows.problem import Partition, Problem
+from worker.core.rows.time_order import completed, in_order
 from worker.core.search.nested import Nested
 from worker.core.selection import LeaveOneOut, QuadraticSelection, Selection
 from worker.core.selection.listed_rows import renumbered
@@ -80,14 +81,22 @@ def of_present_rows(problem: Problem, plan: Plan) -> tuple[Problem, Plan]:
 def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tuple[Int[Array, " m"], Int[Array, " t"]]:
     """Rows to tune on and rows of the untouched test part, both ascending. Raises ValueError if that would be empty.
 
-    With an ordered selection criterion the test part is the end of `time`, or of the table without `time`.
+    With an ordered selection criterion the test part is the end of `time`, or of the table without `time`. Rows of
+    equal time stay together: those of a run that the border would cut are tuned on.
     """
     count = round(plan.test_fraction * n)
     if plan.test_fraction > 0 and count == 0:
         raise ValueError(f"a test_fraction of {plan.test_fraction:g} of {n} rows holds out no row")
     if plan.selection.ordered and time is not None:
-        order = np.argsort(time, kind="stable")
-        return np.sort(order[: n - count]), np.sort(order[n - count :])
+        order, clock = in_order(np.arange(n), time)
+        border = completed(clock, n - count)
+        if count and border == n:
+            run = n - int(np.searchsorted(clock, clock[-1]))
+            raise ValueError(
+                f"the last {run} rows have the same time and stay together; hold out all of them, "
+                f"a test_fraction of at least {run / n:.4g}"
+            )
+        return np.sort(order[:border]), np.sort(order[border:])
     if count == 0 or plan.selection.ordered:  # the test part of a series is its end
         return np.arange(n - count), np.arange(n - count, n)
     order = np.random.default_rng([plan.seed, 2]).permutation(n)

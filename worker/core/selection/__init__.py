@@ -12,7 +12,15 @@ from worker.core.selection.generalized_cv_settings import GeneralizedCV
 from worker.core.selection.laplace_evidence_settings import LaplaceEvidence
 from worker.core.selection.leave_one_out_settings import LeaveOneOut
 from worker.core.selection.own_criterion_settings import QuadraticSelection
-from worker.core.selection.resampled import GivenFolds, GroupKFold, Holdout, KFold, StratifiedKFold, WalkForward
+from worker.core.selection.resampled import (
+    GivenFolds,
+    GroupKFold,
+    Holdout,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+)
+from worker.core.selection.walk_forward import WalkForward
 
 TableSelection = (
     KFold
@@ -20,6 +28,7 @@ TableSelection = (
     | GivenFolds
     | GroupKFold
     | StratifiedKFold
+    | StratifiedGroupKFold
     | WalkForward
     | LeaveOneOut
     | ApproximateLeaveOneOut
@@ -45,6 +54,7 @@ __all__ = [
     "QuadraticSelection",
     "Reml",
     "Selection",
+    "StratifiedGroupKFold",
     "StratifiedKFold",
     "TableSelection",
     "WalkForward",

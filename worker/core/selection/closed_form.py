@@ -25,6 +25,7 @@ class ClosedForm:
 
     ordered: ClassVar[bool] = False
     closed_form: ClassVar[bool] = True
+    keeps_groups: ClassVar[bool] = False  # each row is scored with the rest of its group in training
     has_hessian: ClassVar[bool] = True  # whether J has an exact Hessian
 
     def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:

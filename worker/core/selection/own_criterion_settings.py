@@ -30,6 +30,7 @@ class QuadraticSelection:
 
     ordered: ClassVar[bool] = False
     closed_form: ClassVar[bool] = False
+    keeps_groups: ClassVar[bool] = True  # there are no rows
     has_hessian: ClassVar[bool] = True
 
     def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MinLen
+from jaxtyping import Float, Int
 
 from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
@@ -23,6 +24,7 @@ from worker.core.rows.problem import Partition, Problem
 from worker.core.training import TableTraining
 from worker.core.training.kernel_machines import KernelTraining
 
+EQUAL_RISES = 1e-12  # relative; closer ones differ by rounding
 MAX_FOLDS = 1000  # each split lists its folds: memory grows with the square of this
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Row = Annotated[int, Ge(0), Lt(2**53)]
@@ -32,7 +34,7 @@ Fold = Annotated[int, Ge(0), Lt(MAX_FOLDS)]
 
 
 @dataclass(frozen=True, slots=True)
-class _Resampled:
+class Resampled:
     """`loss` scores a validation row; by default the training criterion chooses it.
 
     `split_weights` are the relative weights of the splits, in their order.
@@ -41,6 +43,7 @@ class _Resampled:
     loss: Annotated[Score, ByKind(named=True)] | None = None
     split_weights: Annotated[tuple[Annotated[float, Ge(0)], ...], MinLen(1)] | None = None
     ordered: ClassVar[bool] = False  # whether the order of the rows means something
+    keeps_groups: ClassVar[bool] = False  # whether rows of one group are never trained on and scored in one split
     closed_form: ClassVar[bool] = False  # whether one fit on all rows is scored by its residuals and leverages
     has_hessian: ClassVar[bool] = True  # whether J has an exact Hessian
 
@@ -81,7 +84,7 @@ class _Resampled:
 
 
 @dataclass(frozen=True, slots=True)
-class KFold(_Resampled):
+class KFold(Resampled):
     """K-fold cross-validation: each fold is scored by a model trained on the others.
 
     Folds differ in size by at most one row. With `shuffle` false they are consecutive rows.
@@ -97,14 +100,14 @@ class KFold(_Resampled):
         if self.folds > len(rows):
             raise ValueError(f"{self.folds} folds need at least {self.folds} rows, and there are {len(rows)}")
         order = np.random.default_rng(self.seed).permutation(rows) if self.shuffle else rows
-        block_of_row = _unassigned_blocks(n)
+        block_of_row = unassigned_blocks(n)
         for fold, members in enumerate(np.array_split(order, self.folds)):
             block_of_row[members] = fold
         return self._partition(block_of_row, _leave_one_fold_out(self.folds))
 
 
 @dataclass(frozen=True, slots=True)
-class Holdout(_Resampled):
+class Holdout(Resampled):
     """One split: a random `fraction` of the rows, or the rows listed in `validation_rows`, scores the model."""
 
     fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
@@ -114,7 +117,7 @@ class Holdout(_Resampled):
 
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
         """Training rows are block 0, validation rows block 1. Raises ValueError if either would be empty."""
-        block_of_row = _unassigned_blocks(n)
+        block_of_row = unassigned_blocks(n)
         block_of_row[rows] = 0
         block_of_row[self._validation_rows(rows, n)] = 1
         if not (block_of_row == 0).any():
@@ -142,7 +145,7 @@ class Holdout(_Resampled):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GivenFolds(_Resampled):
+class GivenFolds(Resampled):
     """Cross-validation with folds that the caller assigns: `fold_of_row[i]` is the fold of row i, counted from 0.
 
     Without `fold_of_row` the folds come from the `fold` column of the data.
@@ -154,7 +157,7 @@ class GivenFolds(_Resampled):
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
         """The caller's folds, without unusable rows. Raises ValueError on a wrong length or an empty fold."""
         fold_of_row = _listed_or_column(self.fold_of_row, roles.fold if roles else None, n, ("fold_of_row", "fold"))
-        block_of_row = _unassigned_blocks(n)
+        block_of_row = unassigned_blocks(n)
         block_of_row[rows] = fold_of_row[rows]
         folds = int(fold_of_row[rows].max()) + 1
         if folds < 2:
@@ -165,7 +168,7 @@ class GivenFolds(_Resampled):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupKFold(_Resampled):
+class GroupKFold(Resampled):
     """K-fold cross-validation that keeps groups together: rows with the same `group_of_row` share a fold.
 
     Groups are assigned largest first, each to the fold with the fewest rows so far. Without `group_of_row` the groups
@@ -177,26 +180,23 @@ class GroupKFold(_Resampled):
     seed: Seed = 0
     kind: Literal["group_k_fold"] = "group_k_fold"
 
+    keeps_groups: ClassVar[bool] = True
+
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
         """Folds of whole groups. Raises ValueError on a wrong length or more folds than groups."""
-        group_of_row = _listed_or_column(
-            self.group_of_row, roles.groups if roles else None, n, ("group_of_row", "groups")
-        )
-        groups, index, sizes = np.unique(group_of_row[rows], return_inverse=True, return_counts=True)
-        if self.folds > len(groups):
-            raise ValueError(f"{self.folds} folds need at least {self.folds} groups, and there are {len(groups)}")
-        order = np.random.default_rng(self.seed).permutation(len(groups))  # ties are broken at random
-        fold_of_group, rows_in_fold = np.empty(len(groups), int), np.zeros(self.folds, int)
+        index, sizes = _groups(self, rows, n, roles)
+        order = np.random.default_rng(self.seed).permutation(len(sizes))  # ties are broken at random
+        fold_of_group, rows_in_fold = np.empty(len(sizes), int), np.zeros(self.folds, int)
         for group in order[np.argsort(-sizes[order], kind="stable")]:
             fold_of_group[group] = np.argmin(rows_in_fold)
             rows_in_fold[fold_of_group[group]] += sizes[group]
-        block_of_row = _unassigned_blocks(n)
+        block_of_row = unassigned_blocks(n)
         block_of_row[rows] = fold_of_group[index]
         return self._partition(block_of_row, _leave_one_fold_out(self.folds))
 
 
 @dataclass(frozen=True, slots=True)
-class StratifiedKFold(_Resampled):
+class StratifiedKFold(Resampled):
     """K-fold cross-validation in which the rows of every class are spread evenly over the folds."""
 
     folds: Annotated[int, Ge(2), Le(MAX_FOLDS)] = 5
@@ -207,7 +207,7 @@ class StratifiedKFold(_Resampled):
         """Folds of the usable rows. Raises ValueError if a class has fewer rows than there are folds."""
         if roles is None or not roles.classes:
             raise ValueError("stratified folds need a training criterion of classes; use k_fold")
-        random, block_of_row, next_fold = np.random.default_rng(self.seed), _unassigned_blocks(n), 0
+        random, block_of_row, next_fold = np.random.default_rng(self.seed), unassigned_blocks(n), 0
         for code, name in enumerate(roles.classes):
             members = random.permutation(rows[roles.y[rows] == code])
             if len(members) < self.folds:
@@ -218,53 +218,55 @@ class StratifiedKFold(_Resampled):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WalkForward(_Resampled):
-    """Sequential validation for time series: train on the past, score the next rows, move on (Bengio 2000, section 5).
+class StratifiedGroupKFold(Resampled):
+    """K-fold cross-validation that keeps groups together and spreads the rows of every class evenly over the folds.
 
-    Rows are ordered by the data's `time` column; rows of the same time keep their order in the table. Without that
-    column the table is in the order of time. The first origin comes after `initial` rows, the next ones every `step`
-    rows. At each origin the rows before it train (all, or the last `window`), `gap` rows are left out, and the next
-    `horizon` rows are scored. `step` defaults to `horizon`, so that every later row is scored once. An untouched test
-    part is the end of the series.
+    Greedy: groups that hold the largest shares of classes come first (by the sum of squares over classes), each to the
+    fold where it raises the variance over folds of these shares least; of equal folds, to the one with the fewest rows.
+    No fold stays empty. Equal groups are ordered at random. Without `group_of_row` the groups come from the `groups`
+    column of the data.
     """
 
-    initial: Annotated[int, Ge(2)]
-    horizon: Annotated[int, Ge(1)] = 1
-    step: Annotated[int, Ge(1)] | None = None
-    gap: Annotated[int, Ge(0)] = 0
-    window: Annotated[int, Ge(2)] | None = None
-    kind: Literal["walk_forward"] = "walk_forward"
-    ordered: ClassVar[bool] = True
+    group_of_row: Annotated[tuple[Group, ...], MinLen(2)] | None = None
+    folds: Annotated[int, Ge(2), Le(MAX_FOLDS)] = 5
+    seed: Seed = 0
+    kind: Literal["stratified_group_k_fold"] = "stratified_group_k_fold"
+
+    keeps_groups: ClassVar[bool] = True
 
     def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
-        """Blocks of consecutive rows, cut at every border. Raises ValueError if nothing is left to score."""
-        if roles is not None and roles.time is not None:
-            rows = rows[np.argsort(roles.time[rows], kind="stable")]
-        m = len(rows)
-        if self.initial + self.gap >= m:
-            raise ValueError(f"initial {self.initial} and gap {self.gap} leave none of the {m} rows to score")
-        origins = range(self.initial, m - self.gap, self.step or self.horizon)
-        if len(origins) > MAX_FOLDS:
-            raise ValueError(f"{len(origins)} origins are more than {MAX_FOLDS}; raise horizon or step")
-        spans = [
-            (
-                0 if self.window is None else max(0, o - self.window),
-                o,
-                o + self.gap,
-                min(m, o + self.gap + self.horizon),
-            )
-            for o in origins
-        ]
-        cuts = np.unique([border for span in spans for border in span])
-        block_of_row = _unassigned_blocks(n)
-        block_of_row[rows] = np.searchsorted(cuts, np.arange(m), side="right") - 1
-        block_of_row[rows[cuts[-1] :]] = -1
-        block_at = {int(cut): block for block, cut in enumerate(cuts)}
-        splits = tuple(
-            (tuple(range(block_at[begin], block_at[origin])), tuple(range(block_at[first], block_at[last])))
-            for begin, origin, first, last in spans
-        )
-        return self._partition(block_of_row, splits)
+        """Folds of whole groups. Raises ValueError if there are too few groups, or rows of a class."""
+        if roles is None or not roles.classes:
+            raise ValueError("stratified folds need a training criterion of classes; use group_k_fold")
+        index, sizes = _groups(self, rows, n, roles)
+        counts = np.zeros((len(sizes), len(roles.classes)))  # groups x classes
+        np.add.at(counts, (index, roles.y[rows].astype(int)), 1.0)
+        for name, members in zip(roles.classes, counts.sum(axis=0), strict=True):
+            if members < self.folds:
+                raise ValueError(f"class {name!r} has {members:.0f} rows, too few for {self.folds} folds")
+        order = np.random.default_rng(self.seed).permutation(len(sizes))
+        shares = counts / counts.sum(axis=0)
+        order = order[np.argsort(-(shares[order] ** 2).sum(axis=1), kind="stable")]
+        block_of_row = unassigned_blocks(n)
+        block_of_row[rows] = self._folds_of_groups(shares, sizes, order)[index]
+        return self._partition(block_of_row, _leave_one_fold_out(self.folds))
+
+    def _folds_of_groups(
+        self, shares: Float[Array, "g c"], sizes: Int[Array, " g"], order: Int[Array, " g"]
+    ) -> Int[Array, " g"]:
+        """The fold of each group. A group raises the sum of squares of fold f by `2 shares . shares_f` + a constant."""
+        fold_of_group, rows_in_fold = np.empty(len(sizes), int), np.zeros(self.folds, int)
+        shares_of_fold = np.zeros((self.folds, shares.shape[1]))
+        for left, group in zip(range(len(order), 0, -1), order, strict=True):
+            empty = np.flatnonzero(rows_in_fold == 0)
+            folds = empty if left == len(empty) else np.arange(self.folds)
+            rise = shares_of_fold[folds] @ shares[group]
+            equal = folds[rise <= rise.min() * (1 + EQUAL_RISES)]
+            fold = equal[np.argmin(rows_in_fold[equal])]
+            fold_of_group[group] = fold
+            rows_in_fold[fold] += sizes[group]
+            shares_of_fold[fold] += shares[group]
+        return fold_of_group
 
 
 def _leave_one_fold_out(folds: int) -> Splits:
@@ -272,7 +274,20 @@ def _leave_one_fold_out(folds: int) -> Splits:
     return tuple((tuple(f for f in all_folds if f != fold), (fold,)) for fold in all_folds)
 
 
-def _unassigned_blocks(n: int) -> Array:
+def _groups(
+    selection: GroupKFold | StratifiedGroupKFold, rows: Array, n: int, roles: Problem | None
+) -> tuple[Int[Array, " m"], Int[Array, " g"]]:
+    """The number of each row's group, and the rows of each group. Raises ValueError if folds outnumber groups."""
+    group_of_row = _listed_or_column(
+        selection.group_of_row, roles.groups if roles else None, n, ("group_of_row", "groups")
+    )
+    groups, index, sizes = np.unique(group_of_row[rows], return_inverse=True, return_counts=True)
+    if selection.folds > len(groups):
+        raise ValueError(f"{selection.folds} folds need at least {selection.folds} groups, and there are {len(groups)}")
+    return index, sizes
+
+
+def unassigned_blocks(n: int) -> Array:
     """The block of each of `n` rows, -1 for none yet; two bytes a row, for tables of many rows."""
     return np.full(n, -1, np.int16)
 

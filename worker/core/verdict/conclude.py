@@ -31,6 +31,7 @@ from worker.core.verdict.remarks import (
     shape_remarks,
     spread_remark,
 )
+from worker.core.verdict.split_remarks import split_remarks
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
         messages += crowded(prepared.problem, unexpanded(problem.X), problem.trained(prepared.rows))
     if linear:
         messages += few_rows(problem, prepared.partition)
+    messages += split_remarks(prepared.plan.selection, prepared.problem, prepared.rows, prepared.partition)
     if model is None:
         messages += ("The refit on all rows is singular to working precision, so there is no model.",)
     # NaN gets the remark, too
