@@ -2,10 +2,11 @@
 
 An operation is a generator: it yields batches of commands and is sent their replies, so it knows no client. A batch of
 one command is sent alone, a longer one as one MULTI/EXEC. A driver may send a batch again when the reply was lost:
-every operation of the store is safe under that. It does so, as long as the client is patient, when the server answers
-that it takes no writes at the moment.
+every operation of the store is safe under that. It does so, too, when the server answers that it takes no writes at the
+moment. The client's patience is for the operation as a whole: connections, batches, repetitions and pauses.
 """
 
+import asyncio
 import re
 from collections.abc import Generator
 from typing import Any, Final, TypeVar, cast
@@ -14,10 +15,13 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from worker.store.lifecycle import ILLEGAL_MOVE, IllegalMoveError
+from worker.store.outage import answered, note
+from worker.store.patience import Spending, Within, left, patience
+from worker.store.trouble import NoAnswerError, RefusedError
 
 Argument = bytes | str | int | float
 Command = tuple[Argument, ...]
@@ -25,13 +29,6 @@ Batch = tuple[Command, ...]
 
 T = TypeVar("T")
 Operation = Generator[Batch, list[Any], T]
-
-
-class RefusedError(redis.ConnectionError):
-    """The server takes no writes at the moment (its disk or its memory is full, it is a replica, it lacks one).
-
-    It checks that before the first write of a script, so nothing was changed. Ends as the server's absence does.
-    """
 
 
 _CODES: Final = re.compile(r"\b(MISCONF|READONLY|NOREPLICAS|MASTERDOWN|OOM)\b")
@@ -45,29 +42,58 @@ def run(client: redis.Redis, operation: Operation[T]) -> T:
     Raises: `RedisError` when the server cannot be reached, `RefusedError` when it takes no writes, `IllegalMoveError`.
     """
     try:
+        with Within(patience(client)):
+            outcome = _drive(client, operation)
+    except RedisError as error:
+        _look_at(client, error)
+        raise
+    answered()
+    return outcome
+
+
+async def arun(client: redis.asyncio.Redis, operation: Operation[T]) -> T:
+    """Run an operation to its end; as `run`. Inside `sharing`, it has what is left there at most.
+
+    Raises: `NoAnswerError` at the deadline, and what `run` raises.
+    """
+    try:
+        with Spending(patience(client)):
+            async with asyncio.timeout(left()):
+                outcome = await _adrive(client, operation)
+    except TimeoutError:
+        error = NoAnswerError("no answer in time")
+        note(client, error)
+        raise error from None
+    except RedisError as error:
+        _look_at(client, error)
+        raise
+    answered()
+    return outcome
+
+
+def _drive(client: redis.Redis, operation: Operation[T]) -> T:
+    try:
         batch = next(operation)
         while True:
             batch = operation.send(_execute(client, batch))
     except StopIteration as stop:
         return cast("T", stop.value)
-    except ResponseError as error:
-        if ILLEGAL_MOVE in str(error):
-            raise IllegalMoveError(str(error)) from error
-        raise
 
 
-async def arun(client: redis.asyncio.Redis, operation: Operation[T]) -> T:
-    """Run an operation to its end; as `run`."""
+async def _adrive(client: redis.asyncio.Redis, operation: Operation[T]) -> T:
     try:
         batch = next(operation)
         while True:
             batch = operation.send(await _aexecute(client, batch))
     except StopIteration as stop:
         return cast("T", stop.value)
-    except ResponseError as error:
-        if ILLEGAL_MOVE in str(error):
-            raise IllegalMoveError(str(error)) from error
-        raise
+
+
+def _look_at(client: redis.Redis | redis.asyncio.Redis, error: RedisError) -> None:
+    """Log what an error says about the server. Raises: `IllegalMoveError` for one that is our own."""
+    if isinstance(error, ResponseError) and ILLEGAL_MOVE in str(error):
+        raise IllegalMoveError(str(error)) from error
+    note(client, error)
 
 
 def _refused(error: Exception) -> bool:

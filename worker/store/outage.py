@@ -1,0 +1,51 @@
+"""One line in the log when the store cannot be used, whoever notices it first, and one when it can again."""
+
+import logging
+import time
+from typing import Final
+
+import redis
+from redis.exceptions import RedisError
+
+from worker.store.trouble import explain
+
+AGAIN: Final = 60.0
+"""Seconds after which a trouble that has come back is logged again."""
+
+log = logging.getLogger(__name__)
+
+
+class _Outage:
+    """What was said last."""
+
+    sentence: str | None = None
+    at = 0.0
+    over = True
+
+
+_outage: Final = _Outage()
+
+
+def note(client: redis.Redis | redis.asyncio.Redis, error: RedisError | OSError) -> None:
+    """Log what is wrong, unless that was the last word."""
+    sentence = explain(error).sentence
+    now = time.monotonic()
+    if sentence == _outage.sentence and now < _outage.at + AGAIN:
+        _outage.at = now
+        return
+    _outage.sentence, _outage.at, _outage.over = sentence, now, False
+    log.warning("the job store at %s: %s (%s)", address(client), sentence, error)
+
+
+def answered() -> None:
+    """The store has answered."""
+    if not _outage.over:
+        _outage.over = True
+        log.warning("the job store answers again")
+
+
+def address(client: redis.Redis | redis.asyncio.Redis) -> str:
+    """Where the server of a client is, without the user and the password."""
+    options = client.connection_pool.connection_kwargs
+    place = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    return f"{place}, database {options.get('db') or 0}"
