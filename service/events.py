@@ -39,8 +39,9 @@ class Doorbell:
                         message = await pubsub.get_message(timeout=1.0)
                         if message is not None:
                             self._ring(message["data"].decode())
-            except (RedisError, OSError) as error:  # a timeout, too
-                store.note(self._client, error)
+            except (RedisError, OSError) as error:
+                if isinstance(error, RedisError):  # and no timeout, whose cause the next request finds
+                    store.note(self._client, error)
                 await asyncio.sleep(RECONNECT)
 
     def close(self) -> None:

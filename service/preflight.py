@@ -7,7 +7,7 @@ import logging
 import ssl
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import redis.asyncio
 from redis.exceptions import BusyLoadingError, NoPermissionError, RedisError, ResponseError
@@ -18,7 +18,8 @@ from worker.store import Trouble
 
 OLDEST = (6, 2)  # LMOVE and ZRANDMEMBER
 PATIENCE = 5.0  # seconds for the answer; a server that comes up later is no reason not to start
-HANDSHAKE = 0.5  # seconds in which a server that speaks TLS does so
+HANDSHAKE = 0.5  # seconds in which a server shows what it speaks
+PORT = 6379
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ def require_store(url: str) -> None:
         trouble = asyncio.run(diagnose(url, error))
         if trouble.permanent:
             raise ConfigurationError(trouble.sentence) from None
-        log.warning("The job store cannot be used yet, and is asked again: %s", trouble.sentence)
+        if not isinstance(error, RedisError):  # all of it took too long
+            log.warning("The job store cannot be used now: %s It is asked again.", trouble.sentence)
         return
     for warning in findings.warnings:
         log.warning(warning)
@@ -55,22 +57,40 @@ async def _examined(url: str) -> Findings:
 
 
 async def diagnose(url: str, error: Exception) -> Trouble:
-    """What is wrong with the server at `url`. One that hangs up may speak TLS; then that is tried."""
+    """What is wrong with the server at `url`. What one that hangs up, or says nothing to TLS, speaks is tried."""
     trouble = store.explain(error)
-    if trouble.sentence == store.CLOSED and await _speaks_tls(url):
-        return Trouble(store.TLS_HERE, permanent=True)
+    parts = urlsplit(url)
+    if parts.scheme == "redis" and trouble.sentence == store.CLOSED:
+        if (said := await _said(parts, b"")).startswith(b"-"):
+            return store.explain(ResponseError(said[1:].decode(errors="replace").strip()))
+        if await _speaks_tls(parts):
+            return Trouble(store.TLS_HERE, permanent=True)
+    elif parts.scheme == "rediss" and not trouble.permanent and (await _said(parts, b"PING\r\n"))[:1] in {b"+", b"-"}:
+        return Trouble(store.NO_TLS_HERE, permanent=True)
     return trouble
 
 
-async def _speaks_tls(url: str) -> bool:
-    parts = urlsplit(url)
-    if parts.scheme != "redis":
-        return False
+async def _said(parts: SplitResult, question: bytes) -> bytes:
+    """The first that the server says without TLS, to nothing or to a question; empty: nothing."""
+    writer = None
+    try:
+        async with asyncio.timeout(HANDSHAKE):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port or PORT)
+            writer.write(question)
+            return await reader.read(512)
+    except (OSError, TimeoutError):
+        return b""
+    finally:
+        if writer is not None:
+            writer.transport.abort()
+
+
+async def _speaks_tls(parts: SplitResult) -> bool:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent
     try:
         async with asyncio.timeout(HANDSHAKE):
-            _, writer = await asyncio.open_connection(parts.hostname, parts.port or 6379, ssl=context)
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port or PORT, ssl=context)
     except (OSError, TimeoutError):
         return False
     writer.transport.abort()
@@ -82,6 +102,10 @@ async def examine_at(url: str) -> Findings:
     client = store.aconnect(url)
     try:
         return await examine(client)
+    except ResponseError as error:
+        if not store.explain(error).permanent:  # which ends the start
+            store.note(client, error)
+        raise
     finally:
         await client.aclose()
 

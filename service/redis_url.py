@@ -30,6 +30,7 @@ def check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         port = parts.port
+        (parts.hostname or "").encode("idna")
     except ValueError:  # its text may be a part of the password
         raise _wrong("its host or its port cannot be read (a port is a number from 1 to 65535)") from None
     _check_scheme(url, parts)

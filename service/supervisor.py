@@ -110,8 +110,8 @@ class Supervisor:
             if time.monotonic() >= reconcile_at:
                 try:
                     reconcile(client, retention=self.retention)
-                except RedisError as error:  # which is in the log
-                    log.debug("nothing is reconciled: %s", error)
+                except RedisError as error:
+                    store.note(client, error)
                 reconcile_at = time.monotonic() + RECONCILE
             announced = announced or announce()
             time.sleep(TICK if announced else STARTING)

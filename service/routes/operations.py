@@ -59,6 +59,7 @@ async def readyz(request: Request) -> Ready:
             raise Unavailable(" ".join(findings.unusable), headers={"Retry-After": "30"})
         health = await store.arun(state.redis, store.health())
     except RedisError as error:
+        store.note(state.redis, error)
         trouble = await diagnose(state.settings.redis_url, error)
         raise Unavailable(trouble.sentence, headers={"Retry-After": "30" if trouble.permanent else "2"}) from None
     if health.workers == 0:

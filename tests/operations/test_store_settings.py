@@ -98,7 +98,7 @@ def test_warnings_are_logged_once_at_start(tmp_path: Path) -> None:
 def test_a_server_that_is_not_there_yet_is_no_reason_not_to_start(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     with running("worker", log=log, GRADTUNE_REDIS_URL=f"unix://{tmp_path}/later.sock") as worker:
-        eventually(lambda: "cannot be used yet" in log.read_text())
+        eventually(lambda: "cannot be used now" in log.read_text())
         eventually(lambda: bool(worker.part("worker.main")))
 
 

@@ -93,26 +93,19 @@ class TuneWorker(rq.Worker):
         """Seconds for which an idle worker waits at a time; it is also the time that it takes to stop."""
         return 1
 
+    def _set_ip_address(self, connection: redis.Redis) -> None:  # noqa: ARG002 - RQ's signature
+        """Ask nobody: RQ does so in its constructor, where a server that is away would end the process."""
+        self.ip_address = "unknown"
+
     def bootstrap(self, *_args: Any, **_kwargs: Any) -> None:
         """Register, and warm up, once for all horses."""
         # RQ does it after this, when others can see the worker already.
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
         self._stable.warm_up()
-        self._register()
-        self.heartbeat()
+        self.birth_date = now()
+        self.heartbeat()  # which registers
         gc.collect()
         gc.freeze()  # a horse's garbage collector would copy every page it touches
-
-    def _register(self) -> None:
-        """Let others see this worker, once there is a server that takes it."""
-        while not self._stop_requested:
-            try:
-                self.register_birth()  # type: ignore[no-untyped-call]
-            except RedisError as error:
-                store.note(self.connection, error)
-                time.sleep(self.PAUSE)
-            else:
-                return
 
     def check_for_suspension(self, burst: bool) -> None:
         """Do nothing: a worker is suspended by stopping it."""
@@ -121,7 +114,7 @@ class TuneWorker(rq.Worker):
         """Forget dead workers. Nothing of ours is in RQ's registries."""
         try:
             for queue in self.queues:
-                worker_registration.clean_worker_registry(queue)
+                worker_registration.clean_worker_registry(rq.Queue(queue.name, connection=self._prompt))
         except RedisError as error:
             store.note(self.connection, error)
         self.last_cleaned_at: Any = now()
@@ -239,8 +232,8 @@ class TuneWorker(rq.Worker):
             try:
                 watch = store.run(self._prompt, store.watch(job_id, owner, attempt_before=before, lease=self._lease))
                 seen = time.monotonic()
-            except RedisError:  # which is in the log
-                log.debug("cannot look after job %s", job_id)
+            except RedisError as error:
+                store.note(self.connection, error)
             if watch is None:
                 continue
             if watch.hold is Hold.FENCED:

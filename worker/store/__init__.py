@@ -56,7 +56,17 @@ from worker.store.records import (
     Verdict,
     Watch,
 )
-from worker.store.trouble import CLOSED, CLUSTER, REPLICA, TLS_HERE, NoAnswerError, RefusedError, Trouble, explain
+from worker.store.trouble import (
+    CLOSED,
+    CLUSTER,
+    NO_TLS_HERE,
+    REPLICA,
+    TLS_HERE,
+    NoAnswerError,
+    RefusedError,
+    Trouble,
+    explain,
+)
 from worker.store.upkeep import rewrite_log
 
 __all__ = [
@@ -68,6 +78,7 @@ __all__ = [
     "LEASE",
     "MAX_CLAIMS",
     "MOVES",
+    "NO_TLS_HERE",
     "PROMISED",
     "QUEUE",
     "REPLICA",

@@ -8,7 +8,7 @@ moment. The client's patience is for the operation as a whole: connections, batc
 
 import asyncio
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final, TypeVar, cast
 
 import redis
@@ -20,8 +20,8 @@ from redis.retry import Retry
 
 from worker.store.lifecycle import ILLEGAL_MOVE, IllegalMoveError
 from worker.store.outage import answered, note
-from worker.store.patience import Spending, Within, left, patience
-from worker.store.trouble import NoAnswerError, RefusedError
+from worker.store.patience import AsyncPatience, Patience, Spending, Within, failure, left, patience
+from worker.store.trouble import NoAnswerError, RefusedError, explain
 
 Argument = bytes | str | int | float
 Command = tuple[Argument, ...]
@@ -58,12 +58,11 @@ async def arun(client: redis.asyncio.Redis, operation: Operation[T]) -> T:
     """
     try:
         with Spending(patience(client)):
-            async with asyncio.timeout(left()):
-                outcome = await _adrive(client, operation)
-    except TimeoutError:
-        error = NoAnswerError("no answer in time")
-        note(client, error)
-        raise error from None
+            try:
+                async with asyncio.timeout(left()):
+                    outcome = await _adrive(client, operation)
+            except TimeoutError:
+                raise NoAnswerError("no answer in time") from failure()
     except RedisError as error:
         _look_at(client, error)
         raise
@@ -90,10 +89,15 @@ async def _adrive(client: redis.asyncio.Redis, operation: Operation[T]) -> T:
 
 
 def _look_at(client: redis.Redis | redis.asyncio.Redis, error: RedisError) -> None:
-    """Log what an error says about the server. Raises: `IllegalMoveError` for one that is our own."""
-    if isinstance(error, ResponseError) and ILLEGAL_MOVE in str(error):
-        raise IllegalMoveError(str(error)) from error
-    note(client, error)
+    """Log that the server is away. Raises: `IllegalMoveError` for an answer that is our own.
+
+    Other answers are for the caller, who may have expected them, or may end because of them.
+    """
+    if isinstance(error, ResponseError):
+        if ILLEGAL_MOVE in str(error):
+            raise IllegalMoveError(str(error)) from error
+    elif not explain(error).permanent:
+        note(client, error)
 
 
 def _refused(error: Exception) -> bool:
@@ -103,8 +107,9 @@ def _refused(error: Exception) -> bool:
     return isinstance(error, _CLASSES) or _CODES.search(str(error)) is not None
 
 
-def _is_refusal(error: Exception) -> bool:
-    return isinstance(error, RefusedError)
+def _again(retry: Retry | AsyncRetry) -> Callable[[Exception], bool] | None:
+    """What is tried again here; with patience, also what redis-py gives up at once: a new connection that is closed."""
+    return None if isinstance(retry, Patience | AsyncPatience) else lambda error: isinstance(error, RefusedError)
 
 
 # `execute_command` and `get_retry` of redis-py have no annotations: hence Any.
@@ -118,7 +123,7 @@ def _execute(client: Any, batch: Batch) -> list[Any]:
             raise
 
     retry: Retry = client.get_retry() or Retry(NoBackoff(), 0)
-    return retry.call_with_retry(send, lambda _: None, is_retryable=_is_refusal)
+    return retry.call_with_retry(send, lambda _: None, is_retryable=_again(retry))
 
 
 async def _aexecute(client: Any, batch: Batch) -> list[Any]:
@@ -134,7 +139,7 @@ async def _aexecute(client: Any, batch: Batch) -> list[Any]:
         """Nothing is to be done before the next try."""
 
     retry: AsyncRetry = client.get_retry() or AsyncRetry(NoBackoff(), 0)
-    return await retry.call_with_retry(send, ignore, is_retryable=_is_refusal)
+    return await retry.call_with_retry(send, ignore, is_retryable=_again(retry))
 
 
 def _send(client: Any, batch: Batch) -> list[Any]:

@@ -26,15 +26,16 @@ class _Outage:
 _outage: Final = _Outage()
 
 
-def note(client: redis.Redis | redis.asyncio.Redis, error: RedisError | OSError) -> None:
+def note(client: redis.Redis | redis.asyncio.Redis, error: RedisError) -> None:
     """Log what is wrong, unless that was the last word."""
-    sentence = explain(error).sentence
+    sentence, permanent = explain(error)
     now = time.monotonic()
     if sentence == _outage.sentence and now < _outage.at + AGAIN:
         _outage.at = now
         return
     _outage.sentence, _outage.at, _outage.over = sentence, now, False
-    log.warning("the job store at %s: %s (%s)", address(client), sentence, error)
+    ending = "" if permanent else " It is asked again."
+    log.warning("the job store at %s cannot be used now: %s%s (%s)", address(client), sentence, ending, error)
 
 
 def answered() -> None:

@@ -34,12 +34,13 @@ T = TypeVar("T")
 
 
 class _Deadline:
-    """A time on the monotonic clock."""
+    """A time on the monotonic clock, and what has failed before it."""
 
-    __slots__ = ("at",)
+    __slots__ = ("at", "failure")
 
     def __init__(self, at: float) -> None:
         self.at = at
+        self.failure: Exception | None = None
 
 
 _deadline: ContextVar[_Deadline | None] = ContextVar("deadline", default=None)
@@ -93,6 +94,12 @@ class _Budget:
 
 
 _budget: ContextVar[_Budget | None] = ContextVar("budget", default=None)
+
+
+def failure() -> Exception | None:
+    """What the last try of the operation under way has failed with."""
+    deadline = _deadline.get()
+    return None if deadline is None else deadline.failure
 
 
 @contextmanager
@@ -181,6 +188,8 @@ class AsyncPatience(AsyncRetry):
                     if not _worth(error, is_retryable):
                         raise
                     failures += 1
+                    if (deadline := _deadline.get()) is not None:
+                        deadline.failure = error
                     await (fail(error, failures) if with_failure_count else fail(error))
                     pause = self._backoff.compute(failures)
                     if pause >= left():

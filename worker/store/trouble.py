@@ -29,7 +29,10 @@ class RefusedError(redis.ConnectionError):
 
 
 class NoAnswerError(redis.TimeoutError):
-    """The server has not answered within the time that was given to the operation. It may have had its effect."""
+    """The server has not answered within the time that was given to the operation. It may have had its effect.
+
+    Its cause is what an earlier try has failed with, if there was one.
+    """
 
 
 class Trouble(NamedTuple):
@@ -39,7 +42,10 @@ class Trouble(NamedTuple):
     permanent: bool
 
 
-SILENT: Final = "The job store gives no answer in time: see whether its process hangs, and the network before it."
+SILENT: Final = (
+    "The job store gives no answer in time: see whether its process hangs, and the network and the name server on the "
+    "way to it."
+)
 CLOSED: Final = (
     "The job store closes connections before it answers: see its log. If it speaks TLS at this port, write rediss:// "
     "in GRADTUNE_REDIS_URL."
@@ -58,7 +64,7 @@ _ANSWERS: Final = tuple(
             True,
         ),
         (
-            r"[Aa]uthentication required",
+            r"[Aa]uthentication required|unauthenticated",
             (
                 "The job store wants a password: write redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST in "
                 "GRADTUNE_REDIS_URL."
@@ -113,7 +119,7 @@ _ERRNOS: Final = {
     errno.ENETUNREACH: "There is no way to the host of the job store: see the network and its firewalls.",
     errno.EAGAIN: SILENT,  # the queue of a unix socket is full
 }
-_SCHEME: Final = (
+NO_TLS_HERE: Final = (
     "The job store does not speak TLS at this port: write redis:// instead of rediss:// in GRADTUNE_REDIS_URL, or name "
     "its TLS port."
 )
@@ -125,6 +131,8 @@ _CLIENT: Final = (
 
 def explain(error: BaseException) -> Trouble:
     """What an error of redis-py means for those who run the server."""
+    if isinstance(error, NoAnswerError) and error.__cause__ is not None:
+        return explain(error.__cause__)
     chain = tuple(_chain(error))
     known = _broken_off(chain) or _answered(error) or _network(error, chain)
     return known or Trouble("The job store gives an answer that is not understood; the log has it.", permanent=False)
@@ -184,7 +192,7 @@ def _said(error: redis.RedisError) -> bool:
 
 def _rights(text: str) -> Trouble:
     # Not who it is: "User NAME has no permissions to ...", "this user has ...".
-    what = re.search(r"no permissions to ([^.]+)", text)
+    what = re.search(r"(?i)no permissions to (run the '[^']+' command|access [a-z ]+)", text)
     lacks = f" (it may not {what[1].strip()})" if what else ""
     return Trouble(
         f"The user in GRADTUNE_REDIS_URL lacks a right in the job store{lacks}: docs/redis.md lists what it needs.",
@@ -207,7 +215,7 @@ def _tls(error: ssl.SSLError) -> Trouble:
         )
     reason = error.reason or ""
     if reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"}:
-        return Trouble(_SCHEME, permanent=True)
+        return Trouble(NO_TLS_HERE, permanent=True)
     if "CERTIFICATE_REQUIRED" in reason or reason == "SSLV3_ALERT_HANDSHAKE_FAILURE":
         return Trouble(_CLIENT, permanent=True)
     why = reason.replace("_", " ").lower() or "no reason is known"
