@@ -145,7 +145,8 @@ def real(url: str, *options: str, setup: tuple[str, ...] = (), act: Callable[[De
     def state(directory: Path) -> Iterator[str]:
         with deployed(directory, "--appendonly", "yes", *options) as server:
             if setup:
-                server.client.execute_command(*setup)
+                with server.client as client:
+                    client.execute_command(*setup)
             if act is not None:
                 act(server)
             try:

@@ -188,13 +188,18 @@ class AsyncPatience(AsyncRetry):
                     if not _worth(error, is_retryable):
                         raise
                     failures += 1
-                    if (deadline := _deadline.get()) is not None:
-                        deadline.failure = error
+                    _remember(error)
                     await (fail(error, failures) if with_failure_count else fail(error))
                     pause = self._backoff.compute(failures)
                     if pause >= left():
                         raise
                 await asyncio.sleep(pause)
+
+
+def _remember(error: Exception) -> None:
+    deadline = _deadline.get()
+    if deadline is not None:
+        deadline.failure = error
 
 
 def _worth(error: Exception, is_retryable: Callable[[Exception], bool] | None) -> bool:
