@@ -135,7 +135,7 @@ def test_what_only_a_change_helps_ends_the_start(misconfigured: tuple[str, str])
 def test_what_may_pass_does_not(
     tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outage, "_outage", outage._Outage())  # other tests have noticed others
+    monkeypatch.setattr(outage, "LAST", outage.Outage())  # other tests have noticed others
     (letter,) = re.findall(r"503 (\w+)", STATE_ROWS[name][1])
     with TRANSIENT[name](tmp_path) as url:
         require_store(url)

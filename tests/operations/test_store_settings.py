@@ -164,7 +164,7 @@ def test_the_documented_rights_are_enough(tmp_path: Path) -> None:
             eventually(lambda: api.get("/readyz").status_code == 200)
             assert api.get("/readyz").json()["warnings"] == []
             job_id = api.created(document())["id"]
-            with store.connect(url, patience=1.0) as limited:
+            with store.connect(url, patience=10.0) as limited:
                 limited.bgrewriteaof()  # after a full disk
             assert api.ended(job_id)["status"] == "succeeded"
             assert api.result(job_id)["job_id"] == job_id

@@ -15,7 +15,7 @@ AGAIN: Final = 60.0
 log = logging.getLogger(__name__)
 
 
-class _Outage:
+class Outage:
     """What was said last."""
 
     sentence: str | None = None
@@ -23,25 +23,25 @@ class _Outage:
     over = True
 
 
-_outage: Final = _Outage()
+LAST: Final = Outage()
 
 
 def note(client: redis.Redis | redis.asyncio.Redis, error: RedisError) -> None:
     """Log what is wrong, unless that was the last word."""
     sentence, permanent = explain(error)
     now = time.monotonic()
-    if sentence == _outage.sentence and now < _outage.at + AGAIN:
-        _outage.at = now
+    if sentence == LAST.sentence and now < LAST.at + AGAIN:
+        LAST.at = now
         return
-    _outage.sentence, _outage.at, _outage.over = sentence, now, False
+    LAST.sentence, LAST.at, LAST.over = sentence, now, False
     ending = "" if permanent else " It is asked again."
     log.warning("the job store at %s cannot be used now: %s%s (%s)", address(client), sentence, ending, error)
 
 
 def answered() -> None:
     """The store has answered."""
-    if not _outage.over:
-        _outage.over = True
+    if not LAST.over:
+        LAST.over = True
         log.warning("the job store answers again")
 
 

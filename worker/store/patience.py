@@ -130,7 +130,7 @@ class Spending(Within):
 
 # Annotations of redis-py's own methods are too narrow for what it passes: hence Any.
 class Patience(Retry):
-    """Tries again until the deadline, and not where that cannot help."""
+    """Tries again until the deadline of the operation under way, or for `seconds`; not where that cannot help."""
 
     __hash__ = Retry.__hash__
 
@@ -146,20 +146,22 @@ class Patience(Retry):
         with_failure_count: bool = False,
     ) -> T:
         """Call `do` until it succeeds. Raises: its last error."""
+        if _deadline.get() is None:
+            with Within(self.seconds):
+                return self.call_with_retry(do, fail, is_retryable, with_failure_count)
         failures = 0
-        with Within(self.seconds):
-            while True:
-                try:
-                    return do()
-                except self._supported_errors as error:
-                    if not _worth(error, is_retryable):
-                        raise
-                    failures += 1
-                    fail(error, failures) if with_failure_count else fail(error)
-                    pause = self._backoff.compute(failures)
-                    if pause >= left():
-                        raise
-                time.sleep(pause)
+        while True:
+            try:
+                return do()
+            except self._supported_errors as error:
+                if not _worth(error, is_retryable):
+                    raise
+                failures += 1
+                fail(error, failures) if with_failure_count else fail(error)
+                pause = self._backoff.compute(failures)
+                if pause >= left():
+                    raise
+            time.sleep(pause)
 
 
 class AsyncPatience(AsyncRetry):
@@ -179,21 +181,23 @@ class AsyncPatience(AsyncRetry):
         with_failure_count: bool = False,
     ) -> T:
         """Call `do` until it succeeds. Raises: its last error."""
+        if _deadline.get() is None:
+            with Within(self.seconds):
+                return await self.call_with_retry(do, fail, is_retryable, with_failure_count)
         failures = 0
-        with Within(self.seconds):
-            while True:
-                try:
-                    return await do()
-                except self._supported_errors as error:
-                    if not _worth(error, is_retryable):
-                        raise
-                    failures += 1
-                    _remember(error)
-                    await (fail(error, failures) if with_failure_count else fail(error))
-                    pause = self._backoff.compute(failures)
-                    if pause >= left():
-                        raise
-                await asyncio.sleep(pause)
+        while True:
+            try:
+                return await do()
+            except self._supported_errors as error:
+                if not _worth(error, is_retryable):
+                    raise
+                failures += 1
+                _remember(error)
+                await (fail(error, failures) if with_failure_count else fail(error))
+                pause = self._backoff.compute(failures)
+                if pause >= left():
+                    raise
+            await asyncio.sleep(pause)
 
 
 def _remember(error: Exception) -> None:
