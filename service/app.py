@@ -133,7 +133,8 @@ class Envelope:
             await send(message)
 
         try:
-            await self.app(scope, receive, send_with_id)
+            with store.sharing(store.PROMISED):
+                await self.app(scope, receive, send_with_id)
         except Exception:
             log.exception("request %s failed", request_id.decode())
             if started:

@@ -32,14 +32,16 @@ class Doorbell:
         while True:
             try:
                 async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(store.CHANGED)
+                    async with asyncio.timeout(store.PROMISED):
+                        await pubsub.subscribe(store.CHANGED)
                     self._ring_all()
                     while True:
                         message = await pubsub.get_message(timeout=1.0)
                         if message is not None:
                             self._ring(message["data"].decode())
-            except (RedisError, OSError):
-                log.warning("the subscription to job changes was lost; connecting again")
+            except (RedisError, OSError) as error:
+                if isinstance(error, RedisError):  # and no timeout, whose cause the next request finds
+                    store.note(self._client, error)
                 await asyncio.sleep(RECONNECT)
 
     def close(self) -> None:
@@ -54,7 +56,8 @@ class Doorbell:
         deadline = asyncio.get_running_loop().time() + seconds
         with self._registered(job_id) as rung:
             while True:
-                current = await read()
+                with store.sharing(store.PROMISED):  # each time: a long poll may read hundreds of times
+                    current = await read()
                 left = deadline - asyncio.get_running_loop().time()
                 if self._closed or left <= 0 or enough(current):
                     return current

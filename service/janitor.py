@@ -73,6 +73,8 @@ class Janitor:
                     await self.adopt()
                     adopted = True
                 await self.sweep()
-            except (RedisError, StorageError, OSError):
+            except RedisError as error:
+                store.note(self.client, error)
+            except (StorageError, OSError):
                 log.warning("datasets cannot be looked after now", exc_info=True)
             await asyncio.sleep(SWEEP if adopted else 2.0)

@@ -22,7 +22,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
@@ -225,10 +225,16 @@ def install(app: FastAPI) -> None:
         return InvalidRequest("A parameter is wrong.", errors=faults).response(request.state.request_id)
 
     async def away(request: Request, error: Exception) -> Response:
-        detail = f"{_AWAY} {_REMEDIES.get(request.method, 'Try again shortly.')}"
+        assert isinstance(error, RedisError)
+        store.note(request.app.state.redis, error)
+        detail, seconds = f"{_AWAY} {_REMEDIES.get(request.method, 'Try again shortly.')}", "2"
         if isinstance(error, store.RefusedError):
             detail = "The job store takes no writes at the moment; nothing was changed. Try again shortly."
-        return Unavailable(detail, headers={"Retry-After": "2"}).response(request.state.request_id)
+        elif store.explain(error).permanent:
+            detail, seconds = _MISCONFIGURED, "30"
+        elif isinstance(error, ResponseError):
+            detail, seconds = "The job store gives an answer that is not understood; the service's log has it.", "30"
+        return Unavailable(detail, headers={"Retry-After": seconds}).response(request.state.request_id)
 
     async def hung_up(_request: Request, _error: Exception) -> Response:
         return Response(status_code=499)  # nobody reads it
@@ -248,6 +254,7 @@ def _allowed(request: Request) -> str:
 
 
 _AWAY = "The job store does not answer at the moment."
+_MISCONFIGURED = "The job store cannot be used as it is set up; `GET /readyz` says what its operators have to change."
 _REMEDIES = {
     "POST": (
         "The request may have had its effect all the same: before you send it again, look whether what it creates is "

@@ -8,9 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import redis.connection
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.redis_url import check_url
 
 if TYPE_CHECKING:
     from worker.datasets.refusal import Limits
@@ -111,7 +112,7 @@ class Settings(BaseSettings):
     @classmethod
     def _redis_url(cls, value: str | None) -> str | None:
         if value is not None:
-            redis.connection.parse_url(value)  # type: ignore[no-untyped-call]
+            check_url(value)
         return value
 
     @property

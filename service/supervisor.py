@@ -99,7 +99,7 @@ class Supervisor:
         self.stopping = True
 
     def _watch(self, announce: Callable[[], bool]) -> None:
-        client = store.connect(self.redis_url, patience=0.5)
+        client = store.connect(self.redis_url, patience=store.PROMISED)
         reconcile_at, announced = 0.0, False
         while not self.stopping:
             if self.server is not None and not self.server.alive:
@@ -110,8 +110,8 @@ class Supervisor:
             if time.monotonic() >= reconcile_at:
                 try:
                     reconcile(client, retention=self.retention)
-                except RedisError:
-                    log.warning("the job store does not answer", exc_info=log.isEnabledFor(logging.DEBUG))
+                except RedisError as error:
+                    store.note(client, error)
                 reconcile_at = time.monotonic() + RECONCILE
             announced = announced or announce()
             time.sleep(TICK if announced else STARTING)

@@ -7,10 +7,11 @@ from typing import Literal
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
+from redis.exceptions import RedisError
 
 from service.auth import require_key
 from service.catalog import catalog
-from service.preflight import examine
+from service.preflight import diagnose, examine
 from service.problems import Unavailable, documented
 from worker import store
 from worker.contract.job import Catalog
@@ -50,9 +51,17 @@ async def healthz() -> Alive:
 
 @router.get("/readyz", summary="Readiness", responses=documented(Unavailable))
 async def readyz(request: Request) -> Ready:
-    """200 once the job store answers and a worker is alive."""
-    health = await store.arun(request.app.state.redis, store.health())
+    """200 once the job store answers and takes writes and a worker is alive; a 503 says what has to be done."""
+    state = request.app.state
+    try:
+        findings = await examine(state.redis)
+        if findings.unusable:
+            raise Unavailable(" ".join(findings.unusable), headers={"Retry-After": "30"})
+        health = await store.arun(state.redis, store.health())
+    except RedisError as error:
+        store.note(state.redis, error)
+        trouble = await diagnose(state.settings.redis_url, error)
+        raise Unavailable(trouble.sentence, headers={"Retry-After": "30" if trouble.permanent else "2"}) from None
     if health.workers == 0:
         raise Unavailable("No worker is alive; jobs are accepted and wait.", headers={"Retry-After": "1"})
-    findings = await examine(request.app.state.redis)
     return Ready(workers=health.workers, queued=health.queued, warnings=findings.refusals + findings.warnings)

@@ -20,6 +20,6 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServe
 @pytest.fixture
 def client(operated: EmbeddedServer) -> Iterator[redis.Redis]:
     """The empty store."""
-    with store.connect(operated.url, patience=1.0) as connected:
+    with store.connect(operated.url) as connected:
         connected.flushall()
         yield connected

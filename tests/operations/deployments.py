@@ -73,6 +73,8 @@ def answers(client: redis.Redis, *, loading: bool = False) -> bool:
         return bool(client.info("server") if loading else client.ping())
     except redis.RedisError:
         return False
+    finally:
+        client.close()  # which a client that was refused before does not do in time by itself
 
 
 def replicated(primary: redis.Redis, replica: redis.Redis) -> None:

@@ -98,7 +98,7 @@ def test_warnings_are_logged_once_at_start(tmp_path: Path) -> None:
 def test_a_server_that_is_not_there_yet_is_no_reason_not_to_start(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     with running("worker", log=log, GRADTUNE_REDIS_URL=f"unix://{tmp_path}/later.sock") as worker:
-        eventually(lambda: "cannot be reached yet" in log.read_text())
+        eventually(lambda: "cannot be used now" in log.read_text())
         eventually(lambda: bool(worker.part("worker.main")))
 
 
@@ -116,9 +116,10 @@ def test_a_server_that_is_not_there_yet_is_no_reason_not_to_start(tmp_path: Path
     ],
 )
 def test_servers_that_are_not_at_hand(info: dict[str, object], refused: str) -> None:
-    findings = Findings([], [])
+    findings = Findings([], [], [])
     judge(info, findings)
     assert re.fullmatch(refused, "".join(findings.refusals))
+    assert findings.unusable == findings.refusals
     assert findings.warnings == []
 
 
@@ -133,14 +134,16 @@ def test_a_server_that_is_still_loading_keeps_a_log(tmp_path: Path, name: str) -
     with deployed(tmp_path, *options, *slow, binary=binaries()[name], loading=True) as server:
         found = asyncio.run(examine_at(server.url))
         assert server.client.info()["loading"] == 1
-        assert found == Findings([], [])
+        reading = "The job store is still reading its file after a start: wait."
+        assert found == Findings([], [reading], [reading])
 
 
 def test_a_replica_is_no_address_for_jobs() -> None:
-    findings = Findings([], [])
+    findings = Findings([], [], [])
     judge({"role": "slave", "maxmemory": 100}, findings)
     assert findings.refusals == []
     replica, memory = findings.warnings
+    assert findings.unusable == [replica]
     assert replica.startswith("The job store is a replica, which takes no writes: ")
     assert "(maxmemory-policy unknown). Set `maxmemory-policy noeviction`" in memory
 
@@ -161,7 +164,7 @@ def test_the_documented_rights_are_enough(tmp_path: Path) -> None:
             eventually(lambda: api.get("/readyz").status_code == 200)
             assert api.get("/readyz").json()["warnings"] == []
             job_id = api.created(document())["id"]
-            with store.connect(url, patience=1.0) as limited:
+            with store.connect(url, patience=10.0) as limited:
                 limited.bgrewriteaof()  # after a full disk
             assert api.ended(job_id)["status"] == "succeeded"
             assert api.result(job_id)["job_id"] == job_id

@@ -43,7 +43,7 @@ def staffed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedde
 @pytest.fixture
 def staffed(staffed_server: EmbeddedServer) -> Iterator[redis.Redis]:
     """The empty store with a worker."""
-    with store.connect(staffed_server.url, patience=1.0) as connected:
+    with store.connect(staffed_server.url) as connected:
         connected.flushall()
         yield connected
 

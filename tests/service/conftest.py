@@ -52,7 +52,7 @@ def idle_api(idle_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def client(idle_server: EmbeddedServer) -> Iterator[redis.Redis]:
     """The empty store behind `api`."""
-    with store.connect(idle_server.url, patience=1.0) as connected:
+    with store.connect(idle_server.url) as connected:
         connected.flushall()
         yield connected
 

@@ -237,6 +237,6 @@ def test_a_created_job_is_named_although_it_cannot_be_read(tmp_path: Path) -> No
 
 
 def embedded_subscribers(url: str) -> int:
-    with store.connect(url, patience=1.0) as client:
+    with store.connect(url) as client:
         ((_, count),) = client.pubsub_numsub(store.CHANGED)
         return int(count)

@@ -30,7 +30,7 @@ def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def client(any_server: EmbeddedServer) -> Iterator[redis.Redis]:
-    with store.connect(any_server.url, patience=1.0) as connected:
+    with store.connect(any_server.url) as connected:
         connected.flushall()
         yield connected
 

@@ -22,7 +22,7 @@ time.sleep(600)
 
 
 def test_acknowledged_jobs_survive_the_death_of_the_server(tmp_path: Path) -> None:
-    with EmbeddedServer(tmp_path) as server, store.connect(server.url, patience=1.0) as client:
+    with EmbeddedServer(tmp_path) as server, store.connect(server.url, patience=10.0) as client:
         for n in range(200):
             job = store.Submission(f"j{n}", b"{}", os.urandom(100), "f", 1.0)
             assert store.run(client, store.submit(job, delivery(job.id)))
@@ -36,7 +36,7 @@ def test_acknowledged_jobs_survive_the_death_of_the_server(tmp_path: Path) -> No
         assert store.run(client, store.health()) == store.Health(workers=0, queued=200, active=200)
         server.restart()  # it runs: nothing to do
     assert not server.alive
-    with EmbeddedServer(tmp_path) as server, store.connect(server.url, patience=1.0) as client:
+    with EmbeddedServer(tmp_path) as server, store.connect(server.url, patience=10.0) as client:
         assert store.run(client, store.health()).queued == 200
 
 
@@ -60,7 +60,7 @@ def test_a_data_directory_has_one_server(tmp_path: Path) -> None:
 
 def test_a_long_path_has_a_short_socket(tmp_path: Path) -> None:
     deep = tmp_path / ("long name" * 12)
-    with EmbeddedServer(deep) as server, store.connect(server.url, patience=1.0) as client:
+    with EmbeddedServer(deep) as server, store.connect(server.url, patience=10.0) as client:
         assert store.run(client, store.ping())
         short = Path(server.url.removeprefix("unix://")).parent
         assert short.stat().st_mode & 0o077 == 0
@@ -68,7 +68,7 @@ def test_a_long_path_has_a_short_socket(tmp_path: Path) -> None:
 
 
 def test_a_path_may_have_any_characters(tmp_path: Path) -> None:
-    with EmbeddedServer(tmp_path / "a b?c%20#") as server, store.connect(server.url, patience=1.0) as client:
+    with EmbeddedServer(tmp_path / "a b?c%20#") as server, store.connect(server.url, patience=10.0) as client:
         assert store.run(client, store.ping())
 
 

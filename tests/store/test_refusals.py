@@ -60,7 +60,7 @@ def test_an_operation_is_tried_again(client: redis.Redis, any_server: EmbeddedSe
 
 def test_not_for_ever(client: redis.Redis, any_server: EmbeddedServer, way: str) -> None:
     client.execute_command(*WAYS[way][0])
-    with store.connect(any_server.url, patience=0.1) as impatient:
+    with store.connect(any_server.url, patience=1.0) as impatient:
         before = impatient.dbsize()
         with pytest.raises(RefusedError):
             store.run(impatient, store.submit(SUBMISSION, delivery("j")))

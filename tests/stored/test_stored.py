@@ -135,7 +135,7 @@ def test_jobs_on_datasets_find_their_rows(job: Path, monkeypatch: pytest.MonkeyP
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Api, redis.Redis]]:
     with (
         server(tmp_path_factory.mktemp("stored")) as running,
-        store.connect(running.url, patience=1.0) as client,
+        store.connect(running.url) as client,
         serving(Settings(redis_url=running.url)) as api,
     ):
         yield api, client

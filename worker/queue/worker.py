@@ -12,9 +12,7 @@ from typing import Any, ClassVar, Final, Literal
 
 import redis
 import rq
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 from rq import worker_registration
 from rq.exceptions import DequeueTimeout, StopRequested
 from rq.job import Job
@@ -52,8 +50,11 @@ class TuneWorker(rq.Worker):
     TICK: Final = 0.2
     HEARTBEAT: Final = 2.0
     HEARTBEAT_TTL: Final = 10
+    PROMPT: Final = 2.0  # seconds for what is done again soon anyway
+    POP_GRACE: Final = 3.0  # seconds by which the answer of a pop may be late
     CANCEL_PATIENCE: Final = 0.6
     LIMIT_GRACE: Final = 1.0
+    PAUSE: Final = 1.0  # seconds before a server that is away is asked again
     # How long a horse may stay where it cannot go on (frozen, most likely), and how that end is called.
     PATIENCE: ClassVar[Mapping[Hold, tuple[float, Ending]]] = {
         Hold.WAITING: (30.0, "unclaimed"),
@@ -80,7 +81,8 @@ class TuneWorker(rq.Worker):
         self._lease = lease
         self._retention = retention
         self._last_beat = -math.inf
-        self._prompt = _impatient(self.connection)
+        self._prompt = store.briefly(self.connection, self.PROMPT)
+        self._pops = store.briefly(self.connection, self.dequeue_timeout + self.POP_GRACE)
         self._horse: WorkHorse | None = None
         self._stable = Stable(import_attribute(function), self.connection, lease, warm_up, memory, jobs)
 
@@ -91,13 +93,17 @@ class TuneWorker(rq.Worker):
         """Seconds for which an idle worker waits at a time; it is also the time that it takes to stop."""
         return 1
 
+    def _set_ip_address(self, connection: redis.Redis) -> None:  # noqa: ARG002 - RQ's signature
+        """Ask nobody: RQ does so in its constructor, where a server that is away would end the process."""
+        self.ip_address = "unknown"
+
     def bootstrap(self, *_args: Any, **_kwargs: Any) -> None:
         """Register, and warm up, once for all horses."""
         # RQ does it after this, when others can see the worker already.
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
         self._stable.warm_up()
-        self.register_birth()  # type: ignore[no-untyped-call]
-        self.heartbeat()
+        self.birth_date = now()
+        self.heartbeat()  # which registers
         gc.collect()
         gc.freeze()  # a horse's garbage collector would copy every page it touches
 
@@ -108,9 +114,9 @@ class TuneWorker(rq.Worker):
         """Forget dead workers. Nothing of ours is in RQ's registries."""
         try:
             for queue in self.queues:
-                worker_registration.clean_worker_registry(queue)
-        except RedisError:
-            log.warning("cannot clean the registry of workers", exc_info=True)
+                worker_registration.clean_worker_registry(rq.Queue(queue.name, connection=self._prompt))
+        except RedisError as error:
+            store.note(self.connection, error)
         self.last_cleaned_at: Any = now()
 
     def set_state(self, state: str, pipeline: Any = None) -> None:  # noqa: ARG002 - RQ's signature
@@ -130,8 +136,8 @@ class TuneWorker(rq.Worker):
                 transaction.expire(self.key, self.HEARTBEAT_TTL)
                 worker_registration.register(self, transaction)
                 transaction.execute()
-        except RedisError:
-            log.warning("no heartbeat", exc_info=True)
+        except RedisError as error:
+            store.note(self.connection, error)
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -148,29 +154,32 @@ class TuneWorker(rq.Worker):
             except DequeueTimeout:
                 if max_idle_time is not None and time.monotonic() - began >= max_idle_time:
                     return None
+            except RedisError as error:
+                store.note(self.connection, error)
+                time.sleep(self.PAUSE)
             except Exception:
-                # The server is away for longer than the client is patient, or what was in the queue is no id.
-                log.exception("cannot take a job out of the queue")
-                time.sleep(1.0)
+                log.exception("what was in the queue is no id")
+                time.sleep(self.PAUSE)
         raise StopRequested
 
     def _pop(self, timeout: int | None) -> tuple[Job, rq.Queue] | None:
         """Take an id out of the queue. RQ's record of the job, which anybody could have written, is not read."""
         queue = self.queues[0]
-        popped = self.queue_class.lmove(self.connection, queue.key, timeout)
+        popped = self.queue_class.lmove(self._pops, queue.key, timeout)
         return None if popped is None else (Job(as_text(popped[1]), self.connection, self.serializer), queue)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's signature
-        """Note the signal: whatever runs now comes to its next look at the flag within a second."""
+        """Note the signal: whatever runs now comes to its next look at the flag soon, also if the server is away."""
         self._stop_requested = True
+        store.hurry()
 
     def teardown(self) -> None:
         """End the horse and unregister, if there is a server."""
         self._retire()
         try:
             super().teardown()  # type: ignore[no-untyped-call]
-        except RedisError:
-            log.warning("cannot unregister", exc_info=True)
+        except RedisError as error:
+            store.note(self.connection, error)
 
     # The job.
 
@@ -188,8 +197,9 @@ class TuneWorker(rq.Worker):
                 self._settle(job.id, owner, ending, attempt)
             if ending != "done":
                 self._retire()
-        except RedisError:
-            log.exception("job %s is left to the reconciler", job.id)
+        except RedisError as error:
+            store.note(self.connection, error)
+            log.warning("job %s is left to the reconciler", job.id)
         self.set_state(WorkerStatus.IDLE)
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
@@ -222,8 +232,8 @@ class TuneWorker(rq.Worker):
             try:
                 watch = store.run(self._prompt, store.watch(job_id, owner, attempt_before=before, lease=self._lease))
                 seen = time.monotonic()
-            except RedisError:
-                log.warning("cannot look after job %s", job_id, exc_info=True)
+            except RedisError as error:
+                store.note(self.connection, error)
             if watch is None:
                 continue
             if watch.hold is Hold.FENCED:
@@ -257,10 +267,3 @@ class TuneWorker(rq.Worker):
         given_back = store.release(job_id, owner, again, blameless=ending == "stopped", retention=self._retention)
         if store.run(self.connection, given_back):
             log.warning("job %s (attempt %d) was not finished and is delivered again", job_id, attempt)
-
-
-def _impatient(client: redis.Redis) -> redis.Redis:
-    """Make a client of the same server that does not wait for it: for what is done again soon anyway."""
-    pool = client.connection_pool
-    options = {**pool.connection_kwargs, "retry": Retry(NoBackoff(), 1), "socket_timeout": 2.0}
-    return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options))

@@ -4,7 +4,7 @@ The only code that knows Redis keys and the only one that moves a job from one s
 generators of commands (see `driver`): `run(client, beat(...))` or `await arun(client, job(...))`.
 """
 
-from worker.store.clients import aconnect, connect
+from worker.store.clients import PROMISED, aconnect, briefly, connect
 from worker.store.datasets import (
     add_dataset,
     dataset,
@@ -15,7 +15,7 @@ from worker.store.datasets import (
     stored_bytes,
     sweep_datasets,
 )
-from worker.store.driver import Command, Operation, RefusedError, arun, run
+from worker.store.driver import Command, Operation, arun, run
 from worker.store.keys import CHANGED, QUEUE
 from worker.store.lifecycle import MOVES, TERMINAL, IllegalMoveError, Status
 from worker.store.operations import (
@@ -36,7 +36,9 @@ from worker.store.operations import (
     submit,
     watch,
 )
-from worker.store.queries import health, job, jobs, ping, result, server_info, snapshots, steps
+from worker.store.outage import address, note
+from worker.store.patience import hurry, sharing
+from worker.store.queries import health, job, jobs, ping, result, server_info, snapshots, steps, trial
 from worker.store.records import (
     CONTRACT,
     FIRST_ALGORITHM,
@@ -54,18 +56,35 @@ from worker.store.records import (
     Verdict,
     Watch,
 )
+from worker.store.trouble import (
+    CLOSED,
+    CLUSTER,
+    NO_TLS_HERE,
+    REPLICA,
+    TLS_HERE,
+    NoAnswerError,
+    RefusedError,
+    Trouble,
+    explain,
+)
 from worker.store.upkeep import rewrite_log
 
 __all__ = [
     "CHANGED",
+    "CLOSED",
+    "CLUSTER",
     "CONTRACT",
     "FIRST_ALGORITHM",
     "LEASE",
     "MAX_CLAIMS",
     "MOVES",
+    "NO_TLS_HERE",
+    "PROMISED",
     "QUEUE",
+    "REPLICA",
     "RETENTION",
     "TERMINAL",
+    "TLS_HERE",
     "WORKER_LOST",
     "Admission",
     "Algorithm",
@@ -77,18 +96,22 @@ __all__ = [
     "Hold",
     "IllegalMoveError",
     "JobRecord",
+    "NoAnswerError",
     "Operation",
     "RefusedError",
     "Removal",
     "Shelving",
     "Status",
     "Submission",
+    "Trouble",
     "Verdict",
     "Watch",
     "aconnect",
     "add_dataset",
+    "address",
     "arun",
     "beat",
+    "briefly",
     "cancel",
     "claim",
     "connect",
@@ -96,13 +119,16 @@ __all__ = [
     "datasets",
     "delete",
     "doomed",
+    "explain",
     "finish",
     "forget_doomed",
     "health",
     "held",
+    "hurry",
     "job",
     "jobs",
     "last_attempt",
+    "note",
     "overdue",
     "ping",
     "redeliver",
@@ -112,10 +138,12 @@ __all__ = [
     "rewrite_log",
     "run",
     "server_info",
+    "sharing",
     "snapshots",
     "steps",
     "stored_bytes",
     "submit",
     "sweep_datasets",
+    "trial",
     "watch",
 ]

@@ -4,29 +4,40 @@ from typing import Any, Final
 
 import redis
 import redis.asyncio
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
+from redis.connection import Connection, parse_url
 
-_BASE: Final = 0.01
-_CAP: Final = 2.0
+from worker.store.patience import BOUNDED, AsyncPatience, Patience
+
+PROMISED: Final = 2.0
+"""Seconds for which a request waits for the store."""
 _WAIT: Final = 5.0
 
 
 def connect(url: str, *, patience: float = 60.0) -> redis.Redis:
-    """Make a client that goes on trying for about `patience` seconds while the server is away.
+    """Make a client whose operations end after `patience` seconds, tried again until then while the server is away.
 
     Accepts `redis://`, `rediss://` and `unix://`. Makes no connection yet.
     """
-    retry = Retry(ExponentialBackoff(cap=_CAP, base=_BASE), _retries(patience))
-    return redis.Redis.from_url(url, retry=retry, **_OPTIONS)
+    kind = parse_url(url).get("connection_class", Connection)  # type: ignore[no-untyped-call]
+    return redis.Redis.from_url(url, retry=Patience(patience), connection_class=BOUNDED[kind], **_OPTIONS)
 
 
-def aconnect(url: str, *, patience: float = 2.0, connections: int = 50) -> redis.asyncio.Redis:
-    """Make an asynchronous client; as `connect`. With `connections` in use, a command waits for a free one."""
-    retry = AsyncRetry(ExponentialBackoff(cap=_CAP, base=_BASE), _retries(patience))
+def briefly(client: redis.Redis, seconds: float) -> redis.Redis:
+    """Make a client of the same server that gives up after `seconds`: for what is done again soon anyway."""
+    pool = client.connection_pool
+    options = {**pool.connection_kwargs, "retry": Patience(seconds), "socket_timeout": seconds}
+    return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options))
+
+
+def aconnect(url: str, *, patience: float = PROMISED, connections: int = 50) -> redis.asyncio.Redis:
+    """Make an asynchronous client; as `connect`. With `connections` in use, a command waits for a free one.
+
+    One that does not wait longer than a single try may take leaves the limit to `arun`: redis-py's own costs a task
+    for each write.
+    """
+    options = {**_OPTIONS, "socket_timeout": None if patience <= _WAIT else _WAIT}
     pool = redis.asyncio.BlockingConnectionPool.from_url(
-        url, max_connections=connections, timeout=_WAIT, retry=retry, **_OPTIONS
+        url, max_connections=connections, timeout=_WAIT, retry=AsyncPatience(patience), **options
     )
     return redis.asyncio.Redis.from_pool(pool)
 
@@ -38,12 +49,3 @@ _OPTIONS: Final[dict[str, Any]] = {
     "socket_timeout": _WAIT,
     "socket_connect_timeout": _WAIT,
 }
-
-
-def _retries(patience: float) -> int:
-    """Count the retries whose pauses (doubling, capped) fill `patience` seconds."""
-    count, total = 0, 0.0
-    while total < patience:
-        count += 1
-        total += min(_CAP, _BASE * 2.0**count)
-    return count

@@ -2,22 +2,26 @@
 
 An operation is a generator: it yields batches of commands and is sent their replies, so it knows no client. A batch of
 one command is sent alone, a longer one as one MULTI/EXEC. A driver may send a batch again when the reply was lost:
-every operation of the store is safe under that. It does so, as long as the client is patient, when the server answers
-that it takes no writes at the moment.
+every operation of the store is safe under that. It does so, too, when the server answers that it takes no writes at the
+moment. The client's patience is for the operation as a whole: connections, batches, repetitions and pauses.
 """
 
+import asyncio
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final, TypeVar, cast
 
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from worker.store.lifecycle import ILLEGAL_MOVE, IllegalMoveError
+from worker.store.outage import answered, note
+from worker.store.patience import AsyncPatience, Patience, Spending, Within, failure, left, patience
+from worker.store.trouble import NoAnswerError, RefusedError, explain
 
 Argument = bytes | str | int | float
 Command = tuple[Argument, ...]
@@ -25,13 +29,6 @@ Batch = tuple[Command, ...]
 
 T = TypeVar("T")
 Operation = Generator[Batch, list[Any], T]
-
-
-class RefusedError(redis.ConnectionError):
-    """The server takes no writes at the moment (its disk or its memory is full, it is a replica, it lacks one).
-
-    It checks that before the first write of a script, so nothing was changed. Ends as the server's absence does.
-    """
 
 
 _CODES: Final = re.compile(r"\b(MISCONF|READONLY|NOREPLICAS|MASTERDOWN|OOM)\b")
@@ -45,29 +42,62 @@ def run(client: redis.Redis, operation: Operation[T]) -> T:
     Raises: `RedisError` when the server cannot be reached, `RefusedError` when it takes no writes, `IllegalMoveError`.
     """
     try:
+        with Within(patience(client)):
+            outcome = _drive(client, operation)
+    except RedisError as error:
+        _look_at(client, error)
+        raise
+    answered()
+    return outcome
+
+
+async def arun(client: redis.asyncio.Redis, operation: Operation[T]) -> T:
+    """Run an operation to its end; as `run`. Inside `sharing`, it has what is left there at most.
+
+    Raises: `NoAnswerError` at the deadline, and what `run` raises.
+    """
+    try:
+        with Spending(patience(client)):
+            try:
+                async with asyncio.timeout(left()):
+                    outcome = await _adrive(client, operation)
+            except TimeoutError:
+                raise NoAnswerError("no answer in time") from failure()
+    except RedisError as error:
+        _look_at(client, error)
+        raise
+    answered()
+    return outcome
+
+
+def _drive(client: redis.Redis, operation: Operation[T]) -> T:
+    try:
         batch = next(operation)
         while True:
             batch = operation.send(_execute(client, batch))
     except StopIteration as stop:
         return cast("T", stop.value)
-    except ResponseError as error:
-        if ILLEGAL_MOVE in str(error):
-            raise IllegalMoveError(str(error)) from error
-        raise
 
 
-async def arun(client: redis.asyncio.Redis, operation: Operation[T]) -> T:
-    """Run an operation to its end; as `run`."""
+async def _adrive(client: redis.asyncio.Redis, operation: Operation[T]) -> T:
     try:
         batch = next(operation)
         while True:
             batch = operation.send(await _aexecute(client, batch))
     except StopIteration as stop:
         return cast("T", stop.value)
-    except ResponseError as error:
+
+
+def _look_at(client: redis.Redis | redis.asyncio.Redis, error: RedisError) -> None:
+    """Log that the server is away. Raises: `IllegalMoveError` for an answer that is our own.
+
+    Other answers are for the caller, who may have expected them, or may end because of them.
+    """
+    if isinstance(error, ResponseError):
         if ILLEGAL_MOVE in str(error):
             raise IllegalMoveError(str(error)) from error
-        raise
+    elif not explain(error).permanent:
+        note(client, error)
 
 
 def _refused(error: Exception) -> bool:
@@ -77,8 +107,9 @@ def _refused(error: Exception) -> bool:
     return isinstance(error, _CLASSES) or _CODES.search(str(error)) is not None
 
 
-def _is_refusal(error: Exception) -> bool:
-    return isinstance(error, RefusedError)
+def _again(retry: Retry | AsyncRetry) -> Callable[[Exception], bool] | None:
+    """What is tried again here; with patience, also what redis-py gives up at once: a new connection that is closed."""
+    return None if isinstance(retry, Patience | AsyncPatience) else lambda error: isinstance(error, RefusedError)
 
 
 # `execute_command` and `get_retry` of redis-py have no annotations: hence Any.
@@ -92,7 +123,7 @@ def _execute(client: Any, batch: Batch) -> list[Any]:
             raise
 
     retry: Retry = client.get_retry() or Retry(NoBackoff(), 0)
-    return retry.call_with_retry(send, lambda _: None, is_retryable=_is_refusal)
+    return retry.call_with_retry(send, lambda _: None, is_retryable=_again(retry))
 
 
 async def _aexecute(client: Any, batch: Batch) -> list[Any]:
@@ -108,7 +139,7 @@ async def _aexecute(client: Any, batch: Batch) -> list[Any]:
         """Nothing is to be done before the next try."""
 
     retry: AsyncRetry = client.get_retry() or AsyncRetry(NoBackoff(), 0)
-    return await retry.call_with_retry(send, ignore, is_retryable=_is_refusal)
+    return await retry.call_with_retry(send, ignore, is_retryable=_again(retry))
 
 
 def _send(client: Any, batch: Batch) -> list[Any]:

@@ -104,6 +104,15 @@ def health() -> Operation[Health]:
     return Health(*(int(number) for number in reply))
 
 
+def trial() -> Operation[None]:
+    """Ask for what jobs need, with commands that change nothing. Raises: `ResponseError` for a right that is missing.
+
+    A server that takes no writes refuses them, too.
+    """
+    trial = keys.QUEUE_LIST + ":trial"
+    yield (("EVAL", scripts.TRIAL, 0), ("BLMOVE", trial, trial, "RIGHT", "LEFT", 1))
+
+
 def page(key: str, count: int, cursor: str | None) -> Operation[list[tuple[str, int]]]:
     """Read up to `count` members with their creation times (microseconds), newest first, that come after the cursor."""
     if cursor is None:

@@ -304,3 +304,12 @@ for _, worker in ipairs(call('SMEMBERS', RQ_WORKERS)) do workers = workers + cal
 return {workers, call('LLEN', QUEUE), call('ZCARD', ACTIVE)}
 """
 )
+
+TRIAL: Final = (
+    PRELUDE
+    + """
+for _, key in ipairs({ACTIVE, QUEUE}) do call('LPUSHX', key .. ':trial', '') end
+call('PUBLISH', CHANGED, '')
+return 1
+"""
+)
