@@ -139,9 +139,9 @@ def main(directory: Path) -> None:
 
 
 def write(path: Path, document: Any) -> None:
-    """JSON, in the fewest bytes."""
+    """JSON, in the fewest bytes, unless they are written already."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(orjson.dumps(document))
+    path.write_bytes(document if isinstance(document, bytes) else orjson.dumps(document))
 
 
 def write_job(directory: Path, request: dict[str, Any], storage: LocalStorage) -> None:
