@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -10,7 +11,9 @@ from urllib.parse import quote, urlencode
 import click
 
 from service.client import Client, ClientError
-from service.uploads import column_table, upload
+from service.uploads import column_table, upload, warning_lines
+from worker.contract.dataset import ReadingOptions
+from worker.contract.reading import parse_options
 
 url_option = click.option("--url", envvar="GRADTUNE_URL", default="http://127.0.0.1:8000", help="Where the service is.")
 key_option = click.option("--key", envvar="GRADTUNE_API_KEY", default=None, help="API key. [GRADTUNE_API_KEY]")
@@ -40,13 +43,22 @@ def datasets() -> None:
 @datasets.command("upload")
 @click.argument("file", type=FILE)
 @click.option("--type", "media_type", default=None, help="Content type; default: by the name, or by the content.")
+@click.option("--missing", multiple=True, help="A text for missing values, as NA. Default: the usual ones.")
+@click.option("--decimal", type=click.Choice([".", ","]), help="The decimal mark of a CSV file.")
+@click.option("--thousands", help="The mark between thousands, as in 1,234,567.")
+@click.option("--encoding", help="The character encoding, as windows-1252. Default: UTF-8.")
+@click.option("--delimiter", help="The delimiter: one character, or tab. Default: found by itself.")
+@click.option("--header/--no-header", default=None, help="Whether the first row holds names.")
+@click.option("--types", multiple=True, help="Types of columns, as zip:category or age:number.")
 @url_option
 @key_option
 @json_option
-def upload_file(file: Path, *, media_type: str | None, url: str, key: str | None, as_json: bool) -> None:
+def upload_file(
+    file: Path, *, media_type: str | None, url: str, key: str | None, as_json: bool, **options: Any
+) -> None:
     """Send a table (CSV, Parquet, Arrow, NPY, NPZ, LIBSVM; also .gz and .zst), unless it is there already."""
     try:
-        document, sent = upload(Client(url, key), file, media_type, quiet=as_json)
+        document, sent = upload(Client(url, key), file, media_type, _options(options), quiet=as_json)
     except (ClientError, OSError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
@@ -54,6 +66,20 @@ def upload_file(file: Path, *, media_type: str | None, url: str, key: str | None
         return
     state = "" if sent else ", was there already"
     click.echo(f"{document['id']}  {document['rows']} rows{state}\n{column_table(document)}")
+    for line in warning_lines(document):
+        click.echo(line, err=True)
+
+
+def _options(given: Mapping[str, Any]) -> ReadingOptions:
+    """The reading options of a command line. Raises BadParameter."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in given.items():
+        several = value if isinstance(value, tuple) else () if value is None else (str(value),)
+        pairs += [(name, one.lower() if name == "header" else one) for one in several]
+    options = parse_options(pairs)
+    if isinstance(options, list):
+        raise click.BadParameter(" ".join(fault.detail for fault in options))
+    return options
 
 
 @datasets.command("list")
@@ -80,7 +106,8 @@ def show(dataset: str, *, url: str, key: str | None, as_json: bool) -> None:
         document = Client(url, key).get(f"/v1/datasets/{quote(dataset, safe='')}").json
     except ClientError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(json.dumps(document) if as_json else f"{document['rows']} rows\n{column_table(document)}")
+    shown = "\n".join([f"{document['rows']} rows", column_table(document), *warning_lines(document)])
+    click.echo(json.dumps(document) if as_json else shown)
 
 
 @datasets.command()

@@ -19,11 +19,20 @@ import redis.asyncio
 from fastapi import Request
 
 from service.bodies import Form, Sink, header_fault, pour, stated_digest
-from service.problems import DatasetExists, DatasetTooLarge, NotFound, StorageFull, Unavailable, UnsupportedMediaType
+from service.problems import (
+    DatasetExists,
+    DatasetTooLarge,
+    InvalidRequest,
+    NotFound,
+    StorageFull,
+    Unavailable,
+    UnsupportedMediaType,
+)
 from service.readers import Readers, Reading
 from service.settings import Settings
 from worker import store
-from worker.contract.dataset import Dataset, Format
+from worker.contract.dataset import Dataset, Format, ReadingOptions
+from worker.contract.reading import dataset_id, parse_options, unfit
 from worker.datasets import MANIFEST, RefusedError, Storage, StorageError, assemble, open_storage
 from worker.datasets.draft import CONTENT, Draft
 from worker.datasets.sniff import recognize
@@ -40,7 +49,7 @@ class Arrival:
     """An upload on its way: where it is made, what it is, and its reader, if that has begun."""
 
     directory: Path
-    header: bool | None
+    options: ReadingOptions
     media_type: str
     sink: Sink
     kind: Format | None = None
@@ -65,10 +74,11 @@ class Datasets:
     async def upload(self, request: Request) -> tuple[dict[str, Any], bool]:
         """Take in the body of a request; the dataset's document, and whether it is new. Raises a Problem."""
         stated = stated_digest(request)
+        asked = _query_options(request)
         await self._check_length(request)
         directory = await asyncio.to_thread(self._room)
         try:
-            async with self._arriving(request, directory, wire=stated is not None) as (arrival, body):
+            async with self._arriving(request, directory, asked, wire=stated is not None) as (arrival, body):
                 await pour(body, arrival.sink, lambda: self._advance(arrival))
                 await asyncio.to_thread(arrival.sink.finish)
                 if stated is not None and stated != arrival.sink.wire_digest:
@@ -108,7 +118,7 @@ class Datasets:
 
     @asynccontextmanager
     async def _arriving(
-        self, request: Request, directory: Path, *, wire: bool
+        self, request: Request, directory: Path, asked: ReadingOptions, *, wire: bool
     ) -> AsyncIterator[tuple[Arrival, AsyncIterator[bytes]]]:
         media_type, _, parameters = request.headers.get("content-type", "").partition(";")
         media_type = media_type.strip().lower()
@@ -124,9 +134,9 @@ class Datasets:
         elif not media_type:
             raise UnsupportedMediaType("Name the format by a Content-Type, or send application/octet-stream.")
         encoding = request.headers.get("content-encoding", "identity")
-        header, limit = header_parameter(parameters), self._settings.dataset_limits.bytes
+        limit = self._settings.dataset_limits.bytes
         sink = Sink(directory / CONTENT, encoding, limit, wire=wire)
-        arrival = Arrival(directory, header, media_type, sink)
+        arrival = Arrival(directory, typed_options(asked, media_type, parameters), media_type, sink)
         if form is not None:
             arrival.media_type = ""
             body = _typed(body, form, arrival)
@@ -145,8 +155,9 @@ class Datasets:
                 arrival.kind = recognize(arrival.media_type, sink.head)
             except RefusedError as refusal:
                 raise UnsupportedMediaType(refusal.detail) from None
+            _require_fit(arrival.options, arrival.kind)
             if sink.size >= EARLY:
-                arrival.reading = await self._readers.begin_early(arrival.directory, arrival.kind, arrival.header)
+                arrival.reading = await self._readers.begin_early(arrival.directory, arrival.kind, arrival.options)
         if arrival.reading is not None:
             if arrival.reading.over:
                 await arrival.reading.draft()  # a refusal need not wait for the rest of the body
@@ -155,13 +166,14 @@ class Datasets:
     async def _settle(self, arrival: Arrival) -> tuple[dict[str, Any], bool]:
         """All bytes are there: find the dataset that they are, or make it."""
         sink = arrival.sink
-        name = f"ds_{sink.sha256}"
+        name = dataset_id(sink.sha256, arrival.options)
         kind = arrival.kind or recognize_empty(arrival.media_type)
+        _require_fit(arrival.options, kind)
         gate = self._gates[name]
         try:
             async with gate:
                 if (known := await self._known(name)) is not None:
-                    _compare(known, kind, arrival.header)
+                    _compare(known, kind)
                     return known, False
                 return await self._make(arrival, name, kind)
         finally:
@@ -186,8 +198,8 @@ class Datasets:
             arrival.reading.grown(sink.size, complete=True)
             draft = await arrival.reading.draft()
         else:
-            draft = await self._readers.read(arrival.directory, kind, arrival.header, sink.size)
-        arguments = (arrival.directory, draft, kind, sink.size, sink.sha256, datetime.now(UTC))
+            draft = await self._readers.read(arrival.directory, kind, arrival.options, sink.size)
+        arguments = (arrival.directory, draft, kind, sink.size, sink.sha256, datetime.now(UTC), arrival.options)
         dataset = await asyncio.to_thread(assemble, *arguments)
         created = await self._publish(arrival.directory, dataset)
         manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
@@ -242,20 +254,51 @@ async def _typed(body: AsyncIterator[bytes], form: Form, arrival: Arrival) -> As
     async for part in body:
         if not arrival.media_type:
             media_type, _, parameters = (form.media_type or "").partition(";")
-            arrival.media_type, arrival.header = media_type.strip().lower(), header_parameter(parameters)
+            arrival.media_type = media_type.strip().lower()
+            arrival.options = typed_options(arrival.options, arrival.media_type, parameters)
         yield part
 
 
-def header_parameter(parameters: str) -> bool | None:
-    """The `header` parameter of text/csv (RFC 4180): `present` or `absent`."""
+def _query_options(request: Request) -> ReadingOptions:
+    """The reading options of the query. Raises InvalidRequest for what is none."""
+    options = parse_options(request.query_params.multi_items())
+    if isinstance(options, list):
+        raise InvalidRequest("A parameter is wrong.", errors=options)
+    return options
+
+
+def typed_options(asked: ReadingOptions, media_type: str, parameters: str) -> ReadingOptions:
+    """The options with what text/csv says by `header` (RFC 4180) and `charset`. Raises InvalidRequest."""
+    if media_type != "text/csv":
+        return asked
     for parameter in parameters.split(";"):
         name, _, value = parameter.strip().partition("=")
-        if name.strip().lower() == "header":
-            known = {"present": True, "absent": False}
-            if value.strip(' "').lower() not in known:
+        name, value = name.strip().lower(), value.strip(' "').lower()
+        if name == "header":
+            header = {"present": True, "absent": False}.get(value)
+            if header is None:
                 raise header_fault("content-type", "invalid_parameter", "header is `present` or `absent`.")
-            return known[value.strip(' "').lower()]
-    return None
+            if asked.header not in {None, header}:
+                raise header_fault("content-type", "invalid_parameter", "The option `header` says the opposite.")
+            asked = asked.model_copy(update={"header": header})
+        elif name == "charset":
+            asked = _with_charset(asked, value)
+    return asked
+
+
+def _with_charset(asked: ReadingOptions, charset: str) -> ReadingOptions:
+    named = parse_options([("encoding", charset)])
+    if isinstance(named, list):
+        raise header_fault("content-type", "invalid_parameter", f"charset: {named[0].detail}")
+    if asked.encoding is not None and asked.encoding != named.encoding:
+        raise header_fault("content-type", "invalid_parameter", "The option `encoding` names another one than charset.")
+    return asked.model_copy(update={"encoding": named.encoding})
+
+
+def _require_fit(options: ReadingOptions, kind: Format) -> None:
+    """Raise InvalidRequest for options that mean nothing to a format."""
+    if found := unfit(options, kind):
+        raise InvalidRequest("A parameter does not fit the format.", errors=found)
 
 
 def recognize_empty(media_type: str) -> Format:
@@ -266,12 +309,11 @@ def recognize_empty(media_type: str) -> Format:
         raise UnsupportedMediaType(refusal.detail) from None
 
 
-def _compare(known: dict[str, Any], kind: Format, header: bool | None) -> None:
-    """Raise DatasetExists where the same bytes were read in another way than is asked for now."""
-    if known["format"] == kind and header in {None, known["header"]}:
-        return
-    read = known["format"] + {True: ", first row as names", False: ", first row as data"}.get(known["header"], "")
-    raise DatasetExists(f"These bytes are the dataset {known['id']}, read as {read}; delete it first.")
+def _compare(known: dict[str, Any], kind: Format) -> None:
+    """Raise DatasetExists where the same bytes were read as another format than is asked for now."""
+    if known["format"] != kind:
+        told = f"These bytes are the dataset {known['id']}, read as {known['format']}"
+        raise DatasetExists(f"{told}; delete it first.")
 
 
 def summary(dataset: Dataset) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from worker.contract.columns import Selected
+from worker.contract.notes import dataset_notes
 from worker.contract.spec import JobSpec, outline
 from worker.core.hypergradient import CholeskyBackprop
 from worker.core.linalg.assembled import Assembly
@@ -48,6 +49,7 @@ def validation_view(
         },
         "cost": cost,
         "fingerprint": fingerprint,
+        "notes": [note.model_dump() for note in dataset_notes(selected.warnings if selected else ())],
     }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from service.problems import DatasetTooLarge, InvalidDataset, Problem, StorageFull, Unavailable
-from worker.contract.dataset import Format
+from worker.contract.dataset import Format, ReadingOptions
 from worker.contract.faults import Fault
 from worker.datasets.draft import Draft
 from worker.datasets.reader import ENVIRONMENT, Task
@@ -96,8 +96,8 @@ def _end(status: int | None, task: Task) -> Exception:
     if status in {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE}:
         log.error("the reader of a file of format %s crashed: %s", task.format, signal.Signals(-status).name)
         return InvalidDataset(
-            f"The file cannot be read as {task.format}: it is damaged in a way that breaks the reader, or takes more than "
-            f"{task.memory >> 20} MiB of memory; write it again, in smaller blocks."
+            f"The file cannot be read as {task.format}: it is damaged in a way that breaks the reader, or takes more "
+            f"than {task.memory >> 20} MiB of memory; write it again, in smaller blocks."
         )
     log.error("reading a file of format %s ended with status %s", task.format, status)
     return ReaderError("the reader failed")
@@ -112,10 +112,10 @@ class Readers:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
-    async def begin(self, directory: Path, kind: Format, header: bool | None) -> Reading:
+    async def begin(self, directory: Path, kind: Format, options: ReadingOptions) -> Reading:
         """Start to read the file `content` of a directory, which need not be there yet."""
         values = asdict(self._limits)
-        task = Task(directory=str(directory), format=kind, header=header, **values)
+        task = Task(directory=str(directory), format=kind, options=options, **values)
         pairs = [socket.socketpair() for _ in ("news", "reply")]
         with pairs[0][1] as theirs, pairs[1][1] as also_theirs:
             self._hand_over(theirs, also_theirs)
@@ -124,23 +124,23 @@ class Readers:
         news.write(task.model_dump_json().encode() + b"\n")
         return Reading(task, news, reply)
 
-    async def read(self, directory: Path, kind: Format, header: bool | None, size: int) -> Draft:
+    async def read(self, directory: Path, kind: Format, options: ReadingOptions, size: int) -> Draft:
         """Read a complete file, when its turn comes. Raises as `Reading.draft`."""
         async with self._late:
-            reading = await self.begin(directory, kind, header)
+            reading = await self.begin(directory, kind, options)
             try:
                 reading.grown(size, complete=True)
                 return await reading.draft()
             finally:
                 await reading.cancel()
 
-    async def begin_early(self, directory: Path, kind: Format, header: bool | None) -> Reading | None:
+    async def begin_early(self, directory: Path, kind: Format, options: ReadingOptions) -> Reading | None:
         """As `begin`, for a file that is still coming; None when enough are being read. Give it to `end_early`."""
         if self._early == 0:
             return None
         self._early -= 1
         try:
-            return await self.begin(directory, kind, header)
+            return await self.begin(directory, kind, options)
         except BaseException:
             self._early += 1
             raise

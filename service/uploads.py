@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 
 from service.client import Client, ClientError
+from worker.contract.dataset import ReadingOptions
+from worker.contract.reading import dataset_id, query_of
 
 CHUNK = 2**20
 MEDIA_TYPES = {
@@ -29,15 +32,18 @@ MEDIA_TYPES = {
 ENCODINGS = {".gz": "gzip", ".zst": "zstd"}
 
 
-def upload(client: Client, path: Path, media_type: str | None, *, quiet: bool) -> tuple[dict[str, Any], bool]:
+def upload(
+    client: Client, path: Path, media_type: str | None, options: ReadingOptions | None = None, *, quiet: bool
+) -> tuple[dict[str, Any], bool]:
     """The document of the dataset that a file is, and whether it had to be sent. Raises ClientError, OSError."""
+    options = options or ReadingOptions()
     size = path.stat().st_size
     digest = hashlib.sha256()
     for part in _read(path, size, "Reading", quiet=quiet):
         digest.update(part)
     encoding = ENCODINGS.get(path.suffix.lower())
     stem = Path(path.stem) if encoding else path
-    if encoding is None and (known := _known(client, f"ds_{digest.hexdigest()}")) is not None:
+    if encoding is None and (known := _known(client, dataset_id(digest.hexdigest(), options))) is not None:
         return known, False
     headers = {
         "Content-Type": media_type or MEDIA_TYPES.get(stem.suffix.lower(), "application/octet-stream"),
@@ -46,7 +52,10 @@ def upload(client: Client, path: Path, media_type: str | None, *, quiet: bool) -
     }
     if encoding is not None:
         headers["Content-Encoding"] = encoding
-    reply = client.send("/v1/datasets", _read(path, size, "Sending", quiet=quiet), headers)
+    query = urlencode(query_of(options))
+    reply = client.send(
+        f"/v1/datasets{'?' if query else ''}{query}", _read(path, size, "Sending", quiet=quiet), headers
+    )
     document: dict[str, Any] = reply.json
     return document, reply.status == 201
 
@@ -65,6 +74,11 @@ def with_data(client: Client, spec: Path, data: Path | None, *, quiet: bool) -> 
         raise ClientError(f"{spec} brings a table of its own in `data`; leave out either that or --data")
     dataset, _ = upload(client, data, None, quiet=quiet)
     return json.dumps({**document, "data": {**roles, "dataset_id": dataset["id"]}}).encode()
+
+
+def warning_lines(document: dict[str, Any]) -> list[str]:
+    """What a dataset was read as where its writer may have meant something else."""
+    return [f"warning: {warning['text']}" for warning in document.get("warnings", [])[:40]]
 
 
 def _known(client: Client, name: str) -> dict[str, Any] | None:

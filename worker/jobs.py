@@ -24,6 +24,7 @@ from scipy.linalg import lapack
 
 from worker import checkpoint, store
 from worker.ahead import Ahead
+from worker.contract.dataset import DatasetWarning
 from worker.contract.expansion import ColumnFeatures
 from worker.contract.spec import ALGORITHM, JobSpec, describe, encode_data, fingerprint, work
 from worker.core.hyperparameters import Hyperparameters
@@ -141,7 +142,7 @@ def run_claimed(client: redis.Redis, claim: Claim) -> None:
         _fail(client, claim.id, claim.attempt, error.code, error.title, str(error))
         return
     prepared = task.prepared
-    loop.made = task.made
+    loop.made, loop.warnings = task.made, task.warnings
     resume = checkpoint.unpack(claim.checkpoint) if claim.checkpoint else None
     if claim.cancelled:
         if resume is not None:
@@ -190,6 +191,7 @@ class Loop:
     pending: list[bytes] = field(default_factory=list)
     stored: int = -1
     made: tuple[ColumnFeatures, ...] = ()
+    warnings: tuple[DatasetWarning, ...] = ()
 
     def __post_init__(self) -> None:
         self.stored = self.claim.steps
@@ -234,7 +236,7 @@ class Loop:
     def finish(self, prepared: Prepared, step: Step, status: Status, outcome: Outcome | None) -> None:
         """End the job at this step, with the refit at the best point so far."""
         usable = np.isfinite(step.best.best.value)
-        arguments = (self.claim, prepared, step, status, outcome, self.elapsed, self.made)
+        arguments = (self.claim, prepared, step, status, outcome, self.elapsed, self.made, self.warnings)
         document = result(*arguments) if usable else None
         error = None
         if outcome is not None and outcome.is_failure:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worker.contract.columns import Selected, select
+from worker.contract.dataset import DatasetWarning
 from worker.contract.expansion import ColumnFeatures
 from worker.contract.faults import sentence
 from worker.contract.spec import dataset_of, work
@@ -25,10 +26,11 @@ class LoadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A job that is ready to run, and how its features come from columns."""
+    """A job that is ready to run, how its features come from columns, and the warnings of those columns."""
 
     prepared: Prepared
     made: tuple[ColumnFeatures, ...]
+    warnings: tuple[DatasetWarning, ...] = ()
 
 
 def load(description: bytes, data: bytes) -> Task:
@@ -46,7 +48,7 @@ def load(description: bytes, data: bytes) -> Task:
     if not isinstance(selected, Selected):
         raise _unfit(selected[0].detail)
     try:
-        return Task(prepare(problem_of(table, selected), task.plan), selected.made)
+        return Task(prepare(problem_of(table, selected), task.plan), selected.made, selected.warnings)
     except np.linalg.LinAlgError:
         raise
     except ValueError as error:  # what the record did not show: a fold without rows, a missing value

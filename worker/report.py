@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from worker.contract.dataset import DatasetWarning
 from worker.contract.expansion import ColumnFeatures
 from worker.contract.job import Progress
+from worker.contract.notes import dataset_notes
 from worker.contract.result import (
     CertificateSet,
     Counts,
@@ -111,8 +113,12 @@ def result(
     outcome: Outcome | None,
     elapsed: float,
     made: Sequence[ColumnFeatures] = (),
+    warnings: Sequence[DatasetWarning] = (),
 ) -> bytes:
-    """The result document, with the refit and the certificates at the best point. `made`: features from columns."""
+    """The result document, with the refit and the certificates at the best point.
+
+    `made`: features from columns; `warnings`: of the dataset about these columns.
+    """
     conclusion, unrepresentable = _finite_parts(conclude(prepared, step.best))
     shape = conclusion.curvature
     method = Method(
@@ -122,10 +128,12 @@ def result(
         solver=prepared.objective.solver,
         why=reasons(prepared),
     )
+    notes = dataset_notes(warnings)
     document = Result(
         **_search(claim, prepared.objective.hyperparameters, step, status, outcome, elapsed, conclusion.intervals),
         message=_told(step, status, outcome),
-        messages=[*conclusion.messages, *unrepresentable, *_failed_folds(step)],
+        messages=[*conclusion.messages, *unrepresentable, *_failed_folds(step), *(note.text for note in notes)],
+        notes=notes,
         selection=_selection(step, conclusion),
         test=_test(prepared, conclusion),
         nested=_nested(prepared, step),

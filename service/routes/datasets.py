@@ -42,6 +42,25 @@ async def _require_id(request: Request) -> None:
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(require_key), Depends(_require_id)])
 
+
+def _option(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    described = {"name": name, "in": "query", "required": False, "description": description}
+    return {**described, "schema": {"type": "string", **schema}}
+
+
+READING = [
+    _option(
+        "missing",
+        "CSV: the texts that stand for a missing value besides the empty one, as in `?,-`. Default: the usual ones, "
+        "with a warning.",
+    ),
+    _option("decimal", "CSV: the decimal mark.", enum=[".", ","]),
+    _option("thousands", "CSV: the mark between thousands, as in `1,234,567`."),
+    _option("encoding", "CSV: the character encoding, as in `windows-1252`. Default: UTF-8."),
+    _option("delimiter", "CSV: the delimiter, one character, or `tab`. Default: found by itself."),
+    _option("header", "CSV: whether the first row holds names.", enum=["true", "false"]),
+    _option("types", "CSV, Parquet, Arrow: types of single columns, as in `zip:category,age:number,day:date`."),
+]
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"schema": {"type": "object", "properties": {"file": _FILE["schema"]}, "required": ["file"]}}
 FILE_BODY: dict[str, Any] = {
@@ -63,6 +82,7 @@ FILE_BODY: dict[str, Any] = {
             "required": False,
             "schema": {"type": "string", "enum": ["identity", "gzip", "zstd"]},
         },
+        *READING,
     ],
 }
 
@@ -84,7 +104,8 @@ def _links(dataset_id: str) -> dict[str, str]:
 def _view(manifest: dict[str, Any]) -> dict[str, Any]:
     """A dataset without what only workers need."""
     hidden = {"layout", "header"}
-    return {name: value for name, value in manifest.items() if name not in hidden} | {"links": _links(manifest["id"])}
+    shown = {name: value for name, value in manifest.items() if name not in hidden}
+    return {"options": None, "warnings": [], **shown, "links": _links(manifest["id"])}  # as of older versions, too
 
 
 def _summary(entry: DatasetEntry) -> dict[str, Any]:
@@ -107,7 +128,8 @@ def _summary(entry: DatasetEntry) -> dict[str, Any]:
 async def upload_dataset(request: Request) -> Response:
     """The body is the file, of the format that its Content-Type names; it may be compressed by gzip or zstd.
 
-    `text/csv; header=absent` says that the first row is data, `header=present` that it holds names.
+    How a file is read can be said by options, which are part of what identifies the dataset. `text/csv; charset=NAME`
+    is as good as `encoding=NAME`, `text/csv; header=absent` as `header=false`, `header=present` as `header=true`.
     """
     try:
         document, created = await _datasets(request).upload(request)

@@ -33,6 +33,7 @@ from worker.contract.criteria import numbers
 from worker.contract.data import DatasetData, InlineData, MatricesData
 from worker.contract.dataset import Dataset
 from worker.contract.faults import MOST, Fault, crowded, schema_faults
+from worker.contract.inline import lost_integers
 from worker.contract.job import Job, JobPage, JobStatus, StepPage, Validation
 from worker.contract.result import Result
 from worker.contract.spec import ALGORITHM, JobSpec, describe, encode_data, faults, fingerprint, hyperparameter_names
@@ -97,6 +98,7 @@ def _parse(body: bytes) -> JobSpec:
         if values > MAX_VALUES:
             more = "send fewer rows, or upload the table as a dataset"
             raise TooLarge(f"Inline data may have {MAX_VALUES} numbers, and this table has {values}; {more}.")
+        _refuse(list(lost_integers(spec.data, body)))
         _refuse(faults(spec))
     elif isinstance(spec.data, MatricesData):
         if (values := numbers(spec.data)) > MAX_VALUES:

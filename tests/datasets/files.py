@@ -15,7 +15,7 @@ import pytest
 from pyarrow import ipc
 from scipy import sparse
 
-from worker.contract.dataset import Format
+from worker.contract.dataset import Format, ReadingOptions
 from worker.datasets import Limits, LocalStorage, RefusedError, Source, Table, add_file, open_table, read
 
 
@@ -34,20 +34,20 @@ class Shelf:
         self.storage = LocalStorage(path / "datasets")
         self.scratch = path / "scratch"
 
-    def table(self, content: bytes, kind: Format, limits: Limits | None = None) -> Table:
+    def table(self, content: bytes, kind: Format, limits: Limits | None = None, **options: Any) -> Table:
         """The table that a file becomes."""
         file = self.path / "file"
         file.write_bytes(content)
         try:
-            return open_table(self.storage, add_file(self.storage, file, kind, limits).id)
+            return open_table(self.storage, add_file(self.storage, file, kind, limits, ReadingOptions(**options)).id)
         finally:
             assert self.storage.workshop.unfinished() == []
 
-    def refusal(self, content: bytes, kind: Format, limits: Limits | None = None) -> RefusedError:
+    def refusal(self, content: bytes, kind: Format, limits: Limits | None = None, **options: Any) -> RefusedError:
         """Why a file is refused."""
         before = list(self.storage.ids())
         with pytest.raises(RefusedError) as caught:
-            self.table(content, kind, limits)
+            self.table(content, kind, limits, **options)
         assert list(self.storage.ids()) == before
         error = caught.value
         assert error.detail.endswith(".")
@@ -64,9 +64,9 @@ class Shelf:
             return True
         return False
 
-    def places(self, content: bytes, kind: Format) -> list[tuple[str, str]]:
+    def places(self, content: bytes, kind: Format, **options: Any) -> list[tuple[str, str]]:
         """Pointer and code of what is wrong with a file."""
-        return [(fault.pointer, fault.code) for fault in self.refusal(content, kind).faults]
+        return [(fault.pointer, fault.code) for fault in self.refusal(content, kind, **options).faults]
 
 
 def npz(**arrays: Any) -> bytes:

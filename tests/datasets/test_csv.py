@@ -48,35 +48,13 @@ def test_dialects(shelf: Shelf, end: str, delimiter: str, mark: bytes):
     assert table.dataset.columns[1].categories == ["x" + delimiter, 'y"']
 
 
-def test_a_first_row_of_numbers_is_data(shelf: Shelf):
-    table = shelf.table(b"1,2\n3,4e-1\n", "csv")
-    assert ([c.name for c in table.dataset.columns], table.dataset.header) == (["x0", "x1"], False)
-    assert_array_equal(table.dense, [[1, 2], [3, 0.4]])
-
-
-def test_a_late_text_makes_a_column_of_texts(shelf: Shelf, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reader, "BLOCK", 1000)
-    lines = [f"{i},{i % 3},2020-01-{i % 28 + 1:02},{i}" for i in range(1000)]
-    lines[900] = "x,2,no day,5"
-    lines[901] = "7,1,2021-01-01,1e3"
-    table = shelf.table(("a,b,c,d\n" + "\n".join(lines)).encode(), "csv")
-    assert [c.type for c in table.dataset.columns] == ["category", "number", "category", "number"]
-    texts = [line.split(",") for line in lines]
-    for j in (0, 2):
-        categories = table.dataset.columns[j].categories
-        assert categories == sorted({row[j] for row in texts})
-        assert [categories[int(code)] for code in table.dense[:, j]] == [row[j] for row in texts]
-    for j in (1, 3):
-        assert_array_equal(table.dense[:, j], [float(row[j]) for row in texts])
-
-
 REFUSED = {
     "empty": (b"", "", "empty"),
     "blank": (b"\n\n", "", "empty"),
     "names only": (b"a,b\n", "/rows", "empty"),
     "short row": (b"a,b\n1,2\n3\n", "/rows/1", "ragged"),
     "long row": (b"a,b\n1,2,3\n", "/rows/0", "ragged"),
-    "short row without names": (b"1,2\n3\n", "/rows/1", "ragged"),
+    "short row under numbers": (b"x,2\n1,2\n3\n", "/rows/1", "ragged"),
     "duplicate names": (b"a,b,a\n1,2,3\n", "/columns/2", "duplicate_name"),
     "empty name": (b"a,,c\n1,2,3\n", "/columns/1", "empty_name"),
     "long name": (b"a," + b"b" * 201 + b"\n1,2\n", "/columns/1", "long_name"),

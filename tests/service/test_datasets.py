@@ -212,12 +212,14 @@ def test_broken_forms(shelves: Api):
 
 
 def test_the_header_parameter(shelves: Api):
+    """It is the option `header`, and as such a part of what the dataset is."""
     years = b"1990,1991\n1,2\n"
+    assert faults(upload(shelves, years, "text/csv")) == [("/rows/0", "header")]
     reply = upload(shelves, years, "text/csv; charset=utf-8; header=present")
     assert [column["name"] for column in reply.json()["columns"]] == ["1990", "1991"]
-    assert upload(shelves, years, "text/csv").status_code == 200
     other = upload(shelves, years, "text/csv; header=absent")
-    assert (other.status_code, other.json()["code"]) == (409, "dataset-exists")
+    assert (other.status_code, other.json()["rows"]) == (201, 2)
+    assert other.json()["id"] != reply.json()["id"]
     wrong = upload(shelves, years, "text/csv; header=maybe")
     assert faults(wrong) == [("/header/content-type", "invalid_parameter")]
 

@@ -18,7 +18,7 @@ from service.problems import DatasetTooLarge, InvalidDataset, Unavailable
 from service.readers import Readers, Reading
 from tests.datasets.files import npy
 from tests.service.api import eventually
-from worker.contract.dataset import Format
+from worker.contract.dataset import Format, ReadingOptions
 from worker.datasets.draft import CONTENT
 from worker.datasets.refusal import Limits
 
@@ -59,7 +59,7 @@ async def started(
 ) -> tuple[Reading, psutil.Process]:
     """A reading whose child waits for the first byte, and the child."""
     (directory / CONTENT).write_bytes(content)
-    reading = await readers.begin(directory, kind, header=None)
+    reading = await readers.begin(directory, kind, options=ReadingOptions())
     eventually(lambda: len(processes(readers)[1]) == 1)
     return reading, processes(readers)[1][0]
 
@@ -124,7 +124,7 @@ def test_the_end_of_the_reader_process_is_told(tmp_path: Path):
         with pytest.raises(Unavailable):
             await asyncio.wait_for(reading.draft(), 30)
         await reading.cancel()
-        again = await readers.begin(tmp_path, "npy", header=None)  # at once, be the old one buried or not
+        again = await readers.begin(tmp_path, "npy", options=ReadingOptions())  # at once, be the old one buried or not
         again.grown(len(BROKEN), complete=True)
         await refusal(again)
 

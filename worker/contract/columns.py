@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from worker.contract.classes import Classes, column_classes
 from worker.contract.data import ROLES, WEIGHTS, AllBut, DatasetData
-from worker.contract.dataset import Column, DatasetBody
+from worker.contract.dataset import Column, DatasetBody, DatasetWarning
 from worker.contract.expansion import (
     ColumnFeatures,
     count_of_missing,
@@ -23,6 +23,7 @@ from worker.contract.expansion import (
     magnitude_fault,
 )
 from worker.contract.faults import Fault, pointer_of, suggestion
+from worker.contract.notes import warnings_about
 from worker.core.training import Training
 
 SUGGESTED = 2000  # names that are compared with one that is not known
@@ -50,6 +51,7 @@ class Selected:
     dense: bool
     classes: Classes
     filled: float = 1.0
+    warnings: tuple[DatasetWarning, ...] = ()
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -152,8 +154,16 @@ def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selec
     folds = int((fold.max or 0.0) if fold else 0.0) + 1 if "fold" in roles else 0
     return Selected(
         dataset.rows, tuple(made), target, roles, where, texts, levels or (), complete, folds, dense, classes,
-        1.0 if dense else _filled(made, dataset),
+        1.0 if dense else _filled(made, dataset), _warnings(data, dataset, made),
     )  # fmt: skip
+
+
+def _warnings(data: DatasetData, dataset: DatasetBody, made: list[ColumnFeatures]) -> tuple[DatasetWarning, ...]:
+    """What the upload was warned about in the columns that are used."""
+    if not dataset.warnings:
+        return ()
+    roles = {getattr(data, role) for role in ("target", *ROLES)}
+    return warnings_about(dataset.warnings, {one.column for one in made} | roles | {item.column for item in data.where})
 
 
 def _complete(data: DatasetData, names: Names, made: list[ColumnFeatures], roles: tuple[int, ...]) -> tuple[int, ...]:
@@ -224,8 +234,12 @@ def _role_faults(data: DatasetData, names: Names, training: Training) -> Iterato
         of_texts = {"groups", "source", "target"} if training.classifies else {"groups", "source"}
         if role not in of_texts and column.type == "category":
             told = f"{shown} holds texts, and {role} takes numbers"
+            told += " or dates (in ISO 8601, as 2021-03-31)" if role == "time" else ""
             told += "; logistic and multinomial predict classes" if role == "target" else ""
-            yield Fault(pointer, "not_a_number", f"{told}.")
+            reasons = "".join(
+                f" {one.text}" for one in warnings_about(names.dataset.warnings, {column.name}) if one.column
+            )
+            yield Fault(pointer, "not_a_number", f"{told}.{reasons}")
         elif role in {"target", "fold", "offset", *WEIGHTS} and column.type == "date":
             yield Fault(pointer, "not_a_number", f"{shown} holds dates, and {role} takes numbers.")
         elif column.missing and not data.where:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,41 @@ class Column(Wire):
     index: bool = Field(
         default=False, description="Whether it was the index of a data frame: a feature only where a job names it."
     )
+
+
+class WarningExample(Wire):
+    """A value that a warning is about."""
+
+    row: int = Field(description="Counted from 0, names not counted.")
+    value: str = Field(description="As the file has it, at most 60 characters.")
+
+
+class DatasetWarning(Wire):
+    """What was read in another way than its writer may have meant."""
+
+    column: str | None = Field(description="Null: the whole file.")
+    code: str
+    text: str = Field(description="A sentence with the remedy.")
+    count: int = Field(description="Values (or lines) that it is about.")
+    examples: list[WarningExample] = Field(default_factory=list, description="At most 3, the first ones.")
+
+
+class ReadingOptions(Wire):
+    """How a file is to be read, where its content alone leaves that open; null: found out by the reader."""
+
+    missing: list[str] | None = Field(
+        default=None, description="The texts that stand for a missing value, besides the empty one."
+    )
+    decimal: Literal[".", ","] | None = None
+    thousands: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    header: bool | None = Field(default=None, description="Whether the first row holds names.")
+    types: dict[str, ColumnType] | None = Field(default=None, description="The types of single columns.")
+
+    def given(self) -> dict[str, Any]:
+        """Those that were given."""
+        return self.model_dump(exclude_none=True)
 
 
 class SparseColumns(Wire):
@@ -96,7 +131,13 @@ class Layout(Wire):
 class DatasetBase(Wire):
     """What identifies and describes a dataset, but its columns."""
 
-    id: Annotated[str, Field(pattern=f"^{DATASET_ID}$", description="`ds_` + SHA-256 of the content.")]
+    id: Annotated[
+        str,
+        Field(
+            pattern=f"^{DATASET_ID}$",
+            description="`ds_` + SHA-256 of the content; with reading options, of the canonical JSON of both.",
+        ),
+    ]
     format: Format
     bytes: int = Field(description="Of the content as it was uploaded, decompressed.")
     stored_bytes: int = Field(description="Of the canonical form, which counts against the quota.")
@@ -110,6 +151,8 @@ class DatasetBody(DatasetBase):
 
     columns: list[Column]
     sparse: SparseColumns | None
+    options: ReadingOptions | None = Field(default=None, description="Those of the upload; null: none.")
+    warnings: list[DatasetWarning] = Field(default_factory=list)
 
 
 class DatasetLinks(Wire):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from worker.contract.faults import Fault
 from worker.core.rows.problem import Problem
 from worker.core.rows.tables import LARGEST_MAGNITUDE
 from worker.core.training import Training
+
+EXACT = 2**53  # float64 holds every integer up to this magnitude
 
 
 def feature_names(data: InlineData) -> tuple[str, ...]:
@@ -31,7 +35,8 @@ def inline_problem(data: InlineData, training: Training) -> Problem:
         for name, kind in (("time", float), ("weights", float), ("scoring", float), ("offset", float), ("fold", int))
     }
     if data.groups is not None:
-        vectors["groups"] = np.unique(data.groups, return_inverse=True)[1]
+        codes = {group: code for code, group in enumerate(sorted(set(data.groups)))}  # exact beyond 64 bits with a sign
+        vectors["groups"] = np.array([codes[group] for group in data.groups])
     if data.source is not None:
         names, vectors["source"] = np.unique(data.source, return_inverse=True)
         vectors["source_names"] = tuple(names.tolist())
@@ -67,6 +72,33 @@ def inline_faults(data: InlineData, training: Training) -> Iterator[Fault]:
         if seen.setdefault(name, j) != j:
             yield Fault(f"/data/features/{j}", "duplicate", f"Column {seen[name]} has the name {name!r} already.")
             return
+
+
+def lost_integers(data: InlineData, body: bytes) -> Iterator[Fault]:
+    """The first integer of each list that became another number when it was read as float64; `body` is the request."""
+    lists = {name: getattr(data, name) for name in ("x", "y", "time", "offset", *WEIGHTS)}
+    large = [name for name, values in lists.items() if values and _largest(values) >= EXACT]
+    written = json.loads(body)["data"] if large else {}
+    for name in large:
+        rows = written[name] if name == "x" else [written[name]]
+        for i, row in enumerate(rows):
+            j = next((j for j, value in enumerate(row) if isinstance(value, int) and int(float(value)) != value), None)
+            if j is not None:
+                place = f"{i}/{j}" if name == "x" else str(j)
+                remedy = "write it with a point where it may be rounded"
+                if name == "y":
+                    remedy = f"send it as a text where it is the name of a class, or {remedy}"
+                told = f"This integer is beyond 2^53, and float64 cannot tell it from its neighbours: {remedy}."
+                yield Fault(f"/data/{name}/{place}", "integers-beyond-double", told)
+                break
+
+
+def _largest(values: Any) -> float:
+    """The largest magnitude in a list of numbers, or of such lists; 0 for names."""
+    if isinstance(values[0], str):
+        return 0.0
+    numbers = chain.from_iterable(values) if isinstance(values[0], list) else values
+    return max(map(abs, numbers), default=0.0)
 
 
 def _role_faults(data: InlineData) -> Iterator[Fault]:

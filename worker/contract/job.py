@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from worker.contract.notes import Note
 from worker.contract.wire import Wire
 
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "expired"]
@@ -115,6 +116,7 @@ class Validation(Wire):
     method: dict[str, str]
     cost: CostEstimate
     fingerprint: str
+    notes: list[Note] = Field(default_factory=list, description="Warnings of the columns of the dataset that are used.")
 
 
 class CatalogEntry(Wire):

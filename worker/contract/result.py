@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from worker.contract.notes import Note
 from worker.contract.wire import Wire
 from worker.core.family import ByKind
 from worker.core.inner.protocols import Solver
@@ -264,6 +265,9 @@ class Result(Wire):
     stop_reason: str | None
     message: str
     messages: list[str]
+    notes: list[Note] = Field(
+        default_factory=list, description="What `messages` says, for programs, as far as it is so."
+    )
     hyperparameters: list[Hyperparameter]
     selection: SelectionScore
     test: TestScore | None

@@ -7,7 +7,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from worker.contract.dataset import Dataset, Format
+from worker.contract.dataset import Dataset, Format, ReadingOptions
 from worker.datasets.draft import CONTENT
 from worker.datasets.ingest import MANIFEST, assemble, read
 from worker.datasets.local import LocalStorage
@@ -38,7 +38,9 @@ __all__ = [
 ]
 
 
-def add_file(storage: Storage, path: Path, kind: Format, limits: Limits | None = None) -> Dataset:
+def add_file(
+    storage: Storage, path: Path, kind: Format, limits: Limits | None = None, options: ReadingOptions | None = None
+) -> Dataset:
     """Put a file into a storage, here and now, in this process. Raises RefusedError."""
     directory = storage.workshop.make()
     try:
@@ -46,8 +48,8 @@ def add_file(storage: Storage, path: Path, kind: Format, limits: Limits | None =
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         shutil.copyfile(path, directory / CONTENT)
         source = Source(directory / CONTENT)
-        draft = read(source, directory, kind, limits or Limits())
-        dataset = assemble(directory, draft, kind, source.size(), digest, datetime.now(UTC))
+        draft = read(source, directory, kind, limits or Limits(), options)
+        dataset = assemble(directory, draft, kind, source.size(), digest, datetime.now(UTC), options)
         storage.publish(directory, dataset)
         return dataset
     finally:

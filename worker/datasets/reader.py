@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from worker.contract.dataset import Format
+from worker.contract.dataset import Format, ReadingOptions
 from worker.contract.wire import Wire
 from worker.datasets.draft import CONTENT
 from worker.datasets.ingest import read
@@ -46,7 +46,7 @@ class Task(Wire):
 
     directory: str
     format: Format
-    header: bool | None
+    options: ReadingOptions
     values: int
     columns: int
     bytes: int
@@ -143,7 +143,7 @@ def _follow(lines: Any, source: GrowingSource) -> None:
 
 def _outcome(source: GrowingSource, task: Task) -> dict[str, Any]:
     try:
-        draft = read(source, Path(task.directory), task.format, task.limits, header=task.header)
+        draft = read(source, Path(task.directory), task.format, task.limits, task.options)
         return {"draft": draft.model_dump_json()}
     except RefusedError as refusal:
         return _refused(refusal)

@@ -26,7 +26,7 @@ from worker.core.training.kernel_machines import KernelTraining
 MAX_FOLDS = 1000  # each split lists its folds: memory grows with the square of this
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Row = Annotated[int, Ge(0), Lt(2**53)]
-Group = Annotated[int, Ge(-(2**62)), Lt(2**62)]
+Group = Annotated[int, Ge(-(2**63)), Lt(2**64)]
 Splits = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 Fold = Annotated[int, Ge(0), Lt(MAX_FOLDS)]
 
@@ -286,4 +286,6 @@ def _listed_or_column(listed: tuple[int, ...] | None, column: Array | None, n: i
         raise ValueError(f"{field} is given here and {role} in the data; leave one of them out")
     if listed is not None and len(listed) != n:
         raise ValueError(f"{field} has {len(listed)} entries, and the data has {n} rows")
-    return np.array(listed) if listed is not None else np.asarray(column)
+    if listed is None:
+        return np.asarray(column)
+    return np.array(listed, np.int64 if max(listed) < 2**63 else object)  # never as floats, which merge integers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ipc
 
+from worker.contract.dataset import ColumnType, DatasetWarning
 from worker.datasets.draft import Draft
 from worker.datasets.formats.arrow_types import CODED, plain, plain_type
 from worker.datasets.formats.columns import BatchWriter
@@ -23,6 +24,7 @@ BATCH = 2**18  # values of a batch, about
 WEIGHT = 2**22  # bytes of a batch of a Parquet file, about, as they are encoded there
 BUFFER = 2**16  # bytes read together from a column of a Parquet file
 GAP = 128  # bytes between the last batch of an Arrow file and its footer: the end mark, and what writers align to
+Types = Mapping[str, ColumnType] | None  # those that were asked for
 _ALONE: Final = ipc.IpcReadOptions(use_threads=False)
 _END_MARK: Final = b"\xff\xff\xff\xff" + bytes(4)
 _NO_MEMORY = re.compile("memory|alloc|launch worker thread")  # what codecs and others say whose errors have no class
@@ -37,7 +39,7 @@ _BATCHES = (
 )
 
 
-def read_parquet(source: Source, directory: Path, limits: Limits) -> Draft:
+def read_parquet(source: Source, directory: Path, limits: Limits, wanted: Types = None) -> Draft:
     """Read a Parquet file, row group by row group, each column page by page."""
     size, piece = source.size(), Piece("the footer of the Parquet file", "write fewer, larger row groups")
     with piece.within(limits), _refusing("Parquet"), source.open() as stream:
@@ -47,7 +49,7 @@ def read_parquet(source: Source, directory: Path, limits: Limits) -> Draft:
         _check_alone(stream, metadata, size)
         buffer = max(min(BUFFER, limits.memory // 16 // len(types)), 2**12)
         file = pq.ParquetFile(pa.PythonFile(stream, mode="r"), metadata=metadata, pre_buffer=False, buffer_size=buffer)
-        return _written(_row_groups(file, types, piece), schema, types, directory, limits)
+        return _written(_row_groups(file, types, piece), schema, types, directory, limits, wanted)
 
 
 def _row_groups(file: Any, types: list[pa.DataType], piece: Piece) -> Iterator[Any]:
@@ -84,19 +86,19 @@ def _joined(what: str) -> RefusedError:
     return invalid("", "joined", detail)
 
 
-def read_arrow(source: Source, directory: Path, limits: Limits) -> Draft:
+def read_arrow(source: Source, directory: Path, limits: Limits, wanted: Types = None) -> Draft:
     """Read an Arrow IPC file or stream, batch by batch; several streams one after the other, if they are alike."""
     piece = Piece("the schema", _BATCHES)
     with piece.within(limits), _refusing("Arrow IPC"), source.open() as stream:
         if stream.read(6) == b"ARROW1":
-            return _read_file(stream, source.size(), directory, limits, piece)
+            return _read_file(stream, source.size(), directory, limits, wanted, piece)
         stream.seek(0)
         reader = ipc.open_stream(pa.PythonFile(stream, mode="r"), options=_ALONE)
         types = checked_types(reader.schema, 0, limits)
-        return _written(_streams(reader, stream, source, piece), reader.schema, types, directory, limits)
+        return _written(_streams(reader, stream, source, piece), reader.schema, types, directory, limits, wanted)
 
 
-def _read_file(stream: BinaryIO, size: int, directory: Path, limits: Limits, piece: Piece) -> Draft:
+def _read_file(stream: BinaryIO, size: int, directory: Path, limits: Limits, wanted: Types, piece: Piece) -> Draft:
     stream.seek(max(size - 10, 0))
     end = size - 10 - int.from_bytes(stream.read(4), "little")
     watched = _Watched(stream, end)
@@ -111,7 +113,7 @@ def _read_file(stream: BinaryIO, size: int, directory: Path, limits: Limits, pie
         if count and end - watched.furthest > GAP:
             raise _joined("Arrow IPC")
 
-    return _written(batches(), reader.schema, types, directory, limits)
+    return _written(batches(), reader.schema, types, directory, limits, wanted)
 
 
 class _Watched:
@@ -197,16 +199,27 @@ def index_columns(schema: pa.Schema) -> frozenset[str]:
 
 
 def _written(
-    batches: Iterator[Any], schema: pa.Schema, types: list[pa.DataType], directory: Path, limits: Limits
+    batches: Iterator[Any], schema: pa.Schema, types: list[pa.DataType], directory: Path, limits: Limits, wanted: Types
 ) -> Draft:
     step = max(BATCH // len(types), 512)
-    with BatchWriter(directory, tuple(schema.names), types, limits) as writer:
+    with BatchWriter(directory, tuple(schema.names), types, limits, wanted) as writer:
         for batch in batches:
             batch.validate(full=True)
             for start in range(0, batch.num_rows, step):
                 part = batch.slice(start, step)
                 writer.add([plain(values, kind) for values, kind in zip(part.columns, types, strict=True)])
-        draft = writer.finish()
-    index = index_columns(schema)
+        return _indexed(writer.finish(), index_columns(schema))
+
+
+def _indexed(draft: Draft, index: frozenset[str]) -> Draft:
+    """The draft with its index columns marked as such, and told."""
+    if not index:
+        return draft
     columns = [column.model_copy(update={"index": column.name in index}) for column in draft.columns]
-    return draft.model_copy(update={"columns": columns}) if index else draft
+    text = "The column was the index of a data frame: it is a feature only where a job names it as one."
+    told = [
+        DatasetWarning(column=column.name, code="index_column", text=text, count=draft.rows)
+        for column in columns
+        if column.index
+    ]
+    return draft.model_copy(update={"columns": columns, "warnings": [*draft.warnings, *told]})

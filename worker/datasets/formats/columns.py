@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from worker.contract.dataset import ColumnType
+from worker.contract.faults import suggestion
 from worker.datasets.categories import Categories
 from worker.datasets.draft import DenseWriter, Draft
 from worker.datasets.refusal import Limits, invalid
@@ -24,12 +25,23 @@ _UNITS = {"s": 86_400.0, "ms": 86_400e3, "us": 86_400e6, "ns": 86_400e9}  # in a
 class BatchWriter:
     """Converts batches of columns to float64 and writes them."""
 
-    def __init__(self, directory: Path, names: Sequence[str], types: Sequence[pa.DataType], limits: Limits) -> None:
-        self._kinds = [column_type(kind, j, names[j]) for j, kind in enumerate(types)]
+    def __init__(
+        self,
+        directory: Path,
+        names: Sequence[str],
+        types: Sequence[pa.DataType],
+        limits: Limits,
+        wanted: Mapping[str, ColumnType] | None = None,
+    ) -> None:
+        self._wanted = wanted_types(wanted or {}, names)
+        self._names = tuple(names)
+        self._kinds = [self._wanted.get(j, column_type(kind, j, names[j])) for j, kind in enumerate(types)]
         self.categories: Mapping[int, Categories] = {
             j: Categories(names[j]) for j, kind in enumerate(self._kinds) if kind == "category"
         }
         self._dense = DenseWriter(directory, names, limits)
+        for j in (j for j, kind in self._wanted.items() if kind == "number"):
+            self._dense.rounding(j)
         self._step = max(2**20 // len(names), 512)
 
     def __enter__(self) -> Self:
@@ -48,6 +60,11 @@ class BatchWriter:
             self._dense.add(block)
 
     def _values(self, j: int, values: pa.Array) -> npt.NDArray[np.generic]:
+        if j in self._wanted:
+            values = recast(values, self._wanted[j], j, self._names[j], self._dense.summaries.rows)
+        if self._kinds[j] == "number" and (integers := whole(values)) is not None:
+            missing = np.asarray(values.is_null().to_numpy(zero_copy_only=False)) if values.null_count else None
+            return self._dense.exact(j, integers, missing)
         if self._kinds[j] == "number":
             return numbers(values)
         if self._kinds[j] == "date":
@@ -65,6 +82,54 @@ class BatchWriter:
     def finish(self, header: bool | None = None) -> Draft:
         """The draft of the table."""
         return self._dense.finish(self._kinds, self.categories, header)
+
+
+def wanted_types(wanted: Mapping[str, ColumnType], names: Sequence[str]) -> dict[int, ColumnType]:
+    """The types that were asked for, by position. Raises RefusedError for a column that is not there."""
+    places = {name: j for j, name in enumerate(names)}
+    for name in wanted:
+        if name not in places:
+            near = suggestion(name, list(places)[:2000])
+            raise invalid("/query/types", "unknown_column", f"`types` names {name[:60]!r}, which is no column{near}.")
+    return {places[name]: kind for name, kind in wanted.items()}
+
+
+_CASTS: Mapping[ColumnType, pa.DataType] = {"category": pa.string(), "number": pa.float64(), "date": pa.timestamp("us")}
+
+
+def recast(values: pa.Array, wanted: ColumnType, j: int, name: str, row: int) -> pa.Array:
+    """Values as the type that was asked for. Raises RefusedError for those that are none of it."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        values, kind = values.cast(kind.value_type), kind.value_type
+    if wanted == "category" and pa.types.is_floating(kind):
+        told = f"Column {name!r} holds floating-point numbers; `types` makes categories of integers and texts."
+        raise invalid(
+            f"/columns/{j}", "unfit_option", f"{told} A job's `data.categorical` takes numbers for categories."
+        )
+    if column_type(kind, j, name) == wanted:
+        return values
+    try:
+        if wanted == "number" and not pa.types.is_temporal(kind):
+            with suppress(pa.ArrowInvalid):
+                return pc.cast(values, pa.int64())  # then integers beyond 2^53 are told
+        return pc.cast(values, _CASTS[wanted])
+    except pa.ArrowException:
+        told = f"Column {name!r} is of type {str(kind)[:60]}, and near row {row + 1} a value is no {wanted}"
+        raise invalid(f"/columns/{j}", "unfit_option", f"{told}; leave it out of `types`.") from None
+
+
+def whole(values: pa.Array) -> npt.NDArray[np.integer[Any]] | None:
+    """Integers that need all of their 64 bits, 0 for null; None where float64 holds them anyway, or for other types."""
+    kind = values.type
+    if pa.types.is_decimal(kind) and kind.scale <= 0:
+        try:
+            values = values.cast(pa.int64())
+        except pa.ArrowInvalid:  # more than 64 bits
+            return None
+    elif kind not in (pa.int64(), pa.uint64()):
+        return None
+    return np.asarray(values.fill_null(0).to_numpy(zero_copy_only=False))
 
 
 def numbers(values: pa.Array) -> npt.NDArray[np.generic]:
@@ -101,10 +166,3 @@ def column_type(kind: pa.DataType, j: int, name: str) -> ColumnType:
     raise invalid(
         f"/columns/{j}", "dtype", f"Column {name!r} is of type {str(kind)[:60]}; send numbers, texts or dates."
     )
-
-
-def decimal_comma(texts: Categories) -> bool:
-    """Whether every text of a column is a number, some of them written with a comma."""
-    found = texts.sorted()[:10_000]
-    written = re.compile(r"\s*[+-]?[\d.]*\d(,\d+)?\s*")
-    return any("," in text for text in found) and all(written.fullmatch(text) for text in found)

@@ -1,72 +1,119 @@
-"""CSV, by pyarrow's reader, in blocks: a first look decides the types of the columns, the rest of the file confirms."""
+"""CSV, by pyarrow's reader, in blocks.
+
+The beginning of the file suggests the types of the columns, and one pass reads them so. Where a value contradicts, or
+may mean something else than it was read as, those columns are looked at as a whole (`Evidence`), and the file is
+read again with what was learnt: at most three passes, and a look before the second.
+"""
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import csv as pa_csv
 
-from worker.datasets.draft import Draft
-from worker.datasets.formats.columns import BatchWriter, decimal_comma
-from worker.datasets.refusal import Limits, RefusedError, invalid, named
+from worker.contract.dataset import ColumnType, DatasetWarning, ReadingOptions
+from worker.datasets.draft import DenseWriter, Draft
+from worker.datasets.formats.columns import wanted_types
+from worker.datasets.formats.converters import (
+    Converter,
+    DoubtError,
+    Floats64,
+    Integers,
+    Moments,
+    Padding,
+    TextDates,
+    TextNumbers,
+    Texts,
+    without_minus,
+)
+from worker.datasets.formats.dialect import Decoded, Dialect, sniff, undecodable
+from worker.datasets.formats.spelling import Evidence, Spellings
+from worker.datasets.formats.verdict import Column, type_of, warnings_of
+from worker.datasets.refusal import Limits, RefusedError, invalid
 from worker.datasets.source import Source
 
 BLOCK = 2**22  # bytes parsed together; a row cannot be longer
-DELIMITERS = ",;\t|"
-_DAY = pa.timestamp("us")
+PASSES = 4  # more than are ever needed
+GLANCE = 2**16  # values of the first block that suggest types
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """How a file is written: its delimiter, whether it begins with names, and these."""
+def read_csv(source: Source, directory: Path, limits: Limits, options: ReadingOptions | None = None) -> Draft:
+    """Read a CSV file. Raises RefusedError."""
+    options = options or ReadingOptions()
+    if options.encoding is not None:
+        source = Decoded(source, options.encoding)
+    dialect = sniff(source, options)
+    limits.check(1, len(dialect.names))
+    reading = _Reading(source, dialect, options)
+    reading.glance()
+    for _ in range(PASSES):
+        if (draft := reading.attempt(directory, limits)) is not None:
+            return draft
+    raise invalid("", "csv", "The values of a column change their type in a way that cannot be read.")
 
-    delimiter: str
-    header: bool
-    names: tuple[str, ...]
+
+class _Parser:
+    """The file as batches of Arrow columns."""
+
+    def __init__(self, source: Source, dialect: Dialect, decimal: str) -> None:
+        self._source, self._dialect, self._decimal = source, dialect, decimal
 
     @contextmanager
-    def reading(self, source: Source, types: dict[str, pa.DataType]) -> Iterator[Any]:
-        """A streaming reader. Raises RefusedError for what the parser does not take, and _RetypeError."""
-        names = None if self.header else list(self.names)
-        parsing = pa_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
+    def reading(
+        self, types: dict[str, pa.DataType], included: Sequence[str] | None = None, padding: Padding | None = None
+    ) -> Iterator[Any]:
+        """A streaming reader. Raises RefusedError for what the parser does not take, and DoubtError."""
+        dialect = self._dialect
+        converting = pa_csv.ConvertOptions(
+            column_types=types,
+            strings_can_be_null=True,
+            null_values=[""],
+            decimal_point=self._decimal,
+            include_columns=None if included is None else list(included),
+        )
+        names = None if dialect.header else list(dialect.names)
         try:
-            with source.open() as stream:
-                quotes = Quotes(stream)
+            with self._source.open() as stream:
+                quotes = Quotes(stream, dialect.skipped, padding)
                 with pa_csv.open_csv(
                     pa.PythonFile(quotes, mode="r"),
                     pa_csv.ReadOptions(use_threads=False, block_size=BLOCK, column_names=names),
-                    parsing,
-                    pa_csv.ConvertOptions(column_types=types, strings_can_be_null=True),
+                    pa_csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True),
+                    converting,
                 ) as reader:
                     yield reader
         except pa.ArrowInvalid as error:
             if "conversion error to" in str(error) and "UTF8" not in str(error):
-                raise _RetypeError from None
-            raise _explained(error, self, source) from None
+                raise DoubtError from None
+            raise _explained(error, dialect, self._source) from None
         if types:
             quotes.check()
 
 
-class Quotes:
-    """A stream that counts the quotes that go by; the parser does not mind one that is never closed."""
+class _KnownBetterError(Exception):
+    """What is being read has another type, as a look at all of it has shown."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self.count, self.closed = stream, 0, False
+
+class Quotes:
+    """A stream without its beginning, which counts the quotes that go by: the parser does not mind an open one."""
+
+    def __init__(self, stream: BinaryIO, skipped: int = 0, padding: Padding | None = None) -> None:
+        self._stream, self.count, self.closed, self._padding = stream, 0, False, padding
+        while skipped and (part := stream.read(skipped)):
+            skipped -= len(part)
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes."""
         part = self._stream.read(size)
         self.count += part.count(b'"')
+        if self._padding is not None:
+            self._padding.watch(part)
         return part
 
     def close(self) -> None:
@@ -80,89 +127,169 @@ class Quotes:
             raise invalid("", "open_quote", "A quoted text is never closed (the number of quotes is odd).")
 
 
-def read_csv(source: Source, directory: Path, limits: Limits, header: bool | None = None) -> Draft:
-    """Read a CSV file in UTF-8. `header`: whether the first row holds names; None: unless all of it is numbers."""
-    dialect = sniff(source, header)
-    limits.check(1, len(dialect.names))
-    types = _first_types(source, dialect)
-    for _ in range(3):
+class _Reading:
+    """What is known of the columns of one file: a guess of each, then evidence of those that were doubtful."""
+
+    def __init__(self, source: Source, dialect: Dialect, options: ReadingOptions) -> None:
+        self._dialect, self._spellings = dialect, Spellings.of(options)
+        wanted = wanted_types(options.types or {}, dialect.names)
+        self._columns = [Column(j, name, wanted.get(j)) for j, name in enumerate(dialect.names)]
+        self._kinds: list[ColumnType] = ["number"] * len(self._columns)
+        self._zones: dict[int, str | None] = {}
+        self._parsed: set[int] = set()
+        """Columns of numbers and dates that pyarrow parses by itself."""
+        self._whole: set[int] = set()
+        """Those of them that seem to be whole numbers."""
+        self._signs: set[int] = set()
+        self._seen: dict[int, Evidence] = {}
+        self._parser = _Parser(source, dialect, self._spellings.decimal)
+
+    def glance(self) -> None:
+        """Guess types from the first block."""
+        with self._parser.reading({}) as reader:
+            kinds = list(reader.schema.types)
+            texts = any(pa.types.is_string(kind) for kind in kinds)
+            block = next(_batches(reader), None) if texts else None
+        unclear: list[int] = []
+        for column, kind in zip(self._columns, kinds, strict=True):
+            j = column.j
+            if column.wanted is not None:
+                self._kinds[j] = column.wanted
+            elif pa.types.is_integer(kind) or pa.types.is_null(kind):
+                self._parsed.add(j)
+                self._whole.add(j)
+            elif pa.types.is_floating(kind):
+                self._parsed.add(j)
+            elif pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+                self._kinds[j], self._zones[j] = "date", getattr(kind, "tz", None)
+                self._parsed.add(j)
+            elif block is None or not pa.types.is_string(kind):  # booleans, times of the day
+                self._kinds[j] = "category"
+            elif not self._guess(column, block.column(j).slice(0, max(GLANCE // len(kinds), 20))):
+                unclear.append(j)
+        self._survey(unclear)
+
+    def _guess(self, column: Column, values: pa.Array) -> bool:
+        """Guess the type of texts; whether that went well."""
+        seen = Evidence(self._spellings)
+        seen.add(values, 0)
         try:
-            return _pass(source, directory, limits, dialect, types)
-        except _RetypeError:
-            types = _confirmed(source, dialect, types)
-    raise invalid("", "csv", "The values of a column change their type in a way that cannot be read.")
+            self._kinds[column.j] = type_of(column, seen)
+        except RefusedError:  # the whole column may say otherwise
+            return False
+        return True
 
+    def attempt(self, directory: Path, limits: Limits) -> Draft | None:
+        """Read the file as far as is known; None when more is known than before."""
+        converters = [self._converter(column) for column in self._columns]
+        with DenseWriter(directory, self._dialect.names, limits) as writer:
+            try:
+                self._copy(converters, writer)
+            except _KnownBetterError:
+                return None
+            except DoubtError:
+                self._doubt(converters)
+                return None
+            if self._corrected(converters, writer):
+                return None
+            categories = {j: one.categories for j, one in enumerate(converters) if isinstance(one, Texts)}
+            return writer.finish(self._kinds, categories, self._dialect.header, list(self._warnings()))
 
-def sniff(source: Source, header: bool | None) -> Dialect:
-    """Delimiter and names from the beginning of the file."""
-    with source.open() as stream:
-        head = _head(stream)
-    for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        if head.startswith(mark):
-            raise invalid("", "encoding", "The file is in UTF-16; save it as UTF-8.")
-    text = codecs.getincrementaldecoder("utf-8-sig")(errors="replace").decode(head).lstrip("\r\n")
-    if not text.strip():
-        raise invalid("", "empty", "The file is empty.")
-    line = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
-    delimiter = max(DELIMITERS, key=line.count)
-    try:
-        first = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    except csv.Error:
-        raise invalid("/rows/0", "csv", "The first row cannot be read as CSV.") from None
-    present = not all(_is_number(field) for field in first) if header is None else header
-    if not present:
-        return Dialect(delimiter, header=False, names=tuple(f"x{j}" for j in range(len(first))))
-    if any("\ufffd" in name for name in first):
-        raise _encoding(source)
-    return Dialect(delimiter, header=True, names=named(first))
+    def _converter(self, column: Column) -> Converter:
+        j, kind = column.j, self._kinds[column.j]
+        if kind == "category":
+            return Texts(column.name, without_minus(self._spellings) if j in self._signs else self._spellings)
+        if kind == "date":
+            return Moments(self._zones.get(j)) if j in self._parsed else TextDates(self._spellings)
+        if j in self._parsed:
+            return Integers() if j in self._whole else Floats64()
+        return TextNumbers(self._spellings)
 
-
-def _head(stream: BinaryIO) -> bytes:
-    head = b""
-    while len(head) < BLOCK and (part := stream.read(BLOCK - len(head))):
-        head += part
-        if head.count(b"\n") > 1 and b'"' not in head:
-            break
-    return head
-
-
-def _is_number(field: str) -> bool:
-    return re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", field) is not None
-
-
-def _first_types(source: Source, dialect: Dialect) -> list[pa.DataType]:
-    with dialect.reading(source, {}) as reader:
-        return [_target(kind) for kind in reader.schema.types]
-
-
-def _target(kind: pa.DataType) -> pa.DataType:
-    """What a column is read as, given what its first values look like."""
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind):
-        return pa.float64()
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", kind.tz)
-    if pa.types.is_date(kind):
-        return _DAY
-    return pa.string()
-
-
-class _RetypeError(Exception):
-    """A value does not fit the type that the beginning of its column suggested."""
-
-
-def _pass(source: Source, directory: Path, limits: Limits, dialect: Dialect, types: list[pa.DataType]) -> Draft:
-    with BatchWriter(directory, dialect.names, types, limits) as writer:
-        with dialect.reading(source, dict(zip(dialect.names, types, strict=True))) as reader:
+    def _copy(self, converters: Sequence[Converter], writer: DenseWriter) -> None:
+        watched = Padding(self._dialect.delimiter) if self._whole - set(self._seen) else None
+        types = {name: one.arrow for name, one in zip(self._dialect.names, converters, strict=True)}
+        step = max(2**20 // len(converters), 512)
+        with self._parser.reading(types, padding=watched) as reader:
             for batch in _batches(reader):
-                writer.add(batch.columns)
-        for j, texts in writer.categories.items():
-            if decimal_comma(texts):
-                detail = (
-                    f"Column {dialect.names[j]!r} holds numbers with a decimal comma (or commas between thousands); "
-                    "write them with a point and without separators: 1234.5."
-                )
-                raise invalid(f"/columns/{j}", "decimal_comma", detail)
-        return writer.finish(header=dialect.header)
+                if watched is not None and watched.found:
+                    self._survey(sorted(self._whole - set(self._seen)))
+                    watched = None
+                    if any(self._kinds[j] != "number" for j in self._whole):
+                        raise _KnownBetterError
+                for start in range(0, batch.num_rows, step):
+                    parts = [column.slice(start, step) for column in batch.columns]
+                    block = np.empty((len(parts[0]), len(parts)))
+                    for j, part in enumerate(parts):
+                        block[:, j] = self._values(converters[j], part, j, writer.summaries.rows)
+                    writer.add(block)
+
+    def _values(self, converter: Converter, part: pa.Array, j: int, row: int) -> Any:
+        try:
+            return converter.values(part)
+        except DoubtError:
+            if j not in self._seen:
+                raise
+            raise self._unreadable(j, part, row) from None
+
+    def _unreadable(self, j: int, part: pa.Array, row: int) -> RefusedError:
+        """The refusal of a value that looks right and is not: the 30th of February."""
+        column = self._columns[j]
+        probe = self._converter(column)
+        for i in range(len(part)):
+            try:
+                probe.values(part.slice(i, 1))
+            except DoubtError:
+                shown = f"row {row + i + 1}, column {column.name!r}: {part[i].as_py()[:60]!r} is no {self._kinds[j]}"
+                return invalid(f"/rows/{row + i}/columns/{j}", "mixed-column", f"{shown[0].upper()}{shown[1:]}.")
+        return invalid(f"/columns/{j}", "mixed-column", f"Column {column.name!r} cannot be read as {self._kinds[j]}.")
+
+    def _doubt(self, converters: Sequence[Converter]) -> None:
+        """A value contradicts: look at every column that is not text, and read it from its texts from now on."""
+        self._parsed.clear()
+        doubtful = [j for j, one in enumerate(converters) if not isinstance(one, Texts) and j not in self._seen]
+        self._survey(doubtful)
+
+    def _corrected(self, converters: Sequence[Converter], writer: DenseWriter) -> bool:
+        """At the end of the file: whether a column is of another type than it was read as."""
+        before, signs = list(self._kinds), set(self._signs)
+        for j, one in enumerate(converters):
+            if isinstance(one, Texts):
+                self._weigh(self._columns[j], one)
+        others = [j for j, one in enumerate(converters) if j not in self._seen and one.doubtful(writer.summaries, j)]
+        self._survey(others)
+        changed = {j for j, kind in enumerate(self._kinds) if kind != before[j]}
+        self._parsed -= changed
+        return bool(changed) or signs != self._signs
+
+    def _weigh(self, column: Column, texts: Texts) -> None:
+        seen = texts.evidence()
+        if seen.tokens["-"] and "+" in texts.categories and not self._spellings.stated:
+            self._signs.add(column.j)  # two signs, and no missing values
+            return
+        self._settle(column, seen)
+
+    def _survey(self, which: Sequence[int]) -> None:
+        """Look at some columns as a whole, and decide. Raises RefusedError."""
+        if not which:
+            return
+        names = [self._columns[j].name for j in which]
+        seen, row = [Evidence(self._spellings) for _ in which], 0
+        with self._parser.reading(dict.fromkeys(names, pa.string()), names) as reader:
+            for batch in _batches(reader):
+                for one, values in zip(seen, batch.columns, strict=True):
+                    one.add(values, row)
+                row += batch.num_rows
+        for j, one in zip(which, seen, strict=True):
+            self._settle(self._columns[j], one)
+
+    def _settle(self, column: Column, seen: Evidence) -> None:
+        self._kinds[column.j] = type_of(column, seen)
+        self._seen[column.j] = seen
+
+    def _warnings(self) -> Iterator[DatasetWarning]:
+        yield from self._dialect.warnings
+        for j, seen in sorted(self._seen.items()):
+            yield from warnings_of(self._columns[j], seen, self._kinds[j])
 
 
 def _batches(reader: Any) -> Iterator[Any]:
@@ -173,35 +300,14 @@ def _batches(reader: Any) -> Iterator[Any]:
             return
 
 
-def _confirmed(source: Source, dialect: Dialect, types: list[pa.DataType]) -> list[pa.DataType]:
-    """The types that hold for the whole file: what is not all numbers, or all dates, is text."""
-    held = {j for j, kind in enumerate(types) if not pa.types.is_string(kind)}
-    with dialect.reading(source, dict.fromkeys(dialect.names, pa.string())) as reader:
-        for batch in _batches(reader):
-            held = {j for j in held if _castable(batch.column(j), types[j])}
-    return [kind if j in held else pa.string() for j, kind in enumerate(types)]
-
-
-def _castable(values: pa.Array, kind: pa.DataType) -> bool:
-    try:
-        pc.cast(pc.utf8_trim_whitespace(values), kind)
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
 def _explained(error: Exception, dialect: Dialect, source: Source) -> RefusedError:
     """The problem behind an error of the parser, without a word of the file's content."""
     message = str(error)
     ragged = re.match(r"CSV parse error: (?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", message)
     if ragged:
-        number, expected, found = (int(text or 0) for text in ragged.groups())
-        number -= dialect.header
-        hint = " A decimal comma looks like this, too." if dialect.delimiter == "," else ""
-        detail = f"Row {number} has {found} values, and the first has {expected}.{hint}"
-        return invalid(f"/rows/{number - 1}", "ragged", detail)
+        return _ragged([int(text or 0) for text in ragged.groups()], dialect)
     if "UTF8" in message:
-        return _encoding(source)
+        return undecodable(source)
     if "straddling" in message:
         return invalid("", "long_row", f"A row is longer than {BLOCK} bytes; perhaps a quote is never closed.")
     if "Empty CSV" in message:
@@ -209,14 +315,14 @@ def _explained(error: Exception, dialect: Dialect, source: Source) -> RefusedErr
     return invalid("", "csv", "The file cannot be read as CSV.")
 
 
-def _encoding(source: Source) -> RefusedError:
-    """Find the line of the first byte that is no UTF-8."""
-    decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
-    with source.open() as stream:
-        while part := stream.read(2**20):
-            try:
-                line += decoder.decode(part).count("\n")
-            except UnicodeDecodeError as error:
-                line += bytes(error.object[: error.start]).count(b"\n")
-                break
-    return invalid("", "encoding", f"Line {line} holds bytes that are no UTF-8; save the file as UTF-8.")
+def _ragged(numbers: Sequence[int], dialect: Dialect) -> RefusedError:
+    number, expected, found = numbers
+    number -= dialect.header
+    detail = f"Row {number} has {found} values, and the first has {expected}."
+    if dialect.delimiter == ",":
+        detail += " A decimal comma looks like this, too."
+    if expected < found and number == 1:
+        detail += (
+            " So do lines of text before the names, and names of rows (as R writes them) without a name of theirs."
+        )
+    return invalid(f"/rows/{number - 1}", "ragged", detail)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from worker.contract.dataset import Layout
 from worker.datasets.draft import DenseWriter, Draft
+from worker.datasets.integers import BEYOND, EXACT, is_lost
 from worker.datasets.refusal import Limits, Piece, RefusedError, invalid
 from worker.datasets.source import Source
 from worker.datasets.sparse import SparseWriter
@@ -151,11 +152,24 @@ def _cast(
     letters = kept[np.repeat(wanted, lengths)]
     words = pa.StringArray.from_buffers(len(sizes), pa.py_buffer(offsets), pa.py_buffer(letters))
     try:
-        return np.asarray(pc.cast(words, kind).to_numpy())
+        numbers = np.asarray(pc.cast(words, kind).to_numpy())
     except pa.ArrowInvalid:
         position = starts[wanted][_first_bad(words, kind)]
+    else:
+        _check_exact(words, numbers, starts[wanted], lines)
+        return numbers
     hint = "; several labels of one line are not supported" if fault.startswith("the label") else ""
     raise lines.refusal(position, "number", f"{fault}{hint}.")
+
+
+def _check_exact(words: pa.StringArray, numbers: npt.NDArray[Any], starts: Positions, lines: Lines) -> None:
+    """Raise RefusedError for an integer that float64 cannot tell from its neighbours."""
+    if numbers.dtype != np.float64 or not len(numbers) or not (numbers.max() >= EXACT or numbers.min() <= -EXACT):
+        return
+    for place in np.flatnonzero(np.abs(numbers) >= EXACT).tolist():
+        if is_lost(words[place].as_py()):
+            remedy = "number classes from 0 on, or write a point (1.0e18) where it may be rounded"
+            raise lines.refusal(starts[place], BEYOND, f"an integer beyond 2^53 does not survive as float64; {remedy}.")
 
 
 def _first_bad(words: pa.StringArray, kind: pa.DataType) -> int:

@@ -71,7 +71,7 @@ def read_npy(source: Source, directory: Path, limits: Limits) -> Draft:
             else:
                 with DenseWriter(directory, names, limits) as writer:
                     for block in row_blocks(stream, header, width):
-                        writer.add(block.astype("<f8"))
+                        writer.add(block)
                     draft = writer.finish(["number"] * width, {})
     if source.size() != header.offset + header.bytes:
         raise _length("The file is longer than its header says; send it as it was written.")
@@ -178,7 +178,7 @@ def _transpose(stream: BinaryIO, header: Header, names: tuple[str, ...], directo
     step = max(2**20 // width, LEAST)
     with DenseWriter(directory, names, limits) as writer:
         for start in range(0, rows, step):
-            block = np.empty((min(step, rows - start), width))
+            block = np.empty((min(step, rows - start), width), header.dtype)
             for j in range(width):
                 stream.seek(header.offset + (j * rows + start) * size)
                 block[:, j] = next(pieces(stream, header, len(block), len(block)))
@@ -195,7 +195,8 @@ def _read_records(stream: BinaryIO, header: Header, directory: Path, limits: Lim
         for piece in pieces(stream, header, header.shape[0], max(BLOCK // len(names), LEAST)):
             block = np.empty((len(piece), len(names)))
             for j, field in enumerate(fields):
-                block[:, j] = field_values(piece[field], kinds[j], categories.get(j), j, writer.summaries.rows)
+                values = field_values(piece[field], kinds[j], categories.get(j), j, writer.summaries.rows)
+                block[:, j] = writer.exact(j, values)
             writer.add(block)
         return writer.finish(kinds, categories)
 

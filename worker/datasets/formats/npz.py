@@ -22,6 +22,7 @@ from worker.contract.dataset import ColumnType, Layout
 from worker.datasets.categories import Categories
 from worker.datasets.draft import DenseWriter, Draft, preview, write
 from worker.datasets.formats.npy import Header, field_kind, field_values, read_header
+from worker.datasets.integers import BEYOND, lost
 from worker.datasets.refusal import Limits, Piece, RefusedError, invalid, named
 from worker.datasets.source import Source, read_exactly
 from worker.datasets.sparse import SparseWriter
@@ -188,7 +189,7 @@ def _copy(
         j = 0
         for part in parts:
             for column in part.T:
-                table[:, j] = field_values(column, kinds[j], categories.get(j), j, start)
+                table[:, j] = writer.exact(j, field_values(column, kinds[j], categories.get(j), j, start))
                 j += 1
         writer.add(table)
         start += len(table)
@@ -271,7 +272,7 @@ def _csr_blocks(members: dict[str, Member], kind: str, shape: tuple[int, int]) -
     if kind == "csr":
         yield from _rows(members, shape)
         return
-    data = members["data"].whole().astype(np.float64)
+    data = _entries(members["data"].whole())
     try:
         if kind == "csc":
             indices, indptr = members["indices"].whole(), members["indptr"].whole()
@@ -299,7 +300,7 @@ def _rows(members: dict[str, Member], shape: tuple[int, int]) -> Iterator[sparse
         stop = max(int(np.searchsorted(indptr, indptr[start] + BLOCK, side="right")) - 1, start + 1)
         stop = min(stop, shape[0], start + BLOCK)
         count = int(indptr[stop] - indptr[start])
-        values, columns = data.take(count).astype(np.float64), indices.take(count)
+        values, columns = _entries(data.take(count)), indices.take(count)
         _check_indices(columns, count, shape[1])
         block = sparse.csr_array((values, columns, indptr[start : stop + 1] - indptr[start]), (stop - start, shape[1]))
         block.sum_duplicates()
@@ -307,6 +308,16 @@ def _rows(members: dict[str, Member], shape: tuple[int, int]) -> Iterator[sparse
         start = stop
     data.end()
     indices.end()
+
+
+def _entries(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Entries as float64. Raises RefusedError for integers that it cannot tell apart."""
+    if values.dtype.kind in "iu" and (found := lost(values)) is not None and found.any():
+        text = (
+            "holds integers beyond 2^53 that float64 cannot tell apart; save floating-point values to have them rounded"
+        )
+        raise _fault("data", BEYOND, text)
+    return values.astype(np.float64)
 
 
 def _check_pointers(indptr: npt.NDArray[Any], lines: int, entries: int) -> None:
