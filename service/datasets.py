@@ -135,8 +135,9 @@ class Datasets:
             raise UnsupportedMediaType("Name the format by a Content-Type, or send application/octet-stream.")
         encoding = request.headers.get("content-encoding", "identity")
         limit = self._settings.dataset_limits.bytes
+        options = typed_options(asked, media_type, parameters)
         sink = Sink(directory / CONTENT, encoding, limit, wire=wire)
-        arrival = Arrival(directory, typed_options(asked, media_type, parameters), media_type, sink)
+        arrival = Arrival(directory, options, media_type, sink)
         if form is not None:
             arrival.media_type = ""
             body = _typed(body, form, arrival)
