@@ -134,8 +134,7 @@ class Datasets:
         elif not media_type:
             raise UnsupportedMediaType("Name the format by a Content-Type, or send application/octet-stream.")
         encoding = request.headers.get("content-encoding", "identity")
-        limit = self._settings.dataset_limits.bytes
-        options = typed_options(asked, media_type, parameters)
+        options, limit = typed_options(asked, media_type, parameters), self._settings.dataset_limits.bytes
         sink = Sink(directory / CONTENT, encoding, limit, wire=wire)
         arrival = Arrival(directory, options, media_type, sink)
         if form is not None:

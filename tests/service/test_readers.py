@@ -104,7 +104,7 @@ def test_what_a_child_said_counts_although_it_is_told_more_after_its_end(tmp_pat
 
 def test_a_child_that_is_killed_in_the_middle_of_a_line(tmp_path: Path):
     async def test(readers: Readers) -> None:
-        names = [f"{j:0200}" for j in range(5000)]  # a reply of more than a socket holds, of which nothing is read yet
+        names = [f"c{j:0199}" for j in range(5000)]  # a reply of more than a socket holds, of which nothing is read yet
         content = "\n".join([",".join(names), ",".join("1" * 5000)]).encode()
         reading, child = await started(readers, tmp_path, content, "csv")
         reading.grown(len(content), complete=True)

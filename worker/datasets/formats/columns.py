@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +16,8 @@ from worker.contract.dataset import ColumnType
 from worker.contract.faults import suggestion
 from worker.datasets.categories import Categories
 from worker.datasets.draft import DenseWriter, Draft
-from worker.datasets.refusal import Limits, invalid
+from worker.datasets.integers import BEYOND
+from worker.datasets.refusal import Limits, RefusedError, invalid
 from worker.datasets.summary import Floats
 
 _UNITS = {"s": 86_400.0, "ms": 86_400e3, "us": 86_400e6, "ns": 86_400e9}  # in a day
@@ -62,7 +63,7 @@ class BatchWriter:
     def _values(self, j: int, values: pa.Array) -> npt.NDArray[np.generic]:
         if j in self._wanted:
             values = recast(values, self._wanted[j], j, self._names[j], self._dense.summaries.rows)
-        if self._kinds[j] == "number" and (integers := whole(values)) is not None:
+        if self._kinds[j] == "number" and (integers := self._whole(j, values)) is not None:
             missing = np.asarray(values.is_null().to_numpy(zero_copy_only=False)) if values.null_count else None
             return self._dense.exact(j, integers, missing)
         if self._kinds[j] == "number":
@@ -78,6 +79,11 @@ class BatchWriter:
             texts = pc.fill_null(texts, "")
         places = positions.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         return self.categories[j].codes(texts.to_pylist(), places)
+
+    def _whole(self, j: int, values: pa.Array) -> npt.NDArray[np.integer[Any]] | None:
+        with suppress(RefusedError) if j in self._wanted else nullcontext():  # to be rounded
+            return whole(values, j, self._names[j])
+        return None
 
     def finish(self, header: bool | None = None) -> Draft:
         """The draft of the table."""
@@ -119,14 +125,19 @@ def recast(values: pa.Array, wanted: ColumnType, j: int, name: str, row: int) ->
         raise invalid(f"/columns/{j}", "unfit_option", f"{told}; leave it out of `types`.") from None
 
 
-def whole(values: pa.Array) -> npt.NDArray[np.integer[Any]] | None:
-    """Integers that need all of their 64 bits, 0 for null; None where float64 holds them anyway, or for other types."""
+def whole(values: pa.Array, j: int, name: str) -> npt.NDArray[np.integer[Any]] | None:
+    """Integers that may need all of their 64 bits, 0 for null; None for other types.
+
+    Raises RefusedError for decimals without a fraction that have more bits.
+    """
     kind = values.type
     if pa.types.is_decimal(kind) and kind.scale <= 0:
         try:
             values = values.cast(pa.int64())
-        except pa.ArrowInvalid:  # more than 64 bits
-            return None
+        except pa.ArrowInvalid:
+            told = f"Column {name!r} holds integers of more than 64 bits, which float64 cannot tell apart"
+            remedy = f"write them as texts, or send `types={name}:number` to have them rounded"
+            raise invalid(f"/columns/{j}", BEYOND, f"{told}; {remedy}.") from None
     elif kind not in (pa.int64(), pa.uint64()):
         return None
     return np.asarray(values.fill_null(0).to_numpy(zero_copy_only=False))

@@ -20,6 +20,7 @@ from worker.datasets.source import Source
 DELIMITERS = ",;\t|"
 HEAD = 2**22  # bytes that are looked at, if need be
 LOOKED_AT = 50  # rows that are
+PIECE = 2**20  # bytes decoded together
 _EXCEL = re.compile(r"(?i)\"?sep=(.)\"?\s*")
 _ASK = "say which by the option header=true or header=false (or `Content-Type: text/csv; header=present`, or `absent`)"
 
@@ -53,7 +54,7 @@ class _DecodedStream(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         """The next bytes. Raises RefusedError for what is not in this encoding."""
         while not self._over and (size < 0 or len(self._rest) < size):
-            part = self._stream.read(2**20 if size < 0 else max(size, 4))
+            part = self._stream.read(PIECE)
             self._over = not part
             try:
                 text = self._decoder.decode(part, final=self._over)
@@ -147,9 +148,8 @@ def _preamble(text: str, delimiter: str | None) -> tuple[int, str | None, tuple[
     comments = 0
     while comments < len(lines) - 1 and lines[comments].startswith("#"):
         comments += 1
-    marks = [delimiter] if delimiter else list(DELIMITERS)
-    if comments and any(lines[comments - 1].count(mark) == lines[comments].count(mark) > 0 for mark in marks):
-        comments -= 1  # names after a `#`
+    if comments and _are_names(lines[comments - 1], lines[comments], delimiter):
+        comments -= 1
     if not comments:
         return skipped, delimiter, ()
     lines_are = (
@@ -160,6 +160,14 @@ def _preamble(text: str, delimiter: str | None) -> tuple[int, str | None, tuple[
     told = f"{lines_are} left out."
     warning = DatasetWarning(column=None, code="preamble", text=told, count=comments)
     return skipped + sum(map(len, lines[:comments])), delimiter, (warning,)
+
+
+def _are_names(comment: str, line: str, delimiter: str | None) -> bool:
+    """Whether a line with a `#` holds the names of the columns of the line below it."""
+    for mark in [delimiter] if delimiter else DELIMITERS:
+        if comment.count(mark) == line.count(mark) > 0:
+            return comment[1:2] not in " \t#" or any(_is_number(field.strip(' "\r\n')) for field in line.split(mark))
+    return False
 
 
 def _check_blanks(table: str) -> None:
