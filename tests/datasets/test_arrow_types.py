@@ -169,7 +169,7 @@ def test_an_index_is_no_feature_unless_it_is_named(shelf: Shelf, form: str):
     table = shelf.table(write(with_pandas(frame(), stated)), kind)
     assert [column.index for column in table.dataset.columns] == [False, False, True, True]
     assert [(told.column, told.code, told.count) for told in table.dataset.warnings] == [
-        ("day", "index_column", 3), ("__index_level_1__", "index_column", 3)
+        ("day", "index-column", 3), ("__index_level_1__", "index-column", 3)
     ]  # fmt: skip
     assert features(table) == ("x",)
     assert features(table, features=["*"]) == ("x", "y")[:1]
@@ -196,4 +196,4 @@ NO_INDEX: dict[str, Any] = {
 def test_without_an_index_or_with_metadata_that_nobody_reads(shelf: Shelf, case: str):
     table = shelf.table(arrow(with_pandas(frame(), NO_INDEX[case])), "arrow")
     assert features(table) == ("x", "day", "__index_level_1__")
-    assert not any(told.code == "index_column" for told in table.dataset.warnings)
+    assert not any(told.code == "index-column" for told in table.dataset.warnings)

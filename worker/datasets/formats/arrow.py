@@ -218,7 +218,7 @@ def _indexed(draft: Draft, index: frozenset[str]) -> Draft:
     columns = [column.model_copy(update={"index": column.name in index}) for column in draft.columns]
     text = "was the index of a data frame: it is a feature only where a job names it among them."
     told = [
-        DatasetWarning(column=column.name, code="index_column", text=f"Column {column.name!r} {text}", count=draft.rows)
+        DatasetWarning(column=column.name, code="index-column", text=f"Column {column.name!r} {text}", count=draft.rows)
         for column in columns
         if column.index
     ]
