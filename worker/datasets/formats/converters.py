@@ -160,7 +160,7 @@ class Texts:
 
     def __init__(self, name: str, spellings: Spellings) -> None:
         self.categories = Categories(name)
-        self._spellings, self._rows = spellings, 0
+        self._spellings, self._rows, self._known = spellings, 0, 0
         self._counts, self._first = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self._missing = Evidence(spellings)
 
@@ -169,32 +169,31 @@ class Texts:
         coded = pc.dictionary_encode(texts)
         known = coded.dictionary.to_pylist()
         places = np.asarray(coded.indices.fill_null(-1).to_numpy()).astype(np.int64)
-        gone = [
-            place for place, text in enumerate(known) if text.strip() in self._spellings.missing or not text.strip()
-        ]
-        if gone:
+        gone = np.flatnonzero(present(coded.dictionary, self._spellings).is_null())
+        if len(gone):
             self._missing.add(pc.if_else(pa.array(np.isin(places, gone)), texts, None), self._rows)
             new = np.full(len(known) + 1, -1)
             kept = np.delete(np.arange(len(known)), gone)
             new[kept] = np.arange(len(kept))
             known, places = [known[place] for place in kept.tolist()], new[places]
-        codes = self.categories.codes(known, places)
-        self._count(codes)
-        return codes
+        entries = self.categories.codes(known, np.arange(len(known)))
+        self._count(entries.astype(np.int64), places)
+        self._rows += len(texts)
+        return np.append(entries, np.nan)[places]
 
-    def _count(self, codes: Floats) -> None:
-        """How often each text occurs, and in which row first."""
-        present_rows = np.flatnonzero(~np.isnan(codes))
-        found = codes[present_rows].astype(np.int64)
-        old, new = len(self._counts), len(self.categories)
-        counts = np.bincount(found, minlength=new)
-        counts[:old] += self._counts
-        first = np.zeros(new, np.int64)
-        first[:old] = self._first
-        late = found >= old
-        first[found[late][::-1]] = self._rows + present_rows[late][::-1]
-        self._counts, self._first = counts, first
-        self._rows += len(codes)
+    def _count(self, entries: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> None:
+        """How often each text occurs, and in which row first. `entries`: the codes of those of this block."""
+        old, new = self._known, len(self.categories)
+        if new > len(self._counts):
+            more = np.zeros(max(new, 2 * len(self._counts)) - len(self._counts), np.int64)
+            self._counts, self._first = np.append(self._counts, more), np.append(self._first, more)
+        rows = np.flatnonzero(places >= 0)
+        self._counts[entries] += np.bincount(places[rows], minlength=len(entries))
+        first = np.zeros(len(entries), np.int64)
+        first[places[rows][::-1]] = self._rows + rows[::-1]
+        late = entries >= old
+        self._first[entries[late]] = first[late]
+        self._known = new
 
     def doubtful(self, summaries: Summaries, j: int) -> bool:
         """It knows all of its texts, see `evidence`."""
@@ -209,7 +208,7 @@ class Texts:
             best = which[np.argsort(self._first[which], kind="stable")[:3]]
             return zip(self._first[best].tolist(), best.tolist(), strict=True)
 
-        self._missing.weigh(texts, self._counts, first)
+        self._missing.weigh(texts, self._counts[: self._known], first)
         return self._missing
 
 
