@@ -26,7 +26,7 @@ from worker.core.training.kernel_machines import KernelTraining
 MAX_FOLDS = 1000  # each split lists its folds: memory grows with the square of this
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Row = Annotated[int, Ge(0), Lt(2**53)]
-Group = Annotated[int, Ge(-(2**63)), Lt(2**64)]
+Group = Annotated[int, Ge(-(2**63)), Le(2**64 - 1)]
 Splits = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 Fold = Annotated[int, Ge(0), Lt(MAX_FOLDS)]
 
