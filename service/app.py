@@ -124,12 +124,17 @@ class Envelope:
         request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16).encode()
         scope.setdefault("state", {})["request_id"] = request_id.decode()
         started = False
+        whole = scope["method"] != "HEAD"
+        if not whole:  # every path that GET reads has its headers: the reply is the same, without its body
+            scope = {**scope, "method": "GET"}
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            elif not whole:
+                message = {**message, "body": b""}
             await send(message)
 
         try:

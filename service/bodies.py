@@ -19,10 +19,13 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.problems import DatasetTooLarge, InvalidRequest, UnsupportedMediaType
 from worker.contract.faults import Fault
+from worker.datasets.sniff import ANY, MEDIA_TYPES
 
 PIECE = 2**20  # bytes written together
 NIBBLE = 256  # bytes of compressed input decoded at a time, where the decoder cannot be told when to stop
 WINDOW = 2**27  # bytes of history that a zstd stream may ask for
+SYSTEMS_WORDS = frozenset({"", "application/csv", "application/vnd.ms-excel", "application/zip"})
+"""Types that browsers take from their system for other files: Windows with Excel says `vnd.ms-excel` of CSV."""
 
 
 def header_fault(name: str, code: str, detail: str) -> InvalidRequest:
@@ -135,7 +138,8 @@ def decoder(encoding: str) -> Decoder:
     """The decoder of a Content-Encoding."""
     make = ENCODINGS.get(encoding.strip().lower())
     if make is None:
-        raise UnsupportedMediaType("Send the body as it is, or with `Content-Encoding: gzip` or `zstd`.")
+        taken = {"Accept-Encoding": "gzip, zstd, identity"}
+        raise UnsupportedMediaType("Send the body as it is, or with `Content-Encoding: gzip` or `zstd`.", headers=taken)
     return make()
 
 
@@ -224,6 +228,15 @@ async def pour(parts: AsyncIterator[bytes], sink: Sink, progress: Callable[[], A
             await asyncio.wait([writing])
 
 
+def believed(media_type: str) -> str:
+    """The type that the part of a form says, or the one that has the content tell: browsers know only its name."""
+    kind = media_type.partition(";")[0].strip().lower()
+    if kind in MEDIA_TYPES:
+        return media_type
+    vague = kind in SYSTEMS_WORDS or kind.startswith(("text/", "application/x-"))
+    return ANY if vague else media_type
+
+
 class Form:
     """The one file of a multipart/form-data body, as browsers send it."""
 
@@ -246,7 +259,7 @@ class Form:
             "on_end": self._end,
         }
         self._parser = MultipartParser(boundary, callbacks)
-        self._wanted = False
+        self._wanted = self._named = self._unchosen = False
 
     async def content(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The content of the file. Raises InvalidRequest for what is no such form."""
@@ -260,8 +273,10 @@ class Form:
                 yield part
         if not self._ended:
             raise self._fault("The form ends before its end.")
-        if self.files != 1:
-            raise self._fault(f"The form has {self.files} files; send one.")
+        if not self.files and self._unchosen:
+            raise self._fault("No file was chosen in the form; choose one, and send it again.")
+        if not self.files:
+            raise self._fault("The form has no file, only texts; send the file itself, with its name.")
 
     def _fault(self, detail: str) -> InvalidRequest:
         return InvalidRequest("The form is wrong.", errors=[Fault("", "form", detail)])
@@ -282,13 +297,21 @@ class Form:
     def _headers_done(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._wanted = b"filename" in options
-        if self._wanted:
-            self.files += 1
-            if self.files > 1:
-                raise self._fault("The form has several files; send one.")
-            self.media_type = self._headers.get(b"content-type", b"application/octet-stream").decode("latin-1")
+        self._named = bool(options.get(b"filename"))
+        if self._named:
+            self._file()
+        self._unchosen = self._unchosen or (self._wanted and not self._named)
+
+    def _file(self) -> None:
+        self.files += 1
+        if self.files > 1:
+            raise self._fault("The form has several files; send one.")
+        self.media_type = believed(self._headers.get(b"content-type", b"").decode("latin-1"))
 
     def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._wanted and not self._named:  # without a name and a byte it is a field in which no file was chosen
+            self._named = True
+            self._file()
         if self._wanted:
             self._parts.append(data[start:end])
 

@@ -210,6 +210,8 @@ def install(app: FastAPI) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == 405 and request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": _allowed(request)})
         phrase = HTTPStatus(error.status_code).phrase
         detail = _DETAILS.get(error.status_code, f"{phrase}.")
         code = phrase.lower().replace(" ", "-")
@@ -249,8 +251,9 @@ def install(app: FastAPI) -> None:
 def _allowed(request: Request) -> str:
     """The methods of all routes at this path; the framework names those of the first one alone."""
     routes = request.app.routes
-    methods = (m for m in HTTPMethod if any(r.matches({**request.scope, "method": m})[0] is Match.FULL for r in routes))
-    return ", ".join(methods)
+    methods = [m for m in HTTPMethod if any(r.matches({**request.scope, "method": m})[0] is Match.FULL for r in routes)]
+    also = ["HEAD", "OPTIONS"] if "GET" in methods else ["OPTIONS"]
+    return ", ".join([*methods, *(method for method in also if method not in methods)])
 
 
 _AWAY = "The job store does not answer at the moment."

@@ -96,7 +96,8 @@ def _end(status: int | None, task: Task) -> Exception:
     if status in {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE}:
         log.error("the reader of a file of format %s crashed: %s", task.format, signal.Signals(-status).name)
         return InvalidDataset(
-            f"The file cannot be read as {task.format}: it is damaged in a way that breaks the reader."
+            f"The file cannot be read as {task.format}: it is damaged in a way that breaks the reader, or takes more "
+            f"than {task.memory >> 20} MiB of memory; write it again, in smaller blocks."
         )
     log.error("reading a file of format %s ended with status %s", task.format, status)
     return ReaderError("the reader failed")

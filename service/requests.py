@@ -19,9 +19,11 @@ async def json_body(request: Request) -> bytes:
     """The body, refused when it is too large or of another type."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise UnsupportedMediaType("Send the body as JSON with `Content-Type: application/json`.")
+        detail = "Send the body as JSON with `Content-Type: application/json`."
+        raise UnsupportedMediaType(detail, headers={"Accept": "application/json"})
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise UnsupportedMediaType("Send the body without Content-Encoding.")
+        detail = "Send the body without Content-Encoding."
+        raise UnsupportedMediaType(detail, headers={"Accept-Encoding": "identity"})
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > DRAINED:
         raise _too_large()

@@ -63,7 +63,7 @@ READING = [
 ]
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"schema": {"type": "object", "properties": {"file": _FILE["schema"]}, "required": ["file"]}}
-FILE_BODY = {
+FILE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {**dict.fromkeys([*MEDIA_TYPES, ANY], _FILE), "multipart/form-data": _FORM},
@@ -134,6 +134,8 @@ async def upload_dataset(request: Request) -> Response:
     try:
         document, created = await _datasets(request).upload(request)
     except Problem as problem:
+        if isinstance(problem, UnsupportedMediaType) and "Accept-Encoding" not in problem.headers:
+            problem.headers.setdefault("Accept", ", ".join(FILE_BODY["requestBody"]["content"]))
         await _drain(request, problem)
         raise
     if created and request.app.state.settings.dataset_eviction:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -42,6 +44,22 @@ def test_blocks_of_any_size(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, block
     assert_array_equal(table.sparse.toarray(), matrix.toarray()[:, :width])
 
 
+@pytest.mark.parametrize("block", [100, 2**20])
+def test_indices_from_0(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, block: int):
+    """Where the one index that is 0 stands does not matter."""
+    monkeypatch.setattr(reader, "BLOCK", block)
+    matrix = sparse.random_array((60, 9), density=0.5, rng=np.random.default_rng(1), format="lil")
+    matrix[:, 0], matrix[:, 8], matrix[59, 0] = 0, 1, 7
+    text = libsvm(matrix.tocsr(), np.arange(60))
+    table = shelf.table(re.sub(rb"(\d+):", lambda found: b"%d:" % (int(found[1]) - 1), text), "libsvm")
+    assert table.sparse is not None
+    assert_array_equal(table.sparse.toarray(), matrix.toarray())
+    assert_array_equal(table.dense[:, 0], np.arange(60))
+    columns = table.dataset.sparse
+    assert columns is not None
+    assert (columns.name(0), columns.index("8"), columns.index("9")) == ("0", 8, None)
+
+
 REFUSED = {
     "empty": (b"", "/rows", "empty"),
     "comments only": (b"# a\n\n", "/rows", "empty"),
@@ -51,7 +69,6 @@ REFUSED = {
     "several labels": (b"1 1:2\n1,2 3:4\n", "/lines/1", "number"),
     "text": (b"1 1:2\n1 2:x\n", "/lines/1", "number"),
     "index no number": (b"1 1:2\n1 qid:4 2:3\n", "/lines/1", "number"),
-    "index from 0": (b"1 1:2\n1 0:3\n", "/lines/1", "index"),
     "index negative": (b"1 -1:2\n", "/lines/0", "index"),
     "index fraction": (b"1 1.5:2\n", "/lines/0", "number"),
     "index huge": (b"1 99999999999:2\n", "/rows/0", "index"),
@@ -78,4 +95,5 @@ def test_refused_with_the_place(shelf: Shelf, case: str):
 def test_limits(shelf: Shelf, monkeypatch: pytest.MonkeyPatch):
     assert shelf.refusal(b"1 1:1 2:1\n" * 501, "libsvm", Limits(values=1000)).reason is Reason.TOO_LARGE
     monkeypatch.setattr(reader, "BLOCK", 100)
+    monkeypatch.setattr(reader, "LONGEST", 400)
     assert shelf.places(b"1 " + b"1" * 1000, "libsvm") == [("", "long_row")]

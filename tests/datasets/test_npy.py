@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.datasets.files import Shelf, npy
 from worker.datasets import Limits, Reason
+from worker.datasets.formats import npy as reader
 
 X = np.random.default_rng(0).normal(size=(700, 20))
 X[3, 2] = np.nan
@@ -114,3 +117,38 @@ def test_limits_of_columns_and_values(shelf: Shelf):
     assert shelf.refusal(npy(np.zeros((1001, 1))), "npy", limits).reason is Reason.TOO_LARGE
     assert shelf.refusal(with_header(HEADER % b"10000000000000000"), "npy").reason is Reason.TOO_LARGE
     shelf.table(npy(np.zeros((20, 50))), "npy", limits)
+
+
+NAMES = ["gr\u00f6\u00dfe \u2603", "a\"b'c", "back\\slash \\n\\\\\u00e9", "\U0001f600", "plain"]
+
+
+@pytest.mark.parametrize("version", [None, (2, 0), (3, 0)])
+def test_field_names_in_every_version_of_the_format(shelf: Shelf, version: tuple[int, int] | None):
+    """Versions 1 and 2 have Latin-1 names, 3 has UTF-8; `None` is what numpy chooses."""
+    names = [name for name in NAMES if version != (2, 0) or name.isascii() or name == NAMES[2]]
+    array = np.array([tuple(range(len(names)))] * 2, [(name, "f8") for name in names])
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy says that others may not read version 3
+        np.lib.format.write_array(content, array, version=version)
+    table = shelf.table(content.getvalue(), "npy")
+    assert [column.name for column in table.dataset.columns] == names
+    assert_array_equal(table.dense, [range(len(names))] * 2)
+
+
+def test_long_headers(shelf: Shelf):
+    """As many fields as columns are allowed; beyond, the message names the limit."""
+    wide = np.zeros(3, [(f"field {j:05d}", "f8") for j in range(2000)])
+    assert len(shelf.table(npy(wide), "npy").dataset.columns) == 2000
+    head = b"{" + b" " * reader.LONGEST_HEADER + b"}"
+    (fault,) = shelf.refusal(b"\x93NUMPY\x03\x00" + struct.pack("<I", len(head)) + head, "npy").faults
+    assert (fault.pointer, fault.code) == ("/header", "long_header")
+    assert str(reader.LONGEST_HEADER) in fault.detail
+
+
+def test_a_field_that_is_not_read_is_named(shelf: Shelf):
+    for dtype, remedy in (("m8[s]", "seconds"), ("c16", "numbers, texts or dates")):
+        (fault,) = shelf.refusal(npy(np.zeros(2, [("a", "f8"), ("the field", dtype)])), "npy").faults
+        assert (fault.pointer, fault.code) == ("/columns/1", "dtype")
+        assert "'the field'" in fault.detail
+        assert remedy in fault.detail

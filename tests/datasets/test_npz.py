@@ -64,6 +64,26 @@ def test_many_blocks_and_entries_out_of_order(shelf: Shelf, monkeypatch: pytest.
     assert table.sparse.has_sorted_indices
 
 
+@pytest.mark.parametrize("dtype", ["f8", "i2", "U3", "M8[D]"])
+@pytest.mark.parametrize("compressed", [True, False])
+def test_matrices_in_both_orders_side_by_side(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, dtype: str, compressed: bool
+):
+    """`to_numpy` of pandas gives F order; blocks of rows are made of it without taking it into memory."""
+    monkeypatch.setattr(reader, "BLOCK", 700)
+    values = np.random.default_rng(2).integers(100, 999, (1500, 3))
+    array = values.astype(dtype) if dtype != "M8[D]" else values.astype("M8[D]")
+    buffer = io.BytesIO()
+    save = np.savez_compressed if compressed else np.savez
+    save(buffer, a=np.asfortranarray(array), b=array, c=np.asfortranarray(array)[:, :1])
+    table = shelf.table(buffer.getvalue(), "npz")
+    read = np.empty_like(table.dense)
+    for j, column in enumerate(table.dataset.columns):
+        codes = table.dense[:, j]
+        read[:, j] = np.array(column.categories, float)[codes.astype(int)] if column.categories else codes
+    assert_array_equal(read, np.column_stack([values, values, values[:, :1]]))
+
+
 def archive(**members: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:

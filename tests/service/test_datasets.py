@@ -200,6 +200,55 @@ def test_forms_of_browsers(shelves: Api, name: str):
     assert upload(shelves, content, "application/octet-stream").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "kind", ["application/vnd.ms-excel", "text/plain; charset=utf-8", "text/tab-separated-values", "text/x-csv",
+             "application/csv", "application/x-zip-compressed", "application/octet-stream", ""],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["csv", "npz", "parquet"])
+def test_the_type_that_a_browser_takes_from_its_system_says_nothing(shelves: Api, name: str, kind: str):
+    content = SAMPLES[name][1]
+    said = f"\r\nContent-Type: {kind}" if kind else ""
+    head = f'--x\r\nContent-Disposition: form-data; name="file"; filename="a"{said}\r\n\r\n'
+    reply = upload(shelves, head.encode() + content + b"\r\n--x--\r\n", "multipart/form-data; boundary=x")
+    assert (reply.status_code, reply.json()["format"]) == (201, SAMPLES[name][0])
+    assert upload(shelves, content, "application/octet-stream").status_code == 200
+
+
+def test_a_form_of_another_type(shelves: Api):
+    for kind in ("image/png", "application/json", "application/pdf"):
+        assert shelves.post("/v1/datasets", files={"file": ("a", b"a\n1\n", kind)}).status_code == 415
+    wrong = shelves.post("/v1/datasets", files={"file": ("a", SAMPLES["npz"][1], "text/csv")})
+    assert wrong.status_code == 415
+
+
+def test_a_form_without_a_file(shelves: Api):
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename=""\r\n'
+    kind = "multipart/form-data; boundary=x"
+    typed = head + b"Content-Type: application/octet-stream\r\n\r\n\r\n--x--\r\n"
+    for body in (typed, head + b"\r\n\r\n--x--\r\n"):
+        reply = upload(shelves, body, kind)
+        assert (reply.status_code, faults(reply)) == (422, [("", "form")])
+        assert "No file was chosen" in reply.json()["errors"][0]["detail"]
+    also = typed.removesuffix(b"--x--\r\n") + b'--x\r\nContent-Disposition: form-data; name="b"; filename="b"\r\n\r\n'
+    assert upload(shelves, also + b"a\n1\n\r\n--x--\r\n", kind).status_code == 201
+    unnamed = head + b"\r\na\n1\n\r\n--x--\r\n"
+    assert upload(shelves, unnamed, kind).status_code == 200
+    texts = upload(shelves, b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n', kind)
+    assert "no file" in texts.json()["errors"][0]["detail"]
+
+
+def test_a_415_says_what_is_taken(shelves: Api):
+    """RFC 9110, 15.5.16."""
+    for headers in ({"Content-Type": "image/png"}, {}, {"Content-Type": "application/x-npy"}):
+        reply = shelves.post("/v1/datasets", content=b"x", headers=headers)
+        assert reply.status_code == 415
+        assert set(MEDIA_TYPES) < set(reply.headers["accept"].split(", "))
+    reply = upload(shelves, b"a\n1\n", **{"Content-Encoding": "br"})
+    assert (reply.headers["accept-encoding"], "accept" in reply.headers) == ("gzip, zstd, identity", False)
+    reply = shelves.post("/v1/jobs", content=b"{}", headers={"Content-Type": "text/csv"})
+    assert (reply.status_code, reply.headers["accept"]) == (415, "application/json")
+
+
 def test_broken_forms(shelves: Api):
     two = [("file", ("a", b"a\n1\n", "text/csv")), ("file", ("b", b"a\n1\n", "text/csv"))]
     assert faults(shelves.post("/v1/datasets", files=two)) == [("", "form")]

@@ -40,14 +40,14 @@ def test_nothing_there(api: Api, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", "/v1/jobs", "GET, POST"),
-        ("DELETE", "/v1/jobs", "GET, POST"),
-        ("PATCH", "/v1/jobs/job_1", "DELETE, GET"),
-        ("GET", "/v1/jobs/job_1/cancel", "POST"),
-        ("POST", "/v1/jobs/job_1/result", "GET"),
-        ("POST", "/v1/catalog", "GET"),
-        ("POST", "/healthz", "GET"),
-        ("HEAD", "/readyz", "GET"),
+        ("PUT", "/v1/jobs", "GET, POST, HEAD, OPTIONS"),
+        ("DELETE", "/v1/jobs", "GET, POST, HEAD, OPTIONS"),
+        ("PATCH", "/v1/jobs/job_1", "DELETE, GET, HEAD, OPTIONS"),
+        ("GET", "/v1/jobs/job_1/cancel", "POST, OPTIONS"),
+        ("POST", "/v1/jobs/job_1/result", "GET, HEAD, OPTIONS"),
+        ("POST", "/v1/catalog", "GET, HEAD, OPTIONS"),
+        ("POST", "/healthz", "GET, HEAD, OPTIONS"),
+        ("HEAD", "/v1/jobs/job_1/cancel", "POST, OPTIONS"),
     ],
 )
 def test_a_method_that_a_path_does_not_take(api: Api, method: str, path: str, allow: str) -> None:
@@ -56,6 +56,21 @@ def test_a_method_that_a_path_does_not_take(api: Api, method: str, path: str, al
     assert reply.headers["allow"] == allow
     for name in allow.split(", "):
         assert api.request(name, path).status_code != 405
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/catalog", "/v1/jobs", "/v1/datasets", "/openapi.json", "/nothing"])
+def test_head_is_get_without_its_body(api: Api, path: str) -> None:
+    head, get = api.head(path), api.get(path)
+    assert (head.status_code, head.content) == (404 if path == "/nothing" else 200, b"")
+    assert get.status_code == head.status_code
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == get.headers[name]
+
+
+def test_options(api: Api) -> None:
+    reply = api.options("/v1/datasets")
+    assert (reply.status_code, reply.headers["allow"]) == (204, "GET, POST, HEAD, OPTIONS")
+    assert api.options("/nothing").status_code == 404
 
 
 def raw(api: Api, headers: dict[str, str], body: Iterator[bytes]) -> tuple[int, dict[str, object]]:

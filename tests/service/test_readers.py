@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pytest
+from scipy import sparse
 
 from service.problems import DatasetTooLarge, InvalidDataset, Unavailable
 from service.readers import Readers, Reading
-from tests.datasets.files import npy
+from tests.datasets.files import arrow, npy, parquet, scipy_npz
 from tests.service.api import eventually
 from worker.contract.dataset import Format, ReadingOptions
 from worker.datasets.draft import CONTENT
@@ -36,9 +38,9 @@ def over(child: psutil.Process) -> bool:
     return not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
-def run(test: Callable[[Readers], Awaitable[None]]) -> None:
+def run(test: Callable[[Readers], Awaitable[None]], limits: Limits | None = None) -> None:
     async def whole() -> None:
-        readers = Readers(Limits(), 2)
+        readers = Readers(limits or Limits(), 2)
         try:
             await test(readers)
         finally:
@@ -115,6 +117,57 @@ def test_a_child_that_is_killed_in_the_middle_of_a_line(tmp_path: Path):
         await reading.cancel()
 
     run(test)
+
+
+def zeros(rows: int, columns: int) -> pa.Table:
+    return pa.table({f"x{j}": pa.array(np.zeros(rows)) for j in range(columns)})
+
+
+def a_sparse_matrix() -> bytes:
+    """By columns, so that all of it is needed at once."""
+    entries = 4_000_000
+    parts = np.ones(entries, np.int8), np.zeros(entries, np.int32), np.array([0, entries])
+    return scipy_npz(sparse.csc_array(parts, (1, 1)))
+
+
+TOO_LARGE: dict[str, tuple[Format, Callable[[], bytes], tuple[str, ...]]] = {
+    "parquet": (  # one page for each column, as fastparquet writes
+        "parquet",
+        lambda: parquet(
+            zeros(1_500_000, 8), data_page_size=2**30, max_rows_per_page=2**30, compression="zstd", use_dictionary=False
+        ),
+        ("row group 1 of 2 (1048576 rows, 64 MiB)", "row_group_size", "ROW_GROUP_SIZE"),
+    ),
+    "arrow file": (
+        "arrow",
+        lambda: arrow(zeros(1_500_000, 8), rows=2_000_000, codec="lz4"),
+        ("record batch 1 of 1", "chunksize", "record_batch_size"),
+    ),
+    "arrow stream": (
+        "arrow",
+        lambda: arrow(zeros(1_500_000, 8), rows=2_000_000, codec="zstd", stream=True),
+        ("record batch 1", "chunksize", "record_batch_size"),
+    ),
+    "npz": ("npz", a_sparse_matrix, ("the array 'data'", "tocsr()")),
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["parquet", "arrow file", *(pytest.param(name, marks=pytest.mark.slow) for name in ("arrow stream", "npz"))]
+)
+def test_a_piece_that_is_too_large_is_named(tmp_path: Path, name: str):
+    """With what its writer can do about it, as a matter of size and not of damage."""
+    kind, make, told = TOO_LARGE[name]
+    content = make()
+
+    async def test(readers: Readers) -> None:
+        (tmp_path / CONTENT).write_bytes(content)
+        with pytest.raises(DatasetTooLarge) as caught:
+            await readers.read(tmp_path, kind, ReadingOptions(), len(content))
+        for text in (*told, "more than 24 MiB of memory"):
+            assert text in caught.value.detail
+
+    run(test, Limits(memory=24 * 2**20))
 
 
 def test_the_end_of_the_reader_process_is_told(tmp_path: Path):

@@ -133,7 +133,8 @@ def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selec
         return found
     roles = {role: _place(names, getattr(data, role)) for role in ROLES if getattr(data, role) is not None}
     target = _place(names, data.target)
-    positions, found = _feature_positions(data, names, {target, *roles.values()})
+    index = {position for position, column in enumerate(dataset.columns) if column.index}
+    positions, found = _feature_positions(data, names, {target, *roles.values(), *index})
     found += _role_faults(data, names, training)
     weights = names.column(roles["weights"]) if "weights" in roles else None
     some_left_out = "weights" in roles and (weights is None or not weights.min)
@@ -234,7 +235,7 @@ def _unknown(data: DatasetData, names: Names) -> Iterator[Fault]:
 
 
 def _feature_positions(data: DatasetData, names: Names, taken: set[int]) -> tuple[list[int], list[Fault]]:
-    """Positions of the columns that become features, each once; patterns leave out columns with another role."""
+    """Positions of the columns that become features, each once; patterns leave out other roles and the index."""
     if data.features is None:
         return [position for position in range(len(names)) if position not in taken], []
     chosen: dict[int, None] = {}

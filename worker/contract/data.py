@@ -40,7 +40,7 @@ class InlineData(Wire):
         default=None, description="Names of the columns of `x`, all different. Default: x0, x1, ..."
     )
     time: list[float] | None = Field(default=None, description="The time of each row, in any unit.")
-    groups: list[Annotated[int, Field(ge=-(2**63), lt=2**64)]] | None = Field(
+    groups: list[Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]] | None = Field(
         default=None, description="The group of each row, which `group_k_fold` keeps together."
     )
     weights: list[Annotated[float, Field(ge=0)]] | None = Field(

@@ -35,6 +35,9 @@ class Column(Wire):
     categories: list[str] | None = Field(
         description="Sorted texts of a category; null for other types, and for a category with more than 10,000."
     )
+    index: bool = Field(
+        default=False, description="Whether it was the index of a data frame: a feature only where a job names it."
+    )
 
 
 class WarningExample(Wire):

@@ -95,8 +95,13 @@ def main() -> None:
 
 def _load() -> None:
     """Load what children need, so that each need not."""
+    import pyarrow as pa  # noqa: PLC0415
+
     import worker.datasets.formats.arrow  # noqa: PLC0415
     import worker.datasets.formats.csv  # noqa: F401, PLC0415
+
+    # the first conversion imports pandas, where that is installed: 40 MiB
+    pa.array([1.0]).dictionary_encode().dictionary.to_numpy(zero_copy_only=False)
 
 
 def _bury(children: dict[int, socket.socket]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -57,6 +58,23 @@ class Limits:
                 f"A table may have {self.values} values, and this one has at least {rows} rows of {columns} columns; "
                 "send fewer."
             )
+
+
+@dataclass(slots=True)
+class Piece:
+    """The part of a file that is being read, with what its writer can do where the memory is too little for it."""
+
+    what: str
+    remedy: str
+
+    @contextmanager
+    def within(self, limits: Limits) -> Iterator[None]:
+        """Name the part at which the memory came to its end."""
+        try:
+            yield
+        except MemoryError:
+            most = f"takes more than {limits.memory >> 20} MiB of memory"
+            raise too_large(f"Reading {self.what} {most}; {self.remedy}.") from None
 
 
 def named(names: Sequence[str]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ EQUAL_RISES = 1e-12  # relative; closer ones differ by rounding
 MAX_FOLDS = 1000  # each split lists its folds: memory grows with the square of this
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Row = Annotated[int, Ge(0), Lt(2**53)]
-Group = Annotated[int, Ge(-(2**63)), Lt(2**64)]
+Group = Annotated[int, Ge(-(2**63)), Le(2**64 - 1)]
 Splits = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 Fold = Annotated[int, Ge(0), Lt(MAX_FOLDS)]
 

@@ -15,11 +15,12 @@ import pyarrow.compute as pc
 from worker.contract.dataset import Layout
 from worker.datasets.draft import DenseWriter, Draft
 from worker.datasets.integers import BEYOND, EXACT, is_lost
-from worker.datasets.refusal import Limits, RefusedError, invalid
+from worker.datasets.refusal import Limits, Piece, RefusedError, invalid
 from worker.datasets.source import Source
 from worker.datasets.sparse import SparseWriter
 
-BLOCK = 2**22  # bytes parsed together; a line can be four times as long
+BLOCK = 2**20  # bytes parsed together, which takes some 40 times as many
+LONGEST = 2**24  # bytes of a line
 _NEWLINE, _COLON = 10, 58
 _SEPARATORS: Final = np.zeros(256, dtype=bool)
 _SEPARATORS[[9, 11, 12, 13, 32, _NEWLINE, _COLON]] = True
@@ -29,19 +30,37 @@ Positions = npt.NDArray[np.int64]
 
 
 def read_libsvm(source: Source, directory: Path, limits: Limits) -> Draft:
-    """Read LIBSVM text: the dense column `label`, then sparse columns named by their indices, which begin at 1."""
+    """Read LIBSVM text: the dense column `label`, then sparse columns named by their indices.
+
+    These begin at 1, or at 0 where an index is 0 (as scikit-learn writes).
+    """
+    try:
+        return _read(source, directory, limits, 1)
+    except _ZeroBasedError:
+        return _read(source, directory, limits, 0)
+
+
+class _ZeroBasedError(Exception):
+    """An index is 0."""
+
+
+def _read(source: Source, directory: Path, limits: Limits, first: int) -> Draft:
+    piece = Piece("a block of lines", "send the matrix as NPZ, by `scipy.sparse.save_npz`")
     with (
+        piece.within(limits),
         source.open() as stream,
         DenseWriter(directory, ["label"], limits) as dense,
         SparseWriter(directory, limits) as entries,
     ):
         for first_line, block in _blocks(stream):
             labels, data, indices, counts = parse(block, first_line)
+            if len(indices) and int(indices.min()) < first:
+                raise _ZeroBasedError
             if len(labels):
                 dense.add(labels[:, None])
-                entries.add(data, indices - 1, counts)
+                entries.add(data, indices - first, counts)
         draft = dense.finish(["number"], {})
-        sparse, layout, files = entries.finish(prefix="", first=1)
+        sparse, layout, files = entries.finish(prefix="", first=first)
     joined = Layout(dense=draft.layout.dense, sparse=layout, files={**draft.layout.files, **files})
     return draft.model_copy(update={"sparse": sparse, "layout": joined})
 
@@ -53,8 +72,8 @@ def _blocks(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
         whole, newline, after = part.rpartition(b"\n")
         if not newline:
             rest += part
-            if len(rest) > 4 * BLOCK:
-                raise invalid("", "long_row", f"Line {line} is longer than {4 * BLOCK} bytes.")
+            if len(rest) > LONGEST:
+                raise invalid("", "long_row", f"Line {line} is longer than {LONGEST} bytes.")
             continue
         block, rest = rest + whole + newline, after
         yield line, block
@@ -64,7 +83,7 @@ def _blocks(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def parse(block: bytes, first_line: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Positions, Positions]:
-    """Labels, values, indices (from 1) and the number of entries of each line. Raises RefusedError with the line."""
+    """Labels, values, indices and the number of entries of each line. Raises RefusedError with the line."""
     if b"#" in block:
         block = re.sub(rb"#[^\n]*", b"", block)
     text = np.frombuffer(block, np.uint8)
@@ -88,9 +107,9 @@ def parse(block: bytes, first_line: int) -> tuple[npt.NDArray[Any], npt.NDArray[
     labels = _cast(kept, lengths, label, pa.float64(), starts, lines, "the label is no number")
     indices = _cast(kept, lengths, after, pa.int64(), starts, lines, "an index is no whole number")
     values = _cast(kept, lengths, before, pa.float64(), starts, lines, "a value is no number")
-    low = np.flatnonzero(indices < 1)
+    low = np.flatnonzero(indices < 0)
     if len(low):
-        raise lines.refusal(starts[after][low[0]], "index", "an index is below 1; add 1 to all where they begin at 0.")
+        raise lines.refusal(starts[after][low[0]], "index", "an index is below 0; they begin at 0 or 1.")
     counts = np.diff(np.flatnonzero(np.concatenate([label, [True]])), append=0)[:-1] // 2
     return labels, values, indices, counts.astype(np.int64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,13 @@ from numpy.lib import format as npy_format
 from worker.contract.dataset import Column, ColumnType, DenseLayout, Layout
 from worker.datasets.categories import Categories
 from worker.datasets.draft import CONTENT, SHOWN, DenseWriter, Draft, preview
-from worker.datasets.refusal import Limits, invalid, named
+from worker.datasets.refusal import Limits, RefusedError, invalid, named
 from worker.datasets.source import Source, read_exactly
 from worker.datasets.summary import Floats, Summaries
 
 BLOCK = 2**17  # values read together
 LEAST = 512  # rows read together, however wide they are
+LONGEST_HEADER = 2**21  # bytes: those of 20,000 fields with names of 70 letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,10 @@ class Header:
 def read_header(stream: BinaryIO, what: str = "The file") -> Header:
     """The header of an array. Raises RefusedError for what is no header of a table that can be taken."""
     try:
-        version = npy_format.read_magic(stream)
-        read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
+        shape, fortran, dtype = npy_format.read_array_header_2_0(*_ascii_header(stream))
         if min(shape, default=0) < 0:
             raise ValueError("a length below zero")  # noqa: TRY301 - numpy's own complaints are of this kind
-    except OSError:
+    except (OSError, MemoryError, RefusedError):
         raise
     except Exception:  # noqa: BLE001 - parsers of Python, which say all kinds of things about a broken header
         raise invalid("/header", "npy_header", f"{what} does not begin with the header of an NPY array.") from None
@@ -76,6 +76,22 @@ def read_npy(source: Source, directory: Path, limits: Limits) -> Draft:
     if source.size() != header.offset + header.bytes:
         raise _length("The file is longer than its header says; send it as it was written.")
     return draft
+
+
+def _ascii_header(stream: BinaryIO) -> tuple[BinaryIO, int]:
+    """A header of any version as one of version 2, in ASCII, and its length: numpy's readers of 3 are not public."""
+    version = npy_format.read_magic(stream)
+    count = 2 if version == (1, 0) else 4
+    size = int.from_bytes(stream.read(count), "little")
+    if size > LONGEST_HEADER:
+        detail = f"The header has {size} bytes, and {LONGEST_HEADER} are read; shorten the names, or send Parquet."
+        raise invalid("/header", "long_header", detail)
+    text = read_exactly(stream, size)
+    if len(text) != size:
+        raise ValueError("the header ends too early")
+    # the header is a literal of Python, in which a letter and its escape mean the same
+    letters = text.decode("utf-8" if version == (3, 0) else "latin-1").encode("ascii", "backslashreplace")
+    return io.BytesIO(len(letters).to_bytes(4, "little") + letters), len(letters)
 
 
 def table_shape(header: Header, limits: Limits, what: str = "The array") -> tuple[int, int]:
@@ -159,7 +175,7 @@ def _transpose(stream: BinaryIO, header: Header, names: tuple[str, ...], directo
     """Write a matrix in F order, which is not float64, as blocks of rows: each block takes one read a column."""
     rows, width = header.shape
     size = header.dtype.itemsize
-    step = max(2**22 // width, LEAST)
+    step = max(2**20 // width, LEAST)
     with DenseWriter(directory, names, limits) as writer:
         for start in range(0, rows, step):
             block = np.empty((min(step, rows - start), width), header.dtype)
@@ -173,7 +189,7 @@ def _transpose(stream: BinaryIO, header: Header, names: tuple[str, ...], directo
 def _read_records(stream: BinaryIO, header: Header, directory: Path, limits: Limits) -> Draft:
     fields = header.dtype.names or ()
     names = named(fields)
-    kinds = [field_kind(header.dtype[field], j) for j, field in enumerate(fields)]
+    kinds = [field_kind(header.dtype[field], j, field) for j, field in enumerate(fields)]
     categories = {j: Categories(names[j]) for j, kind in enumerate(kinds) if kind == "category"}
     with DenseWriter(directory, names, limits) as writer:
         for piece in pieces(stream, header, header.shape[0], max(BLOCK // len(names), LEAST)):
@@ -185,7 +201,7 @@ def _read_records(stream: BinaryIO, header: Header, directory: Path, limits: Lim
         return writer.finish(kinds, categories)
 
 
-def field_kind(dtype: np.dtype[Any], j: int) -> ColumnType:
+def field_kind(dtype: np.dtype[Any], j: int, name: str) -> ColumnType:
     """What a numpy type becomes. Raises RefusedError for others than real numbers, texts and dates."""
     if _is_number(dtype):
         return "number"
@@ -193,7 +209,8 @@ def field_kind(dtype: np.dtype[Any], j: int) -> ColumnType:
         return "category"
     if dtype.kind == "M" and np.datetime_data(dtype)[0] != "generic":
         return "date"
-    raise invalid(f"/columns/{j}", "dtype", f"Column {j + 1} is of type {dtype}; send numbers, texts or dates.")
+    remedy = "convert it to numbers, for example of seconds" if dtype.kind == "m" else "send numbers, texts or dates"
+    raise invalid(f"/columns/{j}", "dtype", f"Column {name[:200]!r} is of type {str(dtype)[:60]}; {remedy}.")
 
 
 def field_values(

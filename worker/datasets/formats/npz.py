@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import math
+import os
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,15 +20,16 @@ from scipy import sparse
 
 from worker.contract.dataset import ColumnType, Layout
 from worker.datasets.categories import Categories
-from worker.datasets.draft import DenseWriter, Draft, preview
+from worker.datasets.draft import DenseWriter, Draft, preview, write
 from worker.datasets.formats.npy import Header, field_kind, field_values, read_header
 from worker.datasets.integers import BEYOND, lost
-from worker.datasets.refusal import Limits, RefusedError, invalid, named
+from worker.datasets.refusal import Limits, Piece, RefusedError, invalid, named
 from worker.datasets.source import Source, read_exactly
 from worker.datasets.sparse import SparseWriter
 
 BLOCK = 2**19  # values read together
 _SCIPY = {"format", "shape", "data", "indices", "indptr", "row", "col", "_is_array"}
+_ROWS = "save it by rows (matrices in C order, sparse ones by `.tocsr()`), or in parts"
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError)
 
 
@@ -37,6 +40,7 @@ class Member:
     name: str
     header: Header
     stream: BinaryIO
+    piece: Piece
 
     @property
     def rows(self) -> int:
@@ -51,6 +55,7 @@ class Member:
     def take(self, count: int) -> npt.NDArray[Any]:
         """The next `count` items."""
         size = count * self.header.dtype.itemsize
+        self.piece.what = f"the array {self.name[:60]!r}"
         with _reading(self.name):
             data = read_exactly(self.stream, size)
         if len(data) != size:
@@ -107,21 +112,24 @@ def _failure_of_the_disk(error: BaseException | None) -> OSError | None:
 def read_npz(source: Source, directory: Path, limits: Limits) -> Draft:
     """Read an NPZ file."""
     source.size()
-    with _reading(), ExitStack() as stack:
+    piece = Piece("the directory of the NPZ file", _ROWS)
+    with piece.within(limits), _reading(), ExitStack() as stack:
         archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(source.open())))
-        members = _members(archive, stack, limits)
+        members = _members(archive, stack, limits, piece)
         if {"format", "shape"} <= set(members):
             return _read_sparse(members, directory, limits)
         return _read_dense(list(members.values()), directory, limits)
 
 
-def _members(archive: zipfile.ZipFile, stack: ExitStack, limits: Limits) -> dict[str, Member]:
+def _members(archive: zipfile.ZipFile, stack: ExitStack, limits: Limits, piece: Piece) -> dict[str, Member]:
     infos = archive.infolist()
     if not infos:
         raise invalid("", "empty", "There are no arrays.")
     limits.check(1, len(infos))
     if len(infos) > 1000:
         raise invalid("", "arrays", f"There are {len(infos)} arrays; at most 1000 are read.")
+    if min(info.header_offset for info in infos) > 0:  # zip files are found by their end
+        raise invalid("", "joined", "Several NPZ files were joined, of which only the last would be read; send one.")
     members: dict[str, Member] = {}
     for info in infos:
         name = info.filename.removesuffix(".npy")
@@ -133,7 +141,7 @@ def _members(archive: zipfile.ZipFile, stack: ExitStack, limits: Limits) -> dict
             raise _fault(name, "compression", "is encrypted or compressed in another way than numpy does")
         with _reading(name):
             stream = cast("BinaryIO", stack.enter_context(archive.open(info)))
-            members[name] = Member(name, read_header(stream, f"The array {name[:60]!r}"), stream)
+            members[name] = Member(name, read_header(stream, f"The array {name[:60]!r}"), stream, piece)
     return members
 
 
@@ -141,7 +149,7 @@ def _read_dense(members: list[Member], directory: Path, limits: Limits) -> Draft
     names, kinds = _columns(members, limits, members[0].rows)
     categories = {j: Categories(names[j]) for j, kind in enumerate(kinds) if kind == "category"}
     with DenseWriter(directory, names, limits) as writer:
-        _copy(members, kinds, categories, writer)
+        _copy(members, kinds, categories, writer, directory)
         return writer.finish(kinds, categories)
 
 
@@ -158,18 +166,22 @@ def _columns(members: list[Member], limits: Limits, rows: int) -> tuple[tuple[st
         if 0 in shape:
             raise _fault(name, "empty", "has no values")
         limits.check(rows, len(names) + member.width)
-        kind = field_kind(member.header.dtype, len(names))
+        kind = field_kind(member.header.dtype, len(names), name)
         kinds += [kind] * member.width
         names += [f"{name.lower()}{j}" for j in range(member.width)] if len(shape) == 2 else [name]
     return named(names), kinds
 
 
 def _copy(
-    members: list[Member], kinds: list[ColumnType], categories: Mapping[int, Categories], writer: DenseWriter
+    members: list[Member],
+    kinds: list[ColumnType],
+    categories: Mapping[int, Categories],
+    writer: DenseWriter,
+    directory: Path,
 ) -> None:
     """Read all arrays in step, block of rows by block of rows."""
     rows, width = members[0].rows, sum(member.width for member in members)
-    blocks = [_blocks(member, max(BLOCK // width, 512)) for member in members]
+    blocks = [_blocks(member, max(BLOCK // width, 512), directory) for member in members]
     start = 0
     while start < rows:
         parts = [next(block) for block in blocks]
@@ -185,13 +197,27 @@ def _copy(
         member.end()
 
 
-def _blocks(member: Member, step: int) -> Iterator[npt.NDArray[Any]]:
+def _blocks(member: Member, step: int, directory: Path) -> Iterator[npt.NDArray[Any]]:
     if member.header.order == "F" and len(member.header.shape) == 2:
-        whole = member.take(math.prod(member.header.shape)).reshape(member.header.shape, order="F")
-        yield from (whole[start : start + step] for start in range(0, member.rows, step))
+        yield from _rows_of_columns(member, step, directory)
         return
     for start in range(0, member.rows, step):
         yield member.take(min(step, member.rows - start) * member.width).reshape(-1, member.width)
+
+
+def _rows_of_columns(member: Member, step: int, directory: Path) -> Iterator[npt.NDArray[Any]]:
+    """Blocks of rows of a matrix in F order, by a copy on the disk: archives are read from start to end."""
+    rows, dtype = member.rows, member.header.dtype
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as copy:
+        for _ in range(member.width):
+            for start in range(0, rows, BLOCK):
+                write(copy, member.take(min(BLOCK, rows - start)))
+        for start in range(0, rows, step):
+            block = np.empty((min(step, rows - start), member.width), dtype)
+            for j in range(member.width):
+                place = (j * rows + start) * dtype.itemsize
+                block[:, j] = np.frombuffer(os.pread(copy.fileno(), len(block) * dtype.itemsize, place), dtype)
+            yield block
 
 
 def _read_sparse(members: dict[str, Member], directory: Path, limits: Limits) -> Draft:
@@ -221,7 +247,7 @@ def _read_dense_beside(beside: list[Member], rows: int, directory: Path, limits:
         names, kinds = _columns(beside, limits, rows)
         categories = {j: Categories(names[j]) for j, kind in enumerate(kinds) if kind == "category"}
         with DenseWriter(directory, names, limits) as writer:
-            _copy(beside, kinds, categories, writer)
+            _copy(beside, kinds, categories, writer, directory)
             return writer.finish(kinds, categories)
     preview(directory, [], [], np.empty((0, 0)))
     return Draft(rows=rows, columns=[], layout=Layout(dense=None, sparse=None, files={}))
