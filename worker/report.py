@@ -62,7 +62,7 @@ SOLVERS = {
     "sparse": "H is factored as a sparse matrix: in any order, a band would be mostly zeros.",
     "kernel_matrix": "The matrix of the kernel of all training rows is factored, of those rows whose loss is curved.",
     "landmarks": "Some rows stand for all of them: matrices have a row for each landmark.",
-    "orthogonal": "Rows are factored, not their moments, which would lose digits: columns far from zero or nearly dependent.",
+    "orthogonal": "Rows are factored, not their moments: columns far from zero or nearly dependent would lose digits.",
     "spectral": "One eigendecomposition for each split serves all trials: there is one penalty, and several starts.",
 }
 OUTER = {

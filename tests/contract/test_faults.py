@@ -119,14 +119,14 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
         splined(*({"feature": "x0", "basis": 1000} for _ in range(11))),
         "/training/splines", "does_not_fit", "11000 basis functions in all"),
     "wide spline": (
-        splined({"feature": "x0", "lower": -1.7e308, "upper": 1.7e308}), "/training/splines", "does_not_fit", "wide"),
+        splined({"feature": "x0", "lower": -1.7e308, "upper": 1.7e308}), "/training/splines/0", "does_not_fit", "wide"),
     "reversed spline": (
         splined({"feature": "x0", "lower": 2.0, "upper": 1.0}), "/training/splines/0", "value_error", "(2) must be"),
     "unknown field of a spline": (
         splined({"feature": "x0", "bases": 9}), "/training/splines/0/bases", "unknown_field", "did you mean 'basis'"),
     "spline of a constant": (
         {"data__x": [[1.0, float(i), 2.0] for i in range(12)], **splined({"feature": "x0"})},
-        "/training/splines", "does_not_fit", "'x0' is constant on the rows used"),
+        "/training/splines/0", "does_not_fit", "'x0' is constant on the rows used"),
     "group with a spline": (
         grouped({"a": ["x0", "x1", "x2"]}) | splined({"feature": "x0"}),
         "/training/penalty", "does_not_fit", "splines have penalties of their own"),
