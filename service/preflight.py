@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import redis.asyncio
-from redis.exceptions import BusyLoadingError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from service.settings import ConfigurationError
 from worker import store
@@ -118,7 +118,7 @@ async def examine(client: redis.asyncio.Redis) -> Findings:
         return findings  # the trial would say so less well
     try:
         await store.arun(client, store.trial())
-    except (store.RefusedError, BusyLoadingError) as error:
+    except store.RefusedError as error:
         sentence = store.explain(error).sentence
         findings.warnings.append(sentence)
         findings.unusable.append(sentence)
@@ -155,6 +155,9 @@ def _judge_kind(info: Mapping[str, Any], findings: Findings) -> None:
     if info.get("cluster_enabled"):
         findings.refusals.append(store.CLUSTER)
         findings.unusable.append(store.CLUSTER)
+    if info.get("loading"):
+        findings.warnings.append(store.LOADING)
+        findings.unusable.append(store.LOADING)
     if info.get("role") == "slave":  # for the time of a failover, perhaps
         findings.warnings.append(store.REPLICA)
         findings.unusable.append(store.REPLICA)

@@ -13,6 +13,8 @@ from typing import Any, Literal, get_args
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.operations.forwarder import Forwarder
 from tests.operations.invariants import check
@@ -164,7 +166,9 @@ def tried(forwarder: Forwarder, step: Step, fail_at: int, direct: redis.Redis, *
     forwarder.arm(0, after=after)
     if who == "asynchronous client":
         return asyncio.run(_atried(forwarder, step, fail_at, after=after))
-    with store.connect(forwarder.url, patience=5.0 if who == "client" else 0.0) as through:
+    with store.connect(forwarder.url) as through:
+        if who == "caller":
+            through.set_retry(Retry(NoBackoff(), 0))
         through.ping()
         forwarder.arm(fail_at, after=after)
         try:
@@ -176,7 +180,7 @@ def tried(forwarder: Forwarder, step: Step, fail_at: int, direct: redis.Redis, *
 
 
 async def _atried(forwarder: Forwarder, step: Step, fail_at: int, *, after: bool) -> object:
-    client = store.aconnect(forwarder.url, patience=5.0)
+    client = store.aconnect(forwarder.url, patience=30.0)
     try:
         await client.ping()
         forwarder.arm(fail_at, after=after)

@@ -212,6 +212,8 @@ class TuneWorker(rq.Worker):
         if self._horse is not None and self._horse.wait(0.0) is not None:
             self._retire()
         if self._horse is None:
+            # A horse that had this socket, too, would keep the pop of a dead worker waiting at the server.
+            self._pops.connection_pool.disconnect()
             self._horse = WorkHorse(self._stable)
         return self._horse
 

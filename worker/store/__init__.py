@@ -59,6 +59,7 @@ from worker.store.records import (
 from worker.store.trouble import (
     CLOSED,
     CLUSTER,
+    LOADING,
     NO_TLS_HERE,
     REPLICA,
     TLS_HERE,
@@ -76,6 +77,7 @@ __all__ = [
     "CONTRACT",
     "FIRST_ALGORITHM",
     "LEASE",
+    "LOADING",
     "MAX_CLAIMS",
     "MOVES",
     "NO_TLS_HERE",

@@ -52,6 +52,7 @@ CLOSED: Final = (
 )
 TLS_HERE: Final = "The job store speaks TLS at this port: write rediss:// instead of redis:// in GRADTUNE_REDIS_URL."
 CLUSTER: Final = "The job store is a Redis Cluster; use one server, or one with replicas."
+LOADING: Final = "The job store is still reading its file after a start: wait."
 REPLICA: Final = "The job store is a replica, which takes no writes: name the address of its primary."
 
 # What the text of an answer says, the first that fits. Servers before Redis 7 only quote codes in errors of scripts.
@@ -171,7 +172,7 @@ def _answered(error: BaseException) -> Trouble | None:
     if isinstance(error, InvalidResponse):
         return Trouble("What answers at the address in GRADTUNE_REDIS_URL is no Redis server.", permanent=True)
     if isinstance(error, BusyLoadingError):
-        return Trouble("The job store is still reading its file after a start: wait.", permanent=False)
+        return Trouble(LOADING, permanent=False)
     if isinstance(error, redis.RedisError):
         for pattern, trouble in _ANSWERS:
             if (isinstance(error, ResponseError | RefusedError) or _said(error)) and pattern.search(text):
