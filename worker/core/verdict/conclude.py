@@ -86,7 +86,7 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     if not certificates.finite_difference_error <= DIFFERENCE_LIMIT:
         messages += (GRADIENT_DISAGREES,)
     if arithmetic > ARITHMETIC_LIMIT:
-        messages += (DIGITS_LOST.format(max(0, int(-np.log10(arithmetic)))),)
+        messages += (DIGITS_LOST.format(int(-np.log10(min(arithmetic, 1.0)))),)
     messages += prepared.objective.remarks(rho)
     test_value, tested, unscored_remark = _score_test_rows(prepared, model, problem)
     messages += unscored_remark + separation_remark(prepared, model, problem, rho)
