@@ -57,6 +57,12 @@ class Prepared:
     partition: Partition
     objective: Objective
 
+    @property
+    def scans(self) -> bool:
+        """Whether the first start is followed by a coarse scan of the box."""
+        outer = self.plan.outer
+        return isinstance(outer, OuterAuto) and outer.scans(len(self.objective.hyperparameters.names))
+
 
 def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tuple[Int[Array, " m"], Int[Array, " t"]]:
     """Rows to tune on and rows of the untouched test part, both ascending. Raises ValueError if that would be empty.
