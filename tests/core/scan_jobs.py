@@ -42,7 +42,7 @@ from worker.core.training import (
     Ridge,
     SquaredHinge,
 )
-from worker.core.weights import ExponentialTime, SigmoidTime
+from worker.core.weights import ExponentialTime
 
 Random = np.random.Generator
 SMOOTH: tuple[Any, ...] = (

@@ -117,7 +117,7 @@ class Start:
         """The record after one more evaluation."""
         new = trial.evaluation
         now_exact = new.value_error == 0 < self.best.value_error and (new.rho == self.best.rho).all()
-        both_exact = new.value_error == self.best.value_error == 0
+        both_exact = new.value_error == self.best.value_error == 0 and np.isfinite(self.best.value)
         equal = both_exact and abs(new.value - self.best.value) <= EQUAL_VALUES * abs(self.best.value)
         flatter = trial.gradient_norm < self.gradient_norm
         better = now_exact or (flatter if equal else new.ceiling < self.best.ceiling)

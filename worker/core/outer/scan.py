@@ -1,4 +1,4 @@
-"""A coarse scan of J over the box, for one or two hyperparameters: where else could J be lower than it is known to be?
+"""A coarse scan of J over the box, for one or two hyperparameters: it finds where else J could be lower.
 
 A descent ends in the nearest minimum. The scan evaluates J and its gradient on a coarse grid, and then between
 neighbours where the known values and slopes leave room for a lower J. Along the line between two neighbours the cubic
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -25,14 +24,18 @@ from worker.core.records import EQUAL_VALUES, Array, Evaluation
 MOST_SCANNED = 2  # hyperparameters
 # by the number of hyperparameters: spacing of the grid on the scale of log(lam), most intervals along each, most points
 # of the grid and between its points, most descents from points that are no lower than what is known
-SPACING = {1: 1.25 * np.log(10.0), 2: 2.0 * np.log(10.0)}
-MOST_INTERVALS = {1: 16, 2: 6}  # also the number of intervals on a scale that is not logarithmic
+SPACING = {1: 1.5 * np.log(10.0), 2: 3.0 * np.log(10.0)}
+MOST_INTERVALS = {1: 16, 2: 4}  # also the number of intervals on a scale that is not logarithmic
 MOST_POINTS = {1: 50, 2: 90}
 MOST_DOUBTFUL = {1: 0, 2: 4}
-WORTHWHILE = 1e-7  # a decrease of J, relative to J, that is worth another point
-SHORTEST = 0.05  # distance of neighbours between which nothing is looked for, in units of the grid's
+WORTHWHILE = {1: 1e-7, 2: 1e-3}  # a possible decrease of J, relative to J, that is worth another point
+NEAR = 0.25  # distance from a known point at which another tells little, in units of the grid's spacing
+SHORTEST = 0.05  # the same of neighbours between which nothing is looked for
 # error of the cubic in units of the unexplained rise: of its value, and of its slope times the distance of neighbours
-VALUE_ERROR, SLOPE_ERROR = 1.2, 6.0
+VALUE_ERROR, SLOPE_ERROR = 2.4, 12.0
+CAUTION_IF_SMOOTH = (
+    0.25  # factor of both for two hyperparameters if J has an exact Hessian; widths of kernels are rougher
+)
 NEAREST_END = 0.15  # the share of the distance between neighbours that a new point keeps from both
 
 
@@ -51,7 +54,7 @@ class Survey:
     ends: Float[Array, "e 2"]
 
     @classmethod
-    def empty(cls, k: int) -> Self:
+    def empty(cls, k: int) -> Survey:
         """Nothing is known yet of `k` hyperparameters."""
         return cls(np.empty((0, k)), np.empty(0), np.empty((0, k)), np.empty((0, k)), np.empty((0, 2)))
 
@@ -60,11 +63,11 @@ class Survey:
         return {name: getattr(self, name) for name in ("rho", "value", "gradient", "begun", "ends")}
 
     @classmethod
-    def of_arrays(cls, s: Mapping[str, Array]) -> Self:
+    def of_arrays(cls, s: Mapping[str, Array]) -> Survey:
         """The inverse of `arrays`."""
         return cls(s["rho"], s["value"], s["gradient"], s["begun"], s["ends"])
 
-    def with_point(self, at: Evaluation) -> Self:
+    def with_point(self, at: Evaluation) -> Survey:
         """With one more point, or with another evaluation of a known one. Points where training fails are left out."""
         if at.failure is not None:
             return self
@@ -76,11 +79,11 @@ class Survey:
             gradient=np.vstack([self.gradient[others], at.gradient]),
         )
 
-    def with_begun(self, rho: Float[Array, " k"]) -> Self:
+    def with_begun(self, rho: Float[Array, " k"]) -> Survey:
         """With a descent that begins here."""
         return replace(self, begun=np.vstack([self.begun, rho]))
 
-    def with_end(self, best: Evaluation, gradient_norm: float) -> Self:
+    def with_end(self, best: Evaluation, gradient_norm: float) -> Survey:
         """With the end of a descent."""
         return replace(self.with_point(best), ends=np.vstack([self.ends, [best.value, gradient_norm]]))
 
@@ -101,19 +104,32 @@ class Survey:
 class Scan:
     """The scan of one objective. What it asks for depends on the survey alone, so that a resumed run goes the same way.
 
-    `grid` holds the first points, in their order; `unit` is the distance of neighbours along each hyperparameter.
+    `grid` holds the first points, in their order; `unit` is the distance of neighbours along each hyperparameter, and
+    `caution` multiplies the estimated errors of cubics.
     """
 
     objective: Objective
     grid: Float[Array, "g k"]
     unit: Float[Array, " k"]
+    caution: float
 
     @classmethod
-    def of(cls, objective: Objective) -> Self:
+    def of(cls, objective: Objective) -> Scan:
         """The scan of the whole box."""
         axes = axes_of(objective.hyperparameters)
         unit = np.array([(axis[0] - axis[-1]) / (len(axis) - 1) for axis in axes])
-        return cls(objective, in_turns(axes), unit)
+        smooth = len(axes) > 1 and objective.has_hessian
+        return cls(objective, in_turns(axes), unit, CAUTION_IF_SMOOTH if smooth else 1.0)
+
+    def learnt(self, survey: Survey, at: Evaluation) -> Survey:
+        """The survey with a point of a descent, unless a known one is near."""
+        return survey if self._is_known(survey, at.rho) else survey.with_point(at)
+
+    def _is_known(self, survey: Survey, rho: Float[Array, " k"]) -> bool:
+        """Whether J is known so near that nothing can be in between. What is at a bound says nothing of what is not."""
+        box = self.objective.hyperparameters
+        near = np.linalg.norm((survey.rho - rho) / self.unit, axis=1) < NEAR
+        return any(box.at_bound(other) == box.at_bound(rho) for other in survey.rho[near])
 
     def next_start(self, survey: Survey) -> Float[Array, " k"] | None:
         """A point with a lower J than that of any descent; None if there is none."""
@@ -124,20 +140,25 @@ class Scan:
         best = int(np.argmin(value))
         return survey.rho[best] if value[best] < lowest - EQUAL_VALUES else None
 
-    def next_point(self, survey: Survey, points: int) -> Float[Array, " k"] | None:
-        """Where to look after `points` points; None if J is hardly lower anywhere, or if this is enough."""
-        if points < len(self.grid):
-            return self.grid[points]
-        if points >= MOST_POINTS[len(self.unit)] or len(survey.value) <= len(self.unit):
+    def on_grid(self, survey: Survey, points: int) -> tuple[Float[Array, " k"], int] | None:
+        """The next point of the grid, after `points`, near which J is not known, and its number; None at its end."""
+        for number, rho in enumerate(self.grid[points:], start=points + 1):
+            if not self._is_known(survey, rho):
+                return rho, number
+        return None
+
+    def between(self, survey: Survey) -> Float[Array, " k"] | None:
+        """A point between known ones where J could be lower than where a descent ended; None if that is unlikely."""
+        if len(survey.value) <= len(self.unit):
             return None
         a, b = self._neighbours(survey.rho)
         step = survey.rho[b] - survey.rho[a]
         value, gradient, lowest = self._scaled(survey)
         slopes = (np.einsum("ek,ek->e", gradient[ends], step) for ends in (a, b))
-        low, share = lowest_between(value[a], value[b], *slopes)
+        low, share = lowest_between(value[a], value[b], *slopes, self.caution)
         low[np.linalg.norm(step / self.unit, axis=1) < SHORTEST] = np.inf
         first = int(np.argmin(low))
-        if not low[first] < lowest - WORTHWHILE:
+        if not low[first] < lowest - WORTHWHILE[len(self.unit)]:
             return None
         return np.asarray(survey.rho[a[first]] + share[first] * step[first])
 
@@ -157,7 +178,7 @@ class Scan:
         could_be = value - np.abs(inward * self.unit).sum(axis=1) / 2
         could_be[higher], could_be[_among(survey.rho, survey.begun)] = np.inf, np.inf
         best = int(np.argmin(could_be))
-        return survey.rho[best] if could_be[best] < lowest - WORTHWHILE else None
+        return survey.rho[best] if could_be[best] < lowest - WORTHWHILE[k] else None
 
     def _scaled(self, survey: Survey) -> tuple[Float[Array, " m"], Float[Array, "m k"], float]:
         """J, its gradient and the lowest J of a descent, on a scale where changes are relative to J."""
@@ -199,6 +220,11 @@ def axes_of(box: Hyperparameters) -> list[Float[Array, " _"]]:
     return axes
 
 
+def points_of_grid(box: Hyperparameters) -> int:
+    """How many points the coarse grid has: the scan evaluates J at most of them, and at some more."""
+    return int(np.prod([len(axis) for axis in axes_of(box)]))
+
+
 def in_turns(axes: list[Float[Array, " _"]]) -> Float[Array, "g k"]:
     """The points of the grid with these one or two axes, so that each is a neighbour of the one before.
 
@@ -211,7 +237,11 @@ def in_turns(axes: list[Float[Array, " _"]]) -> Float[Array, "g k"]:
 
 
 def lowest_between(
-    fa: Float[Array, " e"], fb: Float[Array, " e"], ga: Float[Array, " e"], gb: Float[Array, " e"]
+    fa: Float[Array, " e"],
+    fb: Float[Array, " e"],
+    ga: Float[Array, " e"],
+    gb: Float[Array, " e"],
+    caution: float = 1.0,
 ) -> tuple[Float[Array, " e"], Float[Array, " e"]]:
     """How low J could be between pairs of points, and at which share of the way from the first to the second.
 
@@ -222,7 +252,7 @@ def lowest_between(
     def cubic(t: Float[Array, " e"]) -> Float[Array, " e"]:
         return fa + t * (ga + t * (c2 + t * c3))
 
-    error = np.abs(fb - fa - (ga + gb) / 2)
+    error = caution * np.abs(fb - fa - (ga + gb) / 2)
     slope = 1.5 * (fb - fa) - (ga + gb) / 4  # of the cubic in the middle
     bends = np.abs(slope) < SLOPE_ERROR * error  # J may have a minimum and a maximum that the cubic has not
     low = np.where(bends, cubic(np.full(len(fa), 0.5)) - VALUE_ERROR * error, np.inf)

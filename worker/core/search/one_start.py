@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float
 
 from worker.core.outer.plateau import off_plateau
-from worker.core.outer.scan import Scan, Survey
+from worker.core.outer.scan import MOST_POINTS, Scan, Survey
 from worker.core.outer.search import Search
 from worker.core.records import Array, Evaluation, Outcome, Start, Trial
 from worker.core.search.plan import Prepared
@@ -91,35 +90,41 @@ class _Expedition:
         }  # fmt: skip
         if self.running is not None:
             best = self.running.best
-            numbers = [best.value, best.value_error, best.gradient_error, self.running.gradient_norm]
+            numbers = [
+                best.value,
+                best.value_error,
+                best.gradient_error,
+                self.running.gradient_norm,
+                self.running.iterations,
+            ]
             arrays |= {"best": np.array([best.rho, best.gradient]), "best_numbers": np.array(numbers)}
         return arrays
 
     @classmethod
-    def of_arrays(cls, s: Mapping[str, Array]) -> Self:
+    def of_arrays(cls, s: Mapping[str, Array]) -> _Expedition:
         """The inverse of `arrays`."""
         running = None
         if "best" in s:
-            (rho, gradient), (value, *errors, norm) = s["best"], s["best_numbers"].tolist()
+            (rho, gradient), (value, *errors, norm, iterations) = s["best"], s["best_numbers"].tolist()
             best = Evaluation(rho, value, gradient, np.empty(0), None, *errors)
-            running = Start(best, best, norm, 0, 0, None)
+            running = Start(best, best, norm, int(iterations), 0, None)
         outcomes = tuple(str(name) for name in s["outcomes"])
         return cls(Survey.of_arrays(s), int(s["points"]), int(s["iterations"]), outcomes, running)
 
-    def begun(self, rho: Float[Array, " k"]) -> Self:
+    def begun(self, rho: Float[Array, " k"]) -> _Expedition:
         """At the beginning of a descent."""
         return replace(self, survey=self.survey.with_begun(rho))
 
-    def after(self, trial: Trial) -> Self:
-        """After one more evaluation of the descent that runs. Its first point becomes known to the scan."""
-        if self.running is not None:
-            return replace(self, running=self.running.after(trial))
-        return replace(self, survey=self.survey.with_point(trial.evaluation), running=Start.begin(trial))
+    def after(self, trial: Trial, scan: Scan) -> _Expedition:
+        """After one more evaluation of the descent that runs."""
+        running = Start.begin(trial) if self.running is None else self.running.after(trial)
+        return replace(self, survey=scan.learnt(self.survey, trial.evaluation), running=running)
 
-    def ended(self, outcome: Outcome, iterations: int) -> Self:
+    def ended(self, outcome: Outcome) -> _Expedition:
         """At the end of the descent that ran."""
         assert self.running is not None  # a descent evaluates before it ends
         survey = self.survey.with_end(self.running.best, self.running.gradient_norm)
+        iterations = self.iterations + self.running.iterations
         return replace(
             self, survey=survey, iterations=iterations, outcomes=(*self.outcomes, outcome.name), running=None
         )
@@ -140,7 +145,7 @@ def _descents(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, A
     here = _Expedition.of_arrays(scan_state) if scan_state else _Expedition(Survey.empty(len(rho))).begun(rho)
     while True:
         if len(here.survey.begun) > len(here.outcomes):
-            here = yield from _one_descent(prepared, here, outer_state or None)
+            here = yield from _one_descent(prepared, scan, here, outer_state or None)
         outer_state = {}
         if here.iterations >= prepared.outer.max_iterations:
             return here.outcome
@@ -155,16 +160,15 @@ def _descents(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, A
 
 
 def _one_descent(
-    prepared: Prepared, here: _Expedition, state: Mapping[str, Array] | None
+    prepared: Prepared, scan: Scan, here: _Expedition, state: Mapping[str, Array] | None
 ) -> Generator[Trial, None, _Expedition]:
     """The descent that has begun last, with what earlier ones have left of the iterations."""
-    before, iterations = here.iterations, here.iterations
-    outer = replace(prepared.outer, max_iterations=prepared.outer.max_iterations - before)
+    outer = replace(prepared.outer, max_iterations=prepared.outer.max_iterations - here.iterations)
     trials = _TrialsWithOutcome(_descent(replace(prepared, outer=outer), here.survey.begun[-1], state))
     for trial in trials:
-        here, iterations = here.after(trial), before + trial.iteration
-        yield _saved(replace(trial, iteration=iterations), here, trial.state)
-    return here.ended(trials.outcome, iterations)
+        here = here.after(trial, scan)
+        yield _saved(replace(trial, iteration=here.iterations + trial.iteration), here, trial.state)
+    return here.ended(trials.outcome)
 
 
 def _scan(prepared: Prepared, scan: Scan, here: _Expedition) -> Generator[Trial, None, _Expedition]:
@@ -172,14 +176,20 @@ def _scan(prepared: Prepared, scan: Scan, here: _Expedition) -> Generator[Trial,
     objective, outer = prepared.objective, prepared.outer
     if here.points == 0:
         objective.forget()
-    while (rho := scan.next_point(here.survey, here.points)) is not None:
+    while True:
+        found = scan.on_grid(here.survey, here.points)
+        if found is None:
+            rho = None
+            if here.points < MOST_POINTS[len(scan.unit)] and scan.next_start(here.survey) is None:
+                rho = scan.between(here.survey)
+            if rho is None:
+                return here
+            found = rho, max(here.points, len(scan.grid)) + 1
+        rho, points = found
         at = outer.glance(objective, rho)
-        here = replace(here, survey=here.survey.with_point(at), points=here.points + 1)
+        here = replace(here, survey=here.survey.with_point(at), points=points)
         norm = outer.relative_gradient(objective, at) if at.failure is None else np.inf
         yield _saved(Trial(at, here.iterations, norm, None, scanned=True), here, None if at.failure else {})
-        if here.points >= len(scan.grid) and scan.next_start(here.survey) is not None:
-            break
-    return here
 
 
 def _saved(trial: Trial, here: _Expedition, state: Mapping[str, Array] | None) -> Trial:
