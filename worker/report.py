@@ -151,12 +151,10 @@ def _told(prepared: Prepared, step: Step, status: Status, outcome: Outcome | Non
     if outcome is None:
         return STOPPED[status]
     best = step.best
-    if outcome not in {Outcome.MAX_EVALUATIONS, Outcome.MAX_SECONDS}:
-        return outcome.value
-    if best.outcome in SETTLED:
-        return f"{best.outcome.value} {LATER}"
-    settled = best.outcome is None and prepared.outer.settled(prepared.objective, best.best)
-    return f"{settled.value} {ELSEWHERE}" if settled else outcome.value
+    settled = best.outcome or prepared.outer.settled(prepared.objective, best.best)
+    if outcome in {Outcome.MAX_EVALUATIONS, Outcome.MAX_SECONDS} and settled in SETTLED:
+        return f"{settled.value} {LATER if best.outcome else ELSEWHERE}"
+    return str(outcome.value)
 
 
 def reasons(prepared: Prepared) -> list[str]:

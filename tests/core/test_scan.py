@@ -212,7 +212,8 @@ def test_the_grid_covers_the_box_with_exact_bounds_and_each_point_beside_the_las
 
 def test_a_minimum_between_two_points_is_seen_by_values_and_slopes():
     def look(f, df, a, b):
-        low, share = lowest_between(*(np.array([v]) for v in (f(a), f(b), df(a) * (b - a), df(b) * (b - a))))
+        values, slopes = ((np.array([h(a)]), np.array([h(b)])) for h in (f, lambda x: df(x) * (b - a)))
+        low, share = lowest_between(values, slopes)
         return low[0], a + share[0] * (b - a)
 
     low, at = look(lambda x: (x - 1.3) ** 2, lambda x: 2 * (x - 1.3), 0.0, 2.0)

@@ -154,8 +154,8 @@ class Scan:
         a, b = self._neighbours(survey.rho)
         step = survey.rho[b] - survey.rho[a]
         value, gradient, lowest = self._scaled(survey)
-        slopes = (np.einsum("ek,ek->e", gradient[ends], step) for ends in (a, b))
-        low, share = lowest_between(value[a], value[b], *slopes, self.caution)
+        slopes = [np.einsum("ek,ek->e", gradient[ends], step) for ends in (a, b)]
+        low, share = lowest_between((value[a], value[b]), (slopes[0], slopes[1]), self.caution)
         low[np.linalg.norm(step / self.unit, axis=1) < SHORTEST] = np.inf
         first = int(np.argmin(low))
         if not low[first] < lowest - WORTHWHILE[len(self.unit)]:
@@ -237,16 +237,16 @@ def in_turns(axes: list[Float[Array, " _"]]) -> Float[Array, "g k"]:
 
 
 def lowest_between(
-    fa: Float[Array, " e"],
-    fb: Float[Array, " e"],
-    ga: Float[Array, " e"],
-    gb: Float[Array, " e"],
+    values: tuple[Float[Array, " e"], Float[Array, " e"]],
+    slopes: tuple[Float[Array, " e"], Float[Array, " e"]],
     caution: float = 1.0,
 ) -> tuple[Float[Array, " e"], Float[Array, " e"]]:
     """How low J could be between pairs of points, and at which share of the way from the first to the second.
 
-    `f` are values, `g` slopes times the distance. Infinite if there is no sign of a minimum between two points.
+    `values` and `slopes` are those at the first and at the second points, slopes times the distance. `caution` is a
+    factor of the estimated error of the cubic. Infinite if there is no sign of a minimum between two points.
     """
+    (fa, fb), (ga, gb) = values, slopes
     c2, c3 = 3 * (fb - fa) - 2 * ga - gb, 2 * (fa - fb) + ga + gb
 
     def cubic(t: Float[Array, " e"]) -> Float[Array, " e"]:

@@ -10,9 +10,10 @@ from jaxtyping import Int
 
 from worker.core.records import Array, FoldScore, Outcome, State, Step
 from worker.core.rows.filled import filled_by
+from worker.core.search.one_start import search
 from worker.core.search.plan import Prepared, expected_trials, objective_of
 from worker.core.search.refit import refit
-from worker.core.search.tune import Searches, last_step, search, tune
+from worker.core.search.tune import Searches, last_step, tune
 
 BUDGET_OUTCOMES = {Outcome.TARGET_VALUE, Outcome.MAX_EVALUATIONS}
 
