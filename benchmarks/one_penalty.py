@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from worker.core.hypergradient import Implicit
-from worker.core.outer import Newton
+from worker.core.outer import Newton, OuterAuto
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Plan, prepare
 from worker.core.search.tune import tune
@@ -46,6 +46,18 @@ def gradtune(X: np.ndarray, y: np.ndarray) -> float:
     return float(np.exp(last.best.best.rho[0]))
 
 
+def scanned(X: np.ndarray, y: np.ndarray) -> tuple[float, int, int]:
+    """As the service does by default: the penalty, all evaluations, and those of the scan."""
+    problem = Problem(X, y, tuple(f"x{j}" for j in range(X.shape[1])))
+    prepared = prepare(problem, Plan(Ridge(standardize=False), folds(len(y)), Implicit(), OuterAuto(tolerance=1e-8)))
+    *_, last = tune(prepared)
+    return float(np.exp(last.best.best.rho[0])), last.evaluations, last.scanned
+
+
+def default(X: np.ndarray, y: np.ndarray) -> float:
+    return scanned(X, y)[0]
+
+
 def ridge_cv(X: np.ndarray, y: np.ndarray) -> float:
     from sklearn.linear_model import RidgeCV  # noqa: PLC0415 - not in the other processes
 
@@ -66,7 +78,7 @@ def grid_search(X: np.ndarray, y: np.ndarray) -> float:
     return float(search.fit(X, y).best_params_["alpha"]) / rows
 
 
-PEERS = {"gradtune": gradtune, "RidgeCV": ridge_cv, "GridSearchCV": grid_search}
+PEERS = {"gradtune": gradtune, "with scan": default, "RidgeCV": ridge_cv, "GridSearchCV": grid_search}
 
 
 def child(name: str, n: int, p: int) -> None:
@@ -90,6 +102,8 @@ def main(*, short: bool) -> None:
     values = {name: cross_validated(*data(n, p), reply["lam"]) for name, reply in found.items()}
     best = min(values.values())
     print(f"{n} x {p}, one penalty; X itself is {8 * n * p / 2**20:.0f} MB; RidgeCV minimizes leave-one-out instead")
+    _, evaluations, of_scan = scanned(*data(n, p))
+    print(f"auto: {evaluations} evaluations, {of_scan} of them by the scan")
     for name, reply in found.items():
         print(
             f"{name:>12}: {reply['seconds']:7.2f} s ({reply['seconds'] / found['gradtune']['seconds']:5.1f} x)"

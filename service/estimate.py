@@ -16,7 +16,7 @@ from worker.core.losses.relative import RelativeDelta
 from worker.core.records import Array
 from worker.core.rows.held import MAX_COPIED_BYTES, MIN_SHARED_FRACTION
 from worker.core.rows.problem import Partition, Problem
-from worker.core.search.plan import MIN_TRIALS_PER_START, Plan, of_present_rows, resolve, split_rows
+from worker.core.search.plan import Plan, expected_trials, of_present_rows, resolve, split_rows
 from worker.core.selection import KFold, LeaveOneOut, QuadraticSelection, Selection
 from worker.core.training import Quadratic
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
@@ -30,6 +30,7 @@ DECOMPOSITION = 9  # flops of an eigendecomposition over the cube of its size
 KERNEL = 100  # operations that an exponential and what surrounds it count for
 NEWTON_STEPS, CG_STEPS = 4, 20  # of a fit that begins near its minimum, typical
 EVALUATIONS = {"newton": 25, "lbfgs": 120, "inexact": 40, "hoag": 200}  # typical of one start
+SCAN = {1: 12, 2: 60}  # typical evaluations of the scan, by the number of hyperparameters
 
 
 def validation_view(
@@ -96,7 +97,7 @@ def _cost(
     """
     hypergradient, outer = methods
     if isinstance(plan.training, Quadratic):
-        return _cost_of_criteria(spec, problem, outer)
+        return _cost_of_criteria(spec, plan, problem, outer)
     m, k = len(problem.y), len(plan.hyperparameters(problem).names)
     rows, _ = split_rows(m, plan)
     assert not isinstance(plan.selection, QuadraticSelection)
@@ -105,7 +106,7 @@ def _cost(
     sizes = np.bincount(partition.block_of_row + 1)[1:]
     train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits) * n // m
     closed = spec.selection.closed_form
-    evaluations = _evaluations(spec, outer)
+    evaluations = _evaluations(spec, plan, problem, outer)
     if isinstance(plan.training, KernelTraining):
         return _cost_of_kernels(plan.training, len(problem.features), n, train, splits, evaluations, closed=closed)
     forms = plan.training.penalties(problem)[1]
@@ -115,7 +116,7 @@ def _cost(
         return _cost_of_iterations(plan.training, problem, size_of_table, k, outer, evaluations, closed=closed)
     free = not closed or hypergradient == "implicit"  # else what J depends on is swept through the primal factor
     several = not closed or (free and isinstance(spec.selection, LeaveOneOut))
-    trials = MIN_TRIALS_PER_START * spec.outer.starts if several else 1
+    trials = expected_trials(plan, plan.hyperparameters(problem)) if several else 1
     solver = plan.training.solver(train, forms, trials, dual=None if free else False)
     dual = solver == "dual"
     size = train if dual else p
@@ -142,12 +143,14 @@ def _stand_in_partition(selection: Selection, rows: Array, problem: Problem) -> 
         return KFold(folds=2).partition(rows, len(problem.y))
 
 
-def _evaluations(spec: JobSpec, outer: str) -> int:
+def _evaluations(spec: JobSpec, plan: Plan, problem: Problem, outer: str) -> int:
     typical = spec.outer.starts * min(EVALUATIONS[outer], spec.outer.max_iterations + 1)
+    box = plan.hyperparameters(problem)
+    typical += SCAN[len(box.names)] if plan.scans(box) else 0
     return min(typical, spec.limits.evaluations or typical)
 
 
-def _cost_of_criteria(spec: JobSpec, problem: Problem, outer: str) -> tuple[str, dict[str, float]]:
+def _cost_of_criteria(spec: JobSpec, plan: Plan, problem: Problem, outer: str) -> tuple[str, dict[str, float]]:
     """The same for criteria of the caller's own: how H is factored, and its cost."""
     criteria = problem.criteria
     assert criteria is not None
@@ -158,7 +161,7 @@ def _cost_of_criteria(spec: JobSpec, problem: Problem, outer: str) -> tuple[str,
     factorization = {"dense": p**3 / 3, "banded": p * (w + 1) ** 2, "sparse": FILL * entries}[assembly.shape]
     evaluation = (3 if swept else 1) * factorization + 4 * entries + 4 * sum(A.nnz for A in criteria.matrices)
     hessian = 4 * entries * k + 4 * p * k * k + 9 * k**3 if outer == "newton" else 0.0
-    evaluations = _evaluations(spec, outer)
+    evaluations = _evaluations(spec, plan, problem, outer)
     flops = evaluations * (evaluation + hessian)
     held = 3 * entries + 4 * sum(A.nnz for A in criteria.matrices) + 2 * p * (k + 1)
     seconds = flops / RATE + evaluations * OVERHEAD

@@ -20,8 +20,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Self
 
 from worker.core.records import Array, Outcome, Trial
+from worker.core.search.one_start import search
 from worker.core.search.plan import Prepared
-from worker.core.search.tune import search
 from worker.embedded import die_with_parent
 from worker.queue import memory
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from worker.core.records import Array, Evaluation, FoldScore, Outcome, Start, State
 
-_FOLD = ("value", "weight", "rows", "selection_value", "iterations", "evaluations")
+_FOLD = ("value", "weight", "rows", "selection_value", "iterations", "evaluations", "scanned")
 _EVALUATION = ("rho", "value", "gradient", "per_split")
 _ERRORS = ("value_error", "gradient_error")  # not in what versions before these bounds wrote
 
@@ -22,6 +22,7 @@ def pack(state: State) -> bytes:
             arrays[f"{role}.{name}"] = np.array([getattr(getattr(start, role), name) for start in starts])
     arrays["gradient_norm"] = np.array([start.gradient_norm for start in starts])
     arrays["counts"] = np.array([(start.iterations, start.evaluations) for start in starts])
+    arrays["scanned"] = np.array([start.scanned for start in starts])
     arrays["refused"] = np.array([start.refused for start in starts])
     arrays["outcome"] = np.array([start.outcome.code if start.outcome else "" for start in starts])
     if state.folds:
@@ -41,8 +42,8 @@ def unpack(data: bytes) -> State:
 
 
 def _fold(row: Array) -> FoldScore:
-    values = dict(zip(_FOLD, row.tolist(), strict=True))
-    counts = {name: int(values.pop(name)) for name in ("rows", "iterations", "evaluations")}
+    values = dict(zip(_FOLD, row.tolist()))  # noqa: B905 - versions before the scan wrote fewer
+    counts = {name: int(values.pop(name, 0)) for name in ("rows", "iterations", "evaluations", "scanned")}
     return FoldScore(**values, **counts)
 
 
@@ -56,7 +57,7 @@ def _start(arrays: dict[str, Array], i: int) -> Start:
         iterations,
         evaluations,
         Outcome[outcome.upper()] if outcome else None,
-        int(arrays["refused"][i]) if "refused" in arrays else 0,
+        *(int(arrays[name][i]) if name in arrays else 0 for name in ("refused", "scanned")),
     )
 
 

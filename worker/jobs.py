@@ -12,7 +12,7 @@ import os
 import time
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -96,7 +96,7 @@ def run_job(job_id: str) -> None:
         taken = store.claim(job_id, here.owner, lease=here.lease, retention=retention(), algorithm=OURS)
         claim = store.run(here.client, taken)
         if claim is not None:
-            run_claimed(here.client, claim)
+            run_claimed(here.client, claim, here.concluding)
     except Exception as error:
         _note(here.client, job_id, claim, error)
         raise  # the parent and the reconciler see to a job that has not ended; and a new work-horse to the next one
@@ -130,8 +130,11 @@ def _fail(client: redis.Redis, job_id: str, attempt: int, code: str, title: str,
 
 
 @np.errstate(all="ignore")  # overflow is an outcome that the core reports, not a warning on a worker's terminal
-def run_claimed(client: redis.Redis, claim: Claim) -> None:
-    """Run a job that is ours. Raises whatever is neither the caller's fault nor an outcome."""
+def run_claimed(client: redis.Redis, claim: Claim, concluding: Callable[[], None] = lambda: None) -> None:
+    """Run a job that is ours; `concluding` is called when its search is over, before the refit.
+
+    Raises whatever is neither the caller's fault nor an outcome.
+    """
     if claim.cancelled and claim.algorithm != ALGORITHM:  # a refit here would mix the numbers of two versions
         _conclude(client, claim, Status.CANCELLED, None)
         return
@@ -151,6 +154,7 @@ def run_claimed(client: redis.Redis, claim: Claim) -> None:
     with Ahead(starts_at_once()) as searches:  # ended before the job is: its memory and its cores are free then
         ending = _search(loop, carry_out(prepared, resume, searches), prepared.objective.hyperparameters)
     if ending is not None:
+        concluding()
         loop.finish(prepared, *ending)
 
 
@@ -277,7 +281,7 @@ def conclude_killed(
 ) -> None:
     """End a job whose work-horse had to be killed, with what its last checkpoint holds. Runs in the worker itself.
 
-    There is no time to refit: such a result has hyperparameters and no model, and the data are not read.
+    There is no time to refit: such a result is partial, it has hyperparameters and no model, and the data are not read.
     """
     claim = store.run(client, store.held(job_id, attempt))
     if claim is not None:

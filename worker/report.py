@@ -72,9 +72,15 @@ OUTER = {
     "inexact": "Quasi-Newton descent with inexact gradients of {} hyperparameters: training takes iterations, which "
     "are stopped as early as each step allows.",
 }
+SCANNED = (
+    "With one or two hyperparameters a coarse scan of the box costs little. It follows the first descent and shows "
+    "where else to descend from."
+)
 SETTLED = {Outcome.CONVERGED, Outcome.AT_BOUNDS}
 LATER = "That was an earlier start; the budget was spent in a later one."
+ELSEWHERE = "That was an earlier descent; the budget was spent on the scan for a lower minimum."
 KILLED = "The job had to be stopped inside a computation that cannot be interrupted, so no model was fitted."
+MORE_SECONDS = "Raise limits.seconds, or make the problem smaller, to have one."
 OTHER_VERSION = (
     "An earlier version of the algorithm found these hyperparameters. The present one does not mix its numbers with "
     "them, so no model was fitted."
@@ -135,7 +141,7 @@ def result(
     notes = dataset_notes(warnings)
     document = Result(
         **_search(claim, prepared.objective.hyperparameters, step, status, outcome, elapsed, conclusion.intervals),
-        message=_told(step, status, outcome),
+        message=_told(prepared, step, status, outcome),
         messages=[*conclusion.messages, *unrepresentable, *_failed_folds(step), *(note.text for note in notes)],
         notes=notes,
         selection=_selection(step, conclusion, prepared.objective.loss),
@@ -152,13 +158,15 @@ def result(
     return document.model_dump_json().encode()
 
 
-def _told(step: Step, status: Status, outcome: Outcome | None) -> str:
+def _told(prepared: Prepared, step: Step, status: Status, outcome: Outcome | None) -> str:
     """How the job ended, in a sentence or two."""
     if outcome is None:
         return STOPPED[status]
-    best = step.best.outcome
-    spent = outcome in {Outcome.MAX_EVALUATIONS, Outcome.MAX_SECONDS}
-    return f"{best.value} {LATER}" if spent and best in SETTLED else outcome.value
+    best = step.best
+    settled = best.outcome or prepared.outer.settled(prepared.objective, best.best)
+    if outcome in {Outcome.MAX_EVALUATIONS, Outcome.MAX_SECONDS} and settled in SETTLED:
+        return f"{settled.value} {LATER if best.outcome else ELSEWHERE}"
+    return str(outcome.value)
 
 
 def reasons(prepared: Prepared) -> list[str]:
@@ -166,6 +174,7 @@ def reasons(prepared: Prepared) -> list[str]:
     why = [SOLVERS[prepared.objective.solver]]
     if isinstance(prepared.plan.outer, OuterAuto):
         why.append(OUTER[prepared.outer.kind].format(len(prepared.objective.hyperparameters.names)))
+        why.extend([SCANNED] if prepared.scans else [])
     return why
 
 
@@ -190,9 +199,9 @@ def unfitted_result(claim: Claim, task: Work, step: Step, status: Status, outcom
     hyperparameters = task.plan.hyperparameters(task.problem)
     hypergradient, outer = resolve(task.plan, task.problem)
     document = Result(
-        **_search(claim, hyperparameters, step, status, outcome, claim.elapsed),
-        message=outcome.value if outcome else STOPPED[status],
-        messages=[why],
+        **_search(claim, hyperparameters, step, status, outcome, claim.elapsed) | {"partial": True},
+        message=f"{outcome.value if outcome else STOPPED[status]} {why}",
+        messages=[f"{why} {MORE_SECONDS}" if outcome is Outcome.MAX_SECONDS else why],
         selection=_selection(step),
         test=None,
         model=None,
@@ -231,6 +240,7 @@ def _search(
             evaluations=step.evaluations,
             gradients=step.evaluations,
             factorizations=step.evaluations * splits,
+            scan=step.scanned,
         ),
         "timing": Timing(
             queued_s=max(claim.started_at - claim.created_at, 0.0),

@@ -112,7 +112,7 @@ def test_a_start_at_a_minimum_costs_one_more_evaluation_and_stays():
 def test_a_slope_that_levels_off_is_no_plateau():
     problem = regression(60, 6)
     noise = dataclasses.replace(problem, y=np.random.default_rng(5).normal(size=60))
-    _, steps = run(noise, plan(penalty=Shared(initial=1e8, lower=1e-8, upper=1e12)))
+    _, steps = run(noise, plan(Newton(), penalty=Shared(initial=1e8, lower=1e-8, upper=1e12)))
     at = steps[0]
     assert 0 < at.gradient_norm < 1e-6
     assert at.at.gradient[0] < 0  # J falls towards the upper bound, less and less

@@ -16,9 +16,10 @@ from tests.contract.specs import document, parsed, table
 from worker import ahead, checkpoint
 from worker.ahead import Ahead
 from worker.core.records import Outcome, Step
+from worker.core.search.one_start import search
 from worker.core.search.plan import Prepared, prepare
 from worker.core.search.procedure import carry_out
-from worker.core.search.tune import search, tune
+from worker.core.search.tune import tune
 
 
 def prepared(kind: str = "newton", starts: int = 4, **changes: Any) -> Prepared:

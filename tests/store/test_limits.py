@@ -15,7 +15,7 @@ import redis
 
 from tests.store.conftest import Submit
 from tests.store.crew import Workers, clean, ended, eventually, outcome, record, running
-from worker import store
+from worker import jobs, store
 from worker.contract.spec import JobSpec, describe, encode_data
 from worker.core.rows.problem import Problem
 from worker.embedded import EmbeddedServer
@@ -182,6 +182,19 @@ def test_a_first_iteration_that_takes_too_long_is_an_error(
     assert "Not one iteration" in error["detail"]
 
 
+def test_the_worker_is_told_before_the_refit_begins(client: redis.Redis, tune: Callable[..., None]) -> None:
+    for job_id, seconds, reason in (("spent", 600.0, "max_evaluations"), ("late", 1e-9, "max_seconds")):
+        tune(job_id, TINY, seconds=seconds, evaluations=3)
+        claim = store.run(client, store.claim(job_id, "o", lease=60.0, retention=60.0, algorithm=jobs.OURS))
+        assert claim is not None
+        told: list[Status] = []
+        jobs.run_claimed(client, claim, lambda job_id=job_id, told=told: told.append(record(client, job_id).status))
+        assert told == [Status.RUNNING]
+        assert record(client, job_id).stop_reason == reason
+        document = outcome(client, job_id)
+        assert (document["partial"], document["model"]["kind"]) == (False, "linear")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_real_job_in_a_long_iteration(client: redis.Redis, workers: Workers, tune: Callable[..., None]) -> None:
@@ -203,7 +216,7 @@ def test_a_real_job_in_a_long_iteration(client: redis.Redis, workers: Workers, t
     finished = record(client, "limited").finished_at
     assert finished is not None
     assert limit <= finished - started < limit + 2.0
-    assert kept(client, "limited") == {"partial": False, "stop_reason": "max_seconds", "hyperparameters": 3000}
+    assert kept(client, "limited") == {"partial": True, "stop_reason": "max_seconds", "hyperparameters": 3000}
 
     tune("handed", 3000)
     running(client, "handed", seconds=120.0)

@@ -165,6 +165,20 @@ def test_a_hanging_job_ends_at_its_limit(client: redis.Redis, workers: Workers, 
     assert clean(client)
 
 
+def test_a_job_that_concludes_may_take_longer_than_its_limit(
+    client: redis.Redis, workers: Workers, submit: Submit
+) -> None:
+    workers.start()
+    submit("j", steps=2, conclude=TuneWorker.LIMIT_GRACE + 1.0, seconds=0.2)
+    ended(client, "j")
+    assert record(client, "j").stop_reason == "converged"
+    assert outcome(client, "j") == {"steps": 2, "attempt": 1}
+    submit("next", beats=False, seconds=0.2)  # in the same horse, without the grace of the last job
+    ended(client, "next")
+    assert record(client, "next").stop_reason == "max_seconds"
+    assert clean(client)
+
+
 def test_a_job_that_kills_its_horse_fails_in_the_end(client: redis.Redis, workers: Workers, submit: Submit) -> None:
     workers.start()
     submit("j", die=True)

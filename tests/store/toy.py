@@ -2,8 +2,9 @@
 
 The spec says `steps` (how many), `pause` (seconds for each), `beats` (false: hang without a word), `die` (kill itself
 before the claim's first beat), `lapack` (spend a minute or more in one call into LAPACK after this step), `leave` (what
-it leaves behind in its process: see `LEFT`). Each step appends its number and the attempt that made it. A job whose id
-begins with `stillborn` kills its process before the claim.
+it leaves behind in its process: see `LEFT`), `conclude` (seconds that it takes after it has said that it concludes).
+Each step appends its number and the attempt that made it. A job whose id begins with `stillborn` kills its process
+before the claim.
 """
 
 import json
@@ -73,6 +74,9 @@ def run(job_id: str) -> None:
             return
         if spec.get("lapack") == done:
             lapack_for_long()
+    if "conclude" in spec:
+        here.concluding()
+        time.sleep(spec["conclude"])
     _end(here.client, job_id, claim.attempt, Status.SUCCEEDED, "converged", done)
     LEFT.get(spec.get("leave"), lambda: None)()
 

@@ -140,9 +140,11 @@ def test_a_computation_that_cannot_be_interrupted_is_killed_and_the_best_so_far_
     expected = ("cancelled", None) if how == "cancelled" else ("succeeded", "max_seconds")
     assert (job["status"], job["stop_reason"], job["error"]) == (*expected, None)
     result = api.result(job_id)
-    assert (result["partial"], result["stop_reason"]) == (how == "cancelled", expected[1])
+    assert (result["partial"], result["stop_reason"]) == (True, expected[1])
     assert (result["model"], result["test"]) == (None, None)
+    assert "no model was fitted" in result["message"]
     assert "no model was fitted" in result["messages"][0]
+    assert ("Raise limits.seconds" in result["messages"][0]) == (how == "max_seconds")
     assert len(result["hyperparameters"]) == 2500
     assert result["selection"]["value"] == api.steps(job_id)[0]["value"]
 

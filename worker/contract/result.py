@@ -239,6 +239,7 @@ class Counts(Wire):
     evaluations: int
     gradients: int
     factorizations: int
+    scan: int = Field(default=0, description="Evaluations of the coarse scans, which are among `evaluations`.")
 
 
 class Method(Wire):
@@ -266,7 +267,9 @@ class Result(Wire):
     """Hyperparameters, fitted model, certificates."""
 
     job_id: str
-    partial: bool
+    partial: bool = Field(
+        description="Whether the search was cut short by a cancellation or a failure, or its refit by the time limit."
+    )
     stop_reason: str | None
     message: str
     messages: list[str]

@@ -77,20 +77,22 @@ class Evaluation:
 class Trial:
     """One evaluation inside a search. `state` is set when an outer iteration ends; a search can resume from it.
 
-    `gradient_norm` is the largest component of the projected gradient relative to |J|.
+    `gradient_norm` is the largest component of the projected gradient relative to |J|. `scanned`: of a coarse scan.
     """
 
     evaluation: Evaluation
     iteration: int
     gradient_norm: float
     state: Mapping[str, Array] | None
+    scanned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """The search from one starting point so far; `outcome` is None while it runs.
 
-    `refused` counts the evaluations at which training had no minimizer, so that the search turned back.
+    `refused` counts the evaluations at which training had no minimizer, so that the search turned back, and `scanned`
+    those of the coarse scan. Both are among `evaluations`.
     """
 
     initial: Evaluation
@@ -100,18 +102,22 @@ class Start:
     evaluations: int
     outcome: Outcome | None
     refused: int = 0
+    scanned: int = 0
 
     @classmethod
     def begin(cls, trial: Trial) -> Start:
         """The record after the first evaluation of a search."""
         refused = int(trial.evaluation.failure is not None)
-        return cls(trial.evaluation, trial.evaluation, trial.gradient_norm, trial.iteration, 1, None, refused)
+        return cls(
+            trial.evaluation, trial.evaluation, trial.gradient_norm, trial.iteration, 1, None,
+            refused, int(trial.scanned),
+        )  # fmt: skip
 
     def after(self, trial: Trial) -> Start:
         """The record after one more evaluation."""
         new = trial.evaluation
         now_exact = new.value_error == 0 < self.best.value_error and (new.rho == self.best.rho).all()
-        both_exact = new.value_error == self.best.value_error == 0
+        both_exact = new.value_error == self.best.value_error == 0 and np.isfinite(self.best.value)
         equal = both_exact and abs(new.value - self.best.value) <= EQUAL_VALUES * abs(self.best.value)
         flatter = trial.gradient_norm < self.gradient_norm
         better = now_exact or (flatter if equal else new.ceiling < self.best.ceiling)
@@ -123,6 +129,7 @@ class Start:
             self.evaluations + 1,
             None,
             self.refused + (trial.evaluation.failure is not None),
+            self.scanned + trial.scanned,
         )
 
 
@@ -139,6 +146,7 @@ class FoldScore:
     selection_value: float
     iterations: int
     evaluations: int
+    scanned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +184,11 @@ class Step:
     def evaluations(self) -> int:
         """Evaluations of J over all starts and all finished outer folds."""
         return sum(s.evaluations for s in self.starts) + sum(f.evaluations for f in self.folds)
+
+    @property
+    def scanned(self) -> int:
+        """Those of coarse scans among them."""
+        return sum(s.scanned for s in self.starts) + sum(f.scanned for f in self.folds)
 
     @property
     def best(self) -> Start:

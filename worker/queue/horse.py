@@ -9,9 +9,11 @@ import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 import redis
@@ -22,6 +24,9 @@ from worker.queue import memory
 GROWTH: Final = 256 * 2**20
 """Bytes that jobs may leave behind in a work-horse before it is replaced."""
 
+CONCLUDING: Final = b"c"
+"""What a horse says when the search of its job is over."""
+
 log = logging.getLogger(__name__)
 
 Turn = Literal["done", "tired", "gone"]
@@ -30,12 +35,16 @@ Turn = Literal["done", "tired", "gone"]
 
 @dataclass(frozen=True, slots=True)
 class Horse:
-    """What the job function finds in its process: `owner` is the name to claim with, `lease` is in seconds."""
+    """What the job function finds in its process: `owner` is the name to claim with, `lease` is in seconds.
+
+    `concluding` tells the worker that the search is over: what is left may take longer than the job's time limit.
+    """
 
     client: redis.Redis
     job_id: str
     owner: str
     lease: float
+    concluding: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +76,13 @@ def horse() -> Horse:
 class WorkHorse:
     """The worker's end of one work-horse, which is a child process in a process group of its own.
 
-    They share a socket: a line `[job, owner]` goes there, one byte comes back when the function has returned. A
-    function that raises ends its process, and so nothing comes back but the end of the stream.
+    They share a socket: a line `[job, owner]` goes there, one byte comes back when the function concludes its job, and
+    another when it has returned. A function that raises ends its process, and so nothing comes back but the end of the
+    stream. `concluding`: whether the job's search is over.
     """
 
     def __init__(self, stable: Stable) -> None:
+        self.concluding = False
         arrange = die_with_parent(os.getpid(), signal.SIGKILL)
         self._channel, theirs = socket.socketpair()
         self.pid = os.fork()
@@ -87,6 +98,7 @@ class WorkHorse:
 
     def hand(self, job_id: str, owner: str) -> None:
         """Give it a job to run under the name `owner`. If it is dead, `wait` will tell."""
+        self.concluding = False
         with suppress(OSError):
             self._channel.sendall(json.dumps([job_id, owner]).encode() + b"\n")
 
@@ -94,15 +106,18 @@ class WorkHorse:
         """Wait up to `seconds` for the end of the turn; `None`: it goes on."""
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
-        if not poll.poll(max(seconds, 0.0) * 1000):
-            # A child of the horse that outlives it would keep the stream open.
-            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            return None if ended is None else "gone"
-        try:
-            answer = self._channel.recv(1)
-        except OSError:
-            return "gone"
-        return {b"+": "done", b"-": "tired"}.get(answer, "gone")  # type: ignore[return-value]
+        until = time.monotonic() + seconds
+        while poll.poll(max(until - time.monotonic(), 0.0) * 1000):
+            try:
+                answer = self._channel.recv(1)
+            except OSError:
+                return "gone"
+            if answer != CONCLUDING:
+                return {b"+": "done", b"-": "tired"}.get(answer, "gone")  # type: ignore[return-value]
+            self.concluding = True
+        # A child of the horse that outlives it would keep the stream open.
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return None if ended is None else "gone"
 
     def kill(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to the horse and its children."""
@@ -145,7 +160,8 @@ def _serve(stable: Stable, channel: socket.socket) -> None:
     with channel.makefile("rb") as lines:
         for number, line in enumerate(lines, start=1):
             job_id, owner = json.loads(line)
-            _current[:] = [Horse(stable.client, job_id, owner, stable.lease)]
+            tell = partial(channel.sendall, CONCLUDING)
+            _current[:] = [Horse(stable.client, job_id, owner, stable.lease, tell)]
             stable.function(job_id)
             _clear()
             gc.collect()

@@ -53,7 +53,9 @@ class TuneWorker(rq.Worker):
     PROMPT: Final = 2.0  # seconds for what is done again soon anyway
     POP_GRACE: Final = 3.0  # seconds by which the answer of a pop may be late
     CANCEL_PATIENCE: Final = 0.6
+    # Seconds beyond its time limit that a job may take: while it searches, and, at least, while it concludes.
     LIMIT_GRACE: Final = 1.0
+    CONCLUSION_GRACE: Final = 60.0
     PAUSE: Final = 1.0  # seconds before a server that is away is asked again
     # How long a horse may stay where it cannot go on (frozen, most likely), and how that end is called.
     PATIENCE: ClassVar[Mapping[Hold, tuple[float, Ending]]] = {
@@ -246,15 +248,20 @@ class TuneWorker(rq.Worker):
                     return ending, attempt
                 continue
             attempt = watch.attempt
-            reason, left = self._left(watch, time.monotonic() - seen)
+            reason, left = self._left(watch, time.monotonic() - seen, concluding=horse.concluding)
             if left <= 0:
                 return reason, attempt
             pause = min(pause, left)
         return turn, attempt
 
-    def _left(self, watch: Watch, late: float) -> tuple[Stop, float]:
-        """Why this job will be stopped first, and in how many seconds; `late`: seconds since the store was asked."""
-        limit = watch.limit + self.LIMIT_GRACE - watch.elapsed - late
+    def _left(self, watch: Watch, late: float, *, concluding: bool) -> tuple[Stop, float]:
+        """Why this job will be stopped first, and in how many seconds; `late`: seconds since the store was asked.
+
+        To conclude, with the refit and the certificates, takes a few times as long as an evaluation of J, and at least
+        one has ended within the limit.
+        """
+        grace = max(self.CONCLUSION_GRACE, watch.limit) if concluding else self.LIMIT_GRACE
+        limit = watch.limit + grace - watch.elapsed - late
         patience = math.inf if watch.cancel_age is None else self.CANCEL_PATIENCE - watch.cancel_age - late
         return ("cancelled", patience) if patience <= limit else ("max_seconds", limit)
 

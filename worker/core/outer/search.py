@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Gt, Le
@@ -28,10 +28,20 @@ class SearchSettings:
     tolerance: Annotated[float, Gt(0), Le(1)] = 1e-6
     starts: Annotated[int, Ge(1), Le(1000)] = 1
 
+    scan_accuracy: ClassVar[float | None] = None  # of the fits of a coarse scan; exact by default
+
     def relative_gradient(self, objective: Objective, at: Evaluation) -> float:
         """Largest component of the projected gradient, relative to the unit of J; zero at a stationary point."""
         projected: Float[Array, " k"] = objective.hyperparameters.projected(at.rho, at.gradient)
         return float(np.abs(projected).max(initial=0.0) / objective.unit(at.value))
+
+    def glance(self, objective: Objective, rho: Float[Array, " k"]) -> Evaluation:
+        """J and its gradient as a coarse scan needs them."""
+        if self.scan_accuracy is not None:
+            at = objective.approximate(rho, self.scan_accuracy)
+            if np.isfinite(at.ceiling):
+                return at
+        return objective.evaluate(rho)
 
     def settled(self, objective: Objective, at: Evaluation) -> Outcome | None:
         """CONVERGED or AT_BOUNDS at a stationary point; else None."""

@@ -13,6 +13,7 @@ from worker.core.hyperparameters import Hyperparameters
 from worker.core.losses.residuals import Huber, in_units_of_target
 from worker.core.objective.objective import Objective
 from worker.core.outer import ConcreteOuter, Outer, OuterAuto
+from worker.core.outer.scan import points_of_grid
 from worker.core.records import Array
 from worker.core.rows.present import present_rows, restricted
 from worker.core.rows.problem import Partition, Problem
@@ -48,6 +49,10 @@ class Plan:
         of_training, of_selection = self.training.hyperparameters(problem), self.selection.hyperparameters()
         return of_training if of_selection is None else of_training + of_selection
 
+    def scans(self, box: Hyperparameters) -> bool:
+        """Whether the box of the hyperparameters is scanned."""
+        return isinstance(self.outer, OuterAuto) and self.outer.scans(len(box.names))
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -76,6 +81,11 @@ def of_present_rows(problem: Problem, plan: Plan) -> tuple[Problem, Plan]:
     if len(kept) == n:
         return problem, plan
     return restricted(problem, kept), replace(plan, selection=renumbered(plan.selection, kept, problem))
+
+    @property
+    def scans(self) -> bool:
+        """Whether the first start is followed by a coarse scan of the box."""
+        return self.plan.scans(self.objective.hyperparameters)
 
 
 def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tuple[Int[Array, " m"], Int[Array, " t"]]:
@@ -117,6 +127,11 @@ def resolve(plan: Plan, problem: Problem) -> tuple[ExactHypergradient, ConcreteO
     return hypergradient, plan.outer.resolve(k, has_hessian=has_hessian, inexact=inexact)
 
 
+def expected_trials(plan: Plan, box: Hyperparameters) -> int:
+    """How many evaluations of J the search takes at least."""
+    return MIN_TRIALS_PER_START * plan.outer.starts + (points_of_grid(box) if plan.scans(box) else 0)
+
+
 def prepare(problem: Problem, plan: Plan) -> Prepared:
     """Assign rows and build all statistics that an evaluation needs, in one pass over the rows.
 
@@ -133,7 +148,7 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     check_weights(plan, problem, partition)
     check_nested(plan, problem, rows)
     hypergradient, outer = resolve(plan, problem)
-    trials = MIN_TRIALS_PER_START * outer.starts
+    trials = expected_trials(plan, plan.hyperparameters(problem))
     objective = objective_of(problem, partition, plan, hypergradient, trials)
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective, given - n)
 

@@ -10,9 +10,10 @@ from jaxtyping import Int
 
 from worker.core.records import Array, FoldScore, Outcome, State, Step
 from worker.core.rows.filled import filled_by
-from worker.core.search.plan import MIN_TRIALS_PER_START, Prepared, objective_of
+from worker.core.search.one_start import search
+from worker.core.search.plan import Prepared, expected_trials, objective_of
 from worker.core.search.refit import refit
-from worker.core.search.tune import Searches, last_step, search, tune
+from worker.core.search.tune import Searches, last_step, tune
 
 BUDGET_OUTCOMES = {Outcome.TARGET_VALUE, Outcome.MAX_EVALUATIONS}
 
@@ -52,9 +53,8 @@ def _restricted_to(prepared: Prepared, rows: Int[Array, " t"]) -> Prepared:
     """The same procedure on these rows only."""
     plan, problem = prepared.plan, prepared.problem
     partition = plan.selection.partition(rows, len(problem.y), problem)
-    objective = objective_of(
-        problem, partition, plan, prepared.hypergradient, MIN_TRIALS_PER_START * prepared.outer.starts
-    )
+    trials = expected_trials(plan, prepared.objective.hyperparameters)
+    objective = objective_of(problem, partition, plan, prepared.hypergradient, trials)
     return replace(prepared, rows=rows, test_rows=rows[:0], partition=partition, objective=objective)
 
 
@@ -66,4 +66,4 @@ def _fold_score(fold: Prepared, step: Step, scored: Int[Array, " v"]) -> FoldSco
         model = refit(fold.plan.training, problem, fold.rows, fold.objective.natural(best.rho))
     value = np.nan if model is None else model.score(fold.objective.loss, problem, scored)
     weight = float(fold.problem.score_weights(scored).sum())
-    return FoldScore(value, weight, len(scored), best.value, step.iterations, step.evaluations)
+    return FoldScore(value, weight, len(scored), best.value, step.iterations, step.evaluations, step.scanned)

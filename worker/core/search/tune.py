@@ -5,67 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from jaxtyping import Float
-
-from worker.core.outer.plateau import off_plateau
-from worker.core.outer.search import Search
 from worker.core.records import Array, Outcome, Start, State, Step, Trial
+from worker.core.search.one_start import search
 from worker.core.search.plan import Plan, Prepared
-
-MEMORY_PREFIX = "memory."  # in a state it marks arrays of the objective; the others belong to the outer optimizer
-
-
-def search(prepared: Prepared, number: int, state: Mapping[str, Array] | None = None) -> Iterator[Trial | Outcome]:
-    """The trials of one start, from the `state` of an earlier one on, then its outcome. Other starts have no effect."""
-    objective = prepared.objective
-    rho = objective.hyperparameters.start(number, prepared.plan.seed)
-    outer_state, memory = _split_state(state)
-    objective.recall(memory)
-    trials = _TrialsWithOutcome(_descent(prepared, rho, outer_state))
-    for trial in trials:
-        if trial.state is None:
-            yield trial
-        else:
-            memory = {MEMORY_PREFIX + name: array for name, array in objective.memory().items()}
-            yield replace(trial, state={**trial.state, **memory})
-    yield trials.outcome
-
-
-def _descent(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> Search:
-    """The search. If it ends at its start, and that is on a plateau, it starts again off the plateau."""
-    outer, objective = prepared.outer, prepared.objective
-    trials = _TrialsWithOutcome(outer.search(objective, rho, state))
-    moved = state is not None and bool(state["iteration"])
-    for trial in trials:
-        moved = moved or trial.iteration > 0
-        yield trial
-    if moved or trials.outcome not in {Outcome.CONVERGED, Outcome.AT_BOUNDS}:
-        return trials.outcome
-    new_start = yield from off_plateau(outer, objective, rho)
-    return trials.outcome if new_start is None else (yield from outer.search(objective, new_start))
-
-
-class _TrialsWithOutcome:
-    """Iterates over the trials of a search, then holds its outcome."""
-
-    outcome: Outcome
-
-    def __init__(self, trials: Search) -> None:
-        self._trials = trials
-
-    def __iter__(self) -> Iterator[Trial]:
-        self.outcome = yield from self._trials
-
-
-def _split_state(state: Mapping[str, Array] | None) -> tuple[dict[str, Array] | None, dict[str, Array]]:
-    """The arrays of the outer optimizer in a state, and those of the objective."""
-    if state is None:
-        return None, {}
-    memory = {
-        name.removeprefix(MEMORY_PREFIX): array for name, array in state.items() if name.startswith(MEMORY_PREFIX)
-    }
-    return {name: array for name, array in state.items() if not name.startswith(MEMORY_PREFIX)}, memory
-
 
 Searches = Callable[[Prepared, int, Mapping[str, Array] | None], Iterator[Trial | Outcome]]
 
