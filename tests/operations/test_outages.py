@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -155,6 +157,29 @@ def test_a_synchronous_operation_ends_at_its_deadline(talk: object) -> None:
         with pytest.raises(redis.TimeoutError):
             store.run(client, store.ping())
         assert time.monotonic() - began < 5.0
+
+
+def test_the_operations_of_a_request_share_its_time() -> None:
+    """Each is answered soon enough by itself."""
+    answered = []
+
+    def slow(connection: socket.socket) -> None:
+        while connection.recv(1 << 16):
+            time.sleep(0.2)
+            connection.sendall(b"+PONG\r\n")
+
+    async def request(url: str) -> None:
+        client = store.aconnect(url, patience=60.0)
+        try:
+            with store.sharing(1.0):
+                for _ in range(20):
+                    answered[:] = [*answered, await store.arun(client, store.ping())]  # as they come
+        finally:
+            await client.aclose()
+
+    with listener(slow) as url, pytest.raises(store.NoAnswerError):
+        asyncio.run(request(url))
+    assert len(answered) < 6
 
 
 @pytest.mark.slow
