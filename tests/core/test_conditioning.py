@@ -20,7 +20,7 @@ from tests.core import ridge_oracle
 from tests.core.ridge_cases import Case, case
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Evaluation
-from worker.core.rows.problem import Partition
+from worker.core.rows.problem import Partition, Problem
 from worker.core.search.plan import Prepared, prepare
 from worker.core.training import Ridge
 from worker.core.verdict.arithmetic import arithmetic_error
@@ -106,7 +106,8 @@ def represented(c: Case) -> Iterator[None]:
 
 def oracle_of(c: Case, partition: Partition) -> tuple[Callable[[ridge_oracle.Column], ridge_oracle.Number], float]:
     """J as a function of the hyperparameters, in many digits, and the largest offset over spread."""
-    problem, training, everyone = c.problem, c.plan.training, np.arange(len(c.problem.y))
+    problem, training = present(c.problem), c.plan.training
+    everyone = np.arange(len(problem.y))
     exact = ridge_oracle.Exact(
         problem.X, problem.y, problem.base_weights(everyone), problem.score_weights(everyone),
         c.penalty_of_column, training.intercept, training.standardize,
@@ -119,8 +120,17 @@ def oracle_of(c: Case, partition: Partition) -> tuple[Callable[[ridge_oracle.Col
 
 def exact_columns(c: Case) -> np.ndarray:
     """The columns whose offset costs digits: those of X and, without an intercept, the target."""
-    X = c.problem.X.toarray() if isinstance(c.problem.X, csr_array) else np.asarray(c.problem.X)
-    return X if c.plan.training.intercept else np.column_stack([X, c.problem.y])
+    problem = present(c.problem)
+    X = problem.X.toarray() if isinstance(problem.X, csr_array) else np.asarray(problem.X)
+    return X if c.plan.training.intercept else np.column_stack([X, problem.y])
+
+
+def present(problem: Problem) -> Problem:
+    """The rows that train or are scored, which the core counts from 0."""
+    rows = np.arange(len(problem.y))
+    kept = (problem.base_weights(rows) > 0) | (problem.score_weights(rows) > 0)
+    weights = {name: None if (w := getattr(problem, name)) is None else w[kept] for name in ("weights", "scoring")}
+    return Problem(problem.X[kept], problem.y[kept], problem.features, **weights)
 
 
 def offset_over_spread(Z: np.ndarray, intercept: bool) -> float:
@@ -140,8 +150,9 @@ def result_of(c: Case, *, with_gradient: bool = False) -> Result:
         try:
             prepared = prepare(c.table, c.plan)
         except ValueError as error:
-            rows = np.arange(len(c.problem.y))
-            _, ratio = oracle_of(c, c.plan.selection.partition(rows, len(rows), c.problem))
+            problem = present(c.problem)
+            rows = np.arange(len(problem.y))
+            _, ratio = oracle_of(c, c.plan.selection.partition(rows, len(rows), problem))
             return Result(c, ratio, np.nan, np.nan, np.nan, str(error), flagged=False)
         at = prepared.objective.evaluate(c.rho)
         flagged = at.failure is None and is_flagged(prepared, at)

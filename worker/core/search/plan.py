@@ -71,6 +71,11 @@ class Prepared:
     objective: Objective
     left_out: int = 0
 
+    @property
+    def scans(self) -> bool:
+        """Whether the first start is followed by a coarse scan of the box."""
+        return self.plan.scans(self.objective.hyperparameters)
+
 
 def of_present_rows(problem: Problem, plan: Plan) -> tuple[Problem, Plan]:
     """Problem and plan without the rows of weight 0, which count no more than rows that are not there.
@@ -81,11 +86,6 @@ def of_present_rows(problem: Problem, plan: Plan) -> tuple[Problem, Plan]:
     if len(kept) == n:
         return problem, plan
     return restricted(problem, kept), replace(plan, selection=renumbered(plan.selection, kept, problem))
-
-    @property
-    def scans(self) -> bool:
-        """Whether the first start is followed by a coarse scan of the box."""
-        return self.plan.scans(self.objective.hyperparameters)
 
 
 def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tuple[Int[Array, " m"], Int[Array, " t"]]:

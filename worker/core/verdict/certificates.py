@@ -73,8 +73,12 @@ def _deviation_beside_corners(
     """The same deviation at a point near by, whose differences of two steps agree; else what was `found`.
 
     Where J has corners, a minimum often lies on one, and no difference there is that of a single piece. Differences of
-    two steps agree where they cross no corner and are more than rounding: then they judge the gradient.
+    two steps agree where they cross no corner and are more than rounding: then they judge the gradient. The gradient
+    at the point itself must be what the objective gives there.
     """
+    again = objective.evaluate(at.rho)
+    if not np.abs(again.gradient - at.gradient).max() <= DIFFERENCE_LIMIT * objective.unit(at.value):
+        return found
     for distance in DISTANCES_FROM_CORNERS:
         near = objective.evaluate(at.rho + distance * direction)
         if near.failure is not None:

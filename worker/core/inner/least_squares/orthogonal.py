@@ -17,6 +17,8 @@ from worker.core.inner.least_squares.primal import SMALLEST_KEPT_FRACTION, Centr
 from worker.core.inner.protocols import Fit
 from worker.core.records import Array
 
+SMALLEST_PIVOT = 1e-14  # relative to the norm of a column; a smaller one is rounding
+
 
 @dataclass(frozen=True, slots=True)
 class OrthogonalRidge(CentredSystem):
@@ -34,7 +36,9 @@ class OrthogonalRidge(CentredSystem):
     def fit(self, lam: Float[Array, " k"]) -> Fit | None:
         """The minimizer, or None if the rows and the penalty leave it undetermined to working precision."""
         penalty = self.penalty.at(lam)
-        factors = Orthogonal.of(np.vstack([self.Z, penalty.root()]))
+        A = np.vstack([self.Z, penalty.root()])
+        own_mean = len(self.Z) - len(self.root)  # it says nothing of the size of the other rows
+        factors = Orthogonal.of(A, np.linalg.norm(A[own_mean:], axis=0))
         if factors is None:
             return None
         theta, rest = factors.least_squares(self.y)
@@ -78,11 +82,14 @@ class Orthogonal:
     pivots: Int[Array, " n"]
 
     @classmethod
-    def of(cls, A: Float[Array, "m n"]) -> Orthogonal | None:
-        """The factors; None if A has not full column rank."""
+    def of(cls, A: Float[Array, "m n"], norms: Float[Array, " n"] | None = None) -> Orthogonal | None:
+        """The factors; None if A has not full column rank: a pivot is rounding relative to the `norms` of columns."""
         order = np.argsort(-np.abs(A).max(axis=1), kind="stable")
         Q, R, pivots = qr(A[order], mode="economic", pivoting=True, check_finite=False)
-        if len(R) < A.shape[1] or not np.diag(R).all() or not np.isfinite(R).all():
+        if len(R) < A.shape[1] or not np.isfinite(R).all():
+            return None
+        norms = np.linalg.norm(A, axis=0) if norms is None else norms
+        if not (np.abs(np.diag(R)) > SMALLEST_PIVOT * norms[pivots]).all():
             return None
         whole = np.empty_like(Q)
         whole[order] = Q
