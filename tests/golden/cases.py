@@ -82,7 +82,7 @@ TRAINING: dict[str, dict[str, Any]] = {
     "poisson": job("poisson", 1),
     "gamma": job("gamma", 1),
     "huber": job("huber", 2),
-    "squared_hinge": job("squared_hinge", 14),
+    "squared_hinge": job("squared_hinge", 1),
     "kernel_ridge": job("kernel_ridge", 29),
     "kernel_svm": job("kernel_svm", 8),  # the squared hinge, which is the default
     "kernel_svm, huberized": job({"kind": "kernel_svm", "hinge": "huberized"}, 14),
@@ -95,6 +95,9 @@ SELECTION: dict[str, dict[str, Any]] = {
     "given_folds": selected("given_folds", 3, fold_of_row=[i % 4 for i in range(ROWS)]),
     "group_k_fold": selected("group_k_fold", 4, group_of_row=[i // 4 for i in range(ROWS)], folds=3),
     "stratified_k_fold": selected("stratified_k_fold", 3, "logistic", folds=3),
+    "stratified_group_k_fold": selected(
+        "stratified_group_k_fold", 3, "logistic", group_of_row=[i // 3 for i in range(ROWS)], folds=3
+    ),
     "walk_forward": selected("walk_forward", 3, initial=12, horizon=6),
     "leave_one_out": selected("leave_one_out", 3),
     "approximate_leave_one_out": selected("approximate_leave_one_out", 3, "logistic"),

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind, accurate_fit
 from worker.core.inner.least_squares.dual import DualRidge
 from worker.core.inner.least_squares.orthogonal import OrthogonalRidge
-from worker.core.inner.least_squares.primal import SMALLEST_KEPT_FRACTION, PrimalRidge
+from worker.core.inner.least_squares.primal import PrimalRidge
 from worker.core.inner.least_squares.spectral import SpectralRidge
 from worker.core.inner.least_squares.weighted import WeightedRidge
 from worker.core.inner.protocols import Solver, System
@@ -33,8 +33,16 @@ from worker.core.rows.centre import Centre
 from worker.core.rows.filled import moments_of_splits, split_problems
 from worker.core.rows.moments import Moments, unexplained
 from worker.core.rows.problem import Partition, Problem
-from worker.core.rows.tables import CHUNK_VALUES, Rows, SparseRows, centred, mean_and_variance
 from worker.core.training.linear import LinearPredictor
+from worker.core.training.ridge_rows import (
+    centred_rows,
+    dense_rows,
+    far_from_zero,
+    loss_about_reference,
+    loss_of_rows,
+    score_weights_or_none,
+    training_rows,
+)
 from worker.core.weights import ExampleWeights
 
 MIN_TRIALS_FOR_SPECTRAL = 36  # from here on one eigendecomposition costs less than a factorization per trial (measured)
@@ -150,10 +158,10 @@ class Ridge(LinearPredictor):
         if self.intercept:
             return False
         statistics = (
-            self._training_rows(split, partition.rows(train))[1:]
+            training_rows(split, partition.rows(train))[1:]
             for split, (train, _) in zip(splits, partition.splits, strict=True)
         )
-        return any(_far_from_zero(mean.high[:-1], variance) for mean, variance in statistics)
+        return any(far_from_zero(mean.high[:-1], variance) for mean, variance in statistics)
 
     def refit(self, problem: Problem, rows: Int[Array, " m"], *, dual: bool | None = None) -> System:
         """The training system of all given rows; its validation loss scores the same rows."""
@@ -169,11 +177,11 @@ class Ridge(LinearPredictor):
         fits: list[AccurateFit | None] = []
         for split, (train, validation) in zip(split_problems(problem, partition), partition.splits, strict=True):
             rows, scored = partition.rows(train), partition.rows(validation)
-            w, _, variance = self._training_rows(split, rows)
+            w, _, variance = training_rows(split, rows)
             P = self._scaled(forms, variance).at(lam[: forms.k]).apply(np.eye(forms.p))
             if self.weights is not None:
                 w = self.weights.weighting(problem, rows)(lam[forms.k :]).normalized(w).w
-            X, y = _dense_rows(split, rows, Centre.zero(forms.p + 1))
+            X, y = dense_rows(split, rows, Centre.zero(forms.p + 1))
             if kind == "refits":
                 weights = problem.score_weights(rows)
                 for i in range(len(rows)):
@@ -183,7 +191,7 @@ class Ridge(LinearPredictor):
                         accurate_fit(trained, left_out, weights[one], w[others], share * P, intercept=self.intercept)
                     )
                 continue
-            X_scored, y_scored = _dense_rows(split, scored, Centre.zero(forms.p + 1))
+            X_scored, y_scored = dense_rows(split, scored, Centre.zero(forms.p + 1))
             fits.append(
                 accurate_fit(
                     (X, y), (X_scored, y_scored), problem.score_weights(scored), w, P,
@@ -206,9 +214,9 @@ class Ridge(LinearPredictor):
         if self.weights is not None or not self._may_use_rows(len(rows), len(rows), forms.p):
             return None
         (split,) = split_problems(problem, whole)
-        w, mean, variance = self._training_rows(split, rows)
+        w, mean, variance = training_rows(split, rows)
         system = self._orthogonal(split, forms, rows, rows, loss)
-        is_far = not self.intercept and _far_from_zero(mean.high[:-1], variance)
+        is_far = not self.intercept and far_from_zero(mean.high[:-1], variance)
         if not (is_far or system.leaves_little_of_a_row(lower)):
             return None
         systems: list[System] = []
@@ -235,7 +243,7 @@ class Ridge(LinearPredictor):
         M /= train.weight
         scored: ValidationLoss
         if score_rows or len(rows) < p or len(rows) * p <= MOST_SCORED_VALUES:
-            scored = _loss_of_rows(problem, rows, centre, loss)
+            scored = loss_of_rows(problem, rows, centre, loss)
         else:
             distance = validation.mean.minus(centre)
             scored = SquaredErrorOfMoments(validation.weight, validation.S, distance, np.zeros(p))
@@ -244,7 +252,7 @@ class Ridge(LinearPredictor):
         if isinstance(scored, SquaredErrorOfMoments) and unexplained(train) < NEARLY_EXACT_FRACTION:
             fit = system.fit(lower)
             if fit is not None:
-                return replace(system, loss=_loss_about_reference(scored, problem, rows, centre, fit.theta))
+                return replace(system, loss=loss_about_reference(scored, problem, rows, centre, fit.theta))
         return system
 
     def _orthogonal(
@@ -255,24 +263,15 @@ class Ridge(LinearPredictor):
         validation: Int[Array, " v"],
         loss: ResidualLoss,
     ) -> OrthogonalRidge:
-        w, mean, variance = self._training_rows(problem, train)
-        Z, y = _dense_rows(problem, train, mean)
+        w, mean, variance = training_rows(problem, train)
+        Z, y = dense_rows(problem, train, mean)
         root = np.sqrt(w / w.sum())
         Z, y = root[:, None] * Z, root * y
         if not self.intercept:
             Z, y = np.vstack([mean.high[:-1], Z]), np.append(mean.high[-1], y)
         centre = self._centre(mean)
-        scored = _loss_of_rows(problem, validation, centre, loss)
+        scored = loss_of_rows(problem, validation, centre, loss)
         return OrthogonalRidge(scored, self._scaled(forms, variance), centre, float(y @ y), Z, y, root)
-
-    def _training_rows(
-        self, problem: Problem, train: Int[Array, " m"]
-    ) -> tuple[Float[Array, " m"], Centre, Float[Array, " p"]]:
-        """The fixed weights of the rows, the means of `[X, y]`, and the variances of the columns of X."""
-        w = problem.base_weights(train)
-        mean, variance = mean_and_variance(problem.X, train, w)
-        of_target = mean_and_variance(problem.y[:, None], train, w)[0]
-        return w, mean.followed_by(of_target), variance
 
     def _dual(
         self,
@@ -284,12 +283,12 @@ class Ridge(LinearPredictor):
         *,
         orthogonal: bool,
     ) -> System:
-        w, mean, variance = self._training_rows(problem, train)
+        w, mean, variance = training_rows(problem, train)
         centre = self._centre(mean)
         root_weights = np.sqrt(len(w) / w.sum() * w)
-        X, y = _centred_rows(problem, train, centre)
+        X, y = centred_rows(problem, train, centre)
         y *= root_weights
-        scored = _loss_of_rows(problem, validation, centre, loss)
+        scored = loss_of_rows(problem, validation, centre, loss)
         return DualRidge(
             scored, self._scaled(forms, variance), centre, float(y @ y) / len(y), X, y, root_weights,
             centred=self.intercept,
@@ -303,17 +302,17 @@ class Ridge(LinearPredictor):
         systems: list[System] = []
         for split, (train, validation) in zip(splits, partition.splits, strict=True):
             rows, scored_rows = partition.rows(train), partition.rows(validation)
-            base, mean, variance = self._training_rows(split, rows)  # of this split, as another may hold an outlier
+            base, mean, variance = training_rows(split, rows)  # of this split, as another may hold an outlier
             origin, penalty = self._centre(mean), self._scaled(forms, variance)
-            Z, y = _dense_rows(split, rows, origin, ones)
-            Z_scored, y_scored = _dense_rows(split, scored_rows, origin, ones)
-            scored = LossOfRows(Z_scored, y_scored, loss, _score_weights_or_none(problem, scored_rows))
+            Z, y = dense_rows(split, rows, origin, ones)
+            Z_scored, y_scored = dense_rows(split, scored_rows, origin, ones)
+            scored = LossOfRows(Z_scored, y_scored, loss, score_weights_or_none(problem, scored_rows))
             systems.append(
                 WeightedRidge(
                     scored, penalty.after_intercept() if ones else penalty, origin, self.intercept,
                     Z, y, base, weights.weighting(problem, rows),
                     orthogonal=self._may_use_rows(len(splits), len(rows), forms.p)
-                    and (self.arithmetic == "rows" or (not ones and _far_from_zero(mean.high[:-1], variance))),
+                    and (self.arithmetic == "rows" or (not ones and far_from_zero(mean.high[:-1], variance))),
                 )
             )  # fmt: skip
         return systems
@@ -330,65 +329,3 @@ class RidgeOfMoments(Ridge):
 
     __slots__ = ()
     arithmetic = "moments"
-
-
-class RidgeOfRows(Ridge):
-    """Ridge that factors rows at any cost: the arithmetic that a certificate compares with."""
-
-    __slots__ = ()
-    arithmetic = "rows"
-
-
-def _centred_rows(problem: Problem, rows: Int[Array, " m"], centre: Centre) -> tuple[Rows, Float[Array, " m"]]:
-    """The rows of X and y minus the centre."""
-    y = centre.of(slice(-1, None)).subtracted_from(problem.y[rows])
-    return centred(problem.X, rows, centre.of(slice(-1))), y
-
-
-def _dense_rows(
-    problem: Problem, rows: Int[Array, " m"], centre: Centre, ones: int = 0
-) -> tuple[Float[Array, "m q"], Float[Array, " m"]]:
-    """The rows of X, as an array after so many columns of ones, and of y, minus the centre."""
-    X, y = _centred_rows(problem, rows, centre)
-    dense = X.dense() if isinstance(X, SparseRows) else X
-    return np.hstack([np.ones((len(rows), ones)), dense]) if ones else dense, y
-
-
-def _far_from_zero(mean: Float[Array, " p"], variance: Float[Array, " p"]) -> bool:
-    """Whether columns lie so far from zero that their raw second moments lose digits."""
-    return bool(((variance > 0) & (variance < SMALLEST_KEPT_FRACTION * mean**2)).any())
-
-
-def _score_weights_or_none(problem: Problem, rows: Int[Array, " v"]) -> Float[Array, " v"] | None:
-    """The scoring weights of the rows; None if all are one."""
-    if problem.weights is None and problem.scoring is None:
-        return None
-    return problem.score_weights(rows)
-
-
-def _loss_of_rows(problem: Problem, rows: Int[Array, " v"], centre: Centre, loss: ResidualLoss) -> ValidationLoss:
-    return LossOfRows(*_centred_rows(problem, rows, centre), loss, _score_weights_or_none(problem, rows))
-
-
-def _loss_about_reference(
-    loss: SquaredErrorOfMoments,
-    problem: Problem,
-    rows: Int[Array, " v"],
-    centre: Centre,
-    reference: Float[Array, " p"],
-) -> SquaredErrorOfMoments:
-    """The same loss about a reference near the minimizers; the residuals there come from the rows, in chunks."""
-    p = len(reference)
-    S, sums = loss.S.copy(order="F"), np.zeros(p + 1)
-    S[:, -1] = 0.0
-    for chunk in np.array_split(rows, max(1, len(rows) * p // CHUNK_VALUES)):
-        X, y = _centred_rows(problem, chunk, centre)
-        residual = y - X @ reference
-        weighted = problem.score_weights(chunk) * residual
-        S[:-1, -1] += weighted @ X
-        S[-1, -1] += weighted @ residual
-        sums[-1] += weighted.sum()
-    mean = np.append(loss.mean[:-1], sums[-1] / loss.weight)
-    S[:, -1] -= sums[-1] * mean
-    S[-1, :-1] = S[:-1, -1]
-    return SquaredErrorOfMoments(loss.weight, S, mean, reference)
