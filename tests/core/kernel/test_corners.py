@@ -17,7 +17,7 @@ from worker.core.losses import PlattLogLoss
 from worker.core.losses.platt import Calibrated
 from worker.core.objective.kernel_machine import MachineObjective
 from worker.core.objective.objective import UNKNOWN_RESIDUALS, Objective
-from worker.core.outer import Lbfgs, OuterAuto
+from worker.core.outer import Lbfgs
 from worker.core.records import Evaluation, Outcome
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Plan, prepare
@@ -43,7 +43,7 @@ def prepared_svm(seed=53, largest=32):
     training = KernelSvm(kernel=Rbf(widths=widths), hinge="squared" if seed % 2 else "huberized")
     selection = replace(SELECTIONS[seed // 3 % 3], loss=PlattLogLoss())
     problem = Problem(X, y, tuple(f"x{j}" for j in range(p)), classes=("no", "yes"))
-    return prepare(problem, Plan(training, selection, HypergradientAuto(), OuterAuto()))
+    return prepare(problem, Plan(training, selection, HypergradientAuto(), Lbfgs()))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind, accurate_fit
 from worker.core.inner.least_squares.dual import DualRidge
 from worker.core.inner.least_squares.orthogonal import OrthogonalRidge
-from worker.core.inner.least_squares.primal import PrimalRidge
+from worker.core.inner.least_squares.primal import SMALLEST_KEPT_FRACTION, PrimalRidge
 from worker.core.inner.least_squares.spectral import SpectralRidge
 from worker.core.inner.least_squares.weighted import WeightedRidge
 from worker.core.inner.protocols import Solver, System
@@ -48,6 +48,7 @@ from worker.core.weights import ExampleWeights
 MIN_TRIALS_FOR_SPECTRAL = 36  # from here on one eigendecomposition costs less than a factorization per trial (measured)
 NEARLY_EXACT_FRACTION = 1e-4  # unexplained fraction of the variance of y below which moments of y lose too many digits
 MOST_SCORED_VALUES = 4096  # of validation rows that are scored themselves, at no more cost than through their moments
+SMALLEST_REMAINDER_OF_DUAL = 1e-10  # one minus a leverage, which the n x n matrix gives without subtraction from one
 MOST_ORTHOGONAL_FLOPS = 2e7  # of an evaluation; up to here rows may be factored where moments lose digits
 
 
@@ -124,6 +125,8 @@ class Ridge(LinearPredictor):
             return self._weighted(problem, problems, partition, self.weights, loss)
         forms = self.penalties(problem)[1]
         most_train_rows = max(len(partition.rows(train)) for train, _ in partition.splits)
+        if left_out and dual is None and forms.is_positive_diagonal and forms.p >= most_train_rows:
+            dual = True  # leverages near one are many, and the n x n matrix gives what is left of them directly
         solver = self.solver(most_train_rows, forms, trials, dual=dual)
         score_rows = left_out or not isinstance(loss, SquaredError)
         by_rows = self._may_use_rows(len(partition.splits), most_train_rows, forms.p)
@@ -217,7 +220,9 @@ class Ridge(LinearPredictor):
         w, mean, variance = training_rows(split, rows)
         system = self._orthogonal(split, forms, rows, rows, loss)
         is_far = not self.intercept and far_from_zero(mean.high[:-1], variance)
-        if not (is_far or system.leaves_little_of_a_row(lower)):
+        dual = forms.is_positive_diagonal and forms.p >= len(rows)  # as in `systems`
+        fraction = SMALLEST_REMAINDER_OF_DUAL if dual else SMALLEST_KEPT_FRACTION
+        if not (is_far or system.leaves_little_of_a_row(lower, fraction)):
             return None
         systems: list[System] = []
         for i, row in enumerate(rows):

@@ -14,6 +14,7 @@ from worker.core.records import Array, Evaluation, Start
 # bends sharply, as in a period that repeats many times
 DIFFERENCE_STEPS = (1e-2, 1e-3)
 DISTANCES_FROM_CORNERS = (3e-3, -3e-3, 1e-2, -1e-2, 3e-2, -3e-2)  # on the scale of rho
+CORNER_STEP = 1e-5  # slopes to both sides agree within it, if J is smooth
 STEPS_BESIDE_CORNERS = (3e-4, 1e-4)  # corners of J are often 1e-3 to 1e-2 apart
 RESIDUAL_LIMIT = 1e-7  # relative; above, a remark says that training is close to singular
 DIFFERENCE_LIMIT = 1e-4  # between difference and gradient, relative to |J|; above, there is a remark
@@ -73,12 +74,15 @@ def _deviation_beside_corners(
     """The same deviation at a point near by, whose differences of two steps agree; else what was `found`.
 
     Where J has corners, a minimum often lies on one, and no difference there is that of a single piece. Differences of
-    two steps agree where they cross no corner and are more than rounding: then they judge the gradient. The gradient
-    at the point itself must be what the objective gives there.
+    two steps agree where they cross no corner and are more than rounding: then they judge the gradient. Where J is
+    smooth at the point itself, the gradient must be what the objective gives there.
     """
-    again = objective.evaluate(at.rho)
-    if not np.abs(again.gradient - at.gradient).max() <= DIFFERENCE_LIMIT * objective.unit(at.value):
-        return found
+    unit = objective.unit(at.value)
+    forward, backward = ((objective.value(at.rho + h * direction) - at.value) / h for h in (CORNER_STEP, -CORNER_STEP))
+    if abs(forward - backward) <= DIFFERENCE_LIMIT * unit:
+        again = objective.evaluate(at.rho)
+        if not np.abs(again.gradient - at.gradient).max() <= DIFFERENCE_LIMIT * unit:
+            return found
     for distance in DISTANCES_FROM_CORNERS:
         near = objective.evaluate(at.rho + distance * direction)
         if near.failure is not None:

@@ -44,15 +44,15 @@ class OrthogonalRidge(CentredSystem):
         theta, rest = factors.least_squares(self.y)
         return PrimalFit(penalty, theta, factors.lower(), self.Z.T @ self.Z, self.y @ self.Z, float(rest @ rest) / 2)
 
-    def leaves_little_of_a_row(self, lam: Float[Array, " k"]) -> bool:
-        """Whether a row has a leverage that leaves few digits of one minus itself."""
+    def leaves_little_of_a_row(self, lam: Float[Array, " k"], fraction: float = SMALLEST_KEPT_FRACTION) -> bool:
+        """Whether a row has a leverage that leaves less than this fraction of one."""
         factors, m = Orthogonal.of(np.vstack([self.Z, self.penalty.at(lam).root()])), len(self.root)
         if factors is None:
             return True
         own_mean = len(self.Z) > m
         of_rows = factors.Q[own_mean : m + own_mean] + (np.outer(self.root, factors.Q[0]) if own_mean else 0.0)
         leverages = (of_rows**2).sum(axis=1) + (0.0 if own_mean else self.root**2)
-        return bool(leverages.max() > 1.0 - SMALLEST_KEPT_FRACTION)
+        return bool(leverages.max() > 1.0 - fraction)
 
 
 def least_squares(

@@ -18,7 +18,7 @@ from worker.core.records import Array
 from worker.core.rows.centre import Centre
 from worker.core.weights import Weighting
 
-SMALLEST_KEPT_FRACTION = 1e-5  # of a number after subtractions: eleven digits of it are left
+SMALLEST_KEPT_FRACTION = 5e-7  # of a number after subtractions: nine digits of it are left
 
 
 @dataclass(frozen=True, slots=True)
