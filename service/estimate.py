@@ -30,7 +30,7 @@ DECOMPOSITION = 9  # flops of an eigendecomposition over the cube of its size
 KERNEL = 100  # operations that an exponential and what surrounds it count for
 NEWTON_STEPS, CG_STEPS = 4, 20  # of a fit that begins near its minimum, typical
 EVALUATIONS = {"newton": 25, "lbfgs": 120, "inexact": 40, "hoag": 200}  # typical of one start
-SCAN = {1: 12, 2: 60}  # typical evaluations of the scan, by the number of hyperparameters
+SCAN = {1: 15, 2: 60}  # typical evaluations of the scan, by the number of hyperparameters
 
 
 def validation_view(

@@ -48,6 +48,7 @@ Random = np.random.Generator
 SMOOTH: tuple[Any, ...] = (
     LogisticRegression, GammaRegression, PoissonRegression, HuberRegression, SquaredHinge, MultinomialRegression,
 )  # fmt: skip
+JUMPING = (HuberRegression, SquaredHinge)  # their curvature jumps, and so do closed forms that contain it
 MACHINES: tuple[Any, ...] = (
     KernelRidge, KernelSvm, lambda **parts: KernelSvm(hinge="huberized", **parts), KernelLogistic,
 )  # fmt: skip
@@ -111,7 +112,7 @@ def selection_of(random: Random, training: Any, n: int) -> Any:
         kinds += [LeaveOneOut, GeneralizedCV, Evidence, Reml]
     elif isinstance(training, KernelRidge):
         kinds += [LeaveOneOut, Evidence, Reml]
-    elif isinstance(training, SMOOTH):
+    elif isinstance(training, SMOOTH) and not isinstance(training, JUMPING):
         kinds += [ApproximateLeaveOneOut, LaplaceEvidence]
     return kinds[int(random.integers(len(kinds)))]()
 

@@ -41,7 +41,7 @@ class _LeftOut:
         C = fit.shares.w[:, None, None] * at.rows.curvatures()
         a = fit.shares.w[:, None] * at.rows.slope
         K = np.eye(at.of.m) - Q @ C
-        return cls(Q, C, K, a, np.linalg.solve(K, Q @ a[:, :, None])[:, :, 0])
+        return cls(Q, C, K, a, _solved(K, _row_products(Q, a)))
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class ApproximateLeaveOneOutObjective(OneSmoothFit):
         loss = self._system.loss
         scored = loss.score.at(loss.y, at.eta + out.b, loss.w)
         e = scored.slope / loss.weight
-        f = np.linalg.solve(out.K.transpose(0, 2, 1), e[:, :, None])[:, :, 0]
+        f = _solved(out.K.transpose(0, 2, 1), e)
         g, r = _row_products(out.Q, f), out.a + _row_products(out.C, out.b)
         M = _inverse_sandwich(fit, _symmetric_outer(f, r))
         through_H, direct = row_forms(at.of.design, M, at.of.m), _symmetric_outer(g, out.b)
@@ -83,7 +83,8 @@ class ApproximateLeaveOneOutObjective(OneSmoothFit):
 
     def _value(self, fit: GeneralizedLinearFit) -> float:
         loss = self._system.loss
-        return loss.score.at(loss.y, fit.at.eta + _LeftOut.build(fit).b, loss.w).value / loss.weight
+        value = loss.score.at(loss.y, fit.at.eta + _LeftOut.build(fit).b, loss.w).value / loss.weight
+        return float(value) if np.isfinite(value) else np.inf
 
 
 def _inverse_sandwich(fit: GeneralizedLinearFit, A: Float[Array, "n m m"]) -> Float[Array, "mq mq"]:
@@ -103,6 +104,14 @@ def _symmetric_outer(a: Float[Array, "n m"], b: Float[Array, "n m"]) -> Float[Ar
 def _row_products(A: Float[Array, "n m m"], v: Float[Array, "n m"]) -> Float[Array, "n m"]:
     """`A_i v_i` for each row."""
     return np.einsum("nab,nb->na", A, v)
+
+
+def _solved(K: Float[Array, "n m m"], v: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """`K_i^-1 v_i` for each row; NaN if a row's K is singular: it alone determines a part of the fit."""
+    try:
+        return np.linalg.solve(K, v[:, :, None])[:, :, 0]
+    except np.linalg.LinAlgError:
+        return np.full_like(v, np.nan)
 
 
 def _contract_shares(fit: GeneralizedLinearFit, bar: Float[Array, " n"]) -> Float[Array, " k"]:

@@ -24,19 +24,21 @@ from worker.core.records import EQUAL_VALUES, Array, Evaluation
 MOST_SCANNED = 2  # hyperparameters
 # by the number of hyperparameters: spacing of the grid on the scale of log(lam), most intervals along each, most points
 # of the grid and between its points, most descents from points that are no lower than what is known
-SPACING = {1: 1.5 * np.log(10.0), 2: 3.0 * np.log(10.0)}
-MOST_INTERVALS = {1: 16, 2: 4}  # also the number of intervals on a scale that is not logarithmic
+SPACING = {1: np.log(10.0), 2: 3.0 * np.log(10.0)}
+MOST_INTERVALS = {1: 24, 2: 4}  # also the number of intervals on a scale that is not logarithmic
 MOST_POINTS = {1: 50, 2: 90}
 MOST_DOUBTFUL = {1: 0, 2: 4}
 WORTHWHILE = {1: 1e-7, 2: 1e-3}  # a possible decrease of J, relative to J, that is worth another point
 NEAR = 0.25  # distance from a known point at which another tells little, in units of the grid's spacing
 SHORTEST = 0.05  # the same of neighbours between which nothing is looked for
+APART = {1: 0.0, 2: 0.05}  # the same that a new point keeps at least from all others, by the number of hyperparameters
 # error of the cubic in units of the unexplained rise: of its value, and of its slope times the distance of neighbours
 VALUE_ERROR, SLOPE_ERROR = 2.4, 12.0
-CAUTION_IF_SMOOTH = (
-    0.25  # factor of both for two hyperparameters if J has an exact Hessian; widths of kernels are rougher
-)
+CAUTION = {1: 1.5, 2: 1.0}  # factor of both, by the number of hyperparameters
+CAUTION_IF_SMOOTH = 0.25  # the same for two if J has an exact Hessian: widths of kernels make J rougher
 NEAREST_END = 0.15  # the share of the distance between neighbours that a new point keeps from both
+
+NAMES = ("rho", "value", "gradient", "begun", "ends", "failed")  # of what a survey holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Survey:
     """What is known of J: the points of the scan, and those where descents began and ended.
 
     `ends` has a row for each descent that has ended: its lowest J, and the relative gradient there. `begun` are the
-    points from which descents began.
+    points from which descents began, `failed` those at which J is not defined.
     """
 
     rho: Float[Array, "m k"]
@@ -52,25 +54,27 @@ class Survey:
     gradient: Float[Array, "m k"]
     begun: Float[Array, "d k"]
     ends: Float[Array, "e 2"]
+    failed: Float[Array, "f k"]
 
     @classmethod
     def empty(cls, k: int) -> Survey:
         """Nothing is known yet of `k` hyperparameters."""
-        return cls(np.empty((0, k)), np.empty(0), np.empty((0, k)), np.empty((0, k)), np.empty((0, 2)))
+        none = np.empty((0, k))
+        return cls(none, np.empty(0), none, none, np.empty((0, 2)), none)
 
     def arrays(self) -> dict[str, Array]:
         """All fields, for a checkpoint."""
-        return {name: getattr(self, name) for name in ("rho", "value", "gradient", "begun", "ends")}
+        return {name: getattr(self, name) for name in NAMES}
 
     @classmethod
     def of_arrays(cls, s: Mapping[str, Array]) -> Survey:
         """The inverse of `arrays`."""
-        return cls(s["rho"], s["value"], s["gradient"], s["begun"], s["ends"])
+        return cls(*(s[name] for name in NAMES))
 
     def with_point(self, at: Evaluation) -> Survey:
-        """With one more point, or with another evaluation of a known one. Points where training fails are left out."""
+        """With one more point, or with another evaluation of a known one."""
         if at.failure is not None:
-            return self
+            return replace(self, failed=np.vstack([self.failed, at.rho]))
         others = (self.rho != at.rho).any(axis=1)
         return replace(
             self,
@@ -119,11 +123,15 @@ class Scan:
         axes = axes_of(objective.hyperparameters)
         unit = np.array([(axis[0] - axis[-1]) / (len(axis) - 1) for axis in axes])
         smooth = len(axes) > 1 and objective.has_hessian
-        return cls(objective, in_turns(axes), unit, CAUTION_IF_SMOOTH if smooth else 1.0)
+        return cls(objective, in_turns(axes), unit, CAUTION_IF_SMOOTH if smooth else CAUTION[len(axes)])
 
     def learnt(self, survey: Survey, at: Evaluation) -> Survey:
         """The survey with a point of a descent, unless a known one is near."""
         return survey if self._is_known(survey, at.rho) else survey.with_point(at)
+
+    def _distance(self, rho: Float[Array, "m k"], point: Float[Array, " k"]) -> float:
+        """From a point to the nearest of others, in units of the grid's spacing; infinite without any."""
+        return float(np.linalg.norm((rho - point) / self.unit, axis=1).min(initial=np.inf))
 
     def _is_known(self, survey: Survey, rho: Float[Array, " k"]) -> bool:
         """Whether J is known so near that nothing can be in between. What is at a bound says nothing of what is not."""
@@ -157,10 +165,13 @@ class Scan:
         slopes = [np.einsum("ek,ek->e", gradient[ends], step) for ends in (a, b)]
         low, share = lowest_between((value[a], value[b]), (slopes[0], slopes[1]), self.caution)
         low[np.linalg.norm(step / self.unit, axis=1) < SHORTEST] = np.inf
-        first = int(np.argmin(low))
-        if not low[first] < lowest - WORTHWHILE[len(self.unit)]:
-            return None
-        return np.asarray(survey.rho[a[first]] + share[first] * step[first])
+        target = lowest - WORTHWHILE[len(self.unit)]
+        for edge in np.argsort(low, kind="stable")[: np.count_nonzero(low < target)]:
+            rho = survey.rho[a[edge]] + share[edge] * step[edge]
+            apart = self._distance(survey.rho, rho) >= APART[len(self.unit)]
+            if apart and self._distance(survey.failed, rho) >= SHORTEST:
+                return np.asarray(rho)
+        return None
 
     def doubtful_start(self, survey: Survey) -> Float[Array, " k"] | None:
         """A point below all its neighbours whose slope could lead to a lower J than known; None if there is none.
@@ -176,7 +187,8 @@ class Scan:
         box = self.objective.hyperparameters
         inward = np.array([box.projected(*pair) for pair in zip(survey.rho, gradient, strict=True)])
         could_be = value - np.abs(inward * self.unit).sum(axis=1) / 2
-        could_be[higher], could_be[_among(survey.rho, survey.begun)] = np.inf, np.inf
+        begun = [self._distance(survey.begun, rho) < NEAR for rho in survey.rho]
+        could_be[higher], could_be[begun] = np.inf, np.inf
         best = int(np.argmin(could_be))
         return survey.rho[best] if could_be[best] < lowest - WORTHWHILE[k] else None
 
