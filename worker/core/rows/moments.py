@@ -123,37 +123,33 @@ def _chunks_of_section(n: int, p: int, rows: int) -> int:
 
 @dataclass(slots=True)
 class _DenseSection:
-    """Sums over rows of `z - shift`: `weight = sum w`, `s = sum w z`, and the lower triangle of `S = sum w z z^T`.
+    """`M = sum w [z - shift, 1] [z - shift, 1]^T` over rows, its lower triangle: squares, sums and the weight.
 
     The shift is a value of each column, so that a constant column gives zeros exactly.
     """
 
     shift: Float[Array, " p1"]
-    weight: float
-    s: Float[Array, " p1"]
-    S: Float[Array, "p1 p1"]
+    M: Float[Array, "p2 p2"]
 
     @classmethod
     def at(cls, X: Float[Array, "m p"], y: Float[Array, " m"]) -> _DenseSection:
         """No rows yet; the shift is the value next to the mean of the first of these rows, for each column."""
         shift = np.append(_central(X[:ROWS_FOR_SHIFT]), _central(y[:ROWS_FOR_SHIFT, None]))
-        return cls(shift, 0.0, np.zeros(len(shift)), np.zeros((len(shift), len(shift)), order="F"))
+        return cls(shift, np.zeros((len(shift) + 1, len(shift) + 1), order="F"))
 
     def add(self, X: Float[Array, "m p"], y: Float[Array, " m"], w: Float[Array, " m"] | None) -> None:
         """Add rows."""
-        Z = np.empty((len(y), len(self.s)))
-        np.subtract(X, self.shift[:-1], out=Z[:, :-1])
-        np.subtract(y, self.shift[-1], out=Z[:, -1])
-        root = np.ones(len(y)) if w is None else np.sqrt(w)
+        Z = np.empty((len(y), len(self.M)))
+        np.subtract(X, self.shift[:-1], out=Z[:, :-2])
+        np.subtract(y, self.shift[-1], out=Z[:, -2])
+        Z[:, -1] = 1.0
         if w is not None:
-            Z *= root[:, None]
-        self.weight += float(len(y)) if w is None else float(w.sum())
-        self.s += root @ Z
-        add_outer_product(self.S, Z.T)
+            Z *= np.sqrt(w)[:, None]
+        add_outer_product(self.M, Z.T)
 
     def moments(self) -> Moments:
         """About the mean; the lower triangle alone is filled."""
-        return _about_mean(self.weight, self.shift, self.s, self.S)
+        return _about_mean(float(self.M[-1, -1]), self.shift, self.M[-1, :-1], np.asfortranarray(self.M[:-1, :-1]))
 
 
 @dataclass(slots=True)

@@ -123,7 +123,7 @@ class Ridge(LinearPredictor):
         problems, loss = split_problems(problem, partition), self.score(loss)
         if self.weights is not None:
             return self._weighted(problem, problems, partition, self.weights, loss)
-        forms = self.penalties(problem)[1]
+        penalties, forms = self.penalties(problem)
         most_train_rows = max(len(partition.rows(train)) for train, _ in partition.splits)
         if left_out and dual is None and forms.is_positive_diagonal and forms.p >= most_train_rows:
             dual = True  # leverages near one are many, and the n x n matrix gives what is left of them directly
@@ -135,7 +135,7 @@ class Ridge(LinearPredictor):
                 self._dual(split, forms, partition.rows(train), partition.rows(scored), loss, orthogonal=by_rows)
                 for split, (train, scored) in zip(problems, partition.splits, strict=True)
             ]
-        lower = self.hyperparameters(problem).box[0]
+        lower = penalties.box[0]
         if self.arithmetic != "rows" and solver != "dual":
             systems = [
                 self._primal(split, forms, train, validation, partition.rows(rows), loss, lower, score_rows=score_rows)
