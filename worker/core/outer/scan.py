@@ -29,12 +29,12 @@ MOST_INTERVALS = {1: 24, 2: 4}  # also the number of intervals on a scale that i
 MOST_POINTS = {1: 50, 2: 90}
 MOST_DOUBTFUL = {1: 0, 2: 4}
 WORTHWHILE = {1: 1e-7, 2: 1e-3}  # a possible decrease of J, relative to J, that is worth another point
-NEAR = 0.25  # distance from a known point at which another tells little, in units of the grid's spacing
+NEAR = {1: 0.1, 2: 0.25}  # distance from a known point at which another tells little, in units of the grid's spacing
 SHORTEST = 0.05  # the same of neighbours between which nothing is looked for
 APART = {1: 0.0, 2: 0.05}  # the same that a new point keeps at least from all others, by the number of hyperparameters
 # error of the cubic in units of the unexplained rise: of its value, and of its slope times the distance of neighbours
 VALUE_ERROR, SLOPE_ERROR = 2.4, 12.0
-CAUTION = {1: 1.5, 2: 1.0}  # factor of both, by the number of hyperparameters
+CAUTION = {1: 2.5, 2: 1.0}  # factor of both, by the number of hyperparameters
 CAUTION_IF_SMOOTH = 0.25  # the same for two if J has an exact Hessian: widths of kernels make J rougher
 NEAREST_END = 0.15  # the share of the distance between neighbours that a new point keeps from both
 
@@ -136,7 +136,7 @@ class Scan:
     def _is_known(self, survey: Survey, rho: Float[Array, " k"]) -> bool:
         """Whether J is known so near that nothing can be in between. What is at a bound says nothing of what is not."""
         box = self.objective.hyperparameters
-        near = np.linalg.norm((survey.rho - rho) / self.unit, axis=1) < NEAR
+        near = np.linalg.norm((survey.rho - rho) / self.unit, axis=1) < NEAR[len(self.unit)]
         return any(box.at_bound(other) == box.at_bound(rho) for other in survey.rho[near])
 
     def next_start(self, survey: Survey) -> Float[Array, " k"] | None:
@@ -187,7 +187,7 @@ class Scan:
         box = self.objective.hyperparameters
         inward = np.array([box.projected(*pair) for pair in zip(survey.rho, gradient, strict=True)])
         could_be = value - np.abs(inward * self.unit).sum(axis=1) / 2
-        begun = [self._distance(survey.begun, rho) < NEAR for rho in survey.rho]
+        begun = [self._distance(survey.begun, rho) < NEAR[len(self.unit)] for rho in survey.rho]
         could_be[higher], could_be[begun] = np.inf, np.inf
         best = int(np.argmin(could_be))
         return survey.rho[best] if could_be[best] < lowest - WORTHWHILE[k] else None
