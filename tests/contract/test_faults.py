@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.contract.specs import document, faults_of, table
-from worker.contract.faults import LONGEST, MEMBERS, MOST, NAME
+from worker.contract.faults import LISTS, LONGEST, MEMBERS, MOST, NAME
 from worker.contract.spec import JobSpec, faults
 
 GROUPS: dict[str, Any] = {"kind": "per_group", "groups": {"a": ["x0"], "b": ["x1", "x2"]}}
@@ -274,6 +274,11 @@ def test_an_object_with_too_many_members_is_found_before_each_of_them_is_an_erro
     names = [f"gene:{i}" for i in range(MEMBERS + 5)]
     colons = document(data={"x": [[0.5] * len(names)] * 2, "y": [1, 2], "features": names})
     assert faults_of(json.dumps({**colons, "selection": {"kind": "k_fold", "folds": 2}}).encode()) == []
+
+
+def test_a_document_of_too_many_lists_is_not_taken_apart() -> None:
+    (fault,) = faults_of(b'{"data":{"x":[[1]' + b",[1]" * LISTS + b"]}}")
+    assert (fault.pointer, fault.code) == ("", "too_many")
 
 
 def test_a_repeated_name_is_cut() -> None:

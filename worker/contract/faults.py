@@ -15,6 +15,7 @@ MOST = 20  # faults reported for one request
 LONGEST = 300  # characters of a sentence
 NAME = 60  # characters of a caller's own name that are repeated to them
 MEMBERS = 10_000  # of one JSON object
+LISTS = 200_000  # of one document: twice the rows that inline data or a prediction may have
 MARKS = frozenset(
     {
         "[key]",
@@ -71,7 +72,12 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def crowded(body: bytes) -> Fault | None:
-    """The fault of a body with an object of more than `MEMBERS` members: validation would collect an error for each."""
+    """The fault of a body with more than `LISTS` lists, or an object of more than `MEMBERS` members.
+
+    A list takes many times the bytes that it is written with, and validation would collect an error for each member.
+    """
+    if (lists := body.count(b"[")) > LISTS:
+        return Fault("", "too_many", f"A document may have {LISTS} lists; this one has {lists}. Send fewer rows.")
     if body.count(b":") <= MEMBERS:
         return None
     objects: list[tuple[list[int | str], Any]] = [([], _parsed(body))]
