@@ -99,7 +99,7 @@ def _bodies() -> Iterator[Message]:
         "nulls": (b'{"data":{"y":[null', b",null"),
         "members": (b'{"data":{"x":1', b',"x":1'),
     }
-    for name, (start, piece) in fill.items():
+    for name, (start, given) in fill.items():
         piece = piece or start
         yield Message(
             f"body of {name}", "POST", "/v1/jobs", JSON, start + piece * ((MAX_BODY - len(start)) // len(piece))
