@@ -100,10 +100,9 @@ def _bodies() -> Iterator[Message]:
         "members": (b'{"data":{"x":1', b',"x":1'),
     }
     for name, (start, given) in fill.items():
-        piece = piece or start
-        yield Message(
-            f"body of {name}", "POST", "/v1/jobs", JSON, start + piece * ((MAX_BODY - len(start)) // len(piece))
-        )
+        piece = given or start
+        body = start + piece * ((MAX_BODY - len(start)) // len(piece))
+        yield Message(f"body of {name}", "POST", "/v1/jobs", JSON, body)
     rows = {"x": [[1.0]] * 90_000, "y": [1.0] * 9_000}
     yield _checked("lengths", {"data": rows, "training": {"kind": "ridge"}})
     labels = {f"l{j}": "x" for j in range(9_999)}
