@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 from service.datasets import summary
 from service.settings import Settings
 from worker import store
-from worker.contract.dataset import Dataset
-from worker.datasets import MANIFEST, Storage, StorageError
+from worker.datasets import MANIFEST, DamagedError, Storage, StorageError
+from worker.datasets.manifest import open_dataset
 
 SWEEP = 60.0  # seconds between sweeps
 
@@ -44,13 +44,13 @@ class Janitor:
             known = await store.arun(self.client, store.dataset(name))
             if known is not None or await store.arun(self.client, store.doomed(name)):
                 continue
-            manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
-            if manifest is None:
-                continue
             try:
-                dataset = Dataset.model_validate_json(manifest)
-            except ValueError:
-                log.warning("the manifest of dataset %s cannot be read; it is left alone", name)
+                manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
+                if manifest is None:
+                    continue
+                dataset = open_dataset(manifest, name)
+            except DamagedError as error:
+                log.warning("%s Until then it is left alone, and is not listed.", error)
                 continue
             entry = store.add_dataset(name, dataset.stored_bytes, summary(dataset))
             await store.arun(self.client, entry)
