@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -273,6 +274,22 @@ def test_a_file_is_compared_once_in_a_process_and_its_forks(tmp_path: Path, monk
     forget(monkeypatch)
     open_table(storage, known)
     assert len(hashed) == 2
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EBADMSG, errno.EMFILE])
+def test_a_sector_that_cannot_be_read_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int):
+    """And no file descriptor left is not."""
+    forget(monkeypatch)
+    storage = LocalStorage(tmp_path / "datasets")
+    known = put(storage, tmp_path / "file", "npy")
+
+    def broken(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(verified.hashlib, "file_digest", broken)
+    with pytest.raises(OSError if code == errno.EMFILE else DamagedError) as caught:
+        open_table(storage, known)
+    assert code == errno.EMFILE or "cannot be read from the disk" in str(caught.value)
 
 
 def test_many_files_are_kept_in_mind():

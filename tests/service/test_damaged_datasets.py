@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,18 @@ def test_the_index_learns_of_a_dataset_when_all_of_it_is_on_the_disk(api: Api, m
     assert before[3] == "manifest.json"
     assert "datasets" in before[4:]
     assert {path.name for path in (home(api) / name).iterdir()} == set(before[:4])
+
+
+def test_a_disk_that_fails_to_keep_a_file_is_no_201(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_: Path) -> None:
+        raise OSError(errno.EIO, "the disk fails")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(durable, "sync", failing)
+        reply = api.post("/v1/datasets", content=table(310), headers={"Content-Type": "text/csv"})
+        assert (reply.status_code, reply.json()["code"]) == (503, "unavailable")
+    assert api.get("/v1/datasets").json()["data"] == []
+    assert api.post("/v1/datasets", content=table(310), headers={"Content-Type": "text/csv"}).status_code == 201
 
 
 def changed_number(path: Path) -> None:
