@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from service.datasets import summary
 from service.settings import Settings
 from worker import store
+from worker.contract.dataset import Dataset
 from worker.datasets import MANIFEST, DamagedError, Storage, StorageError
 from worker.datasets.manifest import open_dataset
 
@@ -44,16 +45,23 @@ class Janitor:
             known = await store.arun(self.client, store.dataset(name))
             if known is not None or await store.arun(self.client, store.doomed(name)):
                 continue
-            try:
-                manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
-                if manifest is None:
-                    continue
-                dataset = open_dataset(manifest, name)
-            except DamagedError as error:
-                log.warning("%s Until then it is left alone, and is not listed.", error)
+            if (dataset := await self._stored(name)) is None:
                 continue
             entry = store.add_dataset(name, dataset.stored_bytes, summary(dataset))
             await store.arun(self.client, entry)
+
+    async def _stored(self, name: str) -> Dataset | None:
+        """What the storage has under this name; None, with a word in the log, for what cannot be read."""
+        try:
+            manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
+        except DamagedError as error:
+            log.warning("%s Until then it is not listed.", error)
+            return None
+        try:
+            return None if manifest is None else open_dataset(manifest, name)
+        except StorageError as error:  # or it is of a newer version
+            log.warning("%s Until then it is not listed.", error)
+            return None
 
     async def sweep(self) -> None:
         """Remove what is kept too long, what is over the quota, and what processes that are gone have left."""

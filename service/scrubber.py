@@ -14,6 +14,7 @@ from worker.datasets import DamagedError, DatasetGoneError, Storage, StorageErro
 
 PERIOD = 7 * 86_400.0  # seconds from one look at a dataset to the next
 PAUSE = 60.0  # seconds until it is asked again whether there is something to look at
+BREATH = 1.0  # seconds between two datasets: the store looks through its list for each
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Scrubber:
             except (StorageError, OSError):
                 log.warning("datasets cannot be looked through now", exc_info=True)
                 found = None
-            await asyncio.sleep(PAUSE if found is None else 0)
+            await asyncio.sleep(PAUSE if found is None else BREATH)
 
     async def look(self, name: str) -> None:
         """Compare all files of a dataset with what was stored, and note in the index what was found.

@@ -16,9 +16,10 @@ from click.testing import CliRunner
 from service.cli_datasets import datasets as command
 from service.client import Client
 from service.scrubber import Scrubber
+from service.settings import Settings
 from service.uploads import upload as send
 from tests.datasets.test_damage import empty, flip, folder, forget, garbage, older, truncate, zero
-from tests.service.api import Api, faults
+from tests.service.api import Api, eventually, faults, serving
 from tests.service.tabular import upload
 from worker import store
 from worker.datasets import LocalStorage, durable
@@ -144,6 +145,38 @@ def test_the_scrubber_finds_and_marks_what_nobody_has_read(
     refused(api, names[2])
     look(idle_server, storage, "ds_" + "0" * 64)
     assert store.run(client, store.dataset("ds_" + "0" * 64)) is None
+
+
+@pytest.mark.parametrize("rate", [1000.0, 0.0])
+def test_a_service_scrubs_by_itself(api: Api, idle_server: EmbeddedServer, client: redis.Redis, rate: float) -> None:
+    names = [upload(api, table(150 + i), "text/csv")["id"] for i in range(2)]
+    flip(home(api) / names[0] / "dense")
+    client.hdel(keys.DATASET + names[0], "checked")
+    settings = Settings(redis_url=idle_server.url, data_dir=home(api).parent, dataset_scrub_mb_per_second=rate)
+    with serving(settings) as other:
+        if rate:
+            eventually(lambda: listed(other, names[0]))
+            refused(other, names[0])
+        assert not listed(other, names[1])
+    assert bool(client.hexists(keys.DATASET + names[0], "checked")) == bool(rate)
+
+
+def test_a_damaged_dataset_is_not_listed_again_when_the_list_was_lost(
+    api: Api, idle_server: EmbeddedServer, client: redis.Redis
+) -> None:
+    names = {upload(api, table(160 + i), "text/csv")["id"] for i in range(4)}
+    bad = dict(zip(sorted(names)[:3], (empty, folder, garbage), strict=True))
+    for name, damage in bad.items():
+        damage(home(api) / name / "manifest.json")
+    client.flushall()
+    with serving(Settings(redis_url=idle_server.url, data_dir=home(api).parent)) as other:
+        (sound_one,) = names - bad.keys()
+        eventually(lambda: other.get(f"/v1/datasets/{sound_one}").status_code == 200)
+        assert not bad.keys() & {item["id"] for item in other.get("/v1/datasets?limit=200").json()["data"]}
+        for i in range(4):
+            upload(other, table(160 + i), "text/csv")
+        for name in names:
+            sound(other, name)
 
 
 def test_an_upload_again_finds_a_changed_number(api: Api) -> None:
