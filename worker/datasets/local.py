@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -78,10 +79,11 @@ class LocalStorage:
 
     def inspect(self, dataset_id: str, layout: Layout) -> None:
         """Ask for the length of each file."""
-        path = self._place(dataset_id)
+        folder = str(self._place(dataset_id))
         for name, stored in layout.files.items():
             with reading(dataset_id, name):
-                check_size((path / name).stat().st_size, name, stored, dataset_id)
+                at = os.stat(f"{folder}/{name}")  # noqa: PTH116 - each job that is sent waits for it
+            check_size(at.st_size, name, stored, dataset_id)
 
     def _record(self, dataset_id: str) -> Record:
         return open_record(read_record(self.fetch(dataset_id)), dataset_id)
