@@ -22,6 +22,7 @@ from service.events import Doorbell
 from service.janitor import Janitor
 from service.problems import InternalError, ProblemDocument
 from service.routes import datasets, jobs, operations, predictions
+from service.scrubber import Scrubber
 from service.settings import Settings
 from worker import store
 from worker.contract.prediction import PredictionRequest
@@ -54,7 +55,9 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.redis, app.state.doorbell = client, Doorbell(client)
         app.state.datasets = Datasets(settings, client)
         app.state.janitor = Janitor(settings, client, app.state.datasets.storage)
-        tasks = [asyncio.create_task(app.state.doorbell.run()), asyncio.create_task(app.state.janitor.run())]
+        scrubber = Scrubber(settings.dataset_scrub_mb_per_second * 2**20, client, app.state.datasets.storage)
+        runs = (app.state.doorbell.run(), app.state.janitor.run(), scrubber.run())
+        tasks = [asyncio.create_task(run) for run in runs]
         try:
             yield
         finally:

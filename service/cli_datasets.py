@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import click
 
 from service.client import Client, ClientError
 from service.uploads import column_table, upload, warning_lines
-from worker.contract.dataset import ReadingOptions
+from worker.contract.dataset import DATASET_ID, ReadingOptions
 from worker.contract.reading import parse_options
 
 url_option = click.option("--url", envvar="GRADTUNE_URL", default="http://127.0.0.1:8000", help="Where the service is.")
@@ -92,18 +93,29 @@ def list_all(*, limit: int, url: str, key: str | None, as_json: bool) -> None:
     for item in listed(url, key, f"/v1/datasets?{urlencode({'limit': limit})}", as_json=as_json):
         shape = f"{item['rows']} x {item['columns']}"
         size = f"{item['stored_bytes'] / 2**20:.1f} MiB"
-        click.echo(f"{item['id']}  {item['format']:<8} {shape:>20}  {size:>12}  {item['created_at']}")
+        state = "  damaged: upload it again" if item["damaged"] else ""
+        click.echo(f"{item['id']}  {item['format']:<8} {shape:>20}  {size:>12}  {item['created_at']}{state}")
+
+
+def _require_id(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """An id, which becomes a part of a path: anything else could make another one. Raises BadParameter."""
+    if not re.fullmatch(DATASET_ID, value):
+        raise click.BadParameter("an id is ds_ and 64 digits from 0 to f, as `gradtune datasets list` prints it.")
+    return value
+
+
+dataset_argument = click.argument("dataset", callback=_require_id)
 
 
 @datasets.command()
-@click.argument("dataset")
+@dataset_argument
 @url_option
 @key_option
 @json_option
 def show(dataset: str, *, url: str, key: str | None, as_json: bool) -> None:
     """Show the columns of a dataset."""
     try:
-        document = Client(url, key).get(f"/v1/datasets/{quote(dataset, safe='')}").json
+        document = Client(url, key).get(f"/v1/datasets/{dataset}").json
     except ClientError as error:
         raise click.ClickException(str(error)) from None
     shown = "\n".join([f"{document['rows']} rows", column_table(document), *warning_lines(document)])
@@ -111,13 +123,13 @@ def show(dataset: str, *, url: str, key: str | None, as_json: bool) -> None:
 
 
 @datasets.command()
-@click.argument("dataset")
+@dataset_argument
 @url_option
 @key_option
 def delete(dataset: str, *, url: str, key: str | None) -> None:
     """Delete a dataset that no unfinished job needs."""
     try:
-        Client(url, key).delete(f"/v1/datasets/{quote(dataset, safe='')}")
+        Client(url, key).delete(f"/v1/datasets/{dataset}")
     except ClientError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"{dataset} is deleted")

@@ -20,6 +20,7 @@ from fastapi import Request
 
 from service.bodies import Form, Sink, header_fault, pour, stated_digest
 from service.problems import (
+    DatasetDamaged,
     DatasetExists,
     DatasetTooLarge,
     InvalidRequest,
@@ -33,9 +34,20 @@ from service.settings import Settings
 from worker import store
 from worker.contract.dataset import Dataset, Format, ReadingOptions
 from worker.contract.reading import dataset_id, parse_options, unfit
-from worker.datasets import MANIFEST, RefusedError, Storage, StorageError, assemble, open_storage
+from worker.datasets import (
+    MANIFEST,
+    DamagedError,
+    DatasetGoneError,
+    RefusedError,
+    Storage,
+    StorageError,
+    assemble,
+    open_storage,
+)
 from worker.datasets.draft import CONTENT, Draft
+from worker.datasets.manifest import open_dataset, small_file
 from worker.datasets.sniff import recognize
+from worker.datasets.storage import BAD_DISK
 from worker.store import Shelving
 
 EARLY = 2**20  # bytes of a file after which it is read while it still comes
@@ -87,6 +99,9 @@ class Datasets:
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise _disk_full() from None
+            if error.errno in BAD_DISK:
+                log.exception("the disk of the datasets fails")
+                raise Unavailable("The disk of the service fails; tell its operators.") from None
             raise
         except StorageError:
             log.exception("the storage of datasets fails")
@@ -172,23 +187,30 @@ class Datasets:
         gate = self._gates[name]
         try:
             async with gate:
-                if (known := await self._known(name)) is not None:
-                    _compare(known, kind)
+                if (known := await self._known(name, kind)) is not None:
                     return known, False
                 return await self._make(arrival, name, kind)
         finally:
             if not gate.locked():
                 self._gates.pop(name, None)
 
-    async def _known(self, name: str) -> dict[str, Any] | None:
-        """A dataset that is there already, which counts as used now."""
-        if await store.arun(self._client, store.dataset(name)) is None:
+    async def _known(self, name: str, kind: Format) -> dict[str, Any] | None:
+        """A dataset that is there already and sound, which counts as used now. Raises DatasetExists."""
+        entry = await store.arun(self._client, store.dataset(name))
+        if entry is None:
             return None
-        manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
-        if manifest is None:
+        try:
+            manifest = await asyncio.to_thread(small_file, self.storage, name, MANIFEST)
+            document: dict[str, Any] = orjson.loads(manifest)
+            _compare(document, kind)
+            if entry.damaged is None:
+                await asyncio.to_thread(self.storage.verify, name)
+        except (DamagedError, DatasetGoneError) as error:
+            log.warning("%s It is stored again.", error)
             return None
-        document: dict[str, Any] = orjson.loads(manifest)
-        added = await self._add(Dataset.model_validate_json(manifest))
+        if entry.damaged is not None:
+            return None
+        added = await self._add(open_dataset(manifest, name))
         return document if added is Shelving.EXISTS else None
 
     async def _make(self, arrival: Arrival, name: str, kind: Format) -> tuple[dict[str, Any], bool]:
@@ -208,16 +230,23 @@ class Datasets:
         return orjson.loads(manifest), created
 
     async def _publish(self, directory: Path, dataset: Dataset) -> bool:
-        """Files first, the index after them; again, if somebody removes the files of an earlier one in between."""
+        """Files first, the index after them; again, if somebody removes the files of an earlier one in between.
+
+        One that is known to be damaged is replaced, one that is found damaged now, too.
+        """
         created = False
+        entry = await store.arun(self._client, store.dataset(dataset.id))
+        damaged = entry is not None and entry.damaged is not None
         for _ in range(PUBLISHED):
-            await asyncio.to_thread(self.storage.publish, directory, dataset)
+            placed = await asyncio.to_thread(self.storage.publish, directory, dataset, replace=damaged)
+            if placed and damaged:
+                await store.arun(self._client, store.mark_dataset(dataset.id, None))
             added = await self._add(dataset)
             if added is Shelving.FULL:
                 await asyncio.to_thread(self.storage.delete, dataset.id)
                 raise _quota_full(self._settings.dataset_quota or 0, {})
             created = created or added is Shelving.CREATED
-            if await asyncio.to_thread(self.storage.read, dataset.id, MANIFEST) is not None:
+            if placed or await asyncio.to_thread(self.storage.read, dataset.id, MANIFEST) is not None:
                 break
         return created
 
@@ -236,17 +265,33 @@ class Datasets:
     # What is there.
 
     async def read(self, name: str, file: str) -> bytes:
-        """A small file of a dataset. Raises NotFound, Unavailable."""
-        content = None
-        if await store.arun(self._client, store.dataset(name)) is not None:
+        """A small file of a dataset. Raises NotFound, DatasetDamaged, Unavailable."""
+        entry = await store.arun(self._client, store.dataset(name))
+        if entry is None:
+            raise _unknown()
+        if entry.damaged is not None:
+            raise DatasetDamaged(entry.damaged)
+        for last in (False, True):  # what is removed or replaced at this moment is not damaged
             try:
-                content = await asyncio.to_thread(self.storage.read, name, file)
-            except StorageError:
+                return await asyncio.to_thread(small_file, self.storage, name, file)
+            except (DamagedError, DatasetGoneError) as error:
+                if await store.arun(self._client, store.dataset(name)) is None:
+                    raise _unknown() from None
+                if last:
+                    raise await self._damaged(name, error) from None
+            except (StorageError, OSError):
                 log.exception("the storage of datasets fails")
                 raise Unavailable("The storage of datasets does not answer; try again.") from None
-        if content is None:
-            raise NotFound("There is no dataset with this id.")
-        return content
+        raise AssertionError("the second look ends it")
+
+    async def _damaged(self, name: str, error: Exception) -> DatasetDamaged:
+        log.error("%s", error)
+        await store.arun(self._client, store.mark_dataset(name, str(error)))
+        return DatasetDamaged(str(error))
+
+
+def _unknown() -> NotFound:
+    return NotFound("There is no dataset with this id.")
 
 
 async def _typed(body: AsyncIterator[bytes], form: Form, arrival: Arrival) -> AsyncIterator[bytes]:

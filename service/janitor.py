@@ -13,7 +13,8 @@ from service.datasets import summary
 from service.settings import Settings
 from worker import store
 from worker.contract.dataset import Dataset
-from worker.datasets import MANIFEST, Storage, StorageError
+from worker.datasets import MANIFEST, DamagedError, Storage, StorageError
+from worker.datasets.manifest import open_dataset
 
 SWEEP = 60.0  # seconds between sweeps
 
@@ -44,16 +45,23 @@ class Janitor:
             known = await store.arun(self.client, store.dataset(name))
             if known is not None or await store.arun(self.client, store.doomed(name)):
                 continue
-            manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
-            if manifest is None:
-                continue
-            try:
-                dataset = Dataset.model_validate_json(manifest)
-            except ValueError:
-                log.warning("the manifest of dataset %s cannot be read; it is left alone", name)
+            if (dataset := await self._stored(name)) is None:
                 continue
             entry = store.add_dataset(name, dataset.stored_bytes, summary(dataset))
             await store.arun(self.client, entry)
+
+    async def _stored(self, name: str) -> Dataset | None:
+        """What the storage has under this name; None, with a word in the log, for what cannot be read."""
+        try:
+            manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
+        except DamagedError as error:
+            log.warning("%s Until then it is not listed.", error)
+            return None
+        try:
+            return None if manifest is None else open_dataset(manifest, name)
+        except StorageError as error:  # or it is of a newer version
+            log.warning("%s Until then it is not listed.", error)
+            return None
 
     async def sweep(self) -> None:
         """Remove what is kept too long, what is over the quota, and what processes that are gone have left."""

@@ -8,6 +8,7 @@ Problem
 |- NoModel 409               |- InternalError 500
 |- DatasetInUse 409          |- Unavailable 503
 |- DatasetExists 409         |- StorageFull 507
+|- DatasetDamaged 409
 |- TooLarge 413
 |- DatasetTooLarge 413
 """
@@ -112,6 +113,12 @@ class DatasetExists(Problem):
     """The same bytes are there already, read in another way."""
 
     status, code, title = 409, "dataset-exists", "The content is there already, read in another way"
+
+
+class DatasetDamaged(Problem):
+    """What is stored of the dataset is not what was uploaded; uploading the same file again repairs it."""
+
+    status, code, title = 409, "dataset-damaged", "The dataset is damaged"
 
 
 class DatasetTooLarge(Problem):

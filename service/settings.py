@@ -98,6 +98,10 @@ class Settings(BaseSettings):
     dataset_retention_days: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="How long datasets are kept after their last use; default: until they are deleted."
     )
+    dataset_scrub_mb_per_second: Annotated[float, Field(ge=0)] = Field(
+        default=20.0,
+        description="MiB a second at which stored datasets are read again, each once a week, to find damage; 0: never.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Of all processes.")
 
     @field_validator("api_key_hashes")

@@ -85,7 +85,7 @@ def _known(client: Client, name: str) -> dict[str, Any] | None:
     try:
         document: dict[str, Any] = client.get(f"/v1/datasets/{name}").json
     except ClientError as error:
-        if re.match(r"404\b", str(error)):
+        if re.match(r"404\b|409 The dataset is damaged", str(error)):  # sending it repairs it
             return None
         raise
     return document

@@ -142,6 +142,8 @@ def run_claimed(client: redis.Redis, claim: Claim, concluding: Callable[[], None
     try:
         task = load(claim.spec, claim.data)
     except LoadError as error:
+        if error.damaged:
+            store.run(client, store.mark_dataset(error.damaged, str(error)))
         _fail(client, claim.id, claim.attempt, error.code, error.title, str(error))
         return
     prepared = task.prepared

@@ -15,16 +15,19 @@ from worker.contract.faults import sentence
 from worker.contract.spec import Work, dataset_of, work
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared, prepare
-from worker.datasets import DatasetGoneError, open_table, storage_from_environment
+from worker.datasets import DamagedError, DatasetGoneError, open_table, storage_from_environment
 from worker.datasets.features import problem_of
 
 
 class LoadError(Exception):
-    """The job cannot run on its data, however often it is tried: a code, a title and a sentence."""
+    """The job cannot run on its data, however often it is tried: a code, a title and a sentence.
 
-    def __init__(self, code: str, title: str, detail: str) -> None:
+    `damaged`: the dataset whose files are not what was stored, if that is why.
+    """
+
+    def __init__(self, code: str, title: str, detail: str, damaged: str = "") -> None:
         super().__init__(detail)
-        self.code, self.title = code, title
+        self.code, self.title, self.damaged = code, title, damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ def load(description: bytes, data: bytes) -> Task:
     except DatasetGoneError as error:
         detail = "The dataset of the job is not in the storage any more; upload it again."
         raise LoadError("dataset-gone", "The dataset is gone", detail) from error
+    except DamagedError as error:
+        raise LoadError("dataset-damaged", "The dataset is damaged", str(error), error.dataset_id) from error
     selected = select(dataset, table.dataset, task.plan.training)
     if not isinstance(selected, Selected):
         raise _unfit(selected[0].detail)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from service.auth import require_key
 from service.datasets import Datasets
 from service.problems import (
+    DatasetDamaged,
     DatasetExists,
     DatasetInUse,
     DatasetTooLarge,
@@ -110,7 +111,8 @@ def _view(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _summary(entry: DatasetEntry) -> dict[str, Any]:
     used = datetime.fromtimestamp(entry.used_at, UTC).isoformat().replace("+00:00", "Z")
-    return {**orjson.loads(entry.summary), "used_at": used, "jobs": entry.jobs, "links": _links(entry.id)}
+    found = {"used_at": used, "jobs": entry.jobs, "damaged": entry.damaged is not None}
+    return {**orjson.loads(entry.summary), **found, "links": _links(entry.id)}
 
 
 @router.post(
@@ -170,14 +172,22 @@ async def list_datasets(
     return _json({"data": [_summary(entry) for entry in entries], "next_cursor": following})
 
 
-@router.get("/{dataset_id}", summary="Read a dataset", response_model=DatasetView, responses=documented(NotFound))
+@router.get(
+    "/{dataset_id}",
+    summary="Read a dataset",
+    response_model=DatasetView,
+    responses=documented(NotFound, DatasetDamaged),
+)
 async def read_dataset(request: Request, dataset_id: str) -> Response:
     """Its columns, with types, ranges and missing values."""
     return _json(_view(orjson.loads(await _datasets(request).read(dataset_id, MANIFEST))))
 
 
 @router.get(
-    "/{dataset_id}/preview", summary="Look at the first rows", response_model=Preview, responses=documented(NotFound)
+    "/{dataset_id}/preview",
+    summary="Look at the first rows",
+    response_model=Preview,
+    responses=documented(NotFound, DatasetDamaged),
 )
 async def preview_dataset(request: Request, dataset_id: str) -> Response:
     """At most 100 rows and columns; categories as their texts, dates in RFC 3339."""

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from service.auth import require_key
 from service.estimate import validation_view
 from service.problems import (
+    DatasetDamaged,
     InvalidRequest,
     NotFound,
     NotTerminal,
@@ -37,7 +38,7 @@ from worker.contract.inline import lost_integers
 from worker.contract.job import Job, JobPage, JobStatus, StepPage, Validation
 from worker.contract.result import Result
 from worker.contract.spec import ALGORITHM, JobSpec, describe, encode_data, faults, fingerprint, hyperparameter_names
-from worker.datasets.ingest import MANIFEST
+from worker.datasets import MANIFEST
 from worker.queue.delivery import delivery
 from worker.store import Admission, Deletion, JobRecord, Operation, Status, Submission
 
@@ -122,6 +123,8 @@ async def _selected(request: Request, spec: JobSpec) -> Selected | None:
     except NotFound:
         fault = Fault("/data/dataset_id", "unknown_dataset", "There is no dataset with this id; upload it first.")
         raise InvalidRequest("The job spec does not fit its data.", errors=[fault]) from None
+    except DatasetDamaged as problem:
+        raise DatasetDamaged(problem.detail, errors=[Fault("/data/dataset_id", "damaged", problem.detail)]) from None
     return await asyncio.to_thread(_fitting, spec, record)
 
 
@@ -143,7 +146,7 @@ def _fitting(spec: JobSpec, record: Dataset) -> Selected:
         200: {"model": Validation, "description": "With `validate_only`: what the spec would do."},
         201: {"model": Job, "description": "The job ended within `Prefer: wait=N`."},
         202: {"model": Job, "description": "The job was accepted."},
-        **documented(TooLarge, UnsupportedMediaType, InvalidRequest, QueueFull),
+        **documented(DatasetDamaged, TooLarge, UnsupportedMediaType, InvalidRequest, QueueFull),
     },
     openapi_extra=SPEC_BODY,
 )

@@ -218,10 +218,12 @@ def test_torn_groups_are_told_before_and_after(live: Api, houses: dict[str, Any]
     assert "Rows of one group are on both sides" in note["text"]
 
 
-def test_a_dataset_whose_files_are_gone_is_unknown(live: Api) -> None:
+def test_a_dataset_whose_files_are_gone_is_damaged(live: Api) -> None:
     dataset = upload(live, csv_file(COLUMNS | {"price": PRICE + 1}), "text/csv")
     live.app.state.datasets.storage.delete(dataset["id"])
-    assert faults(live.create(spec_of(dataset, HOUSES))) == [("/data/dataset_id", "unknown_dataset")]
+    refused = live.create(spec_of(dataset, HOUSES))
+    assert (refused.status_code, refused.json()["code"]) == (409, "dataset-damaged")
+    assert refused.json()["errors"][0]["pointer"] == "/data/dataset_id"
 
 
 def test_a_dataset_in_use_is_kept(api: Api) -> None:

@@ -176,6 +176,10 @@ class DatasetSummary(DatasetBase):
     columns: int
     used_at: datetime = Field(description="Last upload, or start or end of a job.")
     jobs: int = Field(description="Jobs that have not ended and need it.")
+    damaged: bool = Field(
+        default=False,
+        description="Whether its files were found not to be what was stored; uploading the same file again repairs it.",
+    )
     links: DatasetLinks
 
 

@@ -9,16 +9,18 @@ from pathlib import Path
 
 from worker.contract.dataset import Dataset, Format, ReadingOptions
 from worker.datasets.draft import CONTENT
-from worker.datasets.ingest import MANIFEST, assemble, read
+from worker.datasets.ingest import assemble, read
 from worker.datasets.local import LocalStorage
+from worker.datasets.manifest import MANIFEST
 from worker.datasets.opening import open_storage, storage_from_environment
 from worker.datasets.refusal import Limits, Reason, RefusedError
 from worker.datasets.source import Source
-from worker.datasets.storage import DatasetGoneError, Storage, StorageError
+from worker.datasets.storage import DamagedError, DatasetGoneError, Storage, StorageError
 from worker.datasets.table import Table, open_table
 
 __all__ = [
     "MANIFEST",
+    "DamagedError",
     "Dataset",
     "DatasetGoneError",
     "Limits",

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 from worker.contract.dataset import Dataset, Format, ReadingOptions, StoredFile
 from worker.contract.reading import dataset_id
+from worker.datasets import manifest
 from worker.datasets.draft import CONTENT, PREVIEW, Draft
 from worker.datasets.formats.npy import read_npy
 from worker.datasets.refusal import Limits, too_large
 from worker.datasets.source import Source
-
-MANIFEST: Final = "manifest.json"
 
 
 def read(source: Source, directory: Path, kind: Format, limits: Limits, options: ReadingOptions | None = None) -> Draft:
@@ -82,5 +80,4 @@ def assemble(
         warnings=draft.warnings,
         layout=draft.layout.model_copy(update={"files": files}),
     )
-    (directory / MANIFEST).write_text(dataset.model_dump_json())
-    return dataset
+    return manifest.write(directory, dataset)

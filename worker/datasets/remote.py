@@ -22,9 +22,10 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, NotSupportedError
 from obstore.store import from_url
 
-from worker.contract.dataset import DATASET_ID, Dataset, StoredFile
-from worker.datasets.ingest import MANIFEST
-from worker.datasets.storage import DatasetGoneError, StorageError
+from worker.contract.dataset import DATASET_ID, Dataset, Layout, StoredFile
+from worker.datasets.manifest import MANIFEST, SEAL, Record, open_record, require_id, seal_of
+from worker.datasets.storage import DamagedError, DatasetGoneError, StorageError
+from worker.datasets.verified import check_size
 from worker.datasets.workshop import Workshop
 
 CHUNK: Final = 8 * 2**20
@@ -58,17 +59,23 @@ class RemoteStorage:
     def __init__(self, store: Any, workshop: Workshop, cache: Cache) -> None:
         self.store, self.workshop, self.cache = store, workshop, cache
 
-    def publish(self, directory: Path, dataset: Dataset) -> bool:
+    def publish(self, directory: Path, dataset: Dataset, *, replace: bool = False) -> bool:
         """Upload the files, then the manifest. Two uploads of the same dataset write the same bytes."""
-        manifest = f"{dataset.id}/{MANIFEST}"
-        if self.read(dataset.id, MANIFEST) is not None:
-            return False
+        manifest = f"{require_id(dataset.id)}/{MANIFEST}"
+        try:
+            self.verify(dataset.id)
+            if not replace:
+                return False
+        except DatasetGoneError:
+            pass
+        except DamagedError:
+            replace = True
         with _answering():
             for name in dataset.layout.files:
                 obstore.put(self.store, f"{dataset.id}/{name}", directory / name, chunk_size=CHUNK)
             content = (directory / MANIFEST).read_bytes()
             try:
-                obstore.put(self.store, manifest, content, mode="create")
+                obstore.put(self.store, manifest, content, mode="overwrite" if replace else "create")
             except THERE:
                 return False
             except (NotSupportedError, NotImplementedError):
@@ -79,37 +86,67 @@ class RemoteStorage:
         """Get an object."""
         try:
             with _answering():
-                return bytes(obstore.get(self.store, f"{dataset_id}/{name}").bytes())
+                return bytes(obstore.get(self.store, f"{require_id(dataset_id)}/{name}").bytes())
         except MISSING:
             return None
 
-    def fetch(self, dataset_id: str) -> Path:
-        """The copy in the cache, made now if it is not there."""
-        return self.cache.fetch(dataset_id, self)
+    def inspect(self, dataset_id: str, layout: Layout) -> None:
+        """Nothing: each question costs a request. Whoever copies the files compares them."""
 
-    def download(self, dataset_id: str, directory: Path) -> Dataset:
-        """Copy all files, verified. Raises DatasetGoneError; StorageError for bytes that are not what was stored."""
+    def _record(self, dataset_id: str) -> tuple[Record, bytes]:
         manifest = self.read(dataset_id, MANIFEST)
         if manifest is None:
             raise DatasetGoneError(f"There is no dataset {dataset_id} in the storage.")
-        dataset = Dataset.model_validate_json(manifest)
-        for name, stored in dataset.layout.files.items():
-            self._copy(f"{dataset_id}/{name}", directory / name, stored)
-        (directory / MANIFEST).write_bytes(manifest)
-        return dataset
+        return open_record(manifest, dataset_id), manifest
 
-    def _copy(self, key: str, path: Path, stored: StoredFile) -> None:
+    def verify(self, dataset_id: str) -> None:
+        """Ask for the length of each file: that bytes last is the store's affair, and copies are compared."""
+        record, _ = self._record(dataset_id)
+        with _answering():
+            listed = (item for batch in obstore.list(self.store, f"{dataset_id}/") for item in batch)
+            sizes = {str(item["path"]).rpartition("/")[2]: int(item["size"]) for item in listed}
+        for name, stored in record.files.items():
+            if name not in sizes:
+                raise DamagedError(dataset_id, f"Its file {name} is not there.")
+            check_size(sizes[name], name, stored, dataset_id)
+
+    def scrub(self, dataset_id: str) -> Iterator[int]:
+        """As `verify`: to read everything would have to be paid for."""
+        self.verify(dataset_id)
+        yield 0
+
+    def fetch(self, dataset_id: str) -> Path:
+        """The copy in the cache, made now if it is not there."""
+        return self.cache.fetch(require_id(dataset_id), self)
+
+    def discard(self, dataset_id: str) -> bool:
+        """Remove the copy from the cache."""
+        self.cache.discard(require_id(dataset_id))
+        return True
+
+    def download(self, dataset_id: str, directory: Path) -> None:
+        """Copy all files, verified. Raises DatasetGoneError; DamagedError for bytes that are not what was stored."""
+        record, manifest = self._record(dataset_id)
+        for name, stored in record.files.items():
+            if not any(self._copied(dataset_id, name, directory / name, stored) for _ in range(2)):
+                raise DamagedError(dataset_id, f"Its file {name} has another length or hash than when it was stored.")
+        if (seal := seal_of(manifest)) is not None:
+            (directory / SEAL).write_bytes(seal)
+        (directory / MANIFEST).write_bytes(manifest)
+
+    def _copied(self, dataset_id: str, name: str, path: Path, stored: StoredFile) -> bool:
+        """Copy a file; whether it is what was stored. Raises DatasetGoneError, DamagedError where there is none."""
         digest, size = hashlib.sha256(), 0
         try:
             with _answering(), path.open("wb") as file:
-                for part in obstore.get(self.store, key).stream(min_chunk_size=CHUNK):
+                for part in obstore.get(self.store, f"{dataset_id}/{name}").stream(min_chunk_size=CHUNK):
                     view = memoryview(part)
                     digest.update(view)
                     size += file.write(view)
         except MISSING:
-            raise DatasetGoneError(f"{key} is not in the storage any more.") from None
-        if (size, digest.hexdigest()) != (stored.bytes, stored.sha256):
-            raise StorageError(f"{key} is not what was stored: {size} of {stored.bytes} bytes, or another hash.")
+            self._record(dataset_id)  # a dataset that is being removed has no manifest any more
+            raise DamagedError(dataset_id, f"Its file {name} is not there.") from None
+        return (size, digest.hexdigest()) == (stored.bytes, stored.sha256)
 
     def ids(self) -> Iterator[str]:
         """The prefixes with a manifest."""
@@ -124,7 +161,7 @@ class RemoteStorage:
         """Remove the manifest, then the other objects."""
         with _answering():
             with suppress(*MISSING):
-                obstore.delete(self.store, f"{dataset_id}/{MANIFEST}")
+                obstore.delete(self.store, f"{require_id(dataset_id)}/{MANIFEST}")
             others = [str(item["path"]) for batch in obstore.list(self.store, f"{dataset_id}/") for item in batch]
             if others:
                 obstore.delete(self.store, others)
@@ -172,6 +209,11 @@ class Cache:
         self._make_room(keep=dataset_id)
         return path
 
+    def discard(self, dataset_id: str) -> None:
+        """Remove a copy. Who has mapped its files keeps them."""
+        with _exclusive(self.root / f"{dataset_id}.lock"):
+            shutil.rmtree(self.root / dataset_id, ignore_errors=True)
+
     def _make_room(self, keep: str) -> None:
         """Remove the longest unused copies. Who has mapped their files keeps them."""
         copies = [p for p in self.root.iterdir() if p.is_dir()]
@@ -186,11 +228,14 @@ class Cache:
 
 
 def _complete(path: Path) -> bool:
-    """Whether a copy has all of its files: its directory may have been removed in part."""
+    """Whether a copy has all of its files: its directory may have been removed in part, or the power may have been cut.
+
+    Their content is compared when they are opened.
+    """
     try:
-        dataset = Dataset.model_validate_json((path / MANIFEST).read_bytes())
-        return all((path / name).stat().st_size == stored.bytes for name, stored in dataset.layout.files.items())
-    except (OSError, ValueError):
+        files = open_record((path / MANIFEST).read_bytes(), path.name).files
+        return all((path / name).stat().st_size == stored.bytes for name, stored in files.items())
+    except (OSError, StorageError):
         return False
 
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+ABANDONED: Final = 3600.0
+"""Seconds after which a lock without a room is nobody's."""
 
 
 class Workshop:
@@ -43,7 +49,17 @@ class Workshop:
             lock.unlink(missing_ok=True)
             os.close(descriptor)
             swept += 1
+        self._sweep_locks()
         return swept
+
+    def _sweep_locks(self) -> None:
+        """Remove locks without a room, as a power cut leaves them; beside a young one a room may be in the making."""
+        for lock in self.root.glob("*.lock"):
+            with suppress(OSError):
+                if not lock.with_suffix("").exists() and time.time() - lock.stat().st_mtime > ABANDONED:
+                    descriptor = _locked(lock)
+                    lock.unlink(missing_ok=True)
+                    os.close(descriptor)
 
     def unfinished(self) -> list[Path]:
         """Everything that is being made, or was left."""

@@ -57,7 +57,7 @@ if quota then
   if ARGV[5] == '1' and bytes <= quota then make_room(quota - bytes) end
   if tonumber(call('GET', DATASETS_BYTES) or 0) + bytes > quota then return 'full' end
 end
-call('HSET', DATASET .. id, 'bytes', ARGV[2], 'summary', ARGV[3], 'nonce', ARGV[6])
+call('HSET', DATASET .. id, 'bytes', ARGV[2], 'summary', ARGV[3], 'nonce', ARGV[6], 'checked', text(now))
 call('INCRBY', DATASETS_BYTES, ARGV[2])
 call('ZADD', DATASETS, string.format('%.0f', now * 1e6), id)
 call('ZADD', DATASETS_USED, text(now), id)
@@ -88,6 +88,31 @@ if ARGV[1] ~= '' then
 end
 if ARGV[2] ~= '' then make_room(tonumber(ARGV[2])) end
 return call('SMEMBERS', DATASETS_DOOMED)
+"""
+)
+
+# id, what is damaged ('' = nothing)
+_MARK: Final = (
+    _DATASETS
+    + """
+if not call('ZSCORE', DATASETS, ARGV[1]) then return 0 end
+if ARGV[2] == '' then call('HDEL', DATASET .. ARGV[1], 'damaged')
+else call('HSET', DATASET .. ARGV[1], 'damaged', ARGV[2]) end
+return 1
+"""
+)
+
+# seconds; those of older versions count as never checked
+_DUE: Final = (
+    _DATASETS
+    + """
+local longest, oldest = nil, now - tonumber(ARGV[1])
+for _, id in ipairs(call('ZRANGE', DATASETS, 0, -1)) do
+  local checked = tonumber(call('HGET', DATASET .. id, 'checked') or 0)
+  if checked < oldest then longest, oldest = id, checked end
+end
+if longest then call('HSET', DATASET .. longest, 'checked', text(now)) end
+return longest
 """
 )
 
@@ -131,6 +156,18 @@ def forget_doomed(dataset_id: str) -> Operation[None]:
     yield (("SREM", keys.DATASETS_DOOMED, dataset_id),)
 
 
+def mark_dataset(dataset_id: str, damage: str | None) -> Operation[bool]:
+    """Note what is damaged of a dataset, or that nothing is; false when there is no such dataset (any more)."""
+    (reply,) = yield _script(_MARK, dataset_id, damage or "")
+    return bool(reply)
+
+
+def due_dataset(period: float) -> Operation[str | None]:
+    """The dataset whose files were looked through longest ago, if that is `period` seconds; it counts as seen now."""
+    (reply,) = yield _script(_DUE, period)
+    return None if reply is None else reply.decode()
+
+
 def dataset(dataset_id: str) -> Operation[DatasetEntry | None]:
     """Read a dataset; `None` when there is none."""
     (entry,) = yield from _entries([dataset_id])
@@ -158,7 +195,7 @@ def _entries(ids: list[str]) -> Operation[list[DatasetEntry | None]]:
         command
         for name in ids
         for command in (
-            ("HGET", keys.DATASET + name, "summary"),
+            ("HMGET", keys.DATASET + name, "summary", "damaged"),
             ("ZSCORE", keys.DATASETS_USED, name),
             ("SCARD", f"{keys.DATASET}{name}:jobs"),
         )
@@ -166,9 +203,13 @@ def _entries(ids: list[str]) -> Operation[list[DatasetEntry | None]]:
     replies = yield tuple(commands)
     triples = zip(ids, replies[::3], replies[1::3], replies[2::3], strict=True)
     return [
-        None if summary is None or used is None else DatasetEntry(name, summary, float(used), int(jobs))
-        for name, summary, used, jobs in triples
+        None if summary is None or used is None else DatasetEntry(name, summary, float(used), int(jobs), _text(damaged))
+        for name, (summary, damaged), used, jobs in triples
     ]
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
 
 
 def _script(script: str, *arguments: bytes | str | float) -> tuple[Command]:

@@ -158,12 +158,16 @@ class Deletion(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DatasetEntry:
-    """A dataset in the store: its summary (JSON). Times are epoch seconds; `jobs` counts the live ones that use it."""
+    """A dataset in the store: its summary (JSON). Times are epoch seconds; `jobs` counts the live ones that use it.
+
+    `damaged`: a sentence that says what is not as it was stored, None where nothing is known.
+    """
 
     id: str
     summary: bytes
     used_at: float
     jobs: int
+    damaged: str | None = None
 
 
 class Shelving(StrEnum):
