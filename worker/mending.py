@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import redis
 from redis.backoff import NoBackoff
@@ -101,13 +101,16 @@ def commands(binary: str) -> Arities | None:
 
 
 def _snapshot(part: Part, binary: str) -> int | str:
-    """The length of the snapshot at the beginning of a file, or what the server's own check says against it."""
-    if part.kind == "incr" or not (part.path.suffix == ".rdb" or append_only.is_snapshot(part.path)):
-        return 0
+    """The length of the snapshot at the beginning of a file, or what is said against it."""
+    snapshot = append_only.is_snapshot(part.path)
+    if part.kind == "incr" or not snapshot:
+        return "it does not begin as one" if part.path.suffix == ".rdb" else 0
     words = ["redis-check-rdb", str(part.path)]  # called by this name a server, of whatever make, only checks
     done = subprocess.run(words, executable=binary, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
     if match := _SOUND.search(done.stdout):
         return int(match[1])
+    if "Checking RDB file" not in done.stdout:  # it is no server, but a script that starts one
+        return part.path.stat().st_size
     fault = _UNSOUND.search(done.stdout)
     return f"at byte {fault[1]}, {fault[2]}" if fault else f"its check ended with status {done.returncode}"
 
@@ -144,7 +147,7 @@ def _commands(parts: tuple[Part, ...], arities: Arities | None) -> int:
 
 def _missing(directory: Path, found: Layout, number: int, arities: Arities | None) -> Damage:
     part, later = found.parts[number], found.parts[number + 1 :]
-    if part.kind == "base":
+    if number == 0:
         return _lost(directory, f"The file {part.path} is missing, with which the server's data begin.")
     return Damage(
         f"The append-only file {part.path} is missing, and with it all that was stored in it; "
@@ -205,6 +208,9 @@ def mend(damage: Damage) -> list[Path]:
     kept = []
     if damage.cut is not None:
         kept.append(_keep(*damage.cut))
+    for path in damage.aside:  # in this order: mending that was interrupted can begin again
+        kept.append(path.rename(_beside(path)))
+        _settle(path.parent)
     if damage.manifest:
         kept += _write_manifest(damage)
     if damage.cut is not None:
@@ -212,9 +218,6 @@ def mend(damage: Damage) -> list[Path]:
         with path.open("r+b") as file:
             file.truncate(at)
             os.fsync(file.fileno())
-    for path in damage.aside:
-        kept.append(path.rename(_beside(path)))
-        _settle(path.parent)
     return kept
 
 
@@ -228,7 +231,7 @@ def _beside(path: Path) -> Path:
 def _keep(path: Path, at: int) -> Path:
     """Copy what stands from byte `at` on into a file of its own, readable by this user only."""
     kept = _beside(path)
-    with path.open("rb") as source, kept.open("xb", opener=_private) as target:
+    with path.open("rb") as source, _private(kept, os.O_EXCL) as target:
         source.seek(at)
         shutil.copyfileobj(source, target, 1 << 20)
         target.flush()
@@ -241,8 +244,8 @@ def _write_manifest(damage: Damage) -> list[Path]:
     manifest = damage.directory / append_only.FOLDER / append_only.MANIFEST
     kept = [_keep(manifest, 0)] if manifest.exists() else []
     new = manifest.with_name(f"temp-gradtune-{manifest.name}")
-    with new.open("w", encoding="ascii", opener=_private) as file:
-        file.writelines(part.line for part in damage.parts)
+    with _private(new, os.O_TRUNC) as file:
+        file.write("".join(part.line for part in damage.parts).encode())
         file.flush()
         os.fsync(file.fileno())
     new.replace(manifest)
@@ -250,8 +253,9 @@ def _write_manifest(damage: Damage) -> list[Path]:
     return kept
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _private(path: Path, flag: int) -> IO[bytes]:
+    """A new file that only this user can read."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | flag, 0o600), "wb")
 
 
 def _settle(folder: Path) -> None:
