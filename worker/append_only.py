@@ -182,39 +182,39 @@ def scan(path: Path, start: int = 0, arities: Arities | None = None) -> Scan:
         size = file.seek(0, os.SEEK_END)
         file.seek(start)
         at = whole = before = start
-        commands, inside = 0, False
+        commands, inside, exact = 0, False, True
         while at < size:
             try:
-                end, name = _command(file, at, size, arities)
+                end, name, exact_now = _command(file, at, size, arities)
             except _Unreadable:
-                at, whole = _count_was_wrong(file, at, before, whole)
+                file.seek(at)
+                if not exact or file.read(1) == b"$":  # the command before has a wrong length, or a wrong count
+                    at, whole = before, min(before, whole)
                 return Scan(size, commands, whole, at, _following(file, at + 1, size, arities))
             commands += name is not None
             if name in {b"multi", b"exec"}:
                 inside = name == b"multi"
-            before, at = at, end
+            before, at, exact = at, end, exact_now
             if not inside:
                 whole = at
         return Scan(size, commands, whole, None if whole == size else whole)
 
 
-def _count_was_wrong(file: IO[bytes], at: int, before: int, whole: int) -> tuple[int, int]:
-    """Where damage begins, and what can be kept: a word that no command claims belongs to the command before it."""
-    file.seek(at)
-    return (before, min(before, whole)) if file.read(1) == b"$" else (at, whole)
+def _command(file: IO[bytes], at: int, size: int, arities: Arities | None) -> tuple[int, bytes | None, bool]:
+    """Read what begins at `at`, where the file stands. Raises: `_Unreadable`.
 
-
-def _command(file: IO[bytes], at: int, size: int, arities: Arities | None) -> tuple[int, bytes | None]:
-    """Read what begins at `at`, where the file stands: its end and the command's name; None for an annotation."""
+    Returns: its end; the command's name, None for an annotation; whether all of its payloads end in CR LF.
+    """
     readline, read = file.readline, file.read
     line = readline(_LINE)
     at += len(line)
     if line[:1] == b"#":
         if line[-2:] != b"\r\n":
             raise _Unreadable
-        return at, None
+        return at, None, True
     words = _number(line, b"*")
     payload = name = b""
+    exact = True
     for number in range(words):
         line = readline(_LINE)
         length = _USUAL.get(line, -1)
@@ -228,11 +228,13 @@ def _command(file: IO[bytes], at: int, size: int, arities: Arities | None) -> tu
                 raise _Unreadable
             file.seek(length, os.SEEK_CUR)
             payload = read(2)
+        if payload[-2:] != b"\r\n":
+            exact = False
         if number == 0:
             name = payload[:-2].lower()
     if at > size or (at == size and payload[-2:] != b"\r\n") or words < 1 or not _known(name, words, arities):
         raise _Unreadable
-    return at, name
+    return at, name, exact
 
 
 def _number(line: bytes, mark: bytes) -> int:
@@ -262,8 +264,8 @@ def _following(file: IO[bytes], at: int, size: int, arities: Arities | None) -> 
         file.seek(at)
         try:
             while at < size:
-                at, name = _command(file, at, size, arities)
-                count += name is not None
+                at, name, exact = _command(file, at, size, arities)
+                count += name is not None and exact
         except _Unreadable:
             at += 1
     return count

@@ -4,6 +4,7 @@ A file is cut where it cannot be read. What is cut off is kept beside it: both p
 as it was. Later files of commands are put aside whole, since commands after a gap may say the wrong thing.
 """
 
+import functools
 import logging
 import os
 import re
@@ -78,6 +79,7 @@ def examine(directory: Path, binary: str) -> Damage | None:
     return None
 
 
+@functools.cache
 def commands(binary: str) -> Arities | None:
     """Ask an empty server of its own which commands there are; None: it does not say."""
     with tempfile.TemporaryDirectory(prefix="gradtune-") as empty:

@@ -104,6 +104,14 @@ def test_words_that_no_command_claims_belong_to_the_command_before_them(tmp_path
     assert (found.whole, found.damage, found.following) == (len(first), len(first), 1)
 
 
+def test_a_value_that_lost_bytes_is_not_kept(tmp_path: Path) -> None:
+    first, second, third = command(b"SET", b"a", b"1"), command(b"SET", b"b", b"x" * 100), command(b"DEL", b"c") * 9
+    for lost in (1, 2, 5, 30):  # the value would take its end from what follows it
+        found = read(tmp_path, first + second.replace(b"x" * lost, b"", 1) + third)
+        assert (found.whole, found.damage) == (len(first), len(first))
+        assert found.following == 9
+
+
 def test_a_length_beyond_the_end_hides_no_command(tmp_path: Path) -> None:
     first, second = command(b"SET", b"a", b"1"), command(b"DEL", b"c") * 50
     found = read(tmp_path, first.replace(b"$1\r\n1", b"$100000000\r\n1") + second)
