@@ -156,8 +156,11 @@ def looks_sound(directory: Path) -> bool:
     It sees what the server would pass over in silence: a part that is not listed (it would start with nothing), an
     empty snapshot, a last payload whose end is zeros. For everything else the server itself refuses to start.
     """
-    found = layout(directory)
-    return found.fault is None and all(part.path.exists() and _ends_well(part) for part in found.parts)
+    try:
+        found = layout(directory)
+        return found.fault is None and all(_ends_well(part) for part in found.parts)
+    except OSError:  # a part is missing, or cannot be read
+        return False
 
 
 def _ends_well(part: Part) -> bool:
@@ -274,11 +277,12 @@ def _following(file: IO[bytes], at: int, size: int, arities: Arities | None) -> 
 def _next_head(file: IO[bytes], at: int) -> int | None:
     """Where the next thing is that looks like the beginning of a command."""
     file.seek(at)
-    kept = b""
-    while window := file.read(_WINDOW):
+    kept, length = b"", _LINE  # small at first: there may be many that only look like one, one behind the other
+    while window := file.read(length):
         text = kept + window
         if match := _HEAD.search(text):
             return at + match.start()
         kept = text[-32:]  # a beginning may lie across two windows
         at += len(text) - len(kept)
+        length = min(2 * length, _WINDOW)
     return None

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from service.cli import main
 from tests.servers import binaries
+from tests.store.crew import eventually
 from worker import loading, store
 from worker.append_only import FOLDER, MANIFEST
 from worker.embedded import EmbeddedServer, ServerError
@@ -195,6 +197,16 @@ def test_a_missing_increment(data: Path, binary: str, part: Callable[[str], Path
     assert keys(data, binary) == set()
 
 
+def test_a_folder_in_the_place_of_a_file(data: Path, binary: str, part: Callable[[str], Path]) -> None:
+    part(INCREMENT).unlink()
+    part(INCREMENT).mkdir()
+    with pytest.raises(ServerError, match=r"cannot be read or mended: .*Is a directory"):
+        keys(data, binary)
+    for words in ([], ["--repair"]):
+        looked = doctor(data, *words)
+        assert (looked.exit_code, "Is a directory" in looked.stdout) == (1, True), looked.exception
+
+
 def test_a_first_start_that_was_killed(data: Path, binary: str, part: Callable[[str], Path]) -> None:
     part(MANIFEST).unlink()
     part(INCREMENT).write_bytes(b"")
@@ -231,6 +243,11 @@ def test_loading_has_more_time_than_silence(
     with EmbeddedServer(data, binary=slowly, start_timeout=1.0) as server, store.connect(server.url) as client:
         assert client.dbsize() == 107
         assert any("% of" in record.getMessage() for record in caplog.records)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        eventually(lambda: not server.alive)
+        server.restart(lambda: True)  # who is told to stop meanwhile does not wait
+        assert server.alive
     monkeypatch.setattr(loading, "LONGEST", 0.5)
     with pytest.raises(ServerError, match="was not ready after"):
         EmbeddedServer(data, binary=slowly).start()
