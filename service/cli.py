@@ -1,4 +1,4 @@
-"""The command line: `gradtune serve | api | worker | demo | submit | jobs | datasets | keys`."""
+"""The command line: `gradtune serve | api | worker | demo | submit | jobs | datasets | keys | doctor`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from service import server
 from service.cli_datasets import FILE, datasets, json_option, key_option, listed, url_option
+from service.cli_doctor import doctor_command
 from service.client import Client, ClientError
 from service.demo import run_demo, spec_document
 from service.keys import create_key
@@ -189,6 +190,7 @@ def demo(*, spec: bool) -> None:
 
 
 main.add_command(datasets)
+main.add_command(doctor_command(_option, _settings))
 
 
 @main.command()

@@ -104,7 +104,7 @@ class Supervisor:
         while not self.stopping:
             if self.server is not None and not self.server.alive:
                 log.error("the embedded server has died; starting it again on the same data")
-                self.server.restart()
+                self.server.restart(lambda: self.stopping)
             for part in self.parts:
                 part.look_after(self.environment)
             if time.monotonic() >= reconcile_at:

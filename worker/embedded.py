@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Literal, Self
@@ -20,6 +20,9 @@ from urllib.parse import quote
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from worker import append_only, mending
+from worker.loading import until_loaded
 
 _SOCKET_PATH_LIMIT: Final = 100
 """Bytes; the system's own limit is 104 to 108."""
@@ -30,6 +33,10 @@ _GONE: Final = 10.0
 
 class ServerError(Exception):
     """The embedded server cannot be started; the message names the remedy."""
+
+
+class _EndedError(ServerError):
+    """It was launched, and ended before it answered."""
 
 
 def server_binary() -> str:
@@ -53,8 +60,9 @@ class EmbeddedServer:
     """One server on one data directory, reached through a unix socket that only this user can open.
 
     Acknowledged writes survive the death of the server; the last second or two may be lost with the machine's power
-    (not with `fsync="always"`, which is slower). On Linux the server also ends when the thread that started it ends:
-    start it from the main thread.
+    (not with `fsync="always"`, which is slower). What a power cut has left at the end of the append-only file is cut
+    off and kept; with other damage the server does not start before `gradtune doctor --repair`. On Linux the server
+    also ends when the thread that started it ends: start it from the main thread.
     """
 
     def __init__(
@@ -97,27 +105,37 @@ class EmbeddedServer:
         """Start the server and wait until it answers.
 
         Raises: `ServerError` when another process uses the data directory, when there is no server, when it does not
-        start.
+        start, when its append-only file is damaged.
         """
         binary = self._binary or server_binary()
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._acquire()
         try:
-            self._launch(binary)
-            self._wait()
+            self._bring_up(binary)
         except BaseException:
             self.stop()
             raise
         return self
 
-    def restart(self) -> None:
-        """Start a server that has died again, on the same data, behind the same URL."""
+    def restart(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Start a server that has died again, on the same data, behind the same URL.
+
+        Waits no longer once `stopped()`. Raises: `ServerError`, as `start`.
+        """
         if self._lock is None:
             self.start()
             return
         if not self.alive:
-            self._launch(self._binary or server_binary())
-            self._wait()
+            self._bring_up(self._binary or server_binary(), stopped)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Path]:
+        """Keep every server away from the data directory, in which its server's files are. Raises: `ServerError`."""
+        self._acquire()
+        try:
+            yield self.directory
+        finally:
+            self.stop()
 
     def stop(self, *, patience: float = 30.0) -> None:
         """Ask the server to write everything and end, and wait for that; kill it only after `patience` seconds."""
@@ -179,6 +197,25 @@ class EmbeddedServer:
             self._lock.write(f"{os.getpid()} {self.pid or ''}")
             self._lock.flush()
 
+    def _bring_up(self, binary: str, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Launch it and wait until it answers; its files are read if they look wrong, and if it ends over them."""
+        if not append_only.looks_sound(self.directory):
+            self._mend(binary)
+        self._launch(binary)
+        try:
+            self._wait(stopped)
+        except _EndedError:
+            if not self._mend(binary):
+                raise
+            self._launch(binary)
+            self._wait(stopped)
+
+    def _mend(self, binary: str) -> bool:
+        try:
+            return mending.make_loadable(self.directory, binary)
+        except mending.DamageError as error:
+            raise ServerError(str(error)) from None
+
     def _launch(self, binary: str) -> None:
         options = {
             "port": "0",
@@ -187,6 +224,7 @@ class EmbeddedServer:
             "dir": str(self.directory),
             "appendonly": "yes",
             "appendfsync": self._fsync,
+            "aof-load-truncated": "no",  # it would cut a damaged file itself, whole commands with it, in silence
             "save": "",
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
@@ -206,18 +244,16 @@ class EmbeddedServer:
                 preexec_fn=die_with_parent(os.getpid(), signal.SIGTERM),  # noqa: PLW1509
             )
 
-    def _wait(self) -> None:
+    def _wait(self, stopped: Callable[[], bool]) -> None:
         self._note()
-        deadline = time.monotonic() + self._start_timeout
+        began = time.monotonic()
         with redis.Redis(unix_socket_path=str(self._socket), retry=Retry(NoBackoff(), 0), socket_timeout=1.0) as client:
-            while time.monotonic() < deadline:
-                if not self.alive:
-                    raise ServerError(f"The embedded server ended at once; its last words: {self._last_words()}")
-                with contextlib.suppress(redis.RedisError):
-                    if client.ping():
-                        return
-                time.sleep(0.005)
-        raise ServerError(f"The embedded server gave no answer in {self._start_timeout:g} s; see {self.log}")
+            end = until_loaded(client, lambda: self.alive, stopped, self._start_timeout)
+        if end == "ended":
+            raise _EndedError(f"The embedded server ended at once; its last words: {self._last_words()}")
+        if end == "late":
+            waited = time.monotonic() - began
+            raise ServerError(f"The embedded server was not ready after {waited:.0f} s; see {self.log}")
 
     def _last_words(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
