@@ -28,7 +28,7 @@ from service.problems import (
 from service.requests import MAX_VALUES, json_body, matches, preferred_wait
 from service.views import job_etag, job_view
 from worker import store
-from worker.contract.columns import Selected, select
+from worker.contract.columns import Selected, select, too_many_patterns
 from worker.contract.criteria import numbers
 from worker.contract.data import DatasetData, InlineData, MatricesData
 from worker.contract.dataset import Dataset
@@ -38,6 +38,7 @@ from worker.contract.job import Job, JobPage, JobStatus, StepPage, Validation
 from worker.contract.result import Result
 from worker.contract.spec import ALGORITHM, JobSpec, describe, encode_data, faults, fingerprint, hyperparameter_names
 from worker.datasets.ingest import MANIFEST
+from worker.datasets.refusal import SPARSE_SETTING
 from worker.queue.delivery import delivery
 from worker.store import Admission, Deletion, JobRecord, Operation, Status, Submission
 
@@ -118,20 +119,34 @@ async def _selected(request: Request, spec: JobSpec) -> Selected | None:
     if not isinstance(spec.data, DatasetData):
         return None
     try:
-        record = Dataset.model_validate_json(await request.app.state.datasets.read(spec.data.dataset_id, MANIFEST))
+        manifest = await request.app.state.datasets.read(spec.data.dataset_id, MANIFEST)
     except NotFound:
         fault = Fault("/data/dataset_id", "unknown_dataset", "There is no dataset with this id; upload it first.")
         raise InvalidRequest("The job spec does not fit its data.", errors=[fault]) from None
-    return await asyncio.to_thread(_fitting, spec, record)
+    most = request.app.state.settings.dataset_max_sparse_columns
+    return await asyncio.to_thread(_fitting, spec, manifest, most)
 
 
-def _fitting(spec: JobSpec, record: Dataset) -> Selected:
+def _fitting(spec: JobSpec, manifest: bytes, most_sparse_columns: int) -> Selected:
+    """What the spec uses of the dataset with this record. Raises InvalidRequest."""
     assert isinstance(spec.data, DatasetData)
+    record = Dataset.model_validate_json(manifest)
+    if record.sparse is not None and record.sparse.columns > most_sparse_columns:
+        told = f"The dataset has {record.sparse.columns} sparse columns, and {most_sparse_columns} is the most now"
+        remedy = f"upload it with fewer, or have its operators raise {SPARSE_SETTING}"
+        _refuse([Fault("/data/dataset_id", "too_many_columns", f"{told}; {remedy}.")])
+    _refuse(too_many_patterns(spec.data, record))
     selected = select(spec.data, record, spec.training)
     if not isinstance(selected, Selected):
         raise InvalidRequest("The job spec does not fit its data.", errors=selected[:MOST])
     _refuse(faults(spec, selected))
     return selected
+
+
+def _described(spec: JobSpec, selected: Selected) -> tuple[dict[str, Any], str]:
+    """The description of a job on a dataset, which may list many columns, and its fingerprint."""
+    description = describe(spec, b"", selected)
+    return description, fingerprint(description)
 
 
 @router.post(
@@ -155,9 +170,13 @@ async def create_job(
     wait = preferred_wait(request)
     spec = _parse(await json_body(request))
     selected = await _selected(request, spec)
-    data = b"" if selected else encode_data(spec.problem())
-    description = describe(spec, data, selected)
-    digest = fingerprint(description)
+    if selected is None:
+        data = encode_data(spec.problem())
+        description = describe(spec, data)
+        digest = fingerprint(description)
+    else:
+        data = b""
+        description, digest = await asyncio.to_thread(_described, spec, selected)
     if validate_only:
         return _json(await asyncio.to_thread(validation_view, spec, selected, description, digest))
     submission = Submission(

@@ -18,6 +18,7 @@ from worker.core.records import Array
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HALF_TICK = 0.5 / MICROSECONDS_PER_DAY  # days: moments closer than this are equal, since stored days are rounded
+MOST_FAULTS = 5  # of one condition
 COMPARED = 2000  # texts that are compared with one that is not known
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 Interval = tuple[float, float]
@@ -73,12 +74,14 @@ def conditions(item: RowRange, place: str, position: int, column: Column | None)
         for at, value in given:
             if fault := reader.fault_of(value, f"{place}/{name}{at}", name):
                 found.append(fault)
+                if len(found) == MOST_FAULTS:
+                    return found
             else:
                 intervals.append(reader.interval(value))
         if not found:
             made.append(_condition(name, position, intervals, negated=negated))
     if found:
-        return found[:5]
+        return found
     return made or [Condition(position, (EVERY,))]
 
 

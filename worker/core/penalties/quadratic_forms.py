@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,6 +18,7 @@ from worker.core.penalties.l2 import positions_of
 from worker.core.records import Array
 from worker.core.rows.tables import LARGEST_MAGNITUDE
 
+MOST_ENTRIES = 4_000_000  # of the matrices of all forms, so 2000 features in one: seconds to decompose
 MAX_ASYMMETRY = 1e-10  # relative to the largest entry; smaller asymmetries are rounding before the matrix arrived
 
 
@@ -24,10 +27,7 @@ class _Form:
     name: str
     features: tuple[str, ...] | None = None
 
-    def columns(self, features: tuple[str, ...]) -> list[int]:
-        """The columns of the form: all of them if `features` is null."""
-        position = {name: i for i, name in enumerate(features)}
-        return positions_of(f"form {self.name!r}", features if self.features is None else self.features, position)
+    """Without `features` it is of all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,25 +99,38 @@ class QuadraticForms(Box):
     forms: Annotated[tuple[Annotated[Form, ByKind()], ...], MinLen(1)]
     kind: Literal["quadratic_forms"] = "quadratic_forms"
 
-    def matrices(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
+    def matrices(self, features: Sequence[str]) -> tuple[Hyperparameters, PenaltyForms]:
         """The hyperparameters and their matrices.
 
         Raises ValueError when a form does not fit its features, is not semidefinite, or has the name of another.
         """
-        entries: tuple[list[int], list[int]] = ([], [])
-        blocks = []
-        for j, form in enumerate(self.forms):
-            if form.name in {other.name for other in self.forms[:j]}:
-                raise ValueError(f"two forms have the name {form.name!r}")
-            columns = form.columns(features)
+        blocks, ones = [], [np.empty(0, int)]
+        columns_of_forms = self._columns(features)
+        for j, (form, columns) in enumerate(zip(self.forms, columns_of_forms, strict=True)):
             if isinstance(form, Identity):
-                entries[0].extend([j] * len(columns))
-                entries[1].extend(columns)
+                ones.append(columns)
             else:
-                blocks.append(form.block(j, np.array(columns)))
+                blocks.append(form.block(j, columns))
+        owners = [j for j, form in enumerate(self.forms) if isinstance(form, Identity)]
         names = tuple(f"penalty[{form.name}]" for form in self.forms)
-        pairs = np.array(entries[0], int), np.array(entries[1], int)
+        pairs = np.repeat(np.array(owners, int), list(map(len, ones[1:]))), np.concatenate(ones)
         return self.hyperparameters(names), PenaltyForms.build(len(names), len(features), pairs, blocks)
+
+    def _columns(self, features: Sequence[str]) -> list[Int[Array, " m"]]:
+        """The columns of each form. Raises ValueError as `matrices`, and for more entries than are computed with."""
+        twice = [name for name, count in Counter(form.name for form in self.forms).items() if count > 1]
+        if twice:
+            raise ValueError(f"two forms have the name {twice[0]!r}")
+        sizes = [len(features) if form.features is None else len(form.features) for form in self.forms]
+        entries = sum(m if isinstance(form, Identity) else m * m for form, m in zip(self.forms, sizes, strict=True))
+        if entries > MOST_ENTRIES:
+            raise ValueError(
+                f"the forms have {entries} entries in all, a square of numbers for each that is no identity, and "
+                f"{MOST_ENTRIES} is the most; name fewer features in each form"
+            )
+        listed = {f"form {form.name!r}": form.features for form in self.forms if form.features is not None}
+        found = iter(positions_of(listed, features) if listed else ())
+        return [np.arange(len(features)) if form.features is None else next(found) for form in self.forms]
 
 
 def differences_of(m: int, order: int, *, cyclic: bool) -> tuple[Float[Array, "r m"], int]:
