@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from service.auth import require_key
 from service.estimate import validation_view
+from service.fitting import described, fitting, refuse
 from service.problems import (
     InvalidRequest,
     NotFound,
@@ -28,21 +29,20 @@ from service.problems import (
 from service.requests import MAX_VALUES, json_body, matches, preferred_wait
 from service.views import job_etag, job_view
 from worker import store
-from worker.contract.columns import Selected, select, too_many_patterns
+from worker.contract.columns import Selected
 from worker.contract.criteria import numbers
 from worker.contract.data import DatasetData, InlineData, MatricesData
-from worker.contract.dataset import Dataset
-from worker.contract.faults import MOST, Fault, crowded, schema_faults
+from worker.contract.faults import Fault, crowded, schema_faults
 from worker.contract.inline import lost_integers
 from worker.contract.job import Job, JobPage, JobStatus, StepPage, Validation
 from worker.contract.result import Result
 from worker.contract.spec import ALGORITHM, JobSpec, describe, encode_data, faults, fingerprint, hyperparameter_names
 from worker.datasets.ingest import MANIFEST
-from worker.datasets.refusal import SPARSE_SETTING
 from worker.queue.delivery import delivery
 from worker.store import Admission, Deletion, JobRecord, Operation, Status, Submission
 
 T = TypeVar("T")
+LONG_SPEC = 20_000  # bytes of a description from which on it is read off the event loop
 JOB_ID = re.compile(r"job_[0-9a-f]{24}")
 
 
@@ -99,19 +99,14 @@ def _parse(body: bytes) -> JobSpec:
         if values > MAX_VALUES:
             more = "send fewer rows, or upload the table as a dataset"
             raise TooLarge(f"Inline data may have {MAX_VALUES} numbers, and this table has {values}; {more}.")
-        _refuse(list(lost_integers(spec.data, body)))
-        _refuse(faults(spec))
+        refuse(list(lost_integers(spec.data, body)))
+        refuse(faults(spec))
     elif isinstance(spec.data, MatricesData):
         if (values := numbers(spec.data)) > MAX_VALUES:
             more = "send sparse matrices by their entries"
             raise TooLarge(f"Matrices and vectors may have {MAX_VALUES} numbers, and these have {values}; {more}.")
-        _refuse(faults(spec))
+        refuse(faults(spec))
     return spec
-
-
-def _refuse(found: list[Fault]) -> None:
-    if found:
-        raise InvalidRequest("The job spec does not fit its data.", errors=found)
 
 
 async def _selected(request: Request, spec: JobSpec) -> Selected | None:
@@ -124,29 +119,7 @@ async def _selected(request: Request, spec: JobSpec) -> Selected | None:
         fault = Fault("/data/dataset_id", "unknown_dataset", "There is no dataset with this id; upload it first.")
         raise InvalidRequest("The job spec does not fit its data.", errors=[fault]) from None
     most = request.app.state.settings.dataset_max_sparse_columns
-    return await asyncio.to_thread(_fitting, spec, manifest, most)
-
-
-def _fitting(spec: JobSpec, manifest: bytes, most_sparse_columns: int) -> Selected:
-    """What the spec uses of the dataset with this record. Raises InvalidRequest."""
-    assert isinstance(spec.data, DatasetData)
-    record = Dataset.model_validate_json(manifest)
-    if record.sparse is not None and record.sparse.columns > most_sparse_columns:
-        told = f"The dataset has {record.sparse.columns} sparse columns, and {most_sparse_columns} is the most now"
-        remedy = f"upload it with fewer, or have its operators raise {SPARSE_SETTING}"
-        _refuse([Fault("/data/dataset_id", "too_many_columns", f"{told}; {remedy}.")])
-    _refuse(too_many_patterns(spec.data, record))
-    selected = select(spec.data, record, spec.training)
-    if not isinstance(selected, Selected):
-        raise InvalidRequest("The job spec does not fit its data.", errors=selected[:MOST])
-    _refuse(faults(spec, selected))
-    return selected
-
-
-def _described(spec: JobSpec, selected: Selected) -> tuple[dict[str, Any], str]:
-    """The description of a job on a dataset, which may list many columns, and its fingerprint."""
-    description = describe(spec, b"", selected)
-    return description, fingerprint(description)
+    return await asyncio.to_thread(fitting, spec, manifest, most)
 
 
 @router.post(
@@ -176,7 +149,7 @@ async def create_job(
         digest = fingerprint(description)
     else:
         data = b""
-        description, digest = await asyncio.to_thread(_described, spec, selected)
+        description, digest = await asyncio.to_thread(described, spec, selected)
     if validate_only:
         return _json(await asyncio.to_thread(validation_view, spec, selected, description, digest))
     submission = Submission(
@@ -301,7 +274,9 @@ async def read_steps(
     record = await _record(request, job_id)
     steps = await _run(request, store.steps(job_id, after))
     try:
-        names = hyperparameter_names(record.spec)
+        in_thread = len(record.spec) > LONG_SPEC
+        named = hyperparameter_names
+        names = await asyncio.to_thread(named, record.spec) if in_thread else named(record.spec)
     except ValidationError:  # submitted by a newer version, while this process has not been replaced yet
         raise Unavailable("A newer version of the service has to answer this.", headers={"Retry-After": "5"}) from None
     return _json({"data": [orjson.Fragment(step) for step in steps], "names": names})

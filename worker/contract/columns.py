@@ -165,7 +165,7 @@ def _conditions(data: DatasetData, names: Names) -> tuple[list[Condition], list[
     for i, item in enumerate(data.where):
         position, place = _place(names, item.column), f"/data/where/{i}"
         column = names.column(position)
-        for one in conditions(item, place, position, column):
+        for one in conditions(item, place, position, column, suggest=not found):
             if isinstance(one, Fault):
                 found.append(one)
             else:

@@ -12,7 +12,7 @@ from worker.contract.feature_columns import FeatureColumns
 from worker.core.names import Numbered, split_number
 
 RUN = 3  # names from which on a run is written by its ends
-MOST_PIECES = 100_000  # items of the list
+MOST_PIECES = 50_000  # items of the list
 
 
 @dataclass(slots=True)

@@ -11,8 +11,7 @@ from worker.contract.faults import Fault, suggestion
 from worker.contract.patterns import Pattern, Texts
 from worker.core.records import Array
 
-SUGGESTED = 2000  # names that are compared with one that is not known
-MOST_SUGGESTIONS = 3  # of a request: each takes milliseconds
+MOST_SUGGESTIONS = 2  # of a request
 
 
 class Names:
@@ -57,7 +56,7 @@ class Names:
         shown = ""
         if self._suggestions:
             self._suggestions -= 1
-            shown = suggestion(name, list(self.dense)[:SUGGESTED])
+            shown = suggestion(name, list(self.dense))
         sparse = self.dataset.sparse
         if not shown and sparse and sparse.columns:
             shown = f"; the sparse ones are {sparse.name(0)!r} to {sparse.name(sparse.columns - 1)!r}"

@@ -9,13 +9,19 @@ from worker.contract.feature_columns import FeatureColumns
 from worker.contract.feature_list import MOST_PIECES, pieces
 from worker.contract.patterns import is_pattern, pattern_faults
 from worker.core.kernels import Product, Simple, Sum, WidthPerFeature, WidthPerGroup
-from worker.core.penalties import PerCoefficient, PerFeature, PerGroup
+from worker.core.penalties import PerCoefficient, PerFeature, PerGroup, QuadraticForms
+from worker.core.penalties.quadratic_forms import Difference, Identity, Matrix
 from worker.core.training import TableTraining
 from worker.core.training.kernel_machines import KernelTraining
 
 MOST_HYPERPARAMETERS = 100_000
 MOST_MEMBERS = 200_000  # features that are named by groups and kernels, columns and patterns written out
+MOST_ENTRIES = 250_000  # of given matrices and bands: one of 500 features, which is decomposed to check it
+MOST_IDENTITIES = 2_000_000  # features of forms that are identities
+MOST_DIFFERENCES = 1_000_000  # entries of the squares of differences
 MOST_KERNEL_FEATURES = 2_000_000  # features of all kernels of a sum or product together
+
+MOST_OF_FORMS = {Identity: MOST_IDENTITIES, Difference: MOST_DIFFERENCES, Matrix: MOST_ENTRIES}
 
 Listed = list[tuple[str, str]]  # pointers and names
 
@@ -44,6 +50,21 @@ def size_faults(training: TableTraining, columns: FeatureColumns, classes: int) 
         if members > MOST_MEMBERS:
             told = f"Up to here groups name {members} features, and {MOST_MEMBERS} is the most"
             yield Fault(pointer, "too_many_members", f"{told}; use a shared penalty or width, or fewer features.")
+            return
+
+
+def form_faults(training: TableTraining, p: int) -> Iterator[Fault]:
+    """Quadratic forms of p features with larger matrices than the API makes to check them."""
+    forms = training.penalty.forms if isinstance(training.penalty, QuadraticForms) else ()
+    total = dict.fromkeys((Identity, Difference, Matrix), 0)
+    for i, form in enumerate(forms):
+        m = p if form.features is None else len(form.features)
+        kind = type(form) if isinstance(form, Identity | Difference) else Matrix
+        total[kind] += m if kind is Identity else m * m
+        most = MOST_OF_FORMS[kind]
+        if total[kind] > most:
+            told = f"Up to here such forms have {total[kind]} entries, and {most} is the most"
+            yield Fault(f"/training/penalty/forms/{i}", "too_large", f"{told}; give each form fewer features.")
             return
 
 

@@ -21,7 +21,7 @@ from worker.contract.feature_list import read_features, write_features
 from worker.contract.grouping import grouped
 from worker.contract.inline import decode_data, describe_inline, encode_data, inline_faults, inline_problem
 from worker.contract.prediction import RowLayout
-from worker.contract.search_size import size_faults
+from worker.contract.search_size import form_faults, size_faults
 from worker.contract.wire import Wire
 from worker.core.durations import MICROSECONDS_PER_DAY, microseconds
 from worker.core.family import ByKind
@@ -269,6 +269,9 @@ def _training_faults(training: TableTraining, problem: Problem, rows: int) -> It
         return
     if isinstance(training, KernelTraining):
         yield from _kernel_faults(training, problem, rows)
+        return
+    if found := list(form_faults(training, len(problem.features))):
+        yield from found
         return
     try:
         training.penalties(problem)

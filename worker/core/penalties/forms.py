@@ -111,7 +111,13 @@ class PenaltyForms:
     @property
     def is_positive_diagonal(self) -> bool:
         """Whether P is a diagonal matrix with a positive diagonal, so that division by it is possible."""
-        return not self.blocks and bool((self.diagonals.sum(axis=0) > 0).all())
+        if self.blocks:
+            return False
+        if isinstance(self.diagonals, np.ndarray):
+            return bool((self.diagonals.sum(axis=0) > 0).all())
+        covered = np.zeros(self.p, bool)
+        covered[self.diagonals.indices[self.diagonals.data > 0]] = True
+        return bool(covered.all())
 
     def scaled(self, scale: Float[Array, " p"]) -> PenaltyForms:
         """The same forms in `scale * theta`."""

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge, Le, MinLen
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 
 from worker.core.family import ByKind
 from worker.core.hyperparameters import Box, Hyperparameters
@@ -18,7 +19,6 @@ from worker.core.penalties.l2 import positions_of
 from worker.core.records import Array
 from worker.core.rows.tables import LARGEST_MAGNITUDE
 
-MOST_ENTRIES = 4_000_000  # of the matrices of all forms, so 2000 features in one: seconds to decompose
 MAX_ASYMMETRY = 1e-10  # relative to the largest entry; smaller asymmetries are rounding before the matrix arrived
 
 
@@ -53,7 +53,9 @@ class Difference(_Form):
         m = len(columns)
         if m <= self.order:
             raise ValueError(f"form {self.name!r} takes differences of order {self.order} of {m} features; too few")
-        return Block.of_root(j, columns, *differences_of(m, self.order, cyclic=self.cyclic))
+        root, rank = differences_of(m, self.order, cyclic=self.cyclic)
+        factor = csr_array(root)  # of small integers, so that the product is exact
+        return Block(j, columns, (factor.T @ factor).toarray(), root, rank)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,17 +119,10 @@ class QuadraticForms(Box):
         return self.hyperparameters(names), PenaltyForms.build(len(names), len(features), pairs, blocks)
 
     def _columns(self, features: Sequence[str]) -> list[Int[Array, " m"]]:
-        """The columns of each form. Raises ValueError as `matrices`, and for more entries than are computed with."""
+        """The columns of each form. Raises ValueError as `matrices`."""
         twice = [name for name, count in Counter(form.name for form in self.forms).items() if count > 1]
         if twice:
             raise ValueError(f"two forms have the name {twice[0]!r}")
-        sizes = [len(features) if form.features is None else len(form.features) for form in self.forms]
-        entries = sum(m if isinstance(form, Identity) else m * m for form, m in zip(self.forms, sizes, strict=True))
-        if entries > MOST_ENTRIES:
-            raise ValueError(
-                f"the forms have {entries} entries in all, a square of numbers for each that is no identity, and "
-                f"{MOST_ENTRIES} is the most; name fewer features in each form"
-            )
         listed = {f"form {form.name!r}": form.features for form in self.forms if form.features is not None}
         found = iter(positions_of(listed, features) if listed else ())
         return [np.arange(len(features)) if form.features is None else next(found) for form in self.forms]
