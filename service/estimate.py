@@ -11,6 +11,7 @@ from worker.contract.columns import Selected
 from worker.contract.notes import Note, dataset_notes
 from worker.contract.spec import JobSpec, outline
 from worker.core.hypergradient import CholeskyBackprop
+from worker.core.hyperparameters import Hyperparameters
 from worker.core.linalg.assembled import Assembly
 from worker.core.losses.relative import RelativeDelta
 from worker.core.records import Array
@@ -38,10 +39,12 @@ def validation_view(
 ) -> dict[str, Any]:
     """The spec with every default, the hyperparameters, the methods that `auto` picks, and the cost."""
     problem, plan = of_present_rows(outline(spec, selected), spec.plan(selected.groups if selected else None))
-    names = plan.hyperparameters(problem).names
+    box = plan.hyperparameters(problem)
+    names = box.names
     hypergradient, outer = resolve(plan, problem)
     n = selected.rows if selected else len(problem.y)
-    solver, cost = _cost(spec, plan, problem, n, (hypergradient.kind, outer.kind), selected.filled if selected else 1.0)
+    filled = selected.filled if selected else 1.0
+    solver, cost = _cost(spec, plan, problem, box, n, (hypergradient.kind, outer.kind), filled)
     return {
         "spec": description,
         "hyperparameters": len(names),
@@ -89,7 +92,7 @@ def _about_splits(plan: Plan, problem: Problem, selected: Selected | None) -> tu
 
 
 def _cost(
-    spec: JobSpec, plan: Plan, problem: Problem, n: int, methods: tuple[str, str], filled: float
+    spec: JobSpec, plan: Plan, problem: Problem, box: Hyperparameters, n: int, methods: tuple[str, str], filled: float
 ) -> tuple[str, dict[str, float]]:
     """Flops of statistics, factorizations and Hessians; bytes of what is held at once; seconds on one core.
 
@@ -97,8 +100,8 @@ def _cost(
     """
     hypergradient, outer = methods
     if isinstance(plan.training, Quadratic):
-        return _cost_of_criteria(spec, plan, problem, outer)
-    m, k = len(problem.y), len(plan.hyperparameters(problem).names)
+        return _cost_of_criteria(spec, plan, problem, box, outer)
+    m, k = len(problem.y), len(box.names)
     rows, _ = split_rows(m, plan)
     assert not isinstance(plan.selection, QuadraticSelection)
     partition = _stand_in_partition(plan.selection, rows, problem)
@@ -106,7 +109,7 @@ def _cost(
     sizes = np.bincount(partition.block_of_row + 1)[1:]
     train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits) * n // m
     closed = spec.selection.closed_form
-    evaluations = _evaluations(spec, plan, problem, outer)
+    evaluations = _evaluations(spec, plan, box, outer)
     if isinstance(plan.training, KernelTraining):
         return _cost_of_kernels(plan.training, len(problem.features), n, train, splits, evaluations, closed=closed)
     forms = plan.training.penalties(problem)[1]
@@ -116,7 +119,7 @@ def _cost(
         return _cost_of_iterations(plan.training, problem, size_of_table, k, outer, evaluations, closed=closed)
     free = not closed or hypergradient == "implicit"  # else what J depends on is swept through the primal factor
     several = not closed or (free and isinstance(spec.selection, LeaveOneOut))
-    trials = expected_trials(plan, plan.hyperparameters(problem)) if several else 1
+    trials = expected_trials(plan, box) if several else 1
     solver = plan.training.solver(train, forms, trials, dual=None if free else False)
     dual = solver == "dual"
     size = train if dual else p
@@ -143,14 +146,15 @@ def _stand_in_partition(selection: Selection, rows: Array, problem: Problem) -> 
         return KFold(folds=2).partition(rows, len(problem.y))
 
 
-def _evaluations(spec: JobSpec, plan: Plan, problem: Problem, outer: str) -> int:
+def _evaluations(spec: JobSpec, plan: Plan, box: Hyperparameters, outer: str) -> int:
     typical = spec.outer.starts * min(EVALUATIONS[outer], spec.outer.max_iterations + 1)
-    box = plan.hyperparameters(problem)
     typical += SCAN[len(box.names)] if plan.scans(box) else 0
     return min(typical, spec.limits.evaluations or typical)
 
 
-def _cost_of_criteria(spec: JobSpec, plan: Plan, problem: Problem, outer: str) -> tuple[str, dict[str, float]]:
+def _cost_of_criteria(
+    spec: JobSpec, plan: Plan, problem: Problem, box: Hyperparameters, outer: str
+) -> tuple[str, dict[str, float]]:
     """The same for criteria of the caller's own: how H is factored, and its cost."""
     criteria = problem.criteria
     assert criteria is not None
@@ -161,7 +165,7 @@ def _cost_of_criteria(spec: JobSpec, plan: Plan, problem: Problem, outer: str) -
     factorization = {"dense": p**3 / 3, "banded": p * (w + 1) ** 2, "sparse": FILL * entries}[assembly.shape]
     evaluation = (3 if swept else 1) * factorization + 4 * entries + 4 * sum(A.nnz for A in criteria.matrices)
     hessian = 4 * entries * k + 4 * p * k * k + 9 * k**3 if outer == "newton" else 0.0
-    evaluations = _evaluations(spec, plan, problem, outer)
+    evaluations = _evaluations(spec, plan, box, outer)
     flops = evaluations * (evaluation + hessian)
     held = 3 * entries + 4 * sum(A.nnz for A in criteria.matrices) + 2 * p * (k + 1)
     seconds = flops / RATE + evaluations * OVERHEAD

@@ -80,6 +80,9 @@ class Settings(BaseSettings):
         default=2**31, description="Rows times columns of a dataset; entries, where it is sparse."
     )
     dataset_max_columns: Annotated[int, Field(ge=1)] = Field(default=20_000, description="Dense columns of a dataset.")
+    dataset_max_sparse_columns: Annotated[int, Field(ge=1, lt=2**31)] = Field(
+        default=2_000_000, description="Sparse columns of a dataset, whether anything is stored in them or not."
+    )
     dataset_memory_mb: Annotated[float, Field(ge=64)] = Field(
         default=1024.0, description="MiB of memory that reading an uploaded file may take."
     )
@@ -140,6 +143,7 @@ class Settings(BaseSettings):
             bytes=int(self.dataset_max_mb * 2**20),
             memory=int(self.dataset_memory_mb * 2**20),
             seconds=self.dataset_seconds,
+            sparse_columns=self.dataset_max_sparse_columns,
         )
 
     @property

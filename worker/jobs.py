@@ -25,7 +25,7 @@ from scipy.linalg import lapack
 from worker import checkpoint, store
 from worker.ahead import Ahead
 from worker.contract.dataset import DatasetWarning
-from worker.contract.expansion import ColumnFeatures
+from worker.contract.expansion import Made
 from worker.contract.spec import ALGORITHM, JobSpec, describe, encode_data, fingerprint, work
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.records import Outcome, State, Step
@@ -196,7 +196,7 @@ class Loop:
     safe: Step | None = None  # the last step with a state, until it is stored
     pending: list[bytes] = field(default_factory=list)
     stored: int = -1
-    made: tuple[ColumnFeatures, ...] = ()
+    made: tuple[Made, ...] = ()
     warnings: tuple[DatasetWarning, ...] = ()
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from worker.contract.classes import left_classes_fault
 from worker.contract.columns import Selected, select
 from worker.contract.data import DatasetData
 from worker.contract.dataset import DatasetWarning
-from worker.contract.expansion import ColumnFeatures
+from worker.contract.expansion import Made
 from worker.contract.faults import sentence
 from worker.contract.spec import Work, dataset_of, work
 from worker.core.rows.problem import Problem
@@ -35,7 +35,7 @@ class Task:
     """A job that is ready to run, how its features come from columns, and the warnings of those columns."""
 
     prepared: Prepared
-    made: tuple[ColumnFeatures, ...]
+    made: tuple[Made, ...]
     warnings: tuple[DatasetWarning, ...] = ()
 
 

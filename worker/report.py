@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from worker.contract.dataset import DatasetWarning
-from worker.contract.expansion import ColumnFeatures
+from worker.contract.expansion import Made
 from worker.contract.job import Progress
 from worker.contract.notes import dataset_notes
 from worker.contract.result import (
@@ -122,7 +122,7 @@ def result(
     status: Status,
     outcome: Outcome | None,
     elapsed: float,
-    made: Sequence[ColumnFeatures] = (),
+    made: Sequence[Made] = (),
     warnings: Sequence[DatasetWarning] = (),
 ) -> bytes:
     """The result document, with the refit and the certificates at the best point.

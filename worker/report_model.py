@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from worker.contract.expansion import ColumnFeatures
+from worker.contract.expansion import ColumnFeatures, Made
 from worker.contract.result import (
     AdditiveModel,
     Calibration,
@@ -34,14 +34,14 @@ from worker.core.training.kernel_machines import KernelTraining
 from worker.core.verdict.conclude import Conclusion
 
 
-def model_of(prepared: Prepared, conclusion: Conclusion, made: Sequence[ColumnFeatures]) -> FittedModel | None:
+def model_of(prepared: Prepared, conclusion: Conclusion, made: Sequence[Made]) -> FittedModel | None:
     """The document of the model, None where there is none. `made`: features from columns."""
     model, problem, training = conclusion.model, prepared.problem, prepared.plan.training
     if model is None:
         return None
     if problem.criteria is not None:
         return QuadraticModel(theta=model.coefficients.tolist())
-    columns = [_expanded(one) for one in made if one.names != (one.column,)]
+    columns = [_expanded(one) for one in made if isinstance(one, ColumnFeatures) and one.names != (one.column,)]
     fills = _fills(problem, conclusion)
     if isinstance(model, CoreKernelModel):
         return _kernel(prepared, conclusion, model, columns, fills)

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from service.auth import require_key
 from service.estimate import validation_view
+from service.fitting import described, fitting, refuse
 from service.problems import (
     DatasetDamaged,
     InvalidRequest,
@@ -29,11 +30,10 @@ from service.problems import (
 from service.requests import MAX_VALUES, json_body, matches, preferred_wait
 from service.views import job_etag, job_view
 from worker import store
-from worker.contract.columns import Selected, select
+from worker.contract.columns import Selected
 from worker.contract.criteria import numbers
 from worker.contract.data import DatasetData, InlineData, MatricesData
-from worker.contract.dataset import Dataset
-from worker.contract.faults import MOST, Fault, crowded, schema_faults
+from worker.contract.faults import Fault, crowded, schema_faults
 from worker.contract.inline import lost_integers
 from worker.contract.job import Job, JobPage, JobStatus, StepPage, Validation
 from worker.contract.result import Result
@@ -43,6 +43,7 @@ from worker.queue.delivery import delivery
 from worker.store import Admission, Deletion, JobRecord, Operation, Status, Submission
 
 T = TypeVar("T")
+LONG_SPEC = 20_000  # bytes of a description from which on it is read off the event loop
 JOB_ID = re.compile(r"job_[0-9a-f]{24}")
 
 
@@ -99,19 +100,14 @@ def _parse(body: bytes) -> JobSpec:
         if values > MAX_VALUES:
             more = "send fewer rows, or upload the table as a dataset"
             raise TooLarge(f"Inline data may have {MAX_VALUES} numbers, and this table has {values}; {more}.")
-        _refuse(list(lost_integers(spec.data, body)))
-        _refuse(faults(spec))
+        refuse(list(lost_integers(spec.data, body)))
+        refuse(faults(spec))
     elif isinstance(spec.data, MatricesData):
         if (values := numbers(spec.data)) > MAX_VALUES:
             more = "send sparse matrices by their entries"
             raise TooLarge(f"Matrices and vectors may have {MAX_VALUES} numbers, and these have {values}; {more}.")
-        _refuse(faults(spec))
+        refuse(faults(spec))
     return spec
-
-
-def _refuse(found: list[Fault]) -> None:
-    if found:
-        raise InvalidRequest("The job spec does not fit its data.", errors=found)
 
 
 async def _selected(request: Request, spec: JobSpec) -> Selected | None:
@@ -119,22 +115,14 @@ async def _selected(request: Request, spec: JobSpec) -> Selected | None:
     if not isinstance(spec.data, DatasetData):
         return None
     try:
-        record = Dataset.model_validate_json(await request.app.state.datasets.read(spec.data.dataset_id, MANIFEST))
+        manifest = await request.app.state.datasets.read(spec.data.dataset_id, MANIFEST)
     except NotFound:
         fault = Fault("/data/dataset_id", "unknown_dataset", "There is no dataset with this id; upload it first.")
         raise InvalidRequest("The job spec does not fit its data.", errors=[fault]) from None
     except DatasetDamaged as problem:
         raise DatasetDamaged(problem.detail, errors=[Fault("/data/dataset_id", "damaged", problem.detail)]) from None
-    return await asyncio.to_thread(_fitting, spec, record)
-
-
-def _fitting(spec: JobSpec, record: Dataset) -> Selected:
-    assert isinstance(spec.data, DatasetData)
-    selected = select(spec.data, record, spec.training)
-    if not isinstance(selected, Selected):
-        raise InvalidRequest("The job spec does not fit its data.", errors=selected[:MOST])
-    _refuse(faults(spec, selected))
-    return selected
+    most = request.app.state.settings.dataset_max_sparse_columns
+    return await asyncio.to_thread(fitting, spec, manifest, most)
 
 
 @router.post(
@@ -158,9 +146,13 @@ async def create_job(
     wait = preferred_wait(request)
     spec = _parse(await json_body(request))
     selected = await _selected(request, spec)
-    data = b"" if selected else encode_data(spec.problem())
-    description = describe(spec, data, selected)
-    digest = fingerprint(description)
+    if selected is None:
+        data = encode_data(spec.problem())
+        description = describe(spec, data)
+        digest = fingerprint(description)
+    else:
+        data = b""
+        description, digest = await asyncio.to_thread(described, spec, selected)
     if validate_only:
         return _json(await asyncio.to_thread(validation_view, spec, selected, description, digest))
     submission = Submission(
@@ -285,7 +277,9 @@ async def read_steps(
     record = await _record(request, job_id)
     steps = await _run(request, store.steps(job_id, after))
     try:
-        names = hyperparameter_names(record.spec)
+        in_thread = len(record.spec) > LONG_SPEC
+        named = hyperparameter_names
+        names = await asyncio.to_thread(named, record.spec) if in_thread else named(record.spec)
     except ValidationError:  # submitted by a newer version, while this process has not been replaced yet
         raise Unavailable("A newer version of the service has to answer this.", headers={"Retry-After": "5"}) from None
     return _json({"data": [orjson.Fragment(step) for step in steps], "names": names})

@@ -29,6 +29,7 @@ from worker.contract.prediction import (
     Predicted,
     PredictionRequest,
     Predictions,
+    RowLayout,
     RowModel,
     Rows,
     fitted_model,
@@ -44,6 +45,7 @@ from worker.store import JobRecord
 
 MAX_ROWS = 100_000
 MAX_OUTPUTS = 1_000_000  # rows times classes
+MAX_FEATURES = 200_000  # of a model: more make it an object of 100 MB
 MAX_KERNELS = 100_000_000  # rows times support rows: some seconds
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require_key), Depends(require_id)])
@@ -73,6 +75,12 @@ async def predict_rows(request: Request, job_id: str) -> Response:
 
 def _answer(record: JobRecord, document: bytes | None, body: bytes) -> bytes:
     """The reply. Raises a Problem."""
+    layout = _layout(record)
+    if document is not None and len(layout.features) > MAX_FEATURES:
+        told = (
+            f"Rows of {MAX_FEATURES} features are the longest that are predicted, and these have {len(layout.features)}"
+        )
+        raise TooLarge(f"{told}; multiply them by the coefficients in the result.")
     model = _model(record, document)
     asked = _parse(body)
     if len(asked.x) > MAX_ROWS or len(asked.x) * outputs_of(model) > MAX_OUTPUTS:
@@ -81,7 +89,7 @@ def _answer(record: JobRecord, document: bytes | None, body: bytes) -> bytes:
     if len(asked.x) * kernels_of(model) > MAX_KERNELS:
         most = f"{MAX_KERNELS // kernels_of(model)} rows for a model with {kernels_of(model)} support rows"
         raise TooLarge(f"One request may have {most}; send the rows in several.")
-    rows = rows_of(asked, row_layout(record.spec), model.fills)
+    rows = rows_of(asked, layout, model.fills)
     if not isinstance(rows, Rows):
         raise InvalidRequest("The rows do not fit the model.", errors=rows)
     predicted = predict(model, rows)
@@ -90,6 +98,13 @@ def _answer(record: JobRecord, document: bytes | None, body: bytes) -> bytes:
         errors = [Fault(f"/x/{i}", "overflow", told) for i in overflows[:MOST]]
         raise InvalidRequest("Rows have no finite prediction.", errors=errors)
     return orjson.dumps({"job_id": record.id, "rows": len(rows.X), **_view(predicted)})
+
+
+def _layout(record: JobRecord) -> RowLayout:
+    try:
+        return row_layout(record.spec)
+    except ValidationError:  # submitted by a newer version, while this process has not been replaced yet
+        raise Unavailable("A newer version of the service has to answer this.", headers={"Retry-After": "5"}) from None
 
 
 def _model(record: JobRecord, document: bytes | None) -> RowModel:

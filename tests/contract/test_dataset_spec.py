@@ -16,6 +16,7 @@ from tests.contract.specs import faults_of, parsed
 from worker.contract.columns import Selected, select
 from worker.contract.data import ROLES
 from worker.contract.dataset import Column, DatasetBody, SparseColumns
+from worker.contract.feature_columns import FeatureColumns
 from worker.contract.feature_list import read_features, write_features
 from worker.contract.spec import (
     JobSpec,
@@ -142,12 +143,7 @@ def test_the_fingerprint_sees_the_roles() -> None:
 def test_any_names_are_written_out_and_read_back(names: list[str]) -> None:
     groups = {name: (name,) if len(name) != 2 else (f"{name}=1", f"{name}=2") for name in names if name}
 
-    class Stub:
-        pass
-
-    stub = Stub()
-    stub.groups = groups
-    items = orjson.loads(orjson.dumps(write_features(stub)))
+    items = orjson.loads(orjson.dumps(write_features(FeatureColumns(groups.items()))))
     assert read_features(items) == groups
     assert list(read_features(items)) == list(groups)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.contract.specs import document, faults_of, parsed
+from worker.contract.feature_columns import FeatureColumns
 from worker.contract.grouping import grouped
 from worker.contract.spec import JobSpec, describe, encode_data, hyperparameter_names, work
 from worker.core.training import KernelRidge
@@ -54,7 +55,7 @@ def test_columns_and_patterns_of_a_dataset_are_written_out() -> None:
     training = JobSpec.model_validate_json(json.dumps(of("kernel_ridge", training__kernel=kernel))).training
     assert isinstance(training, KernelRidge)
     columns = {"width": ("width",), "height": ("height",), "colour": ("colour=red", "colour=blue")}
-    written: Any = grouped(training, columns)
+    written: Any = grouped(training, FeatureColumns(columns.items()))
     rbf, linear = written.kernel.terms
     assert rbf.widths.groups == {"size": ("width", "height"), "kind": ("colour=red", "colour=blue")}
     assert linear.features == ("colour=red", "colour=blue", "width")
@@ -67,7 +68,7 @@ def test_a_column_stands_for_its_features_but_those_named_themselves() -> None:
     spec = document(training={"kind": "ridge", "penalty": penalty})
     training = JobSpec.model_validate_json(json.dumps(spec)).training
     columns = {"size": ("size", "size=missing"), "colour": ("colour", "colour=missing")}
-    written: Any = grouped(training, columns)
+    written: Any = grouped(training, FeatureColumns(columns.items()))
     assert written.penalty.groups == {
         "level": ("size",),
         "gone": ("size=missing",),

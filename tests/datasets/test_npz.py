@@ -163,10 +163,28 @@ def test_a_lying_header_costs_nothing(shelf: Shelf):
     assert shelf.places(buffer.getvalue(), "npz") == [("/arrays/x", "length")]
 
 
+WIDE = Limits(sparse_columns=2**31 - 1)
+
+
 def test_limits(shelf: Shelf):
     limits = Limits(values=1000, columns=100)
     for content in (npz(X=np.zeros(1001)), scipy_npz(sparse.csr_array(np.ones((40, 30))))):
         assert shelf.refusal(content, "npz", limits).reason is Reason.TOO_LARGE
     wide = shelf.refusal(npz(X=np.zeros((2, 101))), "npz", limits)
     assert wide.reason is Reason.TOO_LARGE
-    shelf.table(scipy_npz(sparse.csr_array(([1.0], [10**9], [0, 1]), shape=(1, 2**31 - 1))), "npz", limits)
+    shelf.table(scipy_npz(sparse.csr_array(([1.0], [10**9], [0, 1]), shape=(1, 2**31 - 1))), "npz", WIDE)
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo"])
+def test_the_sparse_columns_are_limited_as_the_file_says_them(shelf: Shelf, kind: str) -> None:
+    """Before anything is made that grows with the columns, and whether a column is used or not."""
+    matrix = sparse.coo_array(([1.0], ([0], [1])), shape=(2, 301)).asformat(kind)
+    for limit, refused in ((300, True), (301, False)):
+        limits = Limits(sparse_columns=limit)
+        if not refused:
+            assert shelf.table(scipy_npz(matrix), "npz", limits).dataset.sparse.columns == 301
+            continue
+        refusal = shelf.refusal(scipy_npz(matrix), "npz", limits)
+        assert refusal.reason is Reason.TOO_LARGE
+        assert "300 sparse columns (GRADTUNE_DATASET_MAX_SPARSE_COLUMNS)" in refusal.detail
+        assert " 301;" in refusal.detail

@@ -5,17 +5,21 @@ All of it follows from the record of the dataset alone, so that a spec is checke
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+
+import numpy as np
 
 from worker.contract.classes import Classes, column_classes
 from worker.contract.conditions import Condition, conditions, no_rows_fault
 from worker.contract.data import ROLES, WEIGHTS, AllBut, DatasetData
-from worker.contract.dataset import Column, DatasetBody, DatasetWarning
+from worker.contract.dataset import DatasetBody, DatasetWarning
 from worker.contract.expansion import (
     ColumnFeatures,
+    Made,
+    SparseFeatures,
     count_of_missing,
     features_of,
     fill_for,
@@ -24,15 +28,18 @@ from worker.contract.expansion import (
     magnitude_fault,
     unlisted_values,
 )
-from worker.contract.faults import Fault, pointer_of, suggestion
+from worker.contract.faults import MOST, Fault, pointer_of
+from worker.contract.feature_columns import FeatureColumns
+from worker.contract.named_columns import Names
 from worker.contract.notes import warnings_about
+from worker.contract.patterns import is_pattern, pattern_faults
+from worker.core.records import Array
 from worker.core.training import Training
 
-SUGGESTED = 2000  # names that are compared with one that is not known
 DENSE = 0.1  # share of entries stored, from which on sparse columns are expanded row by row: BLAS is then faster
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Selected:
     """What a job uses of a dataset: features in their order, positions of the target and the other roles.
 
@@ -43,7 +50,7 @@ class Selected:
     """
 
     rows: int
-    made: tuple[ColumnFeatures, ...]
+    made: tuple[Made, ...]
     target: int
     roles: Mapping[str, int]
     where: tuple[Condition, ...]
@@ -58,68 +65,15 @@ class Selected:
     warnings: tuple[DatasetWarning, ...] = ()
     dates: tuple[float, float] | None = None
 
-    @property
-    def features(self) -> tuple[str, ...]:
+    @cached_property
+    def features(self) -> Sequence[str]:
         """Names of all features."""
-        return tuple(name for one in self.made for name in one.names)
+        return self.groups.features
 
-    @property
-    def groups(self) -> dict[str, tuple[str, ...]]:
+    @cached_property
+    def groups(self) -> FeatureColumns:
         """The features of each column."""
-        groups: dict[str, tuple[str, ...]] = {}
-        for one in self.made:
-            groups[one.column] = groups.get(one.column, ()) + one.names
-        return groups
-
-
-class Names:
-    """The columns of a dataset by name."""
-
-    def __init__(self, dataset: DatasetBody) -> None:
-        self.dataset = dataset
-        self.dense = {column.name: i for i, column in enumerate(dataset.columns)}
-
-    def position(self, name: str) -> int | None:
-        """Where a column is, counted through dense and sparse ones."""
-        if name in self.dense:
-            return self.dense[name]
-        sparse = self.dataset.sparse
-        j = sparse.index(name) if sparse else None
-        return None if j is None else len(self.dense) + j
-
-    def column(self, position: int) -> Column | None:
-        """The record of a dense column."""
-        return self.dataset.columns[position] if position < len(self.dense) else None
-
-    def name(self, position: int) -> str:
-        """The name of a column."""
-        sparse = self.dataset.sparse
-        if position < len(self.dense) or sparse is None:
-            return self.dataset.columns[position].name
-        return sparse.name(position - len(self.dense))
-
-    def __len__(self) -> int:
-        return len(self.dense) + (self.dataset.sparse.columns if self.dataset.sparse else 0)
-
-    def matching(self, pattern: str) -> list[int]:
-        """Positions of the columns whose names match `*`, `?` and `[...]`."""
-        if not is_pattern(pattern):
-            return []
-        matches = re.compile(fnmatch.translate(pattern)).match
-        return [position for position in range(len(self)) if matches(self.name(position))]
-
-    def unknown(self, pointer: str, name: str) -> Fault:
-        """The fault of a name that no column has."""
-        shown = suggestion(name, list(self.dense)[:SUGGESTED])
-        sparse = self.dataset.sparse
-        if not shown and sparse:
-            shown = f"; the sparse ones are {sparse.name(0)!r} to {sparse.name(sparse.columns - 1)!r}"
-        return Fault(pointer, "unknown_column", f"The dataset has no column {name[:60]!r}{shown}.")
-
-
-def is_pattern(text: str) -> bool:
-    """Whether a text asks for more than one name."""
-    return any(mark in text for mark in "*?[")
+        return FeatureColumns(group for one in self.made for group in one.groups())
 
 
 def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selected | list[Fault]:
@@ -128,13 +82,12 @@ def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selec
     The training criterion says whether the target is a class or a number.
     """
     names = Names(dataset)
-    found = list(_unknown(data, names))
-    if found:
+    if found := list(islice(_unknown(data, names), MOST)):
         return found
     roles = {role: _place(names, getattr(data, role)) for role in ROLES if getattr(data, role) is not None}
     target = _place(names, data.target)
     index = {position for position, column in enumerate(dataset.columns) if column.index}
-    positions, found = _feature_positions(data, names, {target, *roles.values(), *index})
+    positions, found = _feature_positions(data, names, sorted({target, *roles.values(), *index}))
     found += _role_faults(data, names, training)
     weights = names.column(roles["weights"]) if "weights" in roles else None
     some_left_out = "weights" in roles and (weights is None or not weights.min)
@@ -146,17 +99,14 @@ def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selec
         classes = column_classes(training, data, names.column(target), on_target, some_left_out=some_left_out)
     if isinstance(classes, Fault):
         return [classes]
-    if found or not positions:
-        return found or [Fault("/data/features", "empty", "No column is left to be a feature.")]
-    made: list[ColumnFeatures] = []
-    for position in positions:
-        for one in features_of(data, names.column(position), names.name(position), position):
-            (found if isinstance(one, Fault) else made).append(one)  # type: ignore[arg-type]
-    found += _clashes(made)
+    if found or not len(positions):
+        return found[:MOST] or [Fault("/data/features", "empty", "No column is left to be a feature.")]
+    made, found = _made(data, names, positions)
+    found += _clashes(made, names, positions)
     if found:
-        return found[:20]
+        return found[:MOST]
     dense = _is_dense(made, dataset)
-    if not dense and any(one.fill for one in made):
+    if not dense and any(isinstance(one, ColumnFeatures) and one.fill for one in made):
         return [Fault("/data/missing", "sparse", "Missing values are not filled in a table of sparse features.")]
     source = names.column(roles["source"]) if "source" in roles else None
     levels, texts = levels_of(source) if source else ((), ())
@@ -170,19 +120,42 @@ def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selec
     )  # fmt: skip
 
 
-def _few_values(names: Names, made: list[ColumnFeatures]) -> dict[str, int]:
+def _made(data: DatasetData, names: Names, positions: Array) -> tuple[list[Made], list[Fault]]:
+    """The features of the columns at these positions: of dense ones one by one, of sparse neighbours together."""
+    made: list[Made] = []
+    found: list[Fault] = []
+    categorical, width = frozenset(data.categorical), len(names.dense)
+    is_sparse = positions >= width
+    edges = np.flatnonzero(is_sparse[1:] != is_sparse[:-1]) + 1
+    for begin, end in zip([0, *edges.tolist()], [*edges.tolist(), len(positions)], strict=True):
+        if is_sparse[begin]:
+            assert names.dataset.sparse is not None
+            made.append(SparseFeatures.of(names.dataset.sparse, positions[begin:end] - width))
+            continue
+        for position in positions[begin:end].tolist():
+            for one in features_of(data, names.dataset.columns[position], position, categorical):
+                (found if isinstance(one, Fault) else made).append(one)  # type: ignore[arg-type]
+    return made, found
+
+
+def _dense_ones(made: Sequence[Made]) -> list[ColumnFeatures]:
+    return [one for one in made if isinstance(one, ColumnFeatures)]
+
+
+def _few_values(names: Names, made: Sequence[Made]) -> dict[str, int]:
     """The number of different values of each feature that is a number and has few of them."""
-    numbers = [one for one in made if one.levels is None and one.day is None]
+    numbers = [one for one in _dense_ones(made) if one.levels is None and one.day is None]
     columns = ((one.names[0], names.column(one.position)) for one in numbers)
     return {name: len(column.values) for name, column in columns if column is not None and column.values}
 
 
-def _warnings(data: DatasetData, dataset: DatasetBody, made: list[ColumnFeatures]) -> tuple[DatasetWarning, ...]:
-    """What the upload was warned about in the columns that are used."""
+def _warnings(data: DatasetData, dataset: DatasetBody, made: Sequence[Made]) -> tuple[DatasetWarning, ...]:
+    """What the upload was warned about in the columns that are used; sparse ones have no warnings."""
     if not dataset.warnings:
         return ()
     roles = {getattr(data, role) for role in ("target", *ROLES)}
-    return warnings_about(dataset.warnings, {one.column for one in made} | roles | {item.column for item in data.where})
+    used = {one.column for one in _dense_ones(made)} | roles | {item.column for item in data.where}
+    return warnings_about(dataset.warnings, used)
 
 
 def _conditions(data: DatasetData, names: Names) -> tuple[list[Condition], list[Fault]]:
@@ -192,11 +165,13 @@ def _conditions(data: DatasetData, names: Names) -> tuple[list[Condition], list[
     for i, item in enumerate(data.where):
         position, place = _place(names, item.column), f"/data/where/{i}"
         column = names.column(position)
-        for one in conditions(item, place, position, column):
+        for one in conditions(item, place, position, column, suggest=not found):
             if isinstance(one, Fault):
                 found.append(one)
             else:
                 made.setdefault(position, []).append(one)
+        if len(found) >= MOST:
+            break
         if not found and (fault := no_rows_fault(place, column, made[position])):
             found.append(fault)
     return [one for same in made.values() for one in same], found
@@ -209,9 +184,9 @@ def _dates(names: Names, roles: Mapping[str, int]) -> tuple[float, float] | None
     return time.min, time.max
 
 
-def _complete(data: DatasetData, names: Names, made: list[ColumnFeatures], roles: tuple[int, ...]) -> tuple[int, ...]:
+def _complete(data: DatasetData, names: Names, made: Sequence[Made], roles: tuple[int, ...]) -> tuple[int, ...]:
     """Columns with missing values somewhere, for which no rule is given."""
-    unfilled = [one.position for one in made if fill_for(data, one.column) is None]
+    unfilled = [one.position for one in _dense_ones(made) if fill_for(data, one.column) is None]
     columns = ((position, names.column(position)) for position in dict.fromkeys([*roles, *unfilled]))
     return tuple(position for position, column in columns if column is not None and column.missing)
 
@@ -234,34 +209,89 @@ def _unknown(data: DatasetData, names: Names) -> Iterator[Fault]:
             yield names.unknown(pointer, name)
 
 
-def _feature_positions(data: DatasetData, names: Names, taken: set[int]) -> tuple[list[int], list[Fault]]:
+def _feature_positions(data: DatasetData, names: Names, taken: list[int]) -> tuple[Array, list[Fault]]:
     """Positions of the columns that become features, each once; patterns leave out other roles and the index."""
+    free = np.ones(len(names), bool)
+    free[taken] = False
     if data.features is None:
-        return [position for position in range(len(names)) if position not in taken], []
-    chosen: dict[int, None] = {}
-    found: list[Fault] = []
+        return _indices(free), []
+    chosen, found = _Chosen(names), list[Fault]()
     for i, item in enumerate(data.features):
         if isinstance(item, AllBut):
-            left_out = set(taken)
+            kept = free.copy()
             for k, name in enumerate(item.all_but):
                 members = _members(names, name)
-                left_out.update(members)
-                if not members:
+                if members is None and len(found) < MOST:
                     found.append(names.unknown(f"/data/features/{i}/all_but/{k}", name))
-            chosen |= dict.fromkeys(position for position in range(len(names)) if position not in left_out)
+                elif members is None:
+                    break
+                else:
+                    kept[members] = False
+            chosen.add(kept)
         elif item == data.target:
             found.append(Fault(f"/data/features/{i}", "target", "The target cannot be a feature."))
-        elif members := _members(names, item):
-            exact = names.position(item) is not None
-            chosen |= dict.fromkeys(position for position in members if exact or position not in taken)
-        else:
+        elif (columns := _members(names, item)) is None:
             found.append(names.unknown(f"/data/features/{i}", item))
-    return list(chosen), found
+        else:
+            chosen.add(columns if isinstance(columns, int) else columns & free)
+        if len(found) >= MOST:
+            break
+    return chosen.positions(), found
 
 
-def _members(names: Names, name: str) -> list[int]:
+def too_many_patterns(data: DatasetData, dataset: DatasetBody) -> list[Fault]:
+    """More patterns of features than are compared with the names of the columns, or one that is too long."""
+    names = Names(dataset)
+    listed = [(f"/data/features/{i}", item) for i, item in enumerate(data.features or ()) if isinstance(item, str)]
+    for i, item in enumerate(data.features or ()):
+        if isinstance(item, AllBut):
+            listed += [(f"/data/features/{i}/all_but/{k}", name) for k, name in enumerate(item.all_but)]
+    patterns = [(pointer, name) for pointer, name in listed if is_pattern(name) and names.position(name) is None]
+    return list(pattern_faults(patterns, names.texts)) if patterns else []
+
+
+class _Chosen:
+    """Columns in the order in which they are named, each once."""
+
+    def __init__(self, names: Names) -> None:
+        self._used = np.zeros(len(names), bool)
+        self._parts: list[Array] = []
+        self._single: list[int] = []
+
+    def add(self, columns: int | Array) -> None:
+        """Add a column, or those of a mask, which it takes over."""
+        if isinstance(columns, int):
+            if not self._used[columns]:
+                self._used[columns] = True
+                self._single.append(columns)
+            return
+        self._flush()
+        columns &= ~self._used
+        self._used |= columns
+        self._parts.append(_indices(columns))
+
+    def _flush(self) -> None:
+        self._parts.append(np.array(self._single, np.int32))
+        self._single = []
+
+    def positions(self) -> Array:
+        """Their positions."""
+        self._flush()
+        return np.concatenate(self._parts)
+
+
+def _indices(mask: Array) -> Array:
+    """Where a mask is true. Columns are fewer than 2^31."""
+    return np.flatnonzero(mask).astype(np.int32)
+
+
+def _members(names: Names, name: str) -> int | Array | None:
+    """The position of a column, or a mask of those that match a pattern; None for neither."""
     position = names.position(name)
-    return names.matching(name) if position is None else [position]
+    if position is not None or not is_pattern(name):
+        return position
+    members = names.matching(name)
+    return members if members.any() else None
 
 
 def _role_faults(data: DatasetData, names: Names, training: Training) -> Iterator[Fault]:
@@ -303,29 +333,34 @@ def _role_faults(data: DatasetData, names: Names, training: Training) -> Iterato
             yield Fault(pointer, "too_many", f"{told}.")
 
 
-def _clashes(made: list[ColumnFeatures]) -> Iterator[Fault]:
+def _clashes(made: Sequence[Made], names: Names, positions: Array) -> Iterator[Fault]:
+    """Two columns that give features of one name. Sparse ones have different names."""
     first: dict[str, str] = {}
-    for one in made:
+    sparse, used = names.dataset.sparse, np.zeros(len(names), bool)
+    used[positions] = True
+    for one in _dense_ones(made):
         for name in one.names:
-            if name in first:
-                both = f"Columns {first[name]!r} and {one.column!r} both give a feature {name!r}"
+            j = sparse.index(name) if sparse else None
+            other = name if j is not None and used[len(names.dense) + j] else first.get(name)
+            if other is not None:
+                both = f"Columns {other!r} and {one.column!r} both give a feature {name!r}"
                 yield Fault("/data/features", "duplicate", f"{both}; leave one of them out.")
                 return
             first[name] = one.column
 
 
-def _is_dense(made: list[ColumnFeatures], dataset: DatasetBody) -> bool:
+def _is_dense(made: Sequence[Made], dataset: DatasetBody) -> bool:
     """Whether rows are made dense: without sparse features, or with so many entries that sparse arithmetic loses."""
-    sparse, width = dataset.sparse, len(dataset.columns)
-    if sparse is None or all(one.position < width for one in made):
+    sparse = dataset.sparse
+    if sparse is None or all(isinstance(one, ColumnFeatures) for one in made):
         return True
     return sparse.nonzeros >= DENSE * dataset.rows * sparse.columns
 
 
-def _filled(made: list[ColumnFeatures], dataset: DatasetBody) -> float:
+def _filled(made: Sequence[Made], dataset: DatasetBody) -> float:
     """The share of the features that is stored, the sparse columns taken for alike."""
     sparse = dataset.sparse
     assert sparse is not None
-    dense = sum(len(one.names) for one in made if one.position < len(dataset.columns))
+    dense = sum(len(one.names) for one in _dense_ones(made))
     features = sum(len(one.names) for one in made)
     return (dense + (features - dense) * sparse.nonzeros / (dataset.rows * sparse.columns)) / features

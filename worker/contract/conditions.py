@@ -18,7 +18,7 @@ from worker.core.records import Array
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HALF_TICK = 0.5 / MICROSECONDS_PER_DAY  # days: moments closer than this are equal, since stored days are rounded
-COMPARED = 2000  # texts that are compared with one that is not known
+MOST_FAULTS = 5  # of one condition
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 Interval = tuple[float, float]
 EVERY: Interval = (-np.inf, np.inf)
@@ -60,10 +60,12 @@ class Condition:
         return any(begin <= high and low <= end for begin, end in self.intervals)
 
 
-def conditions(item: RowRange, place: str, position: int, column: Column | None) -> list[Condition] | list[Fault]:
+def conditions(
+    item: RowRange, place: str, position: int, column: Column | None, *, suggest: bool = True
+) -> list[Condition] | list[Fault]:
     """What one item of `where` asks of the column at this position (a sparse one has no record), or its faults.
 
-    `place` is the pointer of the item.
+    `place` is the pointer of the item. To `suggest` the nearest known text, of the first fault, takes a while.
     """
     reader = _Reader.of(item.column, column)
     found: list[Fault] = []
@@ -71,14 +73,16 @@ def conditions(item: RowRange, place: str, position: int, column: Column | None)
     for name, given, negated in _parts(item):
         intervals: list[Interval] = []
         for at, value in given:
-            if fault := reader.fault_of(value, f"{place}/{name}{at}", name):
+            if fault := reader.fault_of(value, f"{place}/{name}{at}", name, suggest=suggest and not found):
                 found.append(fault)
+                if len(found) == MOST_FAULTS:
+                    return found
             else:
                 intervals.append(reader.interval(value))
         if not found:
             made.append(_condition(name, position, intervals, negated=negated))
     if found:
-        return found[:5]
+        return found
     return made or [Condition(position, (EVERY,))]
 
 
@@ -147,11 +151,11 @@ class _Reader:
         codes = None if texts is None else {text: code for code, text in enumerate(texts)}
         return cls(name, column.type if column else "number", codes)
 
-    def fault_of(self, value: float | str, pointer: str, condition: str) -> Fault | None:
+    def fault_of(self, value: float | str, pointer: str, condition: str, *, suggest: bool) -> Fault | None:
         """What is wrong with a value of a condition, or None."""
         shown = f"Column {self.name[:60]!r}"
         if self.kind == "category":
-            return self._text_fault(value, pointer, condition, shown)
+            return self._text_fault(value, pointer, condition, shown, suggest=suggest)
         if self.kind == "number" and isinstance(value, str):
             return Fault(pointer, "not_a_number", f"{shown} holds numbers; write a number here, without quotes.")
         if isinstance(value, str) and _day_interval(value) is None:
@@ -159,7 +163,9 @@ class _Reader:
             return Fault(pointer, "not_a_date", told)
         return None
 
-    def _text_fault(self, value: float | str, pointer: str, condition: str, shown: str) -> Fault | None:
+    def _text_fault(
+        self, value: float | str, pointer: str, condition: str, shown: str, *, suggest: bool
+    ) -> Fault | None:
         if condition in {"min", "max"}:
             told = f"{shown} holds texts, which {condition} cannot compare; list those you want in `equals` or `in`."
             return Fault(pointer, "not_a_number", told)
@@ -169,8 +175,8 @@ class _Reader:
             told = f"{shown} has more than 10,000 different texts, which rows cannot be chosen by."
             return Fault(pointer, "too_many_categories", told)
         if value not in self.codes:
-            told = f"{shown} has no value {value[:60]!r}{suggestion(value, list(self.codes)[:COMPARED])}."
-            return Fault(pointer, "unknown_value", told)
+            near = suggestion(value, list(self.codes)) if suggest else ""
+            return Fault(pointer, "unknown_value", f"{shown} has no value {value[:60]!r}{near}.")
         return None
 
     def interval(self, value: float | str) -> Interval:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from worker.contract.data import DatasetData, Day, Fill
-from worker.contract.dataset import Column
+from worker.contract.dataset import Column, SparseColumns
 from worker.contract.faults import Fault
+from worker.core.names import Numbered
+from worker.core.records import Array
 from worker.core.rows.tables import LARGEST_MAGNITUDE
 
 CATEGORIES = {"month": range(1, 13), "weekday": range(1, 8), "hour": range(24)}
@@ -31,6 +35,37 @@ class ColumnFeatures:
     texts: tuple[str, ...] = ()
     fill: Fill | None = None
     missing_feature: bool = False
+
+    def groups(self) -> list[tuple[str, tuple[str, ...]] | Numbered]:
+        """The column with its features."""
+        return [(self.column, self.names)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseFeatures:
+    """Sparse columns (q), each a feature of its own name: `columns` counts through the sparse ones, from 0."""
+
+    columns: range | Array
+    names: Numbered | tuple[str, ...]
+
+    @classmethod
+    def of(cls, sparse: SparseColumns, columns: Array) -> SparseFeatures:
+        """The features of some columns in this order."""
+        first, last = int(columns[0]), int(columns[-1])
+        begin = sparse.first
+        if sparse.prefix[-1:].isdigit():  # which digits are the number cannot be seen in such a name
+            return cls(columns, tuple(sparse.name(j) for j in columns.tolist()))
+        if last - first + 1 == len(columns) and (np.diff(columns) == 1).all():
+            return cls(range(first, last + 1), Numbered(sparse.prefix, range(begin + first, begin + last + 1)))
+        numbers = columns.astype(np.int64) + begin if begin else columns
+        return cls(columns, Numbered(sparse.prefix, numbers))
+
+    def groups(self) -> list[tuple[str, tuple[str, ...]] | Numbered]:
+        """Each column with its feature."""
+        return [self.names] if isinstance(self.names, Numbered) else [(name, (name,)) for name in self.names]
+
+
+Made = ColumnFeatures | SparseFeatures
 
 
 def magnitude_fault(pointer: str, shown: str, largest: float) -> Fault | None:
@@ -59,10 +94,11 @@ def fill_for(data: DatasetData, name: str) -> Fill | None:
     return data.missing.columns.get(name, data.missing.default) if data.missing else None
 
 
-def features_of(data: DatasetData, column: Column | None, name: str, position: int) -> list[ColumnFeatures | Fault]:
-    """The features of one column (a sparse one has no record), or why it cannot be one."""
-    if column is None:
-        return [ColumnFeatures(name, position, (name,))]
+def features_of(
+    data: DatasetData, column: Column, position: int, categorical: Collection[str]
+) -> list[ColumnFeatures | Fault]:
+    """The features of one dense column, or why it cannot be one. `categorical`: numbers that are categories."""
+    name = column.name
     if (fault := magnitude_fault("/data/features", f"Column {name!r}", largest_of(column))) is not None:
         return [fault]
     fill = fill_for(data, name)
@@ -72,7 +108,7 @@ def features_of(data: DatasetData, column: Column | None, name: str, position: i
     fill = fill if column.missing else None
     if column.type == "date":
         return _dated(data, column, position, fill)
-    if column.type == "category" or name in data.categorical:
+    if column.type == "category" or name in categorical:
         return [_category(column, position, missing=fill is not None)]
     indicator = fill is not None and fill.indicator
     return [

@@ -2,53 +2,92 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from worker.contract.columns import Selected
+import numpy as np
+
+from worker.contract.feature_columns import FeatureColumns
+from worker.core.names import Numbered, split_number
 
 RUN = 3  # names from which on a run is written by its ends
+MOST_PIECES = 50_000  # items of the list
 
 
-def write_features(selected: Selected) -> list[Any]:
+@dataclass(slots=True)
+class _Run:
+    """Columns that follow each other: `prefix` and the numbers from `first` to `last`."""
+
+    prefix: str
+    first: int
+    last: int
+
+    def written(self) -> list[Any]:
+        names = [f"{self.prefix}{n}" for n in range(self.first, min(self.last, self.first + RUN - 1) + 1)]
+        return names if len(names) < RUN else [{"from": names[0], "to": f"{self.prefix}{self.last}"}]
+
+
+def write_features(columns: FeatureColumns) -> list[Any]:
     """Columns and their features: `"age"`, `{"column": "month", "features": [...]}`, `{"from": "w1", "to": "w9"}`."""
     items: list[Any] = []
-    run: list[str] = []
-    for column, names in [*selected.groups.items(), ("", ())]:
-        plain = names == (column,)
-        if plain and run and _follows(run[-1], column):
-            run.append(column)
+    run: _Run | None = None
+    for piece in _pieces(columns):
+        if isinstance(piece, _Run) and run is not None and (run.prefix, run.last + 1) == (piece.prefix, piece.first):
+            run.last = piece.last
             continue
-        items += run if len(run) < RUN else [{"from": run[0], "to": run[-1]}]
-        run = [column] if plain else []
-        if names and not plain:
-            items.append({"column": column, "features": list(names)})
-    return items
+        items += run.written() if run is not None else []
+        run = piece if isinstance(piece, _Run) else None
+        if not isinstance(piece, _Run):
+            items.append(piece)
+    return items + (run.written() if run is not None else [])
 
 
-def _parts(name: str) -> tuple[str, int] | None:
-    """Prefix and number of a name that ends with a number without leading zeros."""
-    match = re.fullmatch(r"(.*?)(0|[1-9][0-9]{0,11})", name, re.DOTALL)
-    return (match[1], int(match[2])) if match else None
+def _pieces(columns: FeatureColumns) -> Iterator[_Run | Any]:
+    for part in columns.parts:
+        if isinstance(part, Numbered):
+            yield from _runs(part)
+            continue
+        for column, names in part.items():
+            if names != (column,):
+                yield {"column": column, "features": list(names)}
+            elif (split := split_number(column)) is not None:
+                yield _Run(split[0], split[1], split[1])
+            else:
+                yield column
 
 
-def _follows(name: str, after: str) -> bool:
-    one, other = _parts(name), _parts(after)
-    return one is not None and other is not None and other == (one[0], one[1] + 1)
+def _runs(part: Numbered) -> Iterator[_Run]:
+    numbers = part.numbers
+    if isinstance(numbers, range):
+        yield _Run(part.prefix, numbers.start, numbers.stop - 1)
+        return
+    edges = _edges(part)
+    for begin, end in zip([0, *edges], [*edges, len(numbers)], strict=True):
+        yield _Run(part.prefix, int(numbers[begin]), int(numbers[end - 1]))
 
 
-def read_features(items: list[Any]) -> dict[str, tuple[str, ...]]:
+def _edges(part: Numbered) -> list[int]:
+    """Where a number does not follow the one before it."""
+    return [] if isinstance(part.numbers, range) else (np.flatnonzero(np.diff(part.numbers) != 1) + 1).tolist()
+
+
+def pieces(columns: FeatureColumns) -> int:
+    """How many items the list has at most, in order of size."""
+    return sum(len(_edges(part)) + 1 if isinstance(part, Numbered) else len(part) for part in columns.parts)
+
+
+def read_features(items: list[Any]) -> FeatureColumns:
     """The features of each column, in the order of the job."""
-    columns: dict[str, tuple[str, ...]] = {}
-    for item in items:
-        if isinstance(item, str):
-            columns[item] = (item,)
-        elif "column" in item:
-            columns[item["column"]] = tuple(item["features"])
-        else:
-            first, last = _parts(item["from"]), _parts(item["to"])
-            assert first is not None
-            assert last is not None
-            names = (f"{first[0]}{number}" for number in range(first[1], last[1] + 1))
-            columns |= {name: (name,) for name in names}
-    return columns
+    return FeatureColumns(_read(item) for item in items)
+
+
+def _read(item: Any) -> tuple[str, tuple[str, ...]] | Numbered:
+    if isinstance(item, str):
+        return item, (item,)
+    if "column" in item:
+        return item["column"], tuple(item["features"])
+    first, last = split_number(item["from"]), split_number(item["to"])
+    assert first is not None
+    assert last is not None
+    return Numbered(first[0], range(first[1], last[1] + 1))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from worker.contract.columns import is_pattern
+from worker.contract.feature_columns import FeatureColumns
+from worker.contract.patterns import is_pattern
 from worker.core.kernels import Kernel, Product, Simple, Sum, WidthPerGroup
 from worker.core.penalties import PerGroup
 from worker.core.training import LinearTraining, TableTraining
@@ -17,8 +17,8 @@ from worker.core.training.kernel_machines import KernelTraining
 class _Names:
     """The features that each column of a dataset becomes."""
 
-    columns: Mapping[str, tuple[str, ...]]
-    features: frozenset[str]
+    columns: FeatureColumns
+    features: Collection[str]
 
     def expanded(self, members: tuple[str, ...], named: Collection[str] = ()) -> tuple[str, ...]:
         """The features that are meant: themselves, those of a column, or of the columns that match a pattern.
@@ -34,8 +34,7 @@ class _Names:
             return self.columns[member]
         if member in self.features or not is_pattern(member):
             return (member,)
-        matching = fnmatch.filter(self.columns, member)
-        return tuple(name for column in matching for name in self.columns[column]) or (member,)
+        return tuple(name for part in self.columns.matching(member) for name in part) or (member,)
 
     def in_groups(self, groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """The same for the members of each group."""
@@ -43,13 +42,17 @@ class _Names:
         return {group: self.expanded(members, named) for group, members in groups.items()}
 
 
-def grouped(training: TableTraining, columns: Mapping[str, tuple[str, ...]]) -> TableTraining:
+def grouped(training: TableTraining, columns: FeatureColumns) -> TableTraining:
     """The training criterion with its groups written out in features: columns and patterns are expanded."""
-    names = _Names(columns, frozenset(name for made in columns.values() for name in made))
+    penalty = training.penalty
+    if not isinstance(training, KernelTraining) and not isinstance(penalty, PerGroup):
+        return training
+    features: Sequence[str] = columns.features
+    names = _Names(columns, frozenset(features) if isinstance(features, tuple) else features)
     if isinstance(training, KernelTraining):
         return replace(training, kernel=_kernel(training.kernel, names))
-    penalty = training.penalty
-    return _penalized(training, penalty, names) if isinstance(penalty, PerGroup) else training
+    assert isinstance(penalty, PerGroup)
+    return _penalized(training, penalty, names)
 
 
 def _penalized(training: LinearTraining, penalty: PerGroup, names: _Names) -> LinearTraining:
@@ -75,7 +78,7 @@ def _term(kernel: Simple | Product, names: _Names) -> Simple | Product:
 
 def _simple(kernel: Simple, names: _Names) -> Simple:
     if kernel.features is not None:
-        kernel = replace(kernel, features=names.expanded(kernel.features, kernel.features))
+        kernel = replace(kernel, features=names.expanded(kernel.features, frozenset(kernel.features)))
     if isinstance(kernel.widths, WidthPerGroup):
         kernel = replace(kernel, widths=replace(kernel.widths, groups=names.in_groups(kernel.widths.groups)))
     return kernel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, assert_never
 
 import numpy as np
@@ -25,6 +26,7 @@ from worker.core.inner.kernel.kernel_model import KernelModel as CoreKernelModel
 from worker.core.inner.kernel.kernel_model import Standard
 from worker.core.losses.links import LINKS, LogitLink
 from worker.core.losses.measures import predicted_class
+from worker.core.names import places
 from worker.core.records import Array
 
 SHOWN = 60  # characters of a name that are repeated
@@ -72,7 +74,7 @@ def fitted_model(result: bytes) -> FittedModel | None:
 class RowLayout:
     """What a row of the training table was: its features in their order, and whether it had an offset."""
 
-    features: tuple[str, ...]
+    features: Sequence[str]
     offset: bool
 
 
@@ -81,27 +83,26 @@ class Rows:
     """Complete rows: `X` (n x p) in the order of `features`, and the `offset` (n)."""
 
     X: Array
-    features: tuple[str, ...]
+    features: Sequence[str]
     offset: Array
 
     def columns(self, names: Sequence[str]) -> Array:
         """Some features of all rows (n x len(names))."""
-        place = {name: j for j, name in enumerate(self.features)}
-        return self.X[:, [place[name] for name in names]]
+        return self.X[:, places(self.features, names)]
 
 
 def rows_of(asked: PredictionRequest, layout: RowLayout, fills: Sequence[FilledFeature]) -> Rows | list[Fault]:
     """The rows as the model takes them, missing values filled; or what is wrong with them."""
-    names = layout.features if asked.features is None else tuple(asked.features)
+    names: Sequence[str] = layout.features if asked.features is None else tuple(asked.features)
     if found := [*_name_faults(asked.features, layout.features), *_shape_faults(asked, layout, len(names))]:
         return found[:MOST]
     X = np.array(asked.x, dtype=float)  # noqa: N806 - null becomes NaN
-    values = {fill.feature: fill.value for fill in fills}
-    missing = np.isnan(X)
-    filled = np.array([name in values for name in names])
+    standing = np.full(len(names), np.nan)  # in for missing values
+    standing[places(names, [fill.feature for fill in fills])] = [fill.value for fill in fills]
+    missing, filled = np.isnan(X), ~np.isnan(standing)
     if (gaps := np.argwhere(missing & ~filled)).size:
         return [_gap(int(i), int(j), names[j]) for i, j in gaps[:MOST]]
-    X = np.where(missing, [values.get(name, 0.0) for name in names], X)  # noqa: N806
+    X = np.where(missing, standing, X)  # noqa: N806
     offset = np.zeros(len(X)) if asked.offset is None else np.array(asked.offset, dtype=float)
     return Rows(X, names, offset)
 
@@ -114,17 +115,16 @@ def _gap(i: int, j: int, name: str) -> Fault:
 def _name_faults(given: Sequence[str] | None, known: Sequence[str]) -> Iterator[Fault]:
     if given is None:
         return
-    places: dict[str, int] = {}
-    features = set(known)
-    for j, name in enumerate(given):
-        if name not in features:
+    first: dict[str, int] = {}
+    for j, (name, place) in enumerate(zip(given, places(known, given).tolist(), strict=True)):
+        if place < 0:
             near = suggestion(name, list(known)) if len(known) <= 1000 else ""
             yield Fault(f"/features/{j}", "unknown_feature", f"The model has no feature {name[:SHOWN]!r}{near}.")
             return
-        if places.setdefault(name, j) != j:
-            yield Fault(f"/features/{j}", "duplicate", f"Column {places[name]} has the name {name[:SHOWN]!r} already.")
+        if first.setdefault(name, j) != j:
+            yield Fault(f"/features/{j}", "duplicate", f"Column {first[name]} has the name {name[:SHOWN]!r} already.")
             return
-    if absent := [name for name in known if name not in places]:
+    if absent := list(islice((name for name in known if name not in first), 4)):
         shown = ", ".join(repr(name[:SHOWN]) for name in absent[:3]) + (", ..." if len(absent) > 3 else "")
         yield Fault("/features", "missing_feature", f"The model also needs {shown}; send every feature.")
 

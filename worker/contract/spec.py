@@ -16,10 +16,12 @@ from worker.contract.combinations import combination_faults, target_faults
 from worker.contract.criteria import criteria_faults, criteria_problem, describe_criteria
 from worker.contract.data import Data, DatasetData, InlineData, MatricesData, StoredDatasetData
 from worker.contract.faults import Fault, sentence
+from worker.contract.feature_columns import FeatureColumns
 from worker.contract.feature_list import read_features, write_features
 from worker.contract.grouping import grouped
 from worker.contract.inline import decode_data, describe_inline, encode_data, inline_faults, inline_problem
 from worker.contract.prediction import RowLayout
+from worker.contract.search_size import form_faults, size_faults
 from worker.contract.wire import Wire
 from worker.core.durations import MICROSECONDS_PER_DAY, microseconds
 from worker.core.family import ByKind
@@ -125,7 +127,7 @@ class JobSpec(Wire):
             raise TypeError("the table is not in the spec")
         return self.data
 
-    def plan(self, columns: Mapping[str, tuple[str, ...]] | None = None) -> Plan:
+    def plan(self, columns: FeatureColumns | None = None) -> Plan:
         """The core's view of the request. `columns`: the features that each column of a dataset becomes."""
         return Plan(
             self.training
@@ -182,6 +184,11 @@ def _multiplier_faults(spec: JobSpec) -> Iterator[Fault]:
 
 
 def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = None) -> Iterator[Fault]:
+    if selected is not None and not isinstance(spec.training, Quadratic):
+        found = list(size_faults(spec.training, selected.groups, len(selected.classes.names)))
+        if found:
+            yield from found
+            return
     plan = spec.plan(selected.groups if selected else None)
     assert not isinstance(plan.training, Quadratic)
     found = list(combination_faults(plan.training, plan.selection, plan.hypergradient, plan.outer, problem))
@@ -263,6 +270,9 @@ def _training_faults(training: TableTraining, problem: Problem, rows: int) -> It
     if isinstance(training, KernelTraining):
         yield from _kernel_faults(training, problem, rows)
         return
+    if found := list(form_faults(training, len(problem.features))):
+        yield from found
+        return
     try:
         training.penalties(problem)
     except ValueError as error:
@@ -336,7 +346,7 @@ def describe(spec: JobSpec, data: bytes, selected: Selected | None = None) -> di
     written: dict[str, Any] = {
         "rows": selected.rows,
         "columns": len(selected.features),
-        "expansion": write_features(selected),
+        "expansion": write_features(selected.groups),
     }
     if selected.source_names:
         written["sources"] = list(selected.source_names)
@@ -379,14 +389,14 @@ class _StoredSpec(JobSpec):
 @dataclass(frozen=True, slots=True)
 class _Names:
     problem: Problem  # without rows
-    columns: dict[str, tuple[str, ...]] | None
+    columns: FeatureColumns | None
 
 
 def _names(data: Mapping[str, Any]) -> _Names:
     """What a stored description says of its features and sources."""
     columns = read_features(data["expansion"]) if "dataset_id" in data else None
-    features = data.get("features", ()) if columns is None else (f for names in columns.values() for f in names)
-    features, sources, classes = tuple(features), tuple(data.get("sources", ())), tuple(data.get("classes", ()))
+    features = tuple(data.get("features", ())) if columns is None else columns.features
+    sources, classes = tuple(data.get("sources", ())), tuple(data.get("classes", ()))
     X = np.empty((0, len(features)))  # noqa: N806
     return _Names(Problem(X, np.empty(0), features, source_names=sources, classes=classes), columns)
 

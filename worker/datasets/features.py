@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from scipy import sparse
 
 from worker.contract.columns import Selected
 from worker.contract.data import WEIGHTS, Day
-from worker.contract.expansion import ColumnFeatures
+from worker.contract.expansion import ColumnFeatures, Made, SparseFeatures
 from worker.core.rows.problem import Imputation, Problem
 from worker.datasets.table import Table
 
@@ -33,22 +33,21 @@ class FeatureTable:
     """The features of a job (n x p) as `worker.core` reads them. `rows` are those of the dataset that are used."""
 
     table: Table
-    made: tuple[ColumnFeatures, ...]
+    made: tuple[Made, ...]
     rows: Indices | None
     shape: tuple[int, int]
 
     def __getitem__(self, rows: Rows) -> Floats:
         """The features of some rows, missing numbers as NaN."""
         chosen = rows if self.rows is None else self.rows[rows]
-        width = self.table.dense.shape[1]
         dense = np.asarray(self.table.dense[chosen])
-        copied = [one for one in self.made if one.position < width and one.levels is None and one.day is None]
-        values: dict[int, Floats] = {}
-        if len(copied) < len(self.made) or any(one.missing_feature for one in copied):
-            values = {one.position: dense[:, one.position] for one in self.made if one.position < width}
+        columns = _dense_ones(self.made)
+        copied = [one for one in columns if one.levels is None and one.day is None and not one.missing_feature]
+        if len(copied) < len(self.made):
+            values = {one.position: dense[:, one.position] for one in columns}
             features = self._expanded(chosen, len(dense), values)
         else:
-            features = _columns(dense, np.array([one.position for one in self.made]))
+            features = _columns(dense, np.array([one.position for one in copied]))
         release(self.table.dense)
         return features
 
@@ -56,32 +55,26 @@ class FeatureTable:
         features = np.empty((m, self.shape[1]))
         entries = None if self.table.sparse is None else self.table.sparse[chosen]
         begin = 0
-        for column in self._runs():
-            width = len(column) if isinstance(column, range) else len(column.names)
-            part = features[:, begin : begin + width]
-            if isinstance(column, range):
+        for one in self.made:
+            part = features[:, begin : begin + len(one.names)]
+            if isinstance(one, SparseFeatures):
                 assert entries is not None
-                part[:] = entries[:, column.start : column.stop].toarray()
+                part[:] = _sparse_columns(entries, one.columns).toarray()
             else:
-                _make(column, values[column.position], part)
-            begin += width
+                _make(one, values[one.position], part)
+            begin += len(one.names)
         return features
 
-    def _runs(self) -> Iterator[ColumnFeatures | range]:
-        """Dense columns one by one, neighbours among the sparse ones together."""
-        width, run = self.table.dense.shape[1], range(0)
-        for one in self.made:
-            j = one.position - width
-            if j >= 0 and run and j == run.stop:
-                run = range(run.start, j + 1)
-                continue
-            if run:
-                yield run
-            run = range(j, j + 1) if j >= 0 else range(0)
-            if j < 0:
-                yield one
-        if run:
-            yield run
+
+def _dense_ones(made: tuple[Made, ...]) -> list[ColumnFeatures]:
+    return [one for one in made if isinstance(one, ColumnFeatures)]
+
+
+def _sparse_columns(entries: sparse.csr_array, columns: range | Indices) -> sparse.csr_array:
+    """Some columns; neighbours as a slice, which is faster."""
+    if isinstance(columns, range):
+        return entries[:, columns.start : columns.stop]
+    return entries[:, columns]
 
 
 def _columns(dense: Floats, positions: Indices) -> Floats:
@@ -192,7 +185,7 @@ def _imputation(selected: Selected) -> Imputation | None:
     """How the core fills missing numbers: one entry for each feature that has any."""
     place, filled = 0, []
     for one in selected.made:
-        if one.fill is not None and one.levels is None:
+        if isinstance(one, ColumnFeatures) and one.fill is not None and one.levels is None:
             filled.append((place, one.fill))
         place += len(one.names)
     if not filled:
@@ -257,9 +250,9 @@ def _folds(values: Floats, kept: Indices) -> npt.NDArray[np.int64]:
 def _sparse(table: Table, selected: Selected, rows: Indices | None) -> sparse.csr_array:
     """The features as sparse rows, dense columns among them stored entry by entry."""
     assert table.sparse is not None
-    entries, width = table.sparse, table.dense.shape[1]
-    dense = tuple(one for one in selected.made if one.position < width)
-    columns = np.array([one.position - width for one in selected.made if one.position >= width])
+    entries = table.sparse
+    dense = tuple(_dense_ones(selected.made))
+    columns = np.concatenate([one.columns for one in selected.made if isinstance(one, SparseFeatures)])
     if len(columns) < entries.shape[1] or (columns != np.arange(len(columns))).any():
         entries = entries[:, columns]
     if rows is not None:
@@ -270,7 +263,7 @@ def _sparse(table: Table, selected: Selected, rows: Indices | None) -> sparse.cs
     expanded = FeatureTable(table, dense, rows, (entries.shape[0], names))
     pieces = [sparse.csr_array(expanded[begin : begin + CHUNK]) for begin in _starts(entries.shape[0])]
     joined = sparse.csr_array(sparse.hstack([sparse.vstack(pieces), entries], format="csr"))
-    order = np.argsort(_order(selected, width), kind="stable")
+    order = np.argsort(_order(selected), kind="stable")
     return joined if (order == np.arange(len(order))).all() else joined[:, order]
 
 
@@ -278,12 +271,12 @@ def _starts(n: int) -> range:
     return range(0, n, CHUNK)
 
 
-def _order(selected: Selected, width: int) -> Indices:
+def _order(selected: Selected) -> Indices:
     """The place in the job's features of each column of `[dense, sparse]`."""
     place = 0
-    dense: list[int] = []
-    rest: list[int] = []
+    dense: list[Indices] = []
+    rest: list[Indices] = []
     for one in selected.made:
-        (dense if one.position < width else rest).extend(range(place, place + len(one.names)))
+        (dense if isinstance(one, ColumnFeatures) else rest).append(np.arange(place, place + len(one.names)))
         place += len(one.names)
-    return np.array(dense + rest)
+    return np.concatenate(dense + rest)

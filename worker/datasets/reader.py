@@ -52,11 +52,12 @@ class Task(Wire):
     bytes: int
     memory: int
     seconds: int
+    sparse_columns: int
 
     @property
     def limits(self) -> Limits:
         """Most that the dataset may take."""
-        return Limits(self.values, self.columns, self.bytes, self.memory, self.seconds)
+        return Limits(self.values, self.columns, self.bytes, self.memory, self.seconds, self.sparse_columns)
 
 
 def main() -> None:

@@ -36,9 +36,14 @@ def too_large(detail: str) -> RefusedError:
     return RefusedError(Reason.TOO_LARGE, detail)
 
 
+SPARSE_SETTING = "GRADTUNE_DATASET_MAX_SPARSE_COLUMNS"
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Most that one dataset may take: values (rows x columns, or entries of a sparse part), dense columns, bytes.
+    """Most that one dataset may take: values (rows x columns, or entries of a sparse part), columns, bytes.
+
+    `columns` are the dense ones, `sparse_columns` those of the sparse part, whether anything is stored in them or not.
 
     `memory` bytes and `seconds` of processor time are for reading it, in a process of its own.
     """
@@ -48,6 +53,15 @@ class Limits:
     bytes: int = 16 * 2**30
     memory: int = 2**30
     seconds: int = 1800
+    sparse_columns: int = 2_000_000
+
+    def check_sparse(self, columns: int) -> None:
+        """Raise RefusedError for a sparse part of too many columns."""
+        if columns > self.sparse_columns:
+            raise too_large(
+                f"A table may have {self.sparse_columns} sparse columns ({SPARSE_SETTING}), and this one has at least "
+                f"{columns}; number the columns that are used without gaps, or hash them to fewer."
+            )
 
     def check(self, rows: int, columns: int) -> None:
         """Raise RefusedError for a table of too many columns or values."""

@@ -53,6 +53,7 @@ class SparseWriter:
             self._check(data, indices, ends)
             self._low, self._high = min(self._low, float(data.min())), max(self._high, float(data.max()))
             self.columns = max(self.columns, int(indices.max()) + 1)
+            self._limits.check_sparse(self.columns)
         self._files["data"].write(data)
         self._files["indices"].write(np.ascontiguousarray(indices, "<i4"))
         self._files["indptr"].write(np.ascontiguousarray(ends + self.nonzeros, "<i8"))
@@ -81,6 +82,7 @@ class SparseWriter:
         self, prefix: str, first: int, columns: int | None = None
     ) -> tuple[SparseColumns, SparseLayout, dict[str, StoredFile]]:
         """What belongs into the manifest. `columns`: their number, where the file says it."""
+        self._limits.check_sparse(columns or 0)
         some = self.nonzeros > 0
         described = SparseColumns(
             columns=self.columns if columns is None else columns,

@@ -29,7 +29,7 @@ class Product:
     name: str | None = None
     kind: Literal["product"] = "product"
 
-    def over(self, features: tuple[str, ...]) -> ProductOfFunctions:
+    def over(self, features: Sequence[str]) -> ProductOfFunctions:
         """The kernel of rows with these features. Raises ValueError when a factor does not fit them."""
         boxes, parts = _named_parts(self.factors, features)
         return ProductOfFunctions(_joined_boxes(boxes), parts)
@@ -52,7 +52,7 @@ class Sum:
     weights: TermWeight = TermWeight()
     kind: Literal["sum"] = "sum"
 
-    def over(self, features: tuple[str, ...]) -> SumOfFunctions:
+    def over(self, features: Sequence[str]) -> SumOfFunctions:
         """The kernel of rows with these features. Raises ValueError when a term does not fit them."""
         boxes, parts = _named_parts(self.terms, features)
         weights = self.weights.hyperparameters(tuple(f"{name}.weight" for name in _names(self.terms)[1:]))
@@ -126,14 +126,16 @@ class SumOfFunctions(KernelFunction):
 def _names(kernels: Sequence[Simple | Product]) -> list[str]:
     """The names of terms or factors. Raises ValueError if two are equal."""
     names = [one.name or one.kind for one in kernels]
-    for i, name in enumerate(names):
-        if name in names[:i]:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
             raise ValueError(f"two kernels are called {name!r}; give one of them a `name`")
+        seen.add(name)
     return names
 
 
 def _named_parts(
-    kernels: Sequence[Simple | Product], features: tuple[str, ...]
+    kernels: Sequence[Simple | Product], features: Sequence[str]
 ) -> tuple[list[Hyperparameters], tuple[KernelFunction, ...]]:
     """The boxes of the kernels, with their names as prefixes of the hyperparameters, and the kernels."""
     parts = tuple(one.over(features) for one in kernels)

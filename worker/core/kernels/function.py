@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.kernels.points import Points
+from worker.core.names import places
 from worker.core.records import Array
 
 
@@ -64,7 +65,7 @@ def dissimilarity_remark(kernel: KernelFunction, X: Points, lam: Float[Array, " 
     return (NO_SIMILAR_ROWS,) if similarity < MIN_MEAN_SIMILARITY * len(sample) * (len(sample) - 1) else ()
 
 
-def columns_of(chosen: tuple[str, ...] | None, features: tuple[str, ...]) -> Int[Array, " q"]:
+def columns_of(chosen: tuple[str, ...] | None, features: Sequence[str]) -> Int[Array, " q"]:
     """The columns of the chosen features, or all for None. Raises ValueError if one is unknown or named twice."""
     if chosen is None:
         return np.arange(len(features))
@@ -72,8 +73,8 @@ def columns_of(chosen: tuple[str, ...] | None, features: tuple[str, ...]) -> Int
         raise ValueError("the kernel names no features; leave the list out for all of them")
     if len(set(chosen)) < len(chosen):
         raise ValueError("the kernel names a feature twice")
-    position = {name: j for j, name in enumerate(features)}
-    for name in chosen:
-        if name not in position:
-            raise ValueError(f"the kernel names the feature {name!r}, which the data does not have")
-    return np.array([position[name] for name in chosen])
+    columns = places(features, chosen)
+    if (columns < 0).any():
+        name = chosen[int(np.argmax(columns < 0))]
+        raise ValueError(f"the kernel names the feature {name!r}, which the data does not have")
+    return columns

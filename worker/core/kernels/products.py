@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -29,11 +30,11 @@ class Linear:
     widths: Annotated[Widths, ByKind(named=True)] | None = None
     kind: Literal["linear"] = "linear"
 
-    def over(self, features: tuple[str, ...]) -> ProductFunction:
+    def over(self, features: Sequence[str]) -> ProductFunction:
         """The kernel of rows with these features. Raises ValueError when it does not fit them."""
         columns = columns_of(self.features, features)
         if self.widths is not None:
-            widths = self.widths.over(tuple(features[j] for j in columns))
+            widths = self.widths.over(features if self.features is None else self.features)
             return ProductFunction(widths.box, columns, widths, 1, has_constant=False)
         return ProductFunction(Hyperparameters.positive((), 1.0, 0.5, 2.0), columns, None, 1, has_constant=False)
 
@@ -58,10 +59,10 @@ class Polynomial:
     widths: Annotated[Widths, ByKind(named=True)] = SharedWidth()  # noqa: RUF009 - frozen
     kind: Literal["polynomial"] = "polynomial"
 
-    def over(self, features: tuple[str, ...]) -> ProductFunction:
+    def over(self, features: Sequence[str]) -> ProductFunction:
         """The kernel of rows with these features. Raises ValueError when it does not fit them."""
         columns = columns_of(self.features, features)
-        widths = self.widths.over(tuple(features[j] for j in columns))
+        widths = self.widths.over(features if self.features is None else self.features)
         box = widths.box + self.constant.hyperparameters(("constant",))
         return ProductFunction(box, columns, widths, self.degree, has_constant=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -51,10 +51,10 @@ class _Stationary(_KernelOfFeatures, ABC):
     def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
         """The kernel at scaled squared distances s; it may overwrite s."""
 
-    def over(self, features: tuple[str, ...]) -> StationaryFunction:
+    def over(self, features: Sequence[str]) -> StationaryFunction:
         """The kernel of rows with these features. Raises ValueError when it does not fit them."""
         columns = columns_of(self.features, features)
-        widths = self.widths.over(tuple(features[j] for j in columns))
+        widths = self.widths.over(features if self.features is None else self.features)
         shape = self.shape()
         return StationaryFunction(widths.box if shape is None else widths.box + shape, self, columns, widths)
 
@@ -174,10 +174,10 @@ class Periodic(_KernelOfFeatures):
     period: Period = Period()
     kind: Literal["periodic"] = "periodic"
 
-    def over(self, features: tuple[str, ...]) -> PeriodicFunction:
+    def over(self, features: Sequence[str]) -> PeriodicFunction:
         """The kernel of rows with these features. Raises ValueError when it does not fit them."""
         columns = columns_of(self.features, features)
-        widths = self.widths.over(tuple(features[j] for j in columns))
+        widths = self.widths.over(features if self.features is None else self.features)
         return PeriodicFunction(widths.box + self.period.hyperparameters(("period",)), columns, widths)
 
 

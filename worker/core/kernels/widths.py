@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Literal
 
 import numpy as np
@@ -36,7 +38,7 @@ class SharedWidth(_Widths):
 
     kind: Literal["shared"] = "shared"
 
-    def over(self, features: tuple[str, ...]) -> Grouped:
+    def over(self, features: Sequence[str]) -> Grouped:
         """The widths of these features."""
         return Grouped(self.box(("width",), len(features)), np.zeros(len(features), int))
 
@@ -47,7 +49,7 @@ class WidthPerFeature(_Widths):
 
     kind: Literal["per_feature"] = "per_feature"
 
-    def over(self, features: tuple[str, ...]) -> Grouped:
+    def over(self, features: Sequence[str]) -> Grouped:
         """The widths of these features."""
         names = tuple(f"width[{name}]" for name in features)
         return Grouped(self.box(names, len(features)), np.arange(len(features)))
@@ -60,20 +62,22 @@ class WidthPerGroup(_Widths):
     groups: Annotated[dict[str, tuple[str, ...]], MinLen(1)]
     kind: Literal["per_group"] = "per_group"
 
-    def over(self, features: tuple[str, ...]) -> Grouped:
+    def over(self, features: Sequence[str]) -> Grouped:
         """The widths of these features. Raises ValueError unless each of them is in exactly one group."""
         of_feature: dict[str, int] = {}
+        known = frozenset(features) if isinstance(features, tuple) else features
         for j, (group, members) in enumerate(self.groups.items()):
             if not members:
                 raise ValueError(f"group {group!r} has no features")
             for name in members:
-                if name not in features:
+                if name not in known:
                     raise ValueError(f"group {group!r} names the feature {name!r}, which the kernel does not have")
                 if name in of_feature:
                     raise ValueError(f"the feature {name!r} is in two groups of widths, and has one width")
                 of_feature[name] = j
-        if missing := [name for name in features if name not in of_feature]:
-            raise ValueError(f"every feature needs a width; in no group: {', '.join(map(repr, missing[:5]))}")
+        if len(of_feature) < len(features):
+            missing = islice((name for name in features if name not in of_feature), 5)
+            raise ValueError(f"every feature needs a width; in no group: {', '.join(map(repr, missing))}")
         names = tuple(f"width[{group}]" for group in self.groups)
         return Grouped(self.box(names, len(features)), np.array([of_feature[name] for name in features]))
 

@@ -73,6 +73,14 @@ class PenaltyForms:
         dense = k * p <= LARGEST_DENSE_INCIDENCE
         return cls(incidence.toarray() if dense else incidence, tuple(blocks), one_column_each)
 
+    @classmethod
+    def shared(cls, p: int) -> PenaltyForms:
+        """The identity as the only form, as `build` makes it, without an array of its pairs."""
+        if p <= LARGEST_DENSE_INCIDENCE:
+            return cls(np.ones((1, p)), (), one_column_each=p == 1)
+        whole = np.ones(p), np.arange(p, dtype=np.int32), np.array([0, p], np.int32)
+        return cls(sparse.csr_array(whole, shape=(1, p)))
+
     def extended_by(self, roots: Sequence[tuple[Float[Array, "_ _"], int]]) -> PenaltyForms:
         """These forms, followed by one more hyperparameter with its own columns for each root and its rank."""
         if not roots:
@@ -103,7 +111,13 @@ class PenaltyForms:
     @property
     def is_positive_diagonal(self) -> bool:
         """Whether P is a diagonal matrix with a positive diagonal, so that division by it is possible."""
-        return not self.blocks and bool((self.diagonals.sum(axis=0) > 0).all())
+        if self.blocks:
+            return False
+        if isinstance(self.diagonals, np.ndarray):
+            return bool((self.diagonals.sum(axis=0) > 0).all())
+        covered = np.zeros(self.p, bool)
+        covered[self.diagonals.indices[self.diagonals.data > 0]] = True
+        return bool(covered.all())
 
     def scaled(self, scale: Float[Array, " p"]) -> PenaltyForms:
         """The same forms in `scale * theta`."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import MinLen
+from jaxtyping import Int
 
 from worker.core.hyperparameters import Box, Hyperparameters
+from worker.core.names import places
 from worker.core.penalties.forms import PenaltyForms
+from worker.core.records import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +23,9 @@ class Shared(Box):
 
     kind: Literal["shared"] = "shared"
 
-    def matrices(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
+    def matrices(self, features: Sequence[str]) -> tuple[Hyperparameters, PenaltyForms]:
         """The hyperparameters and their matrices."""
-        p = len(features)
-        entries = np.zeros(p, int), np.arange(p)
-        return self.hyperparameters(("penalty",)), PenaltyForms.build(1, p, entries)
+        return self.hyperparameters(("penalty",)), PenaltyForms.shared(len(features))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class PerFeature(Box):
 
     kind: Literal["per_feature"] = "per_feature"
 
-    def matrices(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
+    def matrices(self, features: Sequence[str]) -> tuple[Hyperparameters, PenaltyForms]:
         """The hyperparameters and their matrices."""
         p = len(features)
         entries = np.arange(p), np.arange(p)
@@ -46,7 +49,7 @@ class PerClass(Box):
     kind: Literal["per_class"] = "per_class"
 
     def matrices_of_classes(
-        self, features: tuple[str, ...], classes: tuple[str, ...]
+        self, features: Sequence[str], classes: tuple[str, ...]
     ) -> tuple[Hyperparameters, PenaltyForms]:
         """The hyperparameters and their matrices; coefficients are ordered by class."""
         p, m = len(features), len(classes)
@@ -63,7 +66,7 @@ class PerCoefficient(Box):
     kind: Literal["per_coefficient"] = "per_coefficient"
 
     def matrices_of_classes(
-        self, features: tuple[str, ...], classes: tuple[str, ...]
+        self, features: Sequence[str], classes: tuple[str, ...]
     ) -> tuple[Hyperparameters, PenaltyForms]:
         """The hyperparameters and their matrices; coefficients are ordered by class."""
         k = len(features) * len(classes)
@@ -81,35 +84,37 @@ class PerGroup(Box):
     groups: Annotated[dict[str, tuple[str, ...]], MinLen(1)] | None = None
     kind: Literal["per_group"] = "per_group"
 
-    def matrices(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
+    def matrices(self, features: Sequence[str]) -> tuple[Hyperparameters, PenaltyForms]:
         """The hyperparameters and their matrices.
 
         Raises ValueError if a group is empty, or names an unknown feature or one twice, or if a feature is in no group.
         """
         groups = {name: (name,) for name in features} if self.groups is None else self.groups
-        position = {name: i for i, name in enumerate(features)}
-        rows, columns = [], []
-        for j, (group, members) in enumerate(groups.items()):
-            chosen = positions_of(f"group {group!r}", members, position)
-            rows += [j] * len(chosen)
-            columns += chosen
-        covered = set(columns)
-        if missing := [name for i, name in enumerate(features) if i not in covered]:
-            shown = ", ".join(repr(name) for name in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        chosen = positions_of({f"group {group!r}": members for group, members in groups.items()}, features)
+        columns = np.concatenate(chosen)
+        covered = np.zeros(len(features), bool)
+        covered[columns] = True
+        if not covered.all():
+            missing = np.flatnonzero(~covered)
+            shown = ", ".join(repr(features[i]) for i in missing[:5].tolist()) + (", ..." if len(missing) > 5 else "")
             raise ValueError(f"every feature needs a group; in none: {shown}")
         names = tuple(f"penalty[{group}]" for group in groups)
-        entries = np.array(rows), np.array(columns)
+        entries = np.repeat(np.arange(len(groups)), [len(members) for members in chosen]), columns
         return self.hyperparameters(names), PenaltyForms.build(len(names), len(features), entries)
 
 
-def positions_of(owner: str, members: tuple[str, ...], position: dict[str, int]) -> list[int]:
-    """Columns of the named features."""
-    if not members:
-        raise ValueError(f"{owner} has no features")
-    if len(set(members)) < len(members):
-        twice = next(name for i, name in enumerate(members) if name in members[:i])
-        raise ValueError(f"{owner} names the feature {twice!r} twice")
-    for name in members:
-        if name not in position:
+def positions_of(members_of: Mapping[str, Sequence[str]], features: Sequence[str]) -> list[Int[Array, " m"]]:
+    """Columns of the named features of each owner. Raises ValueError if there is none, or one is unknown or twice."""
+    for owner, members in members_of.items():
+        if not members:
+            raise ValueError(f"{owner} has no features")
+        if len(set(members)) < len(members):
+            twice = next(name for name, count in Counter(members).items() if count > 1)
+            raise ValueError(f"{owner} names the feature {twice!r} twice")
+    every = [name for members in members_of.values() for name in members]
+    columns = np.split(places(features, every), np.cumsum([len(members) for members in members_of.values()])[:-1])
+    for (owner, members), chosen in zip(members_of.items(), columns, strict=True):
+        if (chosen < 0).any():
+            name = members[int(np.argmax(chosen < 0))]
             raise ValueError(f"{owner} names the feature {name!r}, which the data does not have")
-    return [position[name] for name in members]
+    return columns

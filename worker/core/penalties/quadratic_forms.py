@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Le, MinLen
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 
 from worker.core.family import ByKind
 from worker.core.hyperparameters import Box, Hyperparameters
@@ -24,10 +27,7 @@ class _Form:
     name: str
     features: tuple[str, ...] | None = None
 
-    def columns(self, features: tuple[str, ...]) -> list[int]:
-        """The columns of the form: all of them if `features` is null."""
-        position = {name: i for i, name in enumerate(features)}
-        return positions_of(f"form {self.name!r}", features if self.features is None else self.features, position)
+    """Without `features` it is of all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,9 @@ class Difference(_Form):
         m = len(columns)
         if m <= self.order:
             raise ValueError(f"form {self.name!r} takes differences of order {self.order} of {m} features; too few")
-        return Block.of_root(j, columns, *differences_of(m, self.order, cyclic=self.cyclic))
+        root, rank = differences_of(m, self.order, cyclic=self.cyclic)
+        factor = csr_array(root)  # of small integers, so that the product is exact
+        return Block(j, columns, (factor.T @ factor).toarray(), root, rank)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,25 +101,31 @@ class QuadraticForms(Box):
     forms: Annotated[tuple[Annotated[Form, ByKind()], ...], MinLen(1)]
     kind: Literal["quadratic_forms"] = "quadratic_forms"
 
-    def matrices(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
+    def matrices(self, features: Sequence[str]) -> tuple[Hyperparameters, PenaltyForms]:
         """The hyperparameters and their matrices.
 
         Raises ValueError when a form does not fit its features, is not semidefinite, or has the name of another.
         """
-        entries: tuple[list[int], list[int]] = ([], [])
-        blocks = []
-        for j, form in enumerate(self.forms):
-            if form.name in {other.name for other in self.forms[:j]}:
-                raise ValueError(f"two forms have the name {form.name!r}")
-            columns = form.columns(features)
+        blocks, ones = [], [np.empty(0, int)]
+        columns_of_forms = self._columns(features)
+        for j, (form, columns) in enumerate(zip(self.forms, columns_of_forms, strict=True)):
             if isinstance(form, Identity):
-                entries[0].extend([j] * len(columns))
-                entries[1].extend(columns)
+                ones.append(columns)
             else:
-                blocks.append(form.block(j, np.array(columns)))
+                blocks.append(form.block(j, columns))
+        owners = [j for j, form in enumerate(self.forms) if isinstance(form, Identity)]
         names = tuple(f"penalty[{form.name}]" for form in self.forms)
-        pairs = np.array(entries[0], int), np.array(entries[1], int)
+        pairs = np.repeat(np.array(owners, int), list(map(len, ones[1:]))), np.concatenate(ones)
         return self.hyperparameters(names), PenaltyForms.build(len(names), len(features), pairs, blocks)
+
+    def _columns(self, features: Sequence[str]) -> list[Int[Array, " m"]]:
+        """The columns of each form. Raises ValueError as `matrices`."""
+        twice = [name for name, count in Counter(form.name for form in self.forms).items() if count > 1]
+        if twice:
+            raise ValueError(f"two forms have the name {twice[0]!r}")
+        listed = {f"form {form.name!r}": form.features for form in self.forms if form.features is not None}
+        found = iter(positions_of(listed, features) if listed else ())
+        return [np.arange(len(features)) if form.features is None else next(found) for form in self.forms]
 
 
 def differences_of(m: int, order: int, *, cyclic: bool) -> tuple[Float[Array, "r m"], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.hyperparameters import check_box
+from worker.core.names import places, without
 from worker.core.penalties.quadratic_forms import differences_of
 from worker.core.records import Array
 from worker.core.rows.bases import Basis, Expansion, contrast
@@ -89,18 +91,20 @@ class Spline:
         return D @ contrast(self.basis), rank
 
 
-def others(splines: tuple[Spline, ...], features: tuple[str, ...]) -> tuple[str, ...]:
+def others(splines: tuple[Spline, ...], features: Sequence[str]) -> Sequence[str]:
     """The features without a spline. Raises ValueError if a feature is unknown or has two splines, or for too many."""
     total = sum(spline.basis for spline in splines)
     if total > MAX_BASIS_FUNCTIONS:
         raise ValueError(f"the splines have {total} basis functions in all, and {MAX_BASIS_FUNCTIONS} is the most")
     named = [spline.feature for spline in splines]
-    for i, name in enumerate(named):
-        if name not in features:
+    seen: set[str] = set()
+    for name, place in zip(named, places(features, named).tolist() if named else (), strict=True):
+        if place < 0:
             raise ValueError(f"there is a spline of the feature {name!r}, which the data does not have")
-        if name in named[:i]:
+        if name in seen:
             raise ValueError(f"there are two splines of the feature {name!r}; leave one of them out")
-    return tuple(name for name in features if name not in named)
+        seen.add(name)
+    return without(features, named)
 
 
 def expansion(splines: tuple[Spline, ...], problem: Problem, rows: Int[Array, " m"]) -> Expansion:
@@ -109,10 +113,10 @@ def expansion(splines: tuple[Spline, ...], problem: Problem, rows: Int[Array, " 
     Raises ValueError when a spline does not fit the features, SplineError when it does not fit their values.
     """
     features = problem.features
-    kept = np.array([features.index(name) for name in others(splines, features)], int)
+    rest = others(splines, features)
     if isinstance(problem.X, csr_array):
         raise ValueError("splines need a dense table, and this one is sparse")
-    columns = np.array([features.index(spline.feature) for spline in splines], int)
+    columns = places(features, [spline.feature for spline in splines])
     bases = []
     for number, (spline, j, values) in enumerate(
         zip(splines, columns, _distinct(problem.X, rows, columns), strict=True)
@@ -121,7 +125,7 @@ def expansion(splines: tuple[Spline, ...], problem: Problem, rows: Int[Array, " 
             bases.append(_basis(spline, int(j), values))
         except ValueError as error:
             raise SplineError(number, str(error)) from error
-    return Expansion(kept, tuple(bases))
+    return Expansion(places(features, rest), tuple(bases))
 
 
 def too_few(spline: Spline, distinct: int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,7 +43,7 @@ class Problem:
 
     X: Table | csr_array
     y: Float[Array, " n"]
-    features: tuple[str, ...]
+    features: Sequence[str]
     imputation: Imputation | None = None
     expansion: Expansion | None = None
     time: Float[Array, " n"] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
@@ -57,7 +58,7 @@ class LinearPredictor:
         """The penalties of features without splines, then of splines. Raises ValueError like `hyperparameters`."""
         return self.penalties_of_features(problem.features)
 
-    def penalties_of_features(self, features: tuple[str, ...]) -> tuple[Hyperparameters, PenaltyForms]:
+    def penalties_of_features(self, features: Sequence[str]) -> tuple[Hyperparameters, PenaltyForms]:
         """The same for one output with these features."""
         if not self.splines:
             return self.penalty.matrices(features)

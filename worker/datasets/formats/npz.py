@@ -229,6 +229,7 @@ def _read_sparse(members: dict[str, Member], directory: Path, limits: Limits) ->
             raise _fault(name, "missing", f"is missing or no vector, and a matrix of format {kind} needs it")
         if members[name].header.dtype.kind not in ("fiub" if name == "data" else "iu"):
             raise _fault(name, "dtype", "is of a type that does not belong here")
+    limits.check_sparse(width)
     limits.check(1, len(beside))
     if members["data"].rows > limits.values:
         limits.check(members["data"].rows, 1)
