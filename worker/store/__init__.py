@@ -19,6 +19,7 @@ from worker.store.driver import Command, Operation, arun, run
 from worker.store.keys import CHANGED, QUEUE
 from worker.store.lifecycle import MOVES, TERMINAL, IllegalMoveError, Status
 from worker.store.operations import (
+    KEPT,
     LEASE,
     MAX_CLAIMS,
     RETENTION,
@@ -34,6 +35,8 @@ from worker.store.operations import (
     redeliver,
     release,
     submit,
+    take,
+    trim,
     watch,
 )
 from worker.store.outage import address, note
@@ -59,6 +62,7 @@ from worker.store.records import (
 from worker.store.trouble import (
     CLOSED,
     CLUSTER,
+    FULL,
     LOADING,
     NO_TLS_HERE,
     REPLICA,
@@ -76,6 +80,8 @@ __all__ = [
     "CLUSTER",
     "CONTRACT",
     "FIRST_ALGORITHM",
+    "FULL",
+    "KEPT",
     "LEASE",
     "LOADING",
     "MAX_CLAIMS",
@@ -146,6 +152,8 @@ __all__ = [
     "stored_bytes",
     "submit",
     "sweep_datasets",
+    "take",
     "trial",
+    "trim",
     "watch",
 ]

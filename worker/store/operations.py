@@ -25,6 +25,10 @@ LEASE: Final = 8.0
 """Seconds after which a worker that gives no sign is taken for lost."""
 RETENTION: Final = 7 * 86400.0
 """Seconds for which a job is kept after its end."""
+KEPT: Final = 2**30
+"""Bytes that all ended jobs may take."""
+GRACE: Final = 60.0
+"""Seconds for which an ended job is kept, whatever it takes: its caller is about to read it."""
 CHECK: Final = 30.0
 """Seconds after which the reconciler looks whether a queued job is really in the queue."""
 PATIENCE: Final = 5.0
@@ -50,11 +54,16 @@ STRANDED: Final = _lost(f"{MAX_STRANDED} times in a row the job's process was ki
 
 
 def submit(
-    submission: Submission, delivery: Sequence[Command], *, max_queued: int | None = None
+    submission: Submission,
+    delivery: Sequence[Command],
+    *,
+    max_queued: int | None = None,
+    max_bytes: int | None = None,
 ) -> Operation[Admission]:
     """Create a job and put it into the queue, in one step.
 
-    `EXISTS` leaves the job that has this id as it is; `FULL` means that `max_queued` ids wait already;
+    `EXISTS` leaves the job that has this id as it is; `FULL` means that `max_queued` ids wait already; `CROWDED` that
+    data and descriptions of the jobs that have not ended would take more than `max_bytes` with this one's;
     `UNKNOWN_DATASET` that the dataset it uses is not there. From here to its end the job keeps that dataset from being
     removed. A resend of the same operation answers `CREATED` again and creates nothing.
     """
@@ -70,10 +79,11 @@ def submit(
         *("attempt", 0),
     )
     most = "" if max_queued is None else max_queued
+    room = "" if max_bytes is None else max_bytes
     nonce = uuid.uuid4().hex
     (reply,) = yield _script(
         scripts.SUBMIT,
-        *(submission.id, nonce, most, CHECK, submission.data, submission.dataset, len(fields)),
+        *(submission.id, nonce, most, CHECK, submission.data, submission.dataset, room, submission.size, len(fields)),
         *fields,
         *_words(delivery),
     )
@@ -246,6 +256,21 @@ def redeliver(job_id: str, delivery: Sequence[Command], *, retention: float = RE
     """
     (reply,) = yield _script(scripts.REDELIVER, job_id, CHECK, MAX_STRANDED, STRANDED, retention, *_words(delivery))
     return bool(reply)
+
+
+def trim(most: int = KEPT, *, grace: float = GRACE, limit: int = 1000) -> Operation[int]:
+    """Remove the jobs that ended first while all that ended take more than `most` bytes; returns how many.
+
+    Of a server with `maxmemory` they may take half of that at most. One that ended less than `grace` seconds ago stays.
+    """
+    (reply,) = yield _script(scripts.TRIM, most, grace, limit)
+    return int(reply)
+
+
+def take() -> Operation[str | None]:
+    """Take an id out of the queue as RQ does, without waiting, also from a server whose memory is full."""
+    (reply,) = yield _script(scripts.TAKE)
+    return None if reply is None else reply.decode()
 
 
 def _script(script: str, *arguments: Argument) -> tuple[Command]:
