@@ -53,7 +53,7 @@ class EmbeddedServer:
     """One server on one data directory, reached through a unix socket that only this user can open.
 
     Acknowledged writes survive the death of the server; the last second or two may be lost with the machine's power
-    (not with `fsync="always"`, which is slower). On Linux the server also ends when the thread that started it ends:
+    (not with `fsync="always"`, which is slower). With more than `memory` bytes of data it takes no more. On Linux the server also ends when the thread that started it ends:
     start it from the main thread.
     """
 
@@ -63,11 +63,13 @@ class EmbeddedServer:
         *,
         fsync: Literal["everysec", "always"] = "everysec",
         binary: str | None = None,
+        memory: int | None = None,
         start_timeout: float = 30.0,
     ) -> None:
         self.directory = Path(data_dir).absolute() / "redis"
         self._fsync = fsync
         self._binary = binary
+        self._memory = memory
         self._start_timeout = start_timeout
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
@@ -188,6 +190,7 @@ class EmbeddedServer:
             "appendonly": "yes",
             "appendfsync": self._fsync,
             "save": "",
+            "maxmemory": str(self._memory or 0),
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
         }

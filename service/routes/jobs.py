@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from service.auth import require_key
+from service.caps import in_time, refuse_costly
 from service.estimate import validation_view
 from service.problems import (
     InvalidRequest,
@@ -26,6 +27,7 @@ from service.problems import (
     documented,
 )
 from service.requests import MAX_VALUES, json_body, matches, preferred_wait
+from service.settings import Settings
 from service.views import job_etag, job_view
 from worker import store
 from worker.contract.columns import Selected, select
@@ -134,6 +136,28 @@ def _fitting(spec: JobSpec, record: Dataset) -> Selected:
     return selected
 
 
+async def _admitted(request: Request, submission: Submission, settings: Settings) -> Admission:
+    """Put a job into the queue. Raises QueueFull, and TooLarge for one that would never have room."""
+    most, room = settings.max_queued, settings.queued_bytes
+    if submission.size > room:
+        raise TooLarge(
+            f"The spec and its data take {submission.size} bytes, and those of all jobs may take {room} "
+            "(GRADTUNE_MAX_QUEUED_MB); upload the table as a dataset."
+        )
+    admission = store.submit(submission, delivery(submission.id), max_queued=most, max_bytes=room)
+    admitted = await _run(request, admission)
+    if admitted is Admission.FULL:
+        detail = f"{most} jobs wait already (GRADTUNE_MAX_QUEUED); nothing was accepted, try again later."
+        raise QueueFull(detail, headers={"Retry-After": "30"})
+    if admitted is Admission.CROWDED:
+        raise QueueFull(
+            f"With this job the data and the specs of the jobs that wait or run would take more than {room} bytes "
+            "(GRADTUNE_MAX_QUEUED_MB); nothing was accepted, try again later, or upload the table as a dataset.",
+            headers={"Retry-After": "30"},
+        )
+    return admitted
+
+
 @router.post(
     "",
     status_code=202,
@@ -153,11 +177,13 @@ async def create_job(
 ) -> Response:
     """Queue a job. `Prefer: wait=N` holds the reply back for up to N seconds, until the job has ended."""
     wait = preferred_wait(request)
-    spec = _parse(await json_body(request))
+    settings = request.app.state.settings
+    spec = in_time(_parse(await json_body(request)), settings)
     selected = await _selected(request, spec)
     data = b"" if selected else encode_data(spec.problem())
     description = describe(spec, data, selected)
     digest = fingerprint(description)
+    await refuse_costly(spec, selected, settings)
     if validate_only:
         return _json(await asyncio.to_thread(validation_view, spec, selected, description, digest))
     submission = Submission(
@@ -172,15 +198,10 @@ async def create_job(
         dataset=spec.data.dataset_id if isinstance(spec.data, DatasetData) else "",
         algorithm=ALGORITHM,
     )
-    settings = request.app.state.settings
-    admission = store.submit(submission, delivery(submission.id), max_queued=settings.max_queued)
-    admitted = await _run(request, admission)
+    admitted = await _admitted(request, submission, settings)
     if admitted is Admission.UNKNOWN_DATASET:
         fault = Fault("/data/dataset_id", "unknown_dataset", "There is no dataset with this id; upload it first.")
         raise InvalidRequest("The job spec does not fit its data.", errors=[fault])
-    if not admitted:
-        detail = f"{settings.max_queued} jobs wait already; nothing was accepted, try again later."
-        raise QueueFull(detail, headers={"Retry-After": "30"})
     path = f"/v1/jobs/{submission.id}"
     try:
         record = await request.app.state.doorbell.wait(

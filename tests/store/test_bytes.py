@@ -8,6 +8,9 @@ from contextlib import contextmanager
 import pytest
 import redis
 
+from tests.store.crew import Workers, attempts_of_steps
+from tests.store.crew import ended as reached
+from tests.store.toy import FUNCTION
 from worker import store
 from worker.queue import delivery, reconcile
 from worker.store import Admission, RefusedError, Status, Submission, keys
@@ -178,3 +181,15 @@ def test_a_full_memory_refuses_new_jobs_and_lets_the_others_end(client: redis.Re
     record = store.run(client, store.job("waiting"))
     assert record is not None
     assert record.status is Status.QUEUED
+
+
+def test_a_worker_empties_the_queue_of_a_full_server(client: redis.Redis, workers: Workers) -> None:
+    """What waits may be what fills it."""
+    for number in range(3):
+        job = Submission(f"j{number}", b'{"steps": 3, "pause": 0.01}', b"data", "f", 60.0)
+        assert store.run(client, store.submit(job, delivery(job.id, function=FUNCTION)))
+    with full(client):
+        workers.start()
+        for number in range(3):
+            reached(client, f"j{number}")
+            assert attempts_of_steps(client, f"j{number}") == [1] * 3
