@@ -53,7 +53,8 @@ def create_app(settings: Settings) -> FastAPI:
         client = store.aconnect(settings.redis_url or "")
         app.state.redis, app.state.doorbell = client, Doorbell(client)
         app.state.datasets = Datasets(settings, client)
-        app.state.janitor = Janitor(settings, client, app.state.datasets.storage)
+        shelves = app.state.datasets
+        app.state.janitor = Janitor(settings, client, shelves.storage, shelves.quota.limit)
         tasks = [asyncio.create_task(app.state.doorbell.run()), asyncio.create_task(app.state.janitor.run())]
         try:
             yield

@@ -18,7 +18,7 @@ SIDE, AREA = 2_000, 1_000_000  # of a square matrix, and of the table, up to whi
 
 
 def in_time(spec: JobSpec, settings: Settings) -> JobSpec:
-    """The spec with a default limit of time that the settings allow. Raises InvalidRequest for one that is asked for."""
+    """The spec, whose default limit of time fits the settings. Raises InvalidRequest for one that does not."""
     limits, most = spec.limits, settings.max_seconds
     if limits.seconds <= most:
         return spec

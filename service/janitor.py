@@ -27,6 +27,7 @@ class Janitor:
     settings: Settings
     client: redis.asyncio.Redis
     storage: Storage
+    quota: int | None = None
 
     async def remove_files(self, name: str) -> None:
         """Remove the files of a removed dataset; should that fail, a sweep does it later."""
@@ -52,14 +53,14 @@ class Janitor:
             except ValueError:
                 log.warning("the manifest of dataset %s cannot be read; it is left alone", name)
                 continue
-            entry = store.add_dataset(name, dataset.stored_bytes, summary(dataset))
+            entry = store.add_dataset(name, dataset.stored_bytes + len(manifest), summary(dataset))
             await store.arun(self.client, entry)
 
     async def sweep(self) -> None:
         """Remove what is kept too long, what is over the quota, and what processes that are gone have left."""
         settings = self.settings
         retention = None if settings.dataset_retention_days is None else settings.dataset_retention_days * 86_400
-        quota = settings.dataset_quota if settings.dataset_eviction else None
+        quota = self.quota if settings.dataset_eviction else None
         for name in await store.arun(self.client, store.sweep_datasets(retention, quota)):
             await self.remove_files(name)
         await asyncio.to_thread(self.storage.sweep)

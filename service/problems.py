@@ -260,8 +260,8 @@ def _allowed(request: Request) -> str:
 
 _AWAY = "The job store does not answer at the moment."
 _FULL = (
-    "The memory of the job store is full; nothing was changed. Delete jobs that have ended, cancel some that wait, or try "
-    "again later; `GET /readyz` says what its operators can do."
+    "The memory of the job store is full; nothing was changed. Delete jobs that have ended, cancel some that wait, or "
+    "try again later; `GET /readyz` says what its operators can do."
 )
 _MISCONFIGURED = "The job store cannot be used as it is set up; `GET /readyz` says what its operators have to change."
 _REMEDIES = {

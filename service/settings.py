@@ -64,12 +64,12 @@ class Settings(BaseSettings):
     )
     job_memory_mb: Annotated[float, Field(ge=64)] | None = Field(
         default=None,
-        description="MiB that a job may take; default: 80 % of the machine's or the container's memory, over the workers.",
+        description="MiB that a job may take; default: 80 % of the machine's or the container's memory over workers.",
     )
     store_memory_mb: Annotated[float, Field(ge=16)] | None = Field(
         default=None,
-        description="MiB of jobs and results that the embedded server holds; full, it takes no new jobs (503). Default: "
-        "a quarter of the machine's or the container's memory.",
+        description="MiB of jobs and results that the embedded server holds; full, it takes no new ones (503). "
+        "Default: a quarter of the machine's or the container's memory.",
     )
     retention_days: Annotated[float, Field(gt=0)] = Field(default=7.0, description="How long ended jobs are kept.")
     max_queued: Annotated[int, Field(ge=1)] = Field(default=10_000, description="Jobs that may wait; beyond, 429.")
@@ -78,8 +78,8 @@ class Settings(BaseSettings):
     )
     max_kept_mb: Annotated[float, Field(gt=0)] = Field(
         default=1024.0,
-        description="MiB that ended jobs may take, of a store with `maxmemory` half of that at most; beyond, the oldest "
-        "are removed before their retention.",
+        description="MiB that ended jobs may take, of a store with `maxmemory` half of that at most; beyond, the "
+        "oldest are removed before their retention.",
     )
     max_seconds: Annotated[float, Field(gt=0, le=604_800)] = Field(
         default=86_400.0, description="Most that a job may ask for as `limits.seconds`; beyond, 422."

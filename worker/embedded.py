@@ -53,8 +53,8 @@ class EmbeddedServer:
     """One server on one data directory, reached through a unix socket that only this user can open.
 
     Acknowledged writes survive the death of the server; the last second or two may be lost with the machine's power
-    (not with `fsync="always"`, which is slower). With more than `memory` bytes of data it takes no more. On Linux the server also ends when the thread that started it ends:
-    start it from the main thread.
+    (not with `fsync="always"`, which is slower). With more than `memory` bytes of data it takes no more (None: any).
+    On Linux the server also ends when the thread that started it ends: start it from the main thread.
     """
 
     def __init__(

@@ -147,10 +147,12 @@ def test_shares_of_the_machine(tmp_path: Path) -> None:
     assert float(several.environment()["GRADTUNE_JOB_MEMORY_MB"]) == several.job_memory
     assert Settings(workers=3, job_memory_mb=700).job_memory == 700
     assert Settings().store_memory == pytest.approx(total / 4 * 2**20, rel=1e-6)
-    with EmbeddedServer(tmp_path, memory=Settings(store_memory_mb=77).store_memory) as server:
-        with redis.Redis(unix_socket_path=server.url.removeprefix("unix://")) as client:
-            assert client.config_get("maxmemory*")["maxmemory"] == str(77 * 2**20)
-            assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    with (
+        EmbeddedServer(tmp_path, memory=Settings(store_memory_mb=77).store_memory) as server,
+        redis.Redis(unix_socket_path=server.url.removeprefix("unix://")) as client,
+    ):
+        assert client.config_get("maxmemory") == {"maxmemory": str(77 * 2**20)}
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
 
 def test_a_worker_alone_takes_its_share(monkeypatch: pytest.MonkeyPatch) -> None:

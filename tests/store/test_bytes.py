@@ -1,4 +1,4 @@
-"""What jobs take of the server's memory: live ones up to a limit, ended ones up to another, and a memory that is full."""
+"""What live and ended jobs may take of the server's memory, and what goes on when that is full."""
 
 from __future__ import annotations
 

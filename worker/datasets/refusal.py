@@ -15,6 +15,7 @@ class Reason(StrEnum):
 
     INVALID = "invalid"
     TOO_LARGE = "too_large"
+    NO_ROOM = "no_room"
     WRONG_TYPE = "wrong_type"
 
 
@@ -36,11 +37,21 @@ def too_large(detail: str) -> RefusedError:
     return RefusedError(Reason.TOO_LARGE, detail)
 
 
+def no_room(size: int, room: int) -> RefusedError:
+    """The refusal of a file of which too much would be made: at least `size` bytes."""
+    detail = (
+        f"The dataset takes at least {size} bytes, and the quota of all datasets leaves {room} "
+        "(GRADTUNE_DATASET_QUOTA_MB); delete some that are not needed any more, or send fewer rows or columns."
+    )
+    return RefusedError(Reason.NO_ROOM, detail)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Most that one dataset may take: values (rows x columns, or entries of a sparse part), dense columns, bytes.
 
-    `memory` bytes and `seconds` of processor time are for reading it, in a process of its own.
+    `memory` bytes and `seconds` of processor time are for reading it, in a process of its own. `room`: bytes that the
+    quota of all datasets leaves for it; None: there is none.
     """
 
     values: int = 2**31
@@ -48,6 +59,7 @@ class Limits:
     bytes: int = 16 * 2**30
     memory: int = 2**30
     seconds: int = 1800
+    room: int | None = None
 
     def check(self, rows: int, columns: int) -> None:
         """Raise RefusedError for a table of too many columns or values."""
@@ -58,6 +70,12 @@ class Limits:
                 f"A table may have {self.values} values, and this one has at least {rows} rows of {columns} columns; "
                 "send fewer."
             )
+        self.check_room(8 * rows * columns)
+
+    def check_room(self, size: int) -> None:
+        """Raise RefusedError for files of more bytes than there is room for."""
+        if self.room is not None and size > self.room:
+            raise no_room(size, self.room)
 
 
 @dataclass(slots=True)

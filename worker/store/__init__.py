@@ -19,7 +19,6 @@ from worker.store.driver import Command, Operation, arun, run
 from worker.store.keys import CHANGED, QUEUE
 from worker.store.lifecycle import MOVES, TERMINAL, IllegalMoveError, Status
 from worker.store.operations import (
-    KEPT,
     LEASE,
     MAX_CLAIMS,
     RETENTION,
@@ -35,8 +34,6 @@ from worker.store.operations import (
     redeliver,
     release,
     submit,
-    take,
-    trim,
     watch,
 )
 from worker.store.outage import address, note
@@ -59,6 +56,7 @@ from worker.store.records import (
     Verdict,
     Watch,
 )
+from worker.store.room import KEPT, take, trim
 from worker.store.trouble import (
     CLOSED,
     CLUSTER,

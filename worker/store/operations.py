@@ -25,10 +25,6 @@ LEASE: Final = 8.0
 """Seconds after which a worker that gives no sign is taken for lost."""
 RETENTION: Final = 7 * 86400.0
 """Seconds for which a job is kept after its end."""
-KEPT: Final = 2**30
-"""Bytes that all ended jobs may take."""
-GRACE: Final = 60.0
-"""Seconds for which an ended job is kept, whatever it takes: its caller is about to read it."""
 CHECK: Final = 30.0
 """Seconds after which the reconciler looks whether a queued job is really in the queue."""
 PATIENCE: Final = 5.0
@@ -256,21 +252,6 @@ def redeliver(job_id: str, delivery: Sequence[Command], *, retention: float = RE
     """
     (reply,) = yield _script(scripts.REDELIVER, job_id, CHECK, MAX_STRANDED, STRANDED, retention, *_words(delivery))
     return bool(reply)
-
-
-def trim(most: int = KEPT, *, grace: float = GRACE, limit: int = 1000) -> Operation[int]:
-    """Remove the jobs that ended first while all that ended take more than `most` bytes; returns how many.
-
-    Of a server with `maxmemory` they may take half of that at most. One that ended less than `grace` seconds ago stays.
-    """
-    (reply,) = yield _script(scripts.TRIM, most, grace, limit)
-    return int(reply)
-
-
-def take() -> Operation[str | None]:
-    """Take an id out of the queue as RQ does, without waiting, also from a server whose memory is full."""
-    (reply,) = yield _script(scripts.TAKE)
-    return None if reply is None else reply.decode()
 
 
 def _script(script: str, *arguments: Argument) -> tuple[Command]:

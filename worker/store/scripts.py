@@ -317,54 +317,6 @@ return 1
 """
 )
 
-# most bytes, seconds for which a job is kept at any rate, most jobs
-TRIM: Final = (
-    PRELUDE
-    + """
--- Members whose jobs are gone: past their retention, the oldest first; removed by an older version, anywhere.
-local function sweep(members)
-  local gone = 0
-  for _, member in ipairs(members) do
-    if call('EXISTS', JOB .. string.match(member, '^%S+')) == 0 then
-      unlist(member)
-      gone = gone + 1
-    end
-  end
-  return gone
-end
-for _ = 1, 10 do
-  if sweep(call('ZRANGE', ENDED, 0, 99)) < 50 then break end
-end
-sweep(call('ZRANDMEMBER', ENDED, 20))
-
--- (Not every server lets itself be asked.)
-local most, oldest, info = tonumber(ARGV[1]), now - tonumber(ARGV[2]), redis.pcall('INFO', 'memory')
-local memory = type(info) == 'string' and tonumber(string.match(info, '%smaxmemory:(%d+)')) or 0
-if memory > 0 then most = math.min(most, memory / 2) end
-local removed = 0
-while removed < tonumber(ARGV[3]) and tonumber(call('GET', ENDED_BYTES) or 0) > most do
-  local first = call('ZRANGE', ENDED, 0, 0, 'WITHSCORES')
-  if not first[1] or tonumber(first[2]) > oldest then break end
-  local id = string.match(first[1], '^%S+')
-  unlist(first[1])
-  if TERMINAL[call('HGET', JOB .. id, 'status') or ''] then
-    remove_job(id)
-    removed = removed + 1
-  end
-end
-return removed
-"""
-)
-
-# A pop that the server does not refuse when its memory is full.
-TAKE: Final = (
-    PRELUDE
-    + """
-write_at_any_rate()
-return call('LMOVE', QUEUE, INTERMEDIATE, 'LEFT', 'RIGHT')
-"""
-)
-
 # ids
 FORGET: Final = (
     PRELUDE
