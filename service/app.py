@@ -54,8 +54,9 @@ def create_app(settings: Settings) -> FastAPI:
         client = store.aconnect(settings.redis_url or "")
         app.state.redis, app.state.doorbell = client, Doorbell(client)
         app.state.datasets = Datasets(settings, client)
-        app.state.janitor = Janitor(settings, client, app.state.datasets.storage)
-        scrubber = Scrubber(settings.dataset_scrub_mb_per_second * 2**20, client, app.state.datasets.storage)
+        shelves = app.state.datasets
+        app.state.janitor = Janitor(settings, client, shelves.storage, shelves.quota.limit)
+        scrubber = Scrubber(settings.dataset_scrub_mb_per_second * 2**20, client, shelves.storage)
         runs = (app.state.doorbell.run(), app.state.janitor.run(), scrubber.run())
         tasks = [asyncio.create_task(run) for run in runs]
         try:

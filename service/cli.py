@@ -89,7 +89,7 @@ def serve(**flags: Any) -> None:
             listener = stack.enter_context(server.bind(settings))
             embedded = None
             if settings.redis_url is None:
-                embedded = stack.enter_context(EmbeddedServer(settings.data_dir))
+                embedded = stack.enter_context(EmbeddedServer(settings.data_dir, memory=settings.store_memory))
             else:
                 require_store(settings.redis_url)
             redis_url = settings.redis_url or (embedded.url if embedded else "")
@@ -105,7 +105,12 @@ def _supervise(settings: Settings, listener: socket.socket, embedded: EmbeddedSe
     assert settings.redis_url is not None
     environment = {**os.environ, **settings.environment()}
     supervisor = Supervisor(
-        [api, *_worker_parts(settings)], environment, settings.redis_url, embedded, settings.retention
+        [api, *_worker_parts(settings)],
+        environment,
+        settings.redis_url,
+        embedded,
+        settings.retention,
+        settings.kept_bytes,
     )
     client = Client(url, timeout=ANSWER)
 
@@ -167,7 +172,8 @@ def worker(**flags: Any) -> None:
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None
     environment = {**os.environ, **settings.environment()}
-    Supervisor(_worker_parts(settings), environment, url, retention=settings.retention).run()
+    retention, kept = settings.retention, settings.kept_bytes
+    Supervisor(_worker_parts(settings), environment, url, retention=retention, kept=kept).run()
 
 
 def _require_redis(settings: Settings) -> str:

@@ -29,6 +29,7 @@ from service.problems import (
     Unavailable,
     UnsupportedMediaType,
 )
+from service.quota import Quota, limit_of
 from service.readers import Readers, Reading
 from service.settings import Settings
 from worker import store
@@ -74,6 +75,7 @@ class Datasets:
     def __init__(self, settings: Settings, client: redis.asyncio.Redis) -> None:
         self._settings, self._client = settings, client
         self.storage: Storage = open_storage(settings.storage_url, settings.data_dir, settings.cache_mb)
+        self.quota = Quota(limit_of(settings, self.storage), evicting=settings.dataset_eviction)
         self._readers = Readers(settings.dataset_limits, settings.dataset_readers)
         self._gates: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -89,6 +91,13 @@ class Datasets:
         asked = _query_options(request)
         await self._check_length(request)
         directory = await asyncio.to_thread(self._room)
+        with self.quota.arriving(directory):
+            return await self._taken_in(request, directory, asked, stated)
+
+    async def _taken_in(
+        self, request: Request, directory: Path, asked: ReadingOptions, stated: bytes | None
+    ) -> tuple[dict[str, Any], bool]:
+        """The same, in a directory that is removed in the end."""
         try:
             async with self._arriving(request, directory, asked, wire=stated is not None) as (arrival, body):
                 await pour(body, arrival.sink, lambda: self._advance(arrival))
@@ -125,11 +134,11 @@ class Datasets:
         close = {"Connection": "close"}
         if length > limit + EARLY:  # a form has a little more than its file
             raise DatasetTooLarge(f"A dataset may have {limit} bytes, and this one has {length}.", headers=close)
-        quota = self._settings.dataset_quota
-        if quota is not None and not self._settings.dataset_eviction:
-            taken = await store.arun(self._client, store.stored_bytes())
-            if taken + length > quota + EARLY and request.headers.get("content-encoding", "identity") == "identity":
-                raise _quota_full(quota, close)
+        await self.quota.refresh(self._client)
+        room = self.quota.room(Path())  # behind all that arrive
+        plain = request.headers.get("content-encoding", "identity") == "identity"
+        if room is not None and plain and length > room + EARLY:
+            raise self.quota.full(room, close)
 
     @asynccontextmanager
     async def _arriving(
@@ -165,6 +174,7 @@ class Datasets:
     async def _advance(self, arrival: Arrival) -> None:
         """After each piece that is on the disk: recognize the format, start the reader, tell it what there is."""
         sink = arrival.sink
+        self.quota.check(arrival.directory)
         if arrival.kind is None and sink.head:
             try:
                 arrival.kind = recognize(arrival.media_type, sink.head)
@@ -172,7 +182,9 @@ class Datasets:
                 raise UnsupportedMediaType(refusal.detail) from None
             _require_fit(arrival.options, arrival.kind)
             if sink.size >= EARLY:
-                arrival.reading = await self._readers.begin_early(arrival.directory, arrival.kind, arrival.options)
+                room = self.quota.room(arrival.directory)
+                begun = self._readers.begin_early(arrival.directory, arrival.kind, arrival.options, room)
+                arrival.reading = await begun
         if arrival.reading is not None:
             if arrival.reading.over:
                 await arrival.reading.draft()  # a refusal need not wait for the rest of the body
@@ -210,17 +222,18 @@ class Datasets:
             return None
         if entry.damaged is not None:
             return None
-        added = await self._add(open_dataset(manifest, name))
+        added = await self._add(open_dataset(manifest, name), len(manifest))
         return document if added is Shelving.EXISTS else None
 
     async def _make(self, arrival: Arrival, name: str, kind: Format) -> tuple[dict[str, Any], bool]:
         sink = arrival.sink
-        draft: Draft
         if arrival.reading is not None:
             arrival.reading.grown(sink.size, complete=True)
-            draft = await arrival.reading.draft()
+            reading = arrival.reading.draft()
         else:
-            draft = await self._readers.read(arrival.directory, kind, arrival.options, sink.size)
+            room = self.quota.room(arrival.directory)
+            reading = self._readers.read(arrival.directory, kind, arrival.options, sink.size, room)
+        draft: Draft = await self.quota.watch(arrival.directory, reading)
         arguments = (arrival.directory, draft, kind, sink.size, sink.sha256, datetime.now(UTC), arrival.options)
         dataset = await asyncio.to_thread(assemble, *arguments)
         created = await self._publish(arrival.directory, dataset)
@@ -234,33 +247,30 @@ class Datasets:
 
         One that is known to be damaged is replaced, one that is found damaged now, too.
         """
-        created = False
+        created, described = False, (directory / MANIFEST).stat().st_size
         entry = await store.arun(self._client, store.dataset(dataset.id))
         damaged = entry is not None and entry.damaged is not None
         for _ in range(PUBLISHED):
             placed = await asyncio.to_thread(self.storage.publish, directory, dataset, replace=damaged)
             if placed and damaged:
                 await store.arun(self._client, store.mark_dataset(dataset.id, None))
-            added = await self._add(dataset)
+            added = await self._add(dataset, described)
             if added is Shelving.FULL:
                 await asyncio.to_thread(self.storage.delete, dataset.id)
-                raise _quota_full(self._settings.dataset_quota or 0, {})
+                raise self.quota.full()
             created = created or added is Shelving.CREATED
             if placed or await asyncio.to_thread(self.storage.read, dataset.id, MANIFEST) is not None:
                 break
         return created
 
-    async def _add(self, dataset: Dataset) -> Shelving:
-        return await store.arun(
-            self._client,
-            store.add_dataset(
-                dataset.id,
-                dataset.stored_bytes,
-                summary(dataset),
-                quota=self._settings.dataset_quota,
-                evict=self._settings.dataset_eviction,
-            ),
-        )
+    async def _add(self, dataset: Dataset, described: int) -> Shelving:
+        """Enter a dataset into the index; `described`: bytes of its manifest."""
+        size, evict = dataset.stored_bytes + described, self._settings.dataset_eviction
+        entry = store.add_dataset(dataset.id, size, summary(dataset), quota=self.quota.limit, evict=evict)
+        added = await store.arun(self._client, entry)
+        if added is Shelving.CREATED:
+            self.quota.added(size)
+        return added
 
     # What is there.
 
@@ -367,11 +377,6 @@ def summary(dataset: Dataset) -> bytes:
         mode="json", include={"id", "format", "bytes", "stored_bytes", "sha256", "rows", "created_at"}
     )
     return orjson.dumps({**fields, "columns": dataset.width})
-
-
-def _quota_full(quota: int, headers: dict[str, str]) -> StorageFull:
-    detail = f"All datasets together may take {quota} bytes; delete some that are not needed any more."
-    return StorageFull(detail, headers=headers)
 
 
 def _disk_full() -> StorageFull:

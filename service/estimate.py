@@ -38,13 +38,11 @@ def validation_view(
     spec: JobSpec, selected: Selected | None, description: dict[str, Any], fingerprint: str
 ) -> dict[str, Any]:
     """The spec with every default, the hyperparameters, the methods that `auto` picks, and the cost."""
-    problem, plan = of_present_rows(outline(spec, selected), spec.plan(selected.groups if selected else None))
+    problem, plan = _outlined(spec, selected)
     box = plan.hyperparameters(problem)
     names = box.names
     hypergradient, outer = resolve(plan, problem)
-    n = selected.rows if selected else len(problem.y)
-    filled = selected.filled if selected else 1.0
-    solver, cost = _cost(spec, plan, problem, box, n, (hypergradient.kind, outer.kind), filled)
+    solver, cost = _estimated(spec, plan, problem, box, selected)
     return {
         "spec": description,
         "hyperparameters": len(names),
@@ -59,6 +57,25 @@ def validation_view(
         "fingerprint": fingerprint,
         "notes": [note.model_dump() for note in _notes(plan, problem, selected)],
     }
+
+
+def expected_cost(spec: JobSpec, selected: Selected | None) -> dict[str, float]:
+    """The cost alone: evaluations, flops, bytes held at once, seconds on one core."""
+    problem, plan = _outlined(spec, selected)
+    return _estimated(spec, plan, problem, plan.hyperparameters(problem), selected)[1]
+
+
+def _outlined(spec: JobSpec, selected: Selected | None) -> tuple[Problem, Plan]:
+    return of_present_rows(outline(spec, selected), spec.plan(selected.groups if selected else None))
+
+
+def _estimated(
+    spec: JobSpec, plan: Plan, problem: Problem, box: Hyperparameters, selected: Selected | None
+) -> tuple[str, dict[str, float]]:
+    hypergradient, outer = resolve(plan, problem)
+    n = selected.rows if selected else len(problem.y)
+    filled = selected.filled if selected else 1.0
+    return _cost(spec, plan, problem, box, n, (hypergradient.kind, outer.kind), filled)
 
 
 def _notes(plan: Plan, problem: Problem, selected: Selected | None) -> list[Note]:

@@ -28,6 +28,7 @@ class Janitor:
     settings: Settings
     client: redis.asyncio.Redis
     storage: Storage
+    quota: int | None = None
 
     async def remove_files(self, name: str) -> None:
         """Remove the files of a removed dataset; should that fail, a sweep does it later."""
@@ -45,29 +46,33 @@ class Janitor:
             known = await store.arun(self.client, store.dataset(name))
             if known is not None or await store.arun(self.client, store.doomed(name)):
                 continue
-            if (dataset := await self._stored(name)) is None:
+            if (found := await self._stored(name)) is None:
                 continue
-            entry = store.add_dataset(name, dataset.stored_bytes, summary(dataset))
+            dataset, size = found
+            entry = store.add_dataset(name, size, summary(dataset))
             await store.arun(self.client, entry)
 
-    async def _stored(self, name: str) -> Dataset | None:
-        """What the storage has under this name; None, with a word in the log, for what cannot be read."""
+    async def _stored(self, name: str) -> tuple[Dataset, int] | None:
+        """What the storage has under this name, and its bytes; None, with a line in the log, if it cannot be read."""
         try:
             manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
         except DamagedError as error:
             log.warning("%s Until then it is not listed.", error)
             return None
         try:
-            return None if manifest is None else open_dataset(manifest, name)
+            if manifest is None:
+                return None
+            dataset = open_dataset(manifest, name)
         except StorageError as error:  # or it is of a newer version
             log.warning("%s Until then it is not listed.", error)
             return None
+        return dataset, dataset.stored_bytes + len(manifest)
 
     async def sweep(self) -> None:
         """Remove what is kept too long, what is over the quota, and what processes that are gone have left."""
         settings = self.settings
         retention = None if settings.dataset_retention_days is None else settings.dataset_retention_days * 86_400
-        quota = settings.dataset_quota if settings.dataset_eviction else None
+        quota = self.quota if settings.dataset_eviction else None
         for name in await store.arun(self.client, store.sweep_datasets(retention, quota)):
             await self.remove_files(name)
         await asyncio.to_thread(self.storage.sweep)

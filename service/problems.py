@@ -152,7 +152,7 @@ class InvalidDataset(Problem):
 
 
 class QueueFull(Problem):
-    """Too many jobs wait."""
+    """Too many jobs wait, or their data are too much."""
 
     status, code, title = 429, "queue-full", "The queue is full"
 
@@ -239,6 +239,8 @@ def install(app: FastAPI) -> None:
         detail, seconds = f"{_AWAY} {_REMEDIES.get(request.method, 'Try again shortly.')}", "2"
         if isinstance(error, store.RefusedError):
             detail = "The job store takes no writes at the moment; nothing was changed. Try again shortly."
+            if store.explain(error).sentence == store.FULL:
+                detail, seconds = _FULL, "30"
         elif store.explain(error).permanent:
             detail, seconds = _MISCONFIGURED, "30"
         elif isinstance(error, ResponseError):
@@ -264,6 +266,10 @@ def _allowed(request: Request) -> str:
 
 
 _AWAY = "The job store does not answer at the moment."
+_FULL = (
+    "The memory of the job store is full; nothing was changed. Delete jobs that have ended, cancel some that wait, or "
+    "try again later; `GET /readyz` says what its operators can do."
+)
 _MISCONFIGURED = "The job store cannot be used as it is set up; `GET /readyz` says what its operators have to change."
 _REMEDIES = {
     "POST": (

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from worker.datasets.refusal import Limits, Reason
 
 LONGEST = 2**28  # bytes of a draft
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+_KINDS: dict[str, type[Problem]] = {Reason.TOO_LARGE: DatasetTooLarge, Reason.NO_ROOM: StorageFull}
 log = logging.getLogger(__name__)
 
 
@@ -76,7 +77,7 @@ def _problem(outcome: dict[str, Any], task: Task) -> Exception:
         return StorageFull("The disk of the service is full; delete datasets, or tell its operators.")
     if "refused" in outcome:
         faults = [Fault(**fault) for fault in outcome["faults"]]
-        kind: type[Problem] = DatasetTooLarge if outcome["refused"] == Reason.TOO_LARGE else InvalidDataset
+        kind: type[Problem] = _KINDS.get(outcome["refused"], InvalidDataset)
         return kind(outcome["detail"], errors=faults)
     if "failed" in outcome:
         log.error("reading a file of format %s failed: %s", task.format, outcome["failed"])
@@ -112,9 +113,12 @@ class Readers:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
-    async def begin(self, directory: Path, kind: Format, options: ReadingOptions) -> Reading:
-        """Start to read the file `content` of a directory, which need not be there yet."""
-        values = asdict(self._limits)
+    async def begin(self, directory: Path, kind: Format, options: ReadingOptions, room: int | None = None) -> Reading:
+        """Start to read the file `content` of a directory, which need not be there yet.
+
+        `room`: bytes that the quota leaves for what is made of it; None: as many as the limits allow.
+        """
+        values = asdict(replace(self._limits, room=room))
         task = Task(directory=str(directory), format=kind, options=options, **values)
         pairs = [socket.socketpair() for _ in ("news", "reply")]
         with pairs[0][1] as theirs, pairs[1][1] as also_theirs:
@@ -124,23 +128,27 @@ class Readers:
         news.write(task.model_dump_json().encode() + b"\n")
         return Reading(task, news, reply)
 
-    async def read(self, directory: Path, kind: Format, options: ReadingOptions, size: int) -> Draft:
+    async def read(
+        self, directory: Path, kind: Format, options: ReadingOptions, size: int, room: int | None = None
+    ) -> Draft:
         """Read a complete file, when its turn comes. Raises as `Reading.draft`."""
         async with self._late:
-            reading = await self.begin(directory, kind, options)
+            reading = await self.begin(directory, kind, options, room)
             try:
                 reading.grown(size, complete=True)
                 return await reading.draft()
             finally:
                 await reading.cancel()
 
-    async def begin_early(self, directory: Path, kind: Format, options: ReadingOptions) -> Reading | None:
+    async def begin_early(
+        self, directory: Path, kind: Format, options: ReadingOptions, room: int | None = None
+    ) -> Reading | None:
         """As `begin`, for a file that is still coming; None when enough are being read. Give it to `end_early`."""
         if self._early == 0:
             return None
         self._early -= 1
         try:
-            return await self.begin(directory, kind, options)
+            return await self.begin(directory, kind, options, room)
         except BaseException:
             self._early += 1
             raise

@@ -63,10 +63,32 @@ class Settings(BaseSettings):
         "the container, over workers times BLAS threads.",
     )
     job_memory_mb: Annotated[float, Field(ge=64)] | None = Field(
-        default=None, description="MiB that a job may take; default: 80 % of the machine's or the container's memory."
+        default=None,
+        description="MiB that a job may take; default: 80 % of the machine's or the container's memory over workers.",
+    )
+    store_memory_mb: Annotated[float, Field(ge=16)] | None = Field(
+        default=None,
+        description="MiB of jobs and results that the embedded server holds; full, it takes no new ones (503). "
+        "Default: a quarter of the machine's or the container's memory.",
     )
     retention_days: Annotated[float, Field(gt=0)] = Field(default=7.0, description="How long ended jobs are kept.")
     max_queued: Annotated[int, Field(ge=1)] = Field(default=10_000, description="Jobs that may wait; beyond, 429.")
+    max_queued_mb: Annotated[float, Field(gt=0)] = Field(
+        default=256.0, description="MiB of data and specs of the jobs that wait or run, together; beyond, 429."
+    )
+    max_kept_mb: Annotated[float, Field(gt=0)] = Field(
+        default=1024.0,
+        description="MiB that ended jobs may take, of a store with `maxmemory` half of that at most; beyond, the "
+        "oldest are removed before their retention.",
+    )
+    max_seconds: Annotated[float, Field(gt=0, le=604_800)] = Field(
+        default=86_400.0, description="Most that a job may ask for as `limits.seconds`; beyond, 422."
+    )
+    max_estimated_seconds: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="Seconds of one core that a job may be estimated to take; beyond, 413. Default: four times "
+        "GRADTUNE_MAX_SECONDS.",
+    )
     storage_url: str | None = Field(
         default=None, description="Where datasets are kept: s3://, gs:// or az://BUCKET/PREFIX; default: the data dir."
     )
@@ -93,7 +115,9 @@ class Settings(BaseSettings):
         default=2, description="Uploaded files that are read at the same time, by each API process."
     )
     dataset_quota_mb: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="MiB that all datasets may take; default: no limit."
+        default=None,
+        description="MiB that all datasets may take; default: half of the disk that is free or theirs at the start, no "
+        "limit for a remote storage.",
     )
     dataset_eviction: bool = Field(
         default=False, description="Whether a full quota removes the longest unused datasets instead of refusing."
@@ -133,6 +157,35 @@ class Settings(BaseSettings):
         return self.retention_days * 86400
 
     @property
+    def queued_bytes(self) -> int:
+        """Bytes that the jobs that wait or run may take together."""
+        return int(self.max_queued_mb * 2**20)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that ended jobs may take."""
+        return int(self.max_kept_mb * 2**20)
+
+    @property
+    def estimated_seconds(self) -> float:
+        """Seconds of one core that a job may be estimated to take."""
+        return self.max_estimated_seconds or 4 * self.max_seconds
+
+    @property
+    def job_memory(self) -> float:
+        """MiB that a job may take on this machine."""
+        from worker.queue import memory  # noqa: PLC0415 - RQ comes with it, for every command
+
+        return self.job_memory_mb or max(64.0, memory.share(self.workers) / 2**20)
+
+    @property
+    def store_memory(self) -> int:
+        """Bytes that the embedded server may hold."""
+        from worker.queue import memory  # noqa: PLC0415 - RQ comes with it, for every command
+
+        return int((self.store_memory_mb or max(64.0, memory.total() / 2**22)) * 2**20)
+
+    @property
     def dataset_limits(self) -> Limits:
         """Most that one dataset may take."""
         from worker.datasets.refusal import Limits  # noqa: PLC0415 - numpy and scipy come with it, for every command
@@ -148,7 +201,7 @@ class Settings(BaseSettings):
 
     @property
     def dataset_quota(self) -> int | None:
-        """Bytes that all datasets may take; None: no limit."""
+        """Bytes that all datasets may take; None: no limit is set."""
         return None if self.dataset_quota_mb is None else int(self.dataset_quota_mb * 2**20)
 
     @property
@@ -168,4 +221,5 @@ class Settings(BaseSettings):
         """The settings as environment variables, for child processes."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         values["starts_at_once"] = self.share_of_cores
+        values["job_memory_mb"] = self.job_memory
         return {f"GRADTUNE_{name.upper()}": str(value) for name, value in values.items() if value is not None}

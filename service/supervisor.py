@@ -78,6 +78,7 @@ class Supervisor:
     redis_url: str
     server: EmbeddedServer | None = None
     retention: float = store.RETENTION
+    kept: int = store.KEPT
     stopping: bool = field(default=False, init=False)
 
     def run(self, announce: Callable[[], bool] = lambda: True) -> None:
@@ -109,7 +110,7 @@ class Supervisor:
                 part.look_after(self.environment)
             if time.monotonic() >= reconcile_at:
                 try:
-                    reconcile(client, retention=self.retention)
+                    reconcile(client, retention=self.retention, kept=self.kept)
                 except RedisError as error:
                     store.note(client, error)
                 reconcile_at = time.monotonic() + RECONCILE

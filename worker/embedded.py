@@ -61,8 +61,9 @@ class EmbeddedServer:
 
     Acknowledged writes survive the death of the server; the last second or two may be lost with the machine's power
     (not with `fsync="always"`, which is slower). What a power cut has left at the end of the append-only file is cut
-    off and kept; with other damage the server does not start before `gradtune doctor --repair`. On Linux the server
-    also ends when the thread that started it ends: start it from the main thread.
+    off and kept; with other damage the server does not start before `gradtune doctor --repair`. With more than `memory`
+    bytes of data it takes no more (None: any). On Linux the server also ends when the thread that started it ends:
+    start it from the main thread.
     """
 
     def __init__(
@@ -71,11 +72,13 @@ class EmbeddedServer:
         *,
         fsync: Literal["everysec", "always"] = "everysec",
         binary: str | None = None,
+        memory: int | None = None,
         start_timeout: float = 30.0,
     ) -> None:
         self.directory = Path(data_dir).absolute() / "redis"
         self._fsync = fsync
         self._binary = binary
+        self._memory = memory
         self._start_timeout = start_timeout
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
@@ -226,6 +229,7 @@ class EmbeddedServer:
             "appendfsync": self._fsync,
             "aof-load-truncated": "no",  # it would cut a damaged file itself, whole commands with it, in silence
             "save": "",
+            "maxmemory": str(self._memory or 0),
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
         }

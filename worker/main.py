@@ -14,8 +14,6 @@ from worker import store  # noqa: E402
 from worker.jobs import conclude_killed, retention, warm_up  # noqa: E402
 from worker.queue import TuneWorker, memory  # noqa: E402
 
-SHARE = 0.8  # of the machine's memory (or the container's) that a job may take, unless the environment says otherwise
-
 
 def main() -> None:
     """Work until SIGTERM or SIGINT; a running job is then handed over."""
@@ -30,9 +28,10 @@ def main() -> None:
 
 
 def job_memory() -> int:
-    """Bytes that a job may take, `GRADTUNE_JOB_MEMORY_MB`."""
+    """Bytes that a job may take, `GRADTUNE_JOB_MEMORY_MB`; by default a part of what all workers here may take."""
     megabytes = os.environ.get("GRADTUNE_JOB_MEMORY_MB")
-    return int(float(megabytes) * 2**20) if megabytes else int(SHARE * memory.total())
+    workers = int(os.environ.get("GRADTUNE_WORKERS") or 1)
+    return int(float(megabytes) * 2**20) if megabytes else memory.share(workers)
 
 
 if __name__ == "__main__":

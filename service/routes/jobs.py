@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from service.auth import require_key
+from service.caps import in_time, refuse_costly
 from service.estimate import validation_view
 from service.fitting import described, fitting, refuse
 from service.problems import (
@@ -28,6 +29,7 @@ from service.problems import (
     documented,
 )
 from service.requests import MAX_VALUES, json_body, matches, preferred_wait
+from service.settings import Settings
 from service.views import job_etag, job_view
 from worker import store
 from worker.contract.columns import Selected
@@ -125,6 +127,28 @@ async def _selected(request: Request, spec: JobSpec) -> Selected | None:
     return await asyncio.to_thread(fitting, spec, manifest, most)
 
 
+async def _admitted(request: Request, submission: Submission, settings: Settings) -> Admission:
+    """Put a job into the queue. Raises QueueFull, and TooLarge for one that would never have room."""
+    most, room = settings.max_queued, settings.queued_bytes
+    if submission.size > room:
+        raise TooLarge(
+            f"The spec and its data take {submission.size} bytes, and those of all jobs may take {room} "
+            "(GRADTUNE_MAX_QUEUED_MB); upload the table as a dataset."
+        )
+    admission = store.submit(submission, delivery(submission.id), max_queued=most, max_bytes=room)
+    admitted = await _run(request, admission)
+    if admitted is Admission.FULL:
+        detail = f"{most} jobs wait already (GRADTUNE_MAX_QUEUED); nothing was accepted, try again later."
+        raise QueueFull(detail, headers={"Retry-After": "30"})
+    if admitted is Admission.CROWDED:
+        raise QueueFull(
+            f"With this job the data and the specs of the jobs that wait or run would take more than {room} bytes "
+            "(GRADTUNE_MAX_QUEUED_MB); nothing was accepted, try again later, or upload the table as a dataset.",
+            headers={"Retry-After": "30"},
+        )
+    return admitted
+
+
 @router.post(
     "",
     status_code=202,
@@ -144,7 +168,8 @@ async def create_job(
 ) -> Response:
     """Queue a job. `Prefer: wait=N` holds the reply back for up to N seconds, until the job has ended."""
     wait = preferred_wait(request)
-    spec = _parse(await json_body(request))
+    settings = request.app.state.settings
+    spec = in_time(_parse(await json_body(request)), settings)
     selected = await _selected(request, spec)
     if selected is None:
         data = encode_data(spec.problem())
@@ -153,6 +178,7 @@ async def create_job(
     else:
         data = b""
         description, digest = await asyncio.to_thread(described, spec, selected)
+    await refuse_costly(spec, selected, settings)
     if validate_only:
         return _json(await asyncio.to_thread(validation_view, spec, selected, description, digest))
     submission = Submission(
@@ -167,15 +193,10 @@ async def create_job(
         dataset=spec.data.dataset_id if isinstance(spec.data, DatasetData) else "",
         algorithm=ALGORITHM,
     )
-    settings = request.app.state.settings
-    admission = store.submit(submission, delivery(submission.id), max_queued=settings.max_queued)
-    admitted = await _run(request, admission)
+    admitted = await _admitted(request, submission, settings)
     if admitted is Admission.UNKNOWN_DATASET:
         fault = Fault("/data/dataset_id", "unknown_dataset", "There is no dataset with this id; upload it first.")
         raise InvalidRequest("The job spec does not fit its data.", errors=[fault])
-    if not admitted:
-        detail = f"{settings.max_queued} jobs wait already; nothing was accepted, try again later."
-        raise QueueFull(detail, headers={"Retry-After": "30"})
     path = f"/v1/jobs/{submission.id}"
     try:
         record = await request.app.state.doorbell.wait(

@@ -42,6 +42,7 @@ SMALL = 2.0  # MiB that it may grow by in any case: noise of an allocator
 
 ALWAYS = {  # keys that belong to the service, not to a job
     *(keys.JOBS, keys.ACTIVE, keys.REWRITTEN, keys.QUEUE_LIST, keys.INTERMEDIATE_LIST, keys.RQ_WORKERS),
+    *(keys.LIVE_BYTES, keys.ENDED, keys.ENDED_BYTES),
     *("rq:queues", "rq:workers"),
 }
 

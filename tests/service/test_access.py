@@ -125,5 +125,6 @@ def test_settings_come_from_the_environment_and_go_back_into_it(
     assert settings.retention == 43_200
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
-    # a child is told the share of cores that this process worked out
-    assert Settings() == settings.model_copy(update={"starts_at_once": settings.share_of_cores})
+    # a child is told the shares of cores and memory that this process worked out
+    shares = {"starts_at_once": settings.share_of_cores, "job_memory_mb": settings.job_memory}
+    assert Settings() == settings.model_copy(update=shares)

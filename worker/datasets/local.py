@@ -114,6 +114,10 @@ class LocalStorage:
         if self.root.exists():
             yield from (path.name for path in self.root.iterdir() if re.fullmatch(DATASET_ID, path.name))
 
+    def directories(self) -> Iterator[Path]:
+        """One for each dataset."""
+        yield from (self.root / name for name in self.ids())
+
     def delete(self, dataset_id: str) -> None:
         """Rename the directory away, then remove it; who has mapped its files keeps them."""
         trash = self.workshop.make()

@@ -27,7 +27,7 @@ from worker.contract.dataset import Format, ReadingOptions
 from worker.contract.wire import Wire
 from worker.datasets.draft import CONTENT
 from worker.datasets.ingest import read
-from worker.datasets.refusal import Limits, RefusedError, too_large
+from worker.datasets.refusal import Limits, RefusedError, no_room, too_large
 from worker.datasets.source import GrowingSource
 from worker.embedded import die_with_parent
 
@@ -53,11 +53,12 @@ class Task(Wire):
     memory: int
     seconds: int
     sparse_columns: int
+    room: int | None = None
 
     @property
     def limits(self) -> Limits:
         """Most that the dataset may take."""
-        return Limits(self.values, self.columns, self.bytes, self.memory, self.seconds, self.sparse_columns)
+        return Limits(self.values, self.columns, self.bytes, self.memory, self.seconds, self.sparse_columns, self.room)
 
 
 def main() -> None:
@@ -149,6 +150,8 @@ def _outcome(source: GrowingSource, task: Task) -> dict[str, Any]:
     except RefusedError as refusal:
         return _refused(refusal)
     except OSError as error:
+        if error.errno == errno.EFBIG and task.room is not None and task.room < task.bytes:
+            return _refused(no_room(task.room, task.room))
         if error.errno == errno.EFBIG:
             return _refused(too_large(f"The table takes more than {task.bytes} bytes; send fewer rows or columns."))
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
@@ -170,7 +173,7 @@ def confine(limits: Limits) -> None:
         pages = int(Path("/proc/self/statm").read_bytes().split()[0])
         _lower(resource.RLIMIT_AS, pages * os.sysconf("SC_PAGE_SIZE") + limits.memory)
     _lower(resource.RLIMIT_CPU, limits.seconds)
-    _lower(resource.RLIMIT_FSIZE, limits.bytes)
+    _lower(resource.RLIMIT_FSIZE, limits.bytes if limits.room is None else min(limits.bytes, limits.room))
     _lower(resource.RLIMIT_CORE, 0)
 
 

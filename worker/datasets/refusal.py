@@ -15,6 +15,7 @@ class Reason(StrEnum):
 
     INVALID = "invalid"
     TOO_LARGE = "too_large"
+    NO_ROOM = "no_room"
     WRONG_TYPE = "wrong_type"
 
 
@@ -39,13 +40,23 @@ def too_large(detail: str) -> RefusedError:
 SPARSE_SETTING = "GRADTUNE_DATASET_MAX_SPARSE_COLUMNS"
 
 
+def no_room(size: int, room: int) -> RefusedError:
+    """The refusal of a file of which too much would be made: at least `size` bytes."""
+    detail = (
+        f"The dataset takes at least {size} bytes, and the quota of all datasets leaves {room} "
+        "(GRADTUNE_DATASET_QUOTA_MB); delete some that are not needed any more, or send fewer rows or columns."
+    )
+    return RefusedError(Reason.NO_ROOM, detail)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Most that one dataset may take: values (rows x columns, or entries of a sparse part), columns, bytes.
 
     `columns` are the dense ones, `sparse_columns` those of the sparse part, whether anything is stored in them or not.
 
-    `memory` bytes and `seconds` of processor time are for reading it, in a process of its own.
+    `memory` bytes and `seconds` of processor time are for reading it, in a process of its own. `room`: bytes that the
+    quota of all datasets leaves for it; None: there is none.
     """
 
     values: int = 2**31
@@ -54,6 +65,7 @@ class Limits:
     memory: int = 2**30
     seconds: int = 1800
     sparse_columns: int = 2_000_000
+    room: int | None = None
 
     def check_sparse(self, columns: int) -> None:
         """Raise RefusedError for a sparse part of too many columns."""
@@ -72,6 +84,12 @@ class Limits:
                 f"A table may have {self.values} values, and this one has at least {rows} rows of {columns} columns; "
                 "send fewer."
             )
+        self.check_room(8 * rows * columns)
+
+    def check_room(self, size: int) -> None:
+        """Raise RefusedError for files of more bytes than there is room for."""
+        if self.room is not None and size > self.room:
+            raise no_room(size, self.room)
 
 
 @dataclass(slots=True)

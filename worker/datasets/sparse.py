@@ -59,6 +59,7 @@ class SparseWriter:
         self._files["indptr"].write(np.ascontiguousarray(ends + self.nonzeros, "<i8"))
         self.rows += len(counts)
         self.nonzeros += len(data)
+        self._limits.check_room(sum(file.bytes for file in self._files.values()))
         if self.nonzeros > min(MOST, self._limits.values):
             raise too_large(f"A table may have {min(MOST, self._limits.values)} entries, and this one has more.")
 

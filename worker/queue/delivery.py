@@ -49,12 +49,18 @@ def delivery(job_id: str, *, at_front: bool = False, function: str = JOB) -> tup
 
 
 def reconcile(
-    client: redis.Redis, lease: float = store.LEASE, *, retention: float = store.RETENTION, function: str = JOB
+    client: redis.Redis,
+    lease: float = store.LEASE,
+    *,
+    retention: float = store.RETENTION,
+    kept: int = store.KEPT,
+    function: str = JOB,
 ) -> int:
     """Deliver again what was lost; returns the number of jobs delivered. To be called every 2 s or so, by anybody.
 
-    Also has the server's append-only file written anew after its disk was full. `retention`: seconds for which a job
-    that is given up is kept. Raises: `RedisError`.
+    Also has the server's append-only file written anew after its disk was full, and removes the oldest of the ended
+    jobs that take more than `kept` bytes. `retention`: seconds for which a job that is given up is kept. Raises:
+    `RedisError`.
     """
     _rewrite_log(client)
     lost = store.run(client, store.overdue(lease=lease))
@@ -64,6 +70,12 @@ def reconcile(
         made += store.run(client, store.redeliver(job_id, again, retention=retention))
     if made:
         log.warning("delivered %d lost jobs again", made)
+    if removed := store.run(client, store.trim(kept)):
+        log.warning(
+            "removed the %d ended jobs that were the oldest, before their retention: ended jobs took more than "
+            "GRADTUNE_MAX_KEPT_MB, or more than half of the job store's `maxmemory`",
+            removed,
+        )
     return made
 
 

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+SHARE: Final = 0.8
+"""Of the machine's memory (or the container's) that the jobs of its workers may take together, unless it is set."""
 _VICTIM: Final = "500"
 """Added (of 1000) to the kernel's out-of-memory score: a work-horse is killed before the server or the service."""
 _CONTAINER_LIMITS: Final = (
@@ -22,6 +24,11 @@ def total() -> int:
         with suppress(OSError, ValueError):  # no container; or "max"
             limits.append(int(path.read_text()))
     return min(limits)
+
+
+def share(workers: int) -> int:
+    """Bytes that a job may take on a machine with this number of workers, each of which runs one."""
+    return int(SHARE * total() / workers)
 
 
 def resident() -> int:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, Literal
 
 import redis
 import rq
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from rq import worker_registration
 from rq.exceptions import DequeueTimeout, StopRequested
 from rq.job import Job
@@ -167,8 +167,14 @@ class TuneWorker(rq.Worker):
     def _pop(self, timeout: int | None) -> tuple[Job, rq.Queue] | None:
         """Take an id out of the queue. RQ's record of the job, which anybody could have written, is not read."""
         queue = self.queues[0]
-        popped = self.queue_class.lmove(self._pops, queue.key, timeout)
-        return None if popped is None else (Job(as_text(popped[1]), self.connection, self.serializer), queue)
+        try:
+            popped = self.queue_class.lmove(self._pops, queue.key, timeout)
+            name = None if popped is None else as_text(popped[1])
+        except ResponseError as error:
+            # Jobs that wait fill the memory of the server, which then refuses to let go of them.
+            if store.explain(error).sentence != store.FULL or (name := store.run(self._prompt, store.take())) is None:
+                raise
+        return None if name is None else (Job(name, self.connection, self.serializer), queue)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's signature
         """Note the signal: whatever runs now comes to its next look at the flag soon, also if the server is away."""

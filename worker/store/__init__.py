@@ -58,9 +58,11 @@ from worker.store.records import (
     Verdict,
     Watch,
 )
+from worker.store.room import KEPT, take, trim
 from worker.store.trouble import (
     CLOSED,
     CLUSTER,
+    FULL,
     LOADING,
     NO_TLS_HERE,
     REPLICA,
@@ -78,6 +80,8 @@ __all__ = [
     "CLUSTER",
     "CONTRACT",
     "FIRST_ALGORITHM",
+    "FULL",
+    "KEPT",
     "LEASE",
     "LOADING",
     "MAX_CLAIMS",
@@ -150,6 +154,8 @@ __all__ = [
     "stored_bytes",
     "submit",
     "sweep_datasets",
+    "take",
     "trial",
+    "trim",
     "watch",
 ]

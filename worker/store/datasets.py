@@ -27,6 +27,7 @@ local function needed(id)
 end
 
 local function remove(id)
+  write_at_any_rate()
   call('DECRBY', DATASETS_BYTES, call('HGET', DATASET .. id, 'bytes'))
   call('DEL', DATASET .. id, DATASET .. id .. ':jobs')
   call('ZREM', DATASETS, id)

@@ -50,11 +50,16 @@ STRANDED: Final = _lost(f"{MAX_STRANDED} times in a row the job's process was ki
 
 
 def submit(
-    submission: Submission, delivery: Sequence[Command], *, max_queued: int | None = None
+    submission: Submission,
+    delivery: Sequence[Command],
+    *,
+    max_queued: int | None = None,
+    max_bytes: int | None = None,
 ) -> Operation[Admission]:
     """Create a job and put it into the queue, in one step.
 
-    `EXISTS` leaves the job that has this id as it is; `FULL` means that `max_queued` ids wait already;
+    `EXISTS` leaves the job that has this id as it is; `FULL` means that `max_queued` ids wait already; `CROWDED` that
+    data and descriptions of the jobs that have not ended would take more than `max_bytes` with this one's;
     `UNKNOWN_DATASET` that the dataset it uses is not there. From here to its end the job keeps that dataset from being
     removed. A resend of the same operation answers `CREATED` again and creates nothing.
     """
@@ -70,10 +75,11 @@ def submit(
         *("attempt", 0),
     )
     most = "" if max_queued is None else max_queued
+    room = "" if max_bytes is None else max_bytes
     nonce = uuid.uuid4().hex
     (reply,) = yield _script(
         scripts.SUBMIT,
-        *(submission.id, nonce, most, CHECK, submission.data, submission.dataset, len(fields)),
+        *(submission.id, nonce, most, CHECK, submission.data, submission.dataset, room, submission.size, len(fields)),
         *fields,
         *_words(delivery),
     )

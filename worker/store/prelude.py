@@ -12,6 +12,7 @@ PRELUDE: Final = (
 local JOB, JOBS, ACTIVE, CHANGED = '{keys.JOB}', '{keys.JOBS}', '{keys.ACTIVE}', '{keys.CHANGED}'
 local QUEUE, INTERMEDIATE, RQ_JOB = '{keys.QUEUE_LIST}', '{keys.INTERMEDIATE_LIST}', '{keys.RQ_JOB}'
 local RQ_WORKERS = '{keys.RQ_WORKERS}'
+local LIVE_BYTES, ENDED, ENDED_BYTES = '{keys.LIVE_BYTES}', '{keys.ENDED}', '{keys.ENDED_BYTES}'
 local DATASET, DATASETS, DATASETS_USED = '{keys.DATASET}', '{keys.DATASETS}', '{keys.DATASETS_USED}'
 local DATASETS_BYTES, DATASETS_DOOMED = '{keys.DATASETS_BYTES}', '{keys.DATASETS_DOOMED}'
 local ILLEGAL, FIRST_ALGORITHM = '{ILLEGAL_MOVE}', '{FIRST_ALGORITHM}'
@@ -27,6 +28,10 @@ local function due(id, seconds) call('ZADD', ACTIVE, text(now + seconds), id) en
 
 -- Looks at jobs that wait are spread over time, 50 a second: a reconciler's pass stays short, and leases come first.
 local function look(id, seconds, waiting) due(id, math.max(seconds, waiting / 50)) end
+
+-- A server whose memory is full refuses a script at its first write, if that may need memory. This one needs none, and
+-- the writes behind it are not looked at: what lets jobs go on and end, and so makes room, comes through.
+local function write_at_any_rate() call('DEL', JOBS .. ':none') end
 
 -- A visible change: a new version for ETags, and the doorbell for those who wait.
 local function change(id)
@@ -49,13 +54,38 @@ local function let_go(id)
   call('ZADD', DATASETS_USED, 'XX', text(now), dataset)
 end
 
+-- Bytes that are kept of a job that ends: its description, its result, its steps (all are about as long as the last).
+local function weight(id)
+  local last = call('LINDEX', JOB .. id .. ':steps', -1)
+  local steps = last and #last * call('LLEN', JOB .. id .. ':steps') or 0
+  return 1024 + call('HSTRLEN', JOB .. id, 'spec') + call('STRLEN', JOB .. id .. ':result') + steps
+end
+
+-- Take a member of ENDED away.
+local function unlist(member)
+  if call('ZREM', ENDED, member) == 0 then return end
+  if call('DECRBY', ENDED_BYTES, string.match(member, ' (%d+)$')) <= 0 then call('DEL', ENDED_BYTES) end
+end
+
+-- Remove a job that has ended.
+local function remove_job(id)
+  call('ZREM', JOBS, id)
+  for _, suffix in ipairs({'', ':data', ':checkpoint', ':steps', ':result'}) do call('DEL', JOB .. id .. suffix) end
+  call('PUBLISH', CHANGED, id)
+end
+
 local function close(id, status, retention)
   move(id, status)
   let_go(id)
-  call('HSET', JOB .. id, 'finished_at', text(now))
+  local kept, size = string.format('%d', weight(id)), call('HGET', JOB .. id, 'bytes')
+  call('HSET', JOB .. id, 'finished_at', text(now), 'kept', kept)
+  call('ZADD', ENDED, text(now), id .. ' ' .. kept)
+  call('INCRBY', ENDED_BYTES, kept)
   call('HDEL', JOB .. id, 'owner')
   call('DEL', JOB .. id .. ':data', JOB .. id .. ':checkpoint', RQ_JOB .. id)
   call('ZREM', ACTIVE, id)
+  -- The sum ends with the last live job, whatever older versions have added or left.
+  if size and call('DECRBY', LIVE_BYTES, size) < 0 or call('ZCARD', ACTIVE) == 0 then call('DEL', LIVE_BYTES) end
   local milliseconds = math.max(1, math.floor(retention * 1000))
   for _, suffix in ipairs({'', ':steps', ':result'}) do call('PEXPIRE', JOB .. id .. suffix, milliseconds) end
   change(id)

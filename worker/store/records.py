@@ -45,6 +45,11 @@ class Submission:
     dataset: str = ""
     algorithm: str = FIRST_ALGORITHM
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes of those that all live jobs may take."""
+        return len(self.spec) + len(self.data)
+
 
 class Admission(StrEnum):
     """The answer to a submission; true only when it created the job."""
@@ -52,6 +57,7 @@ class Admission(StrEnum):
     CREATED = "created"
     EXISTS = "exists"
     FULL = "full"
+    CROWDED = "crowded"
     UNKNOWN_DATASET = "unknown_dataset"
 
     def __bool__(self) -> bool:

@@ -9,23 +9,46 @@ from typing import Final
 
 from worker.store.prelude import PRELUDE
 
-# id, nonce, most queued ('' = no limit), check period, data, dataset ('' = none), number of fields and values, these,
-# delivery
+# id, nonce, most queued ('' = no limit), check period, data, dataset ('' = none), most bytes of all live jobs ('' = no
+# limit), bytes of this one, number of fields and values, these, delivery
 SUBMIT: Final = (
     PRELUDE
     + """
-local id, nonce, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
+-- The sum is made again where it would refuse somebody, at most once a second: it holds too much after an older version
+-- has ended jobs. Those that an older version has made are counted then.
+local function count_again()
+  if not call('SET', LIVE_BYTES .. ':counted', 1, 'PX', 1000, 'NX') then return end
+  local sum = 0
+  for _, job in ipairs(call('ZRANGE', ACTIVE, 0, -1)) do
+    local size = call('HGET', JOB .. job, 'bytes')
+    if not size then
+      size = call('HSTRLEN', JOB .. job, 'spec') + call('STRLEN', JOB .. job .. ':data')
+      if size > 0 then call('HSET', JOB .. job, 'bytes', size) end
+    end
+    sum = sum + tonumber(size)
+  end
+  call('SET', LIVE_BYTES, string.format('%d', sum))
+end
+
+local id, nonce, most, room = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[7])
+local function crowded() return tonumber(call('GET', LIVE_BYTES) or 0) + tonumber(ARGV[8]) > room end
 local known = call('HGET', JOB .. id, 'nonce')
 if known then return known == nonce and 'created' or 'exists' end
 if most and call('LLEN', QUEUE) >= most then return 'full' end
-local last, dataset = 7 + tonumber(ARGV[7]), ARGV[6]
+if room and crowded() then
+  count_again()
+  if crowded() then return 'crowded' end
+end
+local last, dataset = 9 + tonumber(ARGV[9]), ARGV[6]
 if dataset ~= '' then
   if not call('ZSCORE', DATASETS, dataset) then return 'unknown_dataset' end
   call('SADD', DATASET .. dataset .. ':jobs', id)
   call('ZADD', DATASETS_USED, text(now), dataset)
   call('HSET', JOB .. id, 'dataset', dataset)
 end
-call('HSET', JOB .. id, 'status', 'queued', 'nonce', nonce, 'created_at', text(now), unpack(ARGV, 8, last))
+call('HSET', JOB .. id, 'status', 'queued', 'nonce', nonce, 'created_at', text(now), 'bytes', ARGV[8],
+  unpack(ARGV, 10, last))
+call('INCRBY', LIVE_BYTES, ARGV[8])
 call('SET', JOB .. id .. ':data', ARGV[5])
 call('ZADD', JOBS, string.format('%.0f', now * 1e6), id)
 execute(last + 1)
@@ -101,6 +124,7 @@ BEAT: Final = (
 local id = ARGV[1]
 local job = fields(id, 'status', 'attempt', 'owner', 'lease')
 if not holds(job[1], job[2], job[3], ARGV[2]) then return 'fenced' end
+write_at_any_rate()
 append(id, 7)
 call('HSET', JOB .. id, 'elapsed', ARGV[3])
 if ARGV[4] ~= '' then
@@ -136,7 +160,10 @@ end
 local before, claimed = tonumber(job[6] or 0), tonumber(job[5] or 0)
 if hold == 'held' then
   -- A watch is frequent: leave the append-only file alone while most of the lease is left.
-  if tonumber(call('ZSCORE', ACTIVE, id) or 0) < now + lease * 0.8 then due(id, lease) end
+  if tonumber(call('ZSCORE', ACTIVE, id) or 0) < now + lease * 0.8 then
+    write_at_any_rate()
+    due(id, lease)
+  end
 end
 local cancel_age = job[4] and text(now - math.max(tonumber(job[4]), claimed)) or false
 return {hold, attempt, cancel_age, text(before + now - claimed), text(math.max(before, tonumber(job[7] or 0)))}
@@ -153,6 +180,7 @@ local job = fields(id, 'status', 'owner', 'claims')
 if not job[1] or TERMINAL[job[1]] then return 0 end
 local unclaimed = not job[2] and call('LREM', INTERMEDIATE, 1, id) == 1
 if job[2] ~= ARGV[2] and not unclaimed then return 0 end
+write_at_any_rate()
 if unclaimed and not blameless and stranded(id, job[1], ARGV[5], ARGV[6], ARGV[7]) then return 1 end
 take_back(id, job[1])
 if blameless and not unclaimed and tonumber(job[3]) > 0 then call('HINCRBY', JOB .. id, 'claims', -1) end
@@ -178,6 +206,7 @@ if not holds(job[1], job[2], job[3], ARGV[2]) then
 end
 if not MOVES[job[1]][status] then error(ILLEGAL .. ': ' .. job[1] .. ' -> ' .. status, 0) end
 local last = 6 + tonumber(ARGV[6])
+write_at_any_rate()
 append(id, last + 3)
 if last > 6 then call('HSET', JOB .. id, unpack(ARGV, 7, last)) end
 if ARGV[5] ~= '' then call('HSET', JOB .. id, 'elapsed', ARGV[5]) end
@@ -194,6 +223,7 @@ CANCEL: Final = (
 local id = ARGV[1]
 local status = call('HGET', JOB .. id, 'status')
 if not status or TERMINAL[status] or status == 'cancelling' then return status end
+write_at_any_rate()
 call('HSET', JOB .. id, 'cancelled_at', text(now))
 if status == 'queued' and call('EXISTS', JOB .. id .. ':checkpoint') == 0 then
   call('LREM', QUEUE, 0, id)
@@ -211,12 +241,12 @@ DELETE: Final = (
     PRELUDE
     + """
 local id = ARGV[1]
-local status = call('HGET', JOB .. id, 'status')
-if status and not TERMINAL[status] then return 'live' end
+local job = fields(id, 'status', 'kept')
+if job[1] and not TERMINAL[job[1]] then return 'live' end
 call('ZREM', JOBS, id)
-if not status then return 'unknown' end
-call('DEL', JOB .. id, JOB .. id .. ':data', JOB .. id .. ':checkpoint', JOB .. id .. ':steps', JOB .. id .. ':result')
-call('PUBLISH', CHANGED, id)
+if not job[1] then return 'unknown' end
+if job[2] then unlist(id .. ' ' .. job[2]) end
+remove_job(id)
 return 'deleted'
 """
 )
@@ -230,6 +260,7 @@ local info = redis.pcall('INFO', 'server')
 local uptime = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or math.huge
 if uptime < tonumber(ARGV[2]) then return {} end
 local check, patience = tonumber(ARGV[3]), tonumber(ARGV[4])
+write_at_any_rate()
 
 -- A popped id that nobody claims is lost with its worker: look after it soon.
 for _, id in ipairs(call('LRANGE', INTERMEDIATE, 0, -1)) do
@@ -277,6 +308,7 @@ local id = ARGV[1]
 local job = fields(id, 'status', 'owner')
 local score = call('ZSCORE', ACTIVE, id)
 if not job[1] or TERMINAL[job[1]] or not score or tonumber(score) > now then return 0 end
+write_at_any_rate()
 local unclaimed = not job[2] and call('LREM', INTERMEDIATE, 1, id) == 1
 if unclaimed and stranded(id, job[1], ARGV[3], ARGV[4], ARGV[5]) then return 0 end
 take_back(id, job[1])

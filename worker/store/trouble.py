@@ -52,6 +52,10 @@ CLOSED: Final = (
 )
 TLS_HERE: Final = "The job store speaks TLS at this port: write rediss:// instead of redis:// in GRADTUNE_REDIS_URL."
 CLUSTER: Final = "The job store is a Redis Cluster; use one server, or one with replicas."
+FULL: Final = (
+    "The memory of the job store is full: raise `maxmemory` (GRADTUNE_STORE_MEMORY_MB for the embedded one), or delete "
+    "ended jobs."
+)
 LOADING: Final = "The job store is still reading its file after a start: wait."
 REPLICA: Final = "The job store is a replica, which takes no writes: name the address of its primary."
 
@@ -101,7 +105,7 @@ _ANSWERS: Final = tuple(
             "The job store cannot write its file and takes no writes: make room on its disk, and see its log.",
             False,
         ),
-        (r"OOM|maxmemory", "The memory of the job store is full: raise `maxmemory`, or delete ended jobs.", False),
+        (r"OOM|maxmemory", FULL, False),
         (
             r"NOREPLICAS|enough good replicas|MASTERDOWN|[Ll]ink with MASTER",
             "The job store takes no writes without its replicas or its primary: see their logs.",
