@@ -166,7 +166,7 @@ TOO_MUCH: dict[str, tuple[int, dict[str, Any] | None, dict[str, Any], list[tuple
         100_001, {"kind": "ridge", "penalty": "per_group"}, {}, [("/training/penalty", "too_many_hyperparameters")]
     ),
     "members of groups": (
-        200_000, {"kind": "ridge", "penalty": GROUPS}, {},
+        100_000, {"kind": "ridge", "penalty": GROUPS}, {},
         [("/training/penalty/groups/rest/0", "too_many_members")],
     ),
     "widths": (
@@ -184,6 +184,14 @@ TOO_MUCH: dict[str, tuple[int, dict[str, Any] | None, dict[str, Any], list[tuple
         [("/training/penalty/forms/0", "too_large")],
     ),
     "runs": (WIDE, None, {"features": ["*[13579]"]}, [("/data/features", "too_scattered")]),
+    "names": (WIDE, None, {"features": ["1"] * 100_001}, [("/data/features", "too_many_names")]),
+    "given forms": (
+        301,
+        {"kind": "ridge", "penalty": {"kind": "quadratic_forms", "forms": [
+            {"kind": "banded", "name": "b", "bands": [[1.0] * 301]}
+        ]}}, {},
+        [("/training/penalty/forms/0", "too_large")],
+    ),
     "patterns": (5000, None, {"features": [{"all_but": [f"*{i}*" for i in range(101)]}]}, [
         ("/data/features/0/all_but/100", "too_many_patterns")
     ]),

@@ -36,6 +36,7 @@ from worker.contract.patterns import is_pattern, pattern_faults
 from worker.core.records import Array
 from worker.core.training import Training
 
+MOST_LISTED = 100_000  # names and patterns of features
 DENSE = 0.1  # share of entries stored, from which on sparse columns are expanded row by row: BLAS is then faster
 
 
@@ -246,6 +247,11 @@ def too_many_patterns(data: DatasetData, dataset: DatasetBody) -> list[Fault]:
     for i, item in enumerate(data.features or ()):
         if isinstance(item, AllBut):
             listed += [(f"/data/features/{i}/all_but/{k}", name) for k, name in enumerate(item.all_but)]
+    if len(listed) > MOST_LISTED:
+        told = (
+            f"At most {MOST_LISTED} names are listed here, and these are {len(listed)}; choose neighbours by patterns."
+        )
+        return [Fault("/data/features", "too_many_names", told)]
     patterns = [(pointer, name) for pointer, name in listed if is_pattern(name) and names.position(name) is None]
     return list(pattern_faults(patterns, names.texts)) if patterns else []
 

@@ -11,6 +11,7 @@ import fnmatch
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from worker.core.records import Array
 
 MOST_PATTERNS = 100  # of a request
 MOST_MARKS = 60  # of a pattern, less the letters before its first and after its last `*`, `?` or `[`
-MOST_CHARACTERS = 25_000_000  # of dense names times patterns; numbered names cost next to nothing
+MOST_CHARACTERS = 20_000_000  # of dense names times patterns; numbered names cost next to nothing
 ONE = np.uint64(1)
 LOW = 1000  # numbers that share their leading digits
 
@@ -132,15 +133,21 @@ class Pattern:
         machine = _Machine(self.marks, self._stars)
         start = machine.after(machine.begin(1), Texts([prefix]))
         stop = first + count
-        low = machine.accepted(machine.after(np.repeat(start, LOW), Texts([str(number) for number in range(LOW)])))
+        low = machine.accepted(machine.after(np.repeat(start, LOW), _written(0, LOW)))
         if stop <= LOW:
             return low[first:stop]
-        leading = Texts([str(number) for number in range(1, -(-stop // LOW))])
+        leading = _written(1, -(-stop // LOW))
         words = machine.after(np.repeat(start, len(leading.texts)), leading)
         states, which = np.unique(words, return_inverse=True)
-        digits = Texts([f"{number:03}" for number in range(LOW)])
+        digits = _written(0, LOW, 3)
         ends = [machine.accepted(machine.after(np.repeat(state, LOW), digits)) for state in states]
         return np.concatenate([low, np.array(ends)[which].ravel()])[first:stop]
+
+
+@lru_cache(8)
+def _written(first: int, stop: int, digits: int = 1) -> Texts:
+    """The numbers of a range, with zeros in front for fewer digits."""
+    return Texts([f"{number:0{digits}}" for number in range(first, stop)])
 
 
 class _Machine:

@@ -15,8 +15,8 @@ from worker.core.training import TableTraining
 from worker.core.training.kernel_machines import KernelTraining
 
 MOST_HYPERPARAMETERS = 100_000
-MOST_MEMBERS = 200_000  # features that are named by groups and kernels, columns and patterns written out
-MOST_ENTRIES = 250_000  # of given matrices and bands: one of 500 features, which is decomposed to check it
+MOST_MEMBERS = 100_000  # features that are named by groups and kernels, columns and patterns written out
+MOST_ENTRIES = 90_000  # of given matrices and bands: one of 300 features, which is decomposed to check it
 MOST_IDENTITIES = 2_000_000  # features of forms that are identities
 MOST_DIFFERENCES = 1_000_000  # entries of the squares of differences
 MOST_KERNEL_FEATURES = 2_000_000  # features of all kernels of a sum or product together
