@@ -50,6 +50,7 @@ from worker.store.records import (
     Health,
     Hold,
     JobRecord,
+    Pass,
     Removal,
     Shelving,
     Submission,
@@ -68,7 +69,7 @@ from worker.store.trouble import (
     Trouble,
     explain,
 )
-from worker.store.upkeep import rewrite_log
+from worker.store.upkeep import rewrite_log, sync_again
 
 __all__ = [
     "CHANGED",
@@ -100,6 +101,7 @@ __all__ = [
     "JobRecord",
     "NoAnswerError",
     "Operation",
+    "Pass",
     "RefusedError",
     "Removal",
     "Shelving",
@@ -146,6 +148,7 @@ __all__ = [
     "stored_bytes",
     "submit",
     "sweep_datasets",
+    "sync_again",
     "trial",
     "watch",
 ]
