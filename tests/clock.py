@@ -10,10 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from worker.store import prelude
 
@@ -44,6 +46,19 @@ def step(client: redis.Redis, seconds: float) -> None:
     client.incrbyfloat(KEY, seconds)
 
 
+class ScriptClock:
+    """The scripts' clock of a server that others use; `CHAOS_CLOCK` in their environment makes it settable there."""
+
+    environment: Mapping[str, str] = {}
+
+    def __init__(self, url: str) -> None:
+        self._client = redis.Redis.from_url(url, socket_timeout=1.0, retry=Retry(NoBackoff(), 0))
+
+    def step(self, seconds: float) -> None:
+        """Raises: `RedisError` where the server does not answer."""
+        step(self._client, seconds)
+
+
 def library() -> str | None:
     """Where libfaketime is; `GRADTUNE_TEST_FAKETIME` names another place."""
     named = os.environ.get("GRADTUNE_TEST_FAKETIME")
@@ -51,7 +66,7 @@ def library() -> str | None:
     return named or next(iter(found), None)
 
 
-class ServerClock:
+class ServerClock:  # below all scripts, so that these need not be changed
     """The clock of a whole server, which is started with `environment`; a file says by how much it is ahead."""
 
     def __init__(self, file: Path, preload: str) -> None:
