@@ -181,7 +181,6 @@ def test_a_child_is_confined(tmp_path: Path):
         assert child.rlimit(psutil.RLIMIT_CPU)[0] == limits.seconds
         assert child.rlimit(psutil.RLIMIT_FSIZE)[0] == limits.bytes
         assert 0 < child.rlimit(psutil.RLIMIT_AS)[0] - limits.memory <= child.memory_info().vms
-        assert int(Path(f"/proc/{child.pid}/oom_score_adj").read_text()) >= 500
         await reading.cancel()
 
     run(test, limits)
