@@ -31,13 +31,16 @@ class Doorbell:
         """Listen until cancelled; after a lost connection everybody is woken, since rings may have been missed."""
         while True:
             try:
-                async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
+                async with self._client.pubsub() as pubsub:
                     async with asyncio.timeout(store.PROMISED):
                         await pubsub.subscribe(store.CHANGED)
-                    self._ring_all()
                     while True:
                         message = await pubsub.get_message(timeout=1.0)
-                        if message is not None:
+                        if message is None:
+                            continue
+                        if message["type"] == "subscribe":  # also where redis-py has connected again by itself
+                            self._ring_all()
+                        else:
                             self._ring(message["data"].decode())
             except (RedisError, OSError) as error:
                 if isinstance(error, RedisError):  # and no timeout, whose cause the next request finds

@@ -101,7 +101,7 @@ class Supervisor:
 
     def _watch(self, announce: Callable[[], bool]) -> None:
         client = store.connect(self.redis_url, patience=store.PROMISED)
-        reconcile_at, announced = 0.0, False
+        reconcile_at, announced, last = 0.0, False, store.Pass()
         while not self.stopping:
             if self.server is not None and not self.server.alive:
                 log.error("the embedded server has died; starting it again on the same data")
@@ -110,7 +110,7 @@ class Supervisor:
                 part.look_after(self.environment)
             if time.monotonic() >= reconcile_at:
                 try:
-                    reconcile(client, retention=self.retention, kept=self.kept)
+                    reconcile(client, retention=self.retention, kept=self.kept, last=last)
                 except RedisError as error:
                     store.note(client, error)
                 reconcile_at = time.monotonic() + RECONCILE

@@ -18,7 +18,7 @@ SINGLE: Final = "appendonly.aof"
 MANIFEST: Final = "appendonly.aof.manifest"
 _PART: Final = re.compile(r"appendonly\.aof(?:\.(\d+)\.(base|incr)\.(?:rdb|aof))?")
 _SNAPSHOT: Final = (b"REDIS", b"VALKEY")
-_LINE: Final = 1024
+LONGEST_LINE: Final = 1024
 """Bytes of the longest line that is no payload; the server's own buffer."""
 _LONGEST: Final = 512 * 2**20
 """Bytes of the longest payload that a server takes (`proto-max-bulk-len`)."""
@@ -209,7 +209,7 @@ def _command(file: IO[bytes], at: int, size: int, arities: Arities | None) -> tu
     Returns: its end; the command's name, None for an annotation; whether all of its payloads end in CR LF.
     """
     readline, read = file.readline, file.read
-    line = readline(_LINE)
+    line = readline(LONGEST_LINE)
     at += len(line)
     if line[:1] == b"#":
         if line[-2:] != b"\r\n":
@@ -219,7 +219,7 @@ def _command(file: IO[bytes], at: int, size: int, arities: Arities | None) -> tu
     payload = name = b""
     exact = True
     for number in range(words):
-        line = readline(_LINE)
+        line = readline(LONGEST_LINE)
         length = _USUAL.get(line, -1)
         if length < 0:
             length = _number(line, b"$")
@@ -277,7 +277,7 @@ def _following(file: IO[bytes], at: int, size: int, arities: Arities | None) -> 
 def _next_head(file: IO[bytes], at: int) -> int | None:
     """Where the next thing is that looks like the beginning of a command."""
     file.seek(at)
-    kept, length = b"", _LINE  # small at first: there may be many that only look like one, one behind the other
+    kept, length = b"", LONGEST_LINE  # small at first: there may be many that only look like one, one behind the other
     while window := file.read(length):
         text = kept + window
         if match := _HEAD.search(text):

@@ -245,7 +245,7 @@ def _search(
         "timing": Timing(
             queued_s=max(claim.started_at - claim.created_at, 0.0),
             fit_s=elapsed,
-            total_s=max(now - claim.created_at, 0.0),
+            total_s=max(now - claim.created_at, elapsed),  # by two clocks, of which each may step
         ),
         "versions": VERSIONS,
         "fingerprint": claim.fingerprint,

@@ -8,22 +8,28 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import psutil
+from redis.exceptions import RedisError
 
 from tests.chaos.mending import Mending
 from tests.chaos.network import Network
 from tests.chaos.processes import Fleet, Role, signalled, tree
 from tests.chaos.quota import Quota
 from tests.chaos.work import Work
+from tests.clock import ScriptClock, ServerClock
 
 SHORT: Final = (0.2, 3.0)  # seconds
 LONG: Final = (9.0, 13.0)  # longer than a lease
 FULL: Final = (1.0, 4.0)
+STEP: Final = (-7200.0, 7200.0)
 MARGIN: Final = 3.0  # seconds in which a server with a full disk, and for a while after, is not killed
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of fault: what is done to which role, for how long (`None`: it is killed), how often (a weight)."""
+    """One kind of fault: what is done to which role, for how long (`None`: it is killed), how often (a weight).
+
+    For the server's clock, `seconds` is by how much it steps.
+    """
 
     name: str
     weight: float
@@ -52,6 +58,7 @@ KINDS: Final = (
     Kind("freeze server", 2, "server", SHORT),
     Kind("freeze server, long", 0.3, "server", LONG),
     Kind("fill disk", 1, "disk", FULL),
+    Kind("step the clock", 6, "clock", STEP),
     Kind("cut link", 8, "link", SHORT),
     Kind("cut link, long", 2, "link", LONG),
 )
@@ -97,6 +104,7 @@ class Injector:
     quota: Quota | None
     network: Network | None
     mending: Mending
+    clock: ScriptClock | ServerClock
     journal: list[Fault] = field(default_factory=list)
     missed: int = 0  # planned faults without a target
     _mending: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
@@ -114,6 +122,8 @@ class Injector:
             return self._fill(planned)
         if kind.role == "link":
             return self._cut(planned)
+        if kind.role == "clock":
+            return self._step(planned)
         targets = [role for role in self.fleet.roles() if role.kind == kind.role and self._allowed(kind, role)]
         if not targets:
             self.missed += 1
@@ -182,6 +192,17 @@ class Injector:
         self.network.cut(link)
         self._note(planned, link, hit)
         self._later(planned.seconds, lambda: self.network is not None and self.network.heal(link))
+        return True
+
+    def _step(self, planned: Planned) -> bool:
+        """By which every job that is worked at is hit: all leases are judged by this clock."""
+        try:
+            self.clock.step(planned.seconds)
+        except RedisError:  # the server is away
+            self.missed += 1
+            return False
+        horses = [role.process for role in self.fleet.roles() if role.kind == "horse"]
+        self._note(planned, "server", self._at_work(horses))
         return True
 
     def _note(self, planned: Planned, target: str, jobs: dict[str, int]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.chaos.calls import Api
 from tests.chaos.processes import ROOT, Service, free_port, python
+from tests.clock import ScriptClock, ServerClock, server_clock
 from worker.embedded import server_binary
 
 COUNTING = Path(__file__).parent / "counting"
@@ -21,6 +22,7 @@ class Layout:
     services: list[Service]
     api: Api
     server_url: str
+    clock: ScriptClock | ServerClock
 
 
 def binary(server: str) -> str:
@@ -48,9 +50,13 @@ def apart(server: str, data: Path, count: Path, hosts: Mapping[str, tuple[str, s
         "GRADTUNE_LOG_LEVEL": "warning",
         "GRADTUNE_API_KEY_HASHES": digest,
     }
+    url = environment["GRADTUNE_REDIS_URL"]
+    clock = server_clock(count.with_name("clock"), binary(server)) or ScriptClock(url)
+    if isinstance(clock, ScriptClock):
+        environment |= _changed(CHAOS_CLOCK="1")
     command = [binary(server), "--port", str(port), "--bind", address, "--protected-mode", "no", "--dir", str(data)]
     command += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"]
-    services = [Service("server", command, host=name_of.get("server"))]
+    services = [Service("server", command, clock.environment, name_of.get("server"))]
     addresses = []
     for number in (1, 2):
         where = (address_of.get("api", "127.0.0.1"), free_port())
@@ -59,9 +65,9 @@ def apart(server: str, data: Path, count: Path, hosts: Mapping[str, tuple[str, s
         services.append(Service(f"api {number}", words, environment, name_of.get("api")))
     for number in range(1, SUPERVISORS + 1):
         words = python("service.cli", "worker", "--workers", str(WORKERS))
-        counted = {**environment, **_counting(count)}
+        counted = {**environment, **_changed(CHAOS_COUNT=str(count))}
         services.append(Service(f"worker {number}", words, counted, name_of.get(f"worker {number}")))
-    return Layout(services, Api(addresses, key), environment["GRADTUNE_REDIS_URL"])
+    return Layout(services, Api(addresses, key), url, clock)
 
 
 def serve(server: str, data: Path, count: Path) -> Layout:
@@ -70,9 +76,10 @@ def serve(server: str, data: Path, count: Path) -> Layout:
         raise RuntimeError("gradtune serve is run with the embedded server")
     port = free_port()
     words = python("service.cli", "serve", "--port", str(port), "--workers", str(SUPERVISORS * WORKERS))
-    environment = {"GRADTUNE_LOG_LEVEL": "warning", "GRADTUNE_DATA_DIR": str(data), **_counting(count)}
-    socket = data / "redis" / "server.sock"
-    return Layout([Service("serve", words, environment)], Api([("127.0.0.1", port)]), f"unix://{socket}")
+    changed = _changed(CHAOS_COUNT=str(count), CHAOS_CLOCK="1")
+    environment = {"GRADTUNE_LOG_LEVEL": "warning", "GRADTUNE_DATA_DIR": str(data), **changed}
+    url = f"unix://{data / 'redis' / 'server.sock'}"
+    return Layout([Service("serve", words, environment)], Api([("127.0.0.1", port)]), url, ScriptClock(url))
 
 
 def _key() -> tuple[str, str]:
@@ -82,6 +89,7 @@ def _key() -> tuple[str, str]:
     return document["key"], document["hash"]
 
 
-def _counting(count: Path) -> dict[str, str]:
+def _changed(**how: str) -> dict[str, str]:
+    """What makes a part count its evaluations or read the clock of tests."""
     path = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": os.pathsep.join([str(COUNTING), *([path] if path else [])]), "CHAOS_COUNT": str(count)}
+    return {"PYTHONPATH": os.pathsep.join([str(COUNTING), *([path] if path else [])]), **how}

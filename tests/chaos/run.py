@@ -68,9 +68,10 @@ def run(options: Options, say: Say) -> Report:
         stack.callback(fleet.stop)
         for service in layout.services:
             fleet.start(service)
-        return _Run(
-            options, say, fleet, layout.api, Injector(fleet, work, limited, linked, Mending(layout.server_url)), work
-        ).perform()
+        mending = Mending(layout.server_url)
+        injector = Injector(fleet, work, limited, linked, mending, layout.clock)
+        say(f"the clock is stepped by {type(layout.clock).__name__}")
+        return _Run(options, say, fleet, layout.api, injector, work).perform()
 
 
 def _quota(options: Options, data: Path, stack: ExitStack, say: Say) -> quota.Quota | None:

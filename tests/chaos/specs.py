@@ -49,7 +49,7 @@ def templates() -> list[Template]:
         _template("backprop-20", 1, (80, 20), outer={"kind": "lbfgs"}, hypergradient={"kind": "cholesky_backprop"}),
         _template("lbfgs-8-starts-3", 2, (60, 8), outer=_long("lbfgs", 3)),
         _template("newton-40-starts-3", 2, (200, 40), outer=_long("newton", 3), test_fraction=0.2),
-        _template("lbfgs-40-starts-2", 2, (200, 40), outer=_long("lbfgs", 2)),
+        _template("lbfgs-40-starts-2", 2, (200, 40), outer=_long("lbfgs", 2, 400)),  # J has no more digits after that
         _template("newton-80-starts-3", 2, (200, 80), outer=_long("newton", 3), seed=7),
         _template("lbfgs-60-long", 1, (250, 60), outer=_long("lbfgs", 2)),
         _template("newton-120-starts-3", 1, (250, 120), outer=_long("newton", 3)),

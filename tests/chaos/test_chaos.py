@@ -44,7 +44,9 @@ def judge(report: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("server", ["embedded", pytest.param("redis", marks=needs_redis)])
 def test_apart(server: str) -> None:
-    judge(broken("--seed", "1", "--faults", "25", "--server", server, seconds=12))
+    report = broken("--seed", "1", "--faults", "25", "--server", server, seconds=12)
+    judge(report)
+    assert report["faults"].get("step the clock", 0) >= 1
 
 
 @pytest.mark.slow

@@ -170,6 +170,22 @@ def test_a_piece_that_is_too_large_is_named(tmp_path: Path, name: str):
     run(test, Limits(memory=24 * 2**20))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a process may take")
+def test_a_child_is_confined(tmp_path: Path):
+    """Before it reads the first byte: what it may take is the kernel's affair, not that of a parser."""
+    limits = Limits(memory=123 * 2**20, seconds=77, bytes=54_321)
+
+    async def test(readers: Readers) -> None:
+        reading, child = await started(readers, tmp_path)
+        eventually(lambda: child.rlimit(psutil.RLIMIT_CORE)[0] == 0)
+        assert child.rlimit(psutil.RLIMIT_CPU)[0] == limits.seconds
+        assert child.rlimit(psutil.RLIMIT_FSIZE)[0] == limits.bytes
+        assert 0 < child.rlimit(psutil.RLIMIT_AS)[0] - limits.memory <= child.memory_info().vms
+        await reading.cancel()
+
+    run(test, limits)
+
+
 def test_the_end_of_the_reader_process_is_told(tmp_path: Path):
     async def test(readers: Readers) -> None:
         reading, _ = await started(readers, tmp_path)

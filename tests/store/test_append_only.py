@@ -77,7 +77,7 @@ def test_zeros_at_the_end_of_the_last_payload_are_no_payload(tmp_path: Path) -> 
 @pytest.mark.parametrize("window", [64, 1 << 20])
 def test_commands_after_damage_are_counted(window: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(append_only, "_WINDOW", window)
-    monkeypatch.setattr(append_only, "_LINE", min(window, append_only._LINE))
+    monkeypatch.setattr(append_only, "LONGEST_LINE", min(window, append_only.LONGEST_LINE))
     for number, start in enumerate(STARTS[:-1]):
         if FLAT[number][:1] == b"#":
             continue

@@ -16,6 +16,7 @@ from worker.core.records import Step
 from worker.core.search.procedure import carry_out
 from worker.embedded import EmbeddedServer
 from worker.queue import delivery
+from worker.store import keys
 
 EVALUATION = 0.01  # seconds on the clock of these tests
 MANY = 1000  # evaluations: more than any of these jobs makes
@@ -174,6 +175,20 @@ def test_an_interruption_costs_one_beat(
     assert interruptions > 2
     assert sorted(set(made)) == list(range(1, expected + 1))
     assert len(made) - expected <= interruptions * (jobs.BEAT / EVALUATION + longest + 1)
+
+
+def test_a_job_ends_by_the_running_time_of_all_its_attempts(
+    client: redis.Redis, submit: Callable[[str, str], None], made: list[int]
+) -> None:
+    submit("j", "lbfgs")
+    client.hset(f"{keys.JOB}j", "seconds", 20 * EVALUATION)
+    assert not attempt(client, "j", 1, 8, made)
+    assert attempt(client, "j", 2, MANY, made)
+    record = store.run(client, store.job("j"))
+    assert record is not None
+    assert record.stop_reason == "max_seconds"
+    assert len(made) <= 20 + 2 + jobs.BEAT / EVALUATION  # what was made since the last beat is not known to the next
+    assert 20 * EVALUATION < record.elapsed < 22 * EVALUATION
 
 
 def test_progress_is_told_more_rarely_than_it_is_saved(

@@ -1,5 +1,6 @@
 """Random interleavings of clients, workers, deaths and reconcilers, checked against a model and the lifecycle table."""
 
+import math
 from dataclasses import dataclass, field
 
 import pytest
@@ -16,11 +17,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests import clock
 from worker import store
 from worker.queue import delivery, reconcile
 from worker.store import MOVES, TERMINAL, Admission, Deletion, Status, Verdict, keys
 
 LIVE = {Status.RUNNING, Status.CANCELLING}
+LEASE = 1000.0
+STEPS = (1.3, 701.3, 1500.7, 7203.1)  # seconds by which the server's clock steps; no sum of few of them is a lease
 
 
 @dataclass
@@ -28,7 +32,7 @@ class Model:
     status: Status = Status.QUEUED
     attempt: int = 0
     owner: str | None = None
-    leased: bool = False
+    leased_until: float = -math.inf  # in seconds by which the server's clock has stepped: no time passes otherwise
     steps: int = 0
     algorithm: str = store.FIRST_ALGORITHM
     claims: int = 0
@@ -59,6 +63,14 @@ class Lifecycle(RuleBasedStateMachine):
         self.model: dict[str, Model] = {}
         self.deleted: set[str] = set()
         self.owners = 0
+        self.ahead = 0.0
+        self.last, self.last_ahead = store.Pass(), math.nan
+
+    def leased(self, model: Model) -> bool:
+        return model.leased_until > self.ahead
+
+    def extend(self, model: Model) -> None:
+        model.leased_until = self.ahead + LEASE
 
     @rule(target=jobs)
     def submit(self) -> str:
@@ -84,13 +96,13 @@ class Lifecycle(RuleBasedStateMachine):
         self.owners += 1
         owner = f"o{self.owners}"
         algorithm = store.Algorithm(version, lambda spec: f"{spec.decode()} {version}")
-        claim = store.run(self.client, store.claim(job_id, owner, lease=1000.0, algorithm=algorithm))
+        claim = store.run(self.client, store.claim(job_id, owner, lease=LEASE, algorithm=algorithm))
         model = self.model.get(job_id)
-        free = model is not None and model.status not in TERMINAL and not (model.owner and model.leased)
+        free = model is not None and model.status not in TERMINAL and not (model.owner and self.leased(model))
         if model is None or not free:
             assert claim is None
             return multiple()
-        model.owner, model.leased = None, False
+        model.owner = None
         if model.status is Status.RUNNING:
             self.move(model, Status.QUEUED)  # taken over
         if model.status is Status.CANCELLING and (model.steps == 0 or model.claims >= store.MAX_CLAIMS):
@@ -105,7 +117,8 @@ class Lifecycle(RuleBasedStateMachine):
         assert claim is not None
         model.attempt += 1
         model.claims += 1
-        model.owner, model.leased = owner, True
+        model.owner = owner
+        self.extend(model)
         if model.status is not Status.CANCELLING:
             self.move(model, Status.RUNNING)
             if model.algorithm != version:
@@ -150,7 +163,7 @@ class Lifecycle(RuleBasedStateMachine):
                 assert verdict is (Verdict.CANCEL if model.status is Status.CANCELLING else Verdict.OK)
         if model is not None:
             model.steps += count
-            model.leased = True
+            self.extend(model)
             if count:
                 model.claims = 0
 
@@ -208,14 +221,29 @@ class Lifecycle(RuleBasedStateMachine):
         """Worker and horse die, or the time of a look at a queued job has come."""
         self.client.zadd(keys.ACTIVE, {job_id: 0}, xx=True)
         if job_id in self.model:
-            self.model[job_id].leased = False
+            self.model[job_id].leased_until = -math.inf
 
-    @rule(times=st.integers(1, 2))
-    def reconcile(self, times: int) -> None:
+    @rule(seconds=st.sampled_from(STEPS), back=st.booleans())
+    def step_of_the_clock(self, seconds: float, back: bool) -> None:
+        self.ahead += -seconds if back else seconds
+        clock.step(self.client, -seconds if back else seconds)
+
+    @rule(times=st.integers(1, 2), sees_steps=st.booleans())
+    def reconcile(self, times: int, sees_steps: bool) -> None:
         for _ in range(times):
-            reconcile(self.client, 0.0)
+            reconcile(self.client, 0.0, last=self.last if sees_steps else None)
+            step = self.ahead - self.last_ahead if sees_steps else 0.0  # nan at the first pass: compares as false
+            self.last_ahead = self.ahead if sees_steps else self.last_ahead
+            self.passed(forward=step > store.operations.LARGEST_DRIFT)
+
+    def passed(self, *, forward: bool) -> None:
+        """A pass of a reconciler, who may have seen a step forward."""
         for model in self.model.values():
-            if model.owner is not None and not model.leased and model.status in LIVE:
+            if model.owner is None or model.status not in LIVE:
+                continue
+            if model.leased_until > self.ahead + LEASE or (forward and not self.leased(model)):
+                self.extend(model)
+            if not self.leased(model):
                 model.owner = None
                 if model.status is Status.RUNNING:
                     self.move(model, Status.QUEUED)
@@ -264,7 +292,7 @@ class Lifecycle(RuleBasedStateMachine):
             self.expire(job_id)
         reconcile(self.client, 0.0)
         while (popped := self.client.lpop(keys.QUEUE_LIST)) is not None:
-            claim = store.run(self.client, store.claim(popped.decode(), "last", lease=1000.0))
+            claim = store.run(self.client, store.claim(popped.decode(), "last", lease=LEASE))
             if claim is not None:
                 end = Status.CANCELLED if claim.cancelled else Status.SUCCEEDED
                 assert store.run(self.client, store.finish(claim.id, claim.attempt, end))
@@ -273,7 +301,8 @@ class Lifecycle(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("runs", [6, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
-def test_every_interleaving_keeps_to_the_table(client: redis.Redis, runs: int) -> None:
+def test_every_interleaving_keeps_to_the_table(client: redis.Redis, runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock.make_settable(monkeypatch.setattr)
     Lifecycle.client = client
     chosen = settings(
         max_examples=runs,

@@ -165,6 +165,18 @@ def test_steps_are_stored_once_however_often_they_are_sent(client: redis.Redis, 
         store.run(client, store.beat("j", 1, progress=b"", elapsed=1.0, steps=[b"4"], steps_before=3))
 
 
+def test_a_beat_keeps_the_lease(client: redis.Redis, submit: Submit) -> None:
+    submit("j")
+    claimed(client, "j")
+    for done in (None, 1):
+        expire_lease(client, "j")
+        assert overdue(client) == ["j"]
+        assert beat(client, "j", 1, done) is Verdict.OK
+        assert overdue(client) == []
+        assert claim(client, "j", "b") is None
+        assert LONG / 2 < client.zscore(keys.ACTIVE, "j") - client.time()[0] <= LONG + 1
+
+
 def test_each_visible_change_has_a_version_and_rings_the_bell(client: redis.Redis, submit: Submit) -> None:
     with client.pubsub(ignore_subscribe_messages=True) as bell:
         bell.subscribe(store.CHANGED)
@@ -174,12 +186,16 @@ def test_each_visible_change_has_a_version_and_rings_the_bell(client: redis.Redi
         beat(client, "j", 1)
         store.run(client, store.beat("j", 1, elapsed=2.0, checkpoint=b"saved, and nothing told"))
         store.run(client, store.watch("j", "a", attempt_before=0, lease=LONG))
-        finish(client, "j", 1)
-        rung = [bell.get_message(timeout=5.0) for _ in range(4)]
-    assert [message and message["data"] for message in rung] == [b"j"] * 4
-    record = store.run(client, store.job("j"))
-    assert record is not None
-    assert record.version == 4
+        assert store.run(client, store.cancel("j")) is Status.CANCELLING
+        assert store.run(client, store.cancel("j")) is Status.CANCELLING  # no change
+        finish(client, "j", 1, Status.CANCELLED)
+        rung = [bell.get_message(timeout=5.0) for _ in range(5)]
+        record = store.run(client, store.job("j"))
+        assert record is not None
+        assert record.version == 5
+        assert store.run(client, store.delete("j")) is Deletion.DELETED
+        rung += [bell.get_message(timeout=5.0), bell.get_message(timeout=0.05)]
+    assert [message and message["data"] for message in rung] == [b"j"] * 6 + [None]
 
 
 # watch and release
@@ -208,12 +224,11 @@ def test_a_watch_keeps_the_lease(client: redis.Redis, submit: Submit) -> None:
     claimed(client, "j")
     expire_lease(client, "j")
     watch = store.run(client, store.watch("j", "a", attempt_before=0, lease=LONG))
-    assert (watch.hold, watch.attempt, watch.cancel_age, watch.limit) == (Hold.HELD, 1, None, 7.0)
+    assert (watch.hold, watch.attempt, watch.cancelled, watch.limit) == (Hold.HELD, 1, False, 7.0)
     assert overdue(client) == []
     store.run(client, store.cancel("j"))
     watch = store.run(client, store.watch("j", "a", attempt_before=0, lease=LONG))
-    assert watch.cancel_age is not None
-    assert 0 <= watch.cancel_age < 60
+    assert watch.cancelled
 
 
 def test_a_released_job_is_first_in_the_queue(client: redis.Redis, submit: Submit) -> None:

@@ -52,6 +52,8 @@ def test_jobs_are_done(client: redis.Redis, workers: Workers, submit: Submit) ->
         ended(client, f"j{n}")
         assert outcome(client, f"j{n}") == {"steps": 2, "attempt": 1}
     assert store.run(client, store.health()) == store.Health(workers=1, queued=0, active=0)
+    for worker in client.smembers(keys.RQ_WORKERS):  # forgotten soon after it dies
+        assert 0 < client.ttl(worker) <= TuneWorker.HEARTBEAT_TTL
     assert clean(client)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import redis
 from scipy.linalg import lapack
 
+from tests.clock import make_settable
 from worker import store
 from worker.queue import TuneWorker, horse
 from worker.store import Status, Verdict
@@ -103,6 +104,7 @@ class Impatient(TuneWorker):
 
 def main(url: str, lease: float, jobs: int) -> None:
     logging.basicConfig(level=logging.INFO)
+    make_settable()
     Impatient(connection=store.connect(url), conclude=conclude, lease=lease, function=FUNCTION, jobs=jobs).work()
 
 

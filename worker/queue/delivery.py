@@ -55,15 +55,20 @@ def reconcile(
     retention: float = store.RETENTION,
     kept: int = store.KEPT,
     function: str = JOB,
+    last: store.Pass | None = None,
 ) -> int:
     """Deliver again what was lost; returns the number of jobs delivered. To be called every 2 s or so, by anybody.
 
-    Also has the server's append-only file written anew after its disk was full, and removes the oldest of the ended
-    jobs that take more than `kept` bytes. `retention`: seconds for which a job that is given up is kept. Raises:
-    `RedisError`.
+    Also has the server's append-only file written anew after its disk was full or its clock was set back, and removes
+    the oldest of the ended jobs that take more than `kept` bytes. `retention`: seconds for which a job that is given up
+    is kept. `last`: the caller's own, by which steps of the server's clock are seen. Raises: `RedisError`.
     """
-    _rewrite_log(client)
-    lost = store.run(client, store.overdue(lease=lease))
+    last = last or store.Pass()
+    _rewrite_log(client, last)
+    lost = store.run(client, store.overdue(lease=lease, last=last))
+    if last.stepped:
+        log.warning("the clock of the job store has stepped by %+.1f s; leases begin again", last.stepped)
+        last.set_back = last.set_back or last.stepped < 0
     made = 0
     for job_id in lost:
         again = delivery(job_id, at_front=True, function=function)
@@ -79,10 +84,12 @@ def reconcile(
     return made
 
 
-def _rewrite_log(client: redis.Redis) -> None:
+def _rewrite_log(client: redis.Redis, last: store.Pass) -> None:
     try:
         if store.run(client, store.rewrite_log()):
             log.warning("the job store's disk was full; its append-only file is written anew")
+        if last.set_back:
+            last.set_back = not store.run(client, store.sync_again())
     except NoPermissionError as error:  # whether INFO may be read is said elsewhere
         log.debug("nobody can tell whether the append-only file has to be written anew: %s", error)
     except ResponseError as error:  # most often somebody else's rewrite is in progress: the next pass looks again

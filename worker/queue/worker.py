@@ -233,14 +233,16 @@ class TuneWorker(rq.Worker):
     def _supervise(self, horse: WorkHorse, job_id: str, owner: str, before: int) -> tuple[Ending, int]:
         """Look after the horse until its turn is over; returns how that came, and the attempt (0: no claim seen)."""
         watch, seen, attempt, pause = None, 0.0, 0, self.TICK
-        since: dict[Hold, float] = {}
+        since: dict[Hold | Stop, float] = {}  # by the monotonic clock of this process: others may step
         while (turn := horse.wait(pause)) is None:
             if self._stop_requested:
                 return "stopped", attempt
             self.heartbeat()
             pause = self.TICK
             try:
-                watch = store.run(self._prompt, store.watch(job_id, owner, attempt_before=before, lease=self._lease))
+                elapsed = self._elapsed(watch, since)
+                look = store.watch(job_id, owner, attempt_before=before, lease=self._lease, elapsed=elapsed)
+                watch = store.run(self._prompt, look)
                 seen = time.monotonic()
             except RedisError as error:
                 store.note(self.connection, error)
@@ -254,21 +256,31 @@ class TuneWorker(rq.Worker):
                     return ending, attempt
                 continue
             attempt = watch.attempt
-            reason, left = self._left(watch, time.monotonic() - seen, concluding=horse.concluding)
+            since.setdefault(watch.hold, seen)
+            if watch.cancelled:
+                since.setdefault("cancelled", seen)
+            reason, left = self._left(watch, since, concluding=horse.concluding)
             if left <= 0:
                 return reason, attempt
             pause = min(pause, left)
         return turn, attempt
 
-    def _left(self, watch: Watch, late: float, *, concluding: bool) -> tuple[Stop, float]:
-        """Why this job will be stopped first, and in how many seconds; `late`: seconds since the store was asked.
+    @staticmethod
+    def _elapsed(watch: Watch | None, since: Mapping[Hold | Stop, float]) -> float | None:
+        """Seconds of running time over all attempts; None: the job was not seen to be held yet."""
+        held = since.get(Hold.HELD)
+        return None if watch is None or held is None else watch.before + time.monotonic() - held
+
+    def _left(self, watch: Watch, since: Mapping[Hold | Stop, float], *, concluding: bool) -> tuple[Stop, float]:
+        """Why this job will be stopped first, and in how many seconds; `since`: when what was seen first.
 
         To conclude, with the refit and the certificates, takes a few times as long as an evaluation of J, and at least
         one has ended within the limit.
         """
         grace = max(self.CONCLUSION_GRACE, watch.limit) if concluding else self.LIMIT_GRACE
-        limit = watch.limit + grace - watch.elapsed - late
-        patience = math.inf if watch.cancel_age is None else self.CANCEL_PATIENCE - watch.cancel_age - late
+        limit = watch.limit + grace - (self._elapsed(watch, since) or 0.0)
+        cancelled = since.get("cancelled", math.inf)  # since when this attempt could have known
+        patience = self.CANCEL_PATIENCE + cancelled - time.monotonic()
         return ("cancelled", patience) if patience <= limit else ("max_seconds", limit)
 
     def _settle(self, job_id: str, owner: str, ending: Ending, attempt: int) -> None:

@@ -52,6 +52,7 @@ from worker.store.records import (
     Health,
     Hold,
     JobRecord,
+    Pass,
     Removal,
     Shelving,
     Submission,
@@ -72,7 +73,7 @@ from worker.store.trouble import (
     Trouble,
     explain,
 )
-from worker.store.upkeep import rewrite_log
+from worker.store.upkeep import rewrite_log, sync_again
 
 __all__ = [
     "CHANGED",
@@ -106,6 +107,7 @@ __all__ = [
     "JobRecord",
     "NoAnswerError",
     "Operation",
+    "Pass",
     "RefusedError",
     "Removal",
     "Shelving",
@@ -154,6 +156,7 @@ __all__ = [
     "stored_bytes",
     "submit",
     "sweep_datasets",
+    "sync_again",
     "take",
     "trial",
     "trim",

@@ -1,6 +1,7 @@
 """The moves of a job: submit, claim, beat, finish, cancel and what happens when somebody dies in between."""
 
 import json
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Final
@@ -16,6 +17,7 @@ from worker.store.records import (
     Claim,
     Deletion,
     Hold,
+    Pass,
     Submission,
     Verdict,
     Watch,
@@ -29,6 +31,11 @@ CHECK: Final = 30.0
 """Seconds after which the reconciler looks whether a queued job is really in the queue."""
 PATIENCE: Final = 5.0
 """Seconds that may pass between the pop of a job and its claim."""
+LARGEST_DRIFT: Final = 2.0
+"""Seconds by which the server's clock and ours may differ between two passes; beyond that, it has stepped.
+
+A living worker's lease lasts longer than that, and the reply to a pass may be late by about as much.
+"""
 MAX_CLAIMS: Final = 3
 """Claims without a checkpoint in between after which a job is taken for the one that kills its workers."""
 MAX_STRANDED: Final = 10
@@ -156,21 +163,19 @@ def beat(
     return Verdict(reply.decode())
 
 
-def watch(job_id: str, owner: str, *, attempt_before: int, lease: float = LEASE) -> Operation[Watch]:
+def watch(
+    job_id: str, owner: str, *, attempt_before: int, lease: float = LEASE, elapsed: float | None = None
+) -> Operation[Watch]:
     """Look after a job from outside the process that runs it, and extend its lease if `owner` holds it.
 
     `attempt_before`: the job's attempt before this owner's process was started, to tell an owner that has not claimed
-    yet from one that was fenced.
+    yet from one that was fenced. `elapsed`: seconds of running time over all attempts, kept whenever the lease is
+    extended, so that a process that dies between two beats has used its time all the same.
     """
-    (reply,) = yield _script(scripts.WATCH, job_id, owner, attempt_before, lease)
-    hold, attempt, cancel_age, elapsed, limit = reply
-    return Watch(
-        Hold(hold.decode()),
-        int(attempt),
-        None if cancel_age is None else float(cancel_age),
-        float(elapsed),
-        float(limit),
-    )
+    spent = "" if elapsed is None else elapsed
+    (reply,) = yield _script(scripts.WATCH, job_id, owner, attempt_before, lease, spent)
+    hold, attempt, cancelled, before, limit = reply
+    return Watch(Hold(hold.decode()), int(attempt), bool(cancelled), float(before), float(limit))
 
 
 def release(
@@ -236,13 +241,24 @@ def delete(job_id: str) -> Operation[Deletion]:
     return Deletion(reply.decode())
 
 
-def overdue(*, lease: float = LEASE, limit: int = 1000, patience: float = PATIENCE) -> Operation[list[str]]:
+def overdue(
+    *, lease: float = LEASE, limit: int = 1000, patience: float = PATIENCE, last: Pass | None = None
+) -> Operation[list[str]]:
     """Name the jobs that have to be delivered again: their lease is over, or they are in no queue.
 
-    Empty while the server has been up for less than a lease: the workers may not be back yet.
+    Empty while the server has been up for less than a lease: the workers may not be back yet. `last` is the caller's
+    pass before, and is this one afterwards. Where the server's clock has stepped in between, every lease that its step
+    has ended or put off begins again; without it, those alone that are put off by minutes.
     """
-    (reply,) = yield _script(scripts.OVERDUE, limit, lease, CHECK, patience)
-    return [member.decode() for member in reply]
+    last = last or Pass()
+    sent = time.monotonic()
+    before = ("", 0) if last.server is None else (last.server, sent - last.here)
+    (reply,) = yield _script(scripts.OVERDUE, limit, lease, CHECK, patience, *before, LARGEST_DRIFT)
+    now = float(reply[0])
+    advance = 0.0 if last.server is None else now - last.server - before[1]
+    last.server, last.here = now, sent
+    last.stepped = advance if abs(advance) > LARGEST_DRIFT else 0.0
+    return [member.decode() for member in reply[1:]]
 
 
 def redeliver(job_id: str, delivery: Sequence[Command], *, retention: float = RETENTION) -> Operation[bool]:

@@ -6,6 +6,12 @@ from worker.store import keys
 from worker.store.lifecycle import ILLEGAL_MOVE, lua_tables
 from worker.store.records import FIRST_ALGORITHM
 
+NOW: Final = """
+local clock = call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
+"""
+"""The one clock of the scripts: the server's, which may step. What lasts is measured elsewhere, by monotonic clocks."""
+
 PRELUDE: Final = (
     f"""
 {lua_tables()}
@@ -19,9 +25,9 @@ local ILLEGAL, FIRST_ALGORITHM = '{ILLEGAL_MOVE}', '{FIRST_ALGORITHM}'
 """
     """
 local call = redis.call
-local clock = call('TIME')
-local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
-
+"""
+    + NOW
+    + """
 local function text(number) return string.format('%.6f', number) end
 local function fields(id, ...) return call('HMGET', JOB .. id, ...) end
 local function due(id, seconds) call('ZADD', ACTIVE, text(now + seconds), id) end

@@ -141,17 +141,30 @@ class Hold(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A job as its supervisor sees it; times in seconds.
+    """A job as its supervisor sees it; times in seconds of running, over all attempts.
 
-    `cancel_age` is the time for which this attempt could have known that it is cancelled; `limit` is the `elapsed` at
-    which it has to end, never before it began.
+    `before`: what earlier attempts have used. `limit`: when this one has to end, never before it began.
     """
 
     hold: Hold
     attempt: int
-    cancel_age: float | None
-    elapsed: float
+    cancelled: bool
+    before: float
     limit: float
+
+
+@dataclass(slots=True)
+class Pass:
+    """When a reconciler has looked at the server last: by its clock, in epoch seconds, and by `time.monotonic()` here.
+
+    Where these do not advance together, the server's clock has stepped. `stepped`: by how many seconds, at the last
+    pass; 0: by none. `set_back`: whether something is still to be done about a step back.
+    """
+
+    server: float | None = None
+    here: float = 0.0
+    stepped: float = 0.0
+    set_back: bool = False
 
 
 class Deletion(StrEnum):

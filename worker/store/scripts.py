@@ -97,7 +97,7 @@ end
 if other then begin_again(id, algorithm, ARGV[9]) end
 call('HINCRBY', JOB .. id, 'attempt', 1)
 call('HINCRBY', JOB .. id, 'claims', 1)
-call('HSET', JOB .. id, 'owner', owner, 'lease', ARGV[3], 'claimed_at', text(now), 'elapsed', job[4] or '0',
+call('HSET', JOB .. id, 'owner', owner, 'lease', ARGV[3], 'elapsed', job[4] or '0',
   'elapsed_before', job[4] or '0', 'started_at', job[5] or text(now), 'contract', known, 'deferred', 0, 'stranded', 0)
 if call('EXISTS', RQ_JOB .. id) == 1 then call('HSET', RQ_JOB .. id, 'status', 'started') end
 due(id, lease)
@@ -140,12 +140,12 @@ return job[1] == 'cancelling' and 'cancel' or 'ok'
 """
 )
 
-# id, owner, attempt before the claim, lease
+# id, owner, attempt before the claim, lease, elapsed ('' = not known yet)
 WATCH: Final = (
     PRELUDE
     + """
 local id, lease = ARGV[1], tonumber(ARGV[4])
-local job = fields(id, 'status', 'owner', 'attempt', 'cancelled_at', 'claimed_at', 'elapsed_before', 'seconds')
+local job = fields(id, 'status', 'owner', 'attempt', 'elapsed', 'elapsed_before', 'seconds')
 local status, attempt = job[1], tonumber(job[3] or 0)
 local hold
 if not status or TERMINAL[status] then
@@ -157,16 +157,17 @@ elseif attempt > tonumber(ARGV[3]) then
 else
   hold = 'waiting'
 end
-local before, claimed = tonumber(job[6] or 0), tonumber(job[5] or 0)
 if hold == 'held' then
-  -- A watch is frequent: leave the append-only file alone while most of the lease is left.
-  if tonumber(call('ZSCORE', ACTIVE, id) or 0) < now + lease * 0.8 then
+  -- A watch is frequent: leave the append-only file alone while most of the lease is left, and no more than all of it.
+  local left = tonumber(call('ZSCORE', ACTIVE, id) or 0) - now
+  if left < lease * 0.8 or left > lease then
     write_at_any_rate()
     due(id, lease)
+    if ARGV[5] ~= '' and tonumber(ARGV[5]) > tonumber(job[4] or 0) then call('HSET', JOB .. id, 'elapsed', ARGV[5]) end
   end
 end
-local cancel_age = job[4] and text(now - math.max(tonumber(job[4]), claimed)) or false
-return {hold, attempt, cancel_age, text(before + now - claimed), text(math.max(before, tonumber(job[7] or 0)))}
+local before = tonumber(job[5] or 0)
+return {hold, attempt, status == 'cancelling' and 1 or 0, text(before), text(math.max(before, tonumber(job[6] or 0)))}
 """
 )
 
@@ -251,16 +252,42 @@ return 'deleted'
 """
 )
 
-# most ids, least uptime, check period, time that a popped id may take to be claimed
+# most ids, least uptime, check period, time that a popped id may take to be claimed, time of the pass before
+# ('' = unknown), seconds since then by another clock, most by which these may differ
 OVERDUE: Final = (
     PRELUDE
     + """
--- After a restart every lease looks old until the workers are back. (Not every server lets itself be asked.)
+-- After a restart every lease looks old until the workers are back. (Not every server lets itself be asked, and after a
+-- step backwards it says a negative number.)
 local info = redis.pcall('INFO', 'server')
 local uptime = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or math.huge
-if uptime < tonumber(ARGV[2]) then return {} end
+if uptime < tonumber(ARGV[2]) then return {text(now)} end
 local check, patience = tonumber(ARGV[3]), tonumber(ARGV[4])
 write_at_any_rate()
+
+-- By how much the server's clock has stepped since the pass before.
+local step = ARGV[5] == '' and 0 or now - tonumber(ARGV[5]) - tonumber(ARGV[6])
+local stepped = math.abs(step) > tonumber(ARGV[7])
+
+-- Nothing can be due later than this, but for a clock that was set back: a lease is a few seconds, a look see `look`.
+-- Where a step is seen, all jobs are gone through: also what its jump forward has made due begins again, since the
+-- worker of such a job most likely lives.
+local furthest = 60 + call('ZCARD', ACTIVE) / 50
+local from, looks = stepped and '-inf' or text(now + furthest), 0
+local members = call('ZRANGEBYSCORE', ACTIVE, from, '+inf', 'WITHSCORES')
+for i = 1, #members, 2 do
+  local id, ahead = members[i], tonumber(members[i + 1]) - now
+  local job = fields(id, 'owner', 'lease')
+  if ahead > tonumber(job[1] and job[2] or furthest) or (stepped and step > 0 and ahead <= 0) then
+    if not job[1] then looks = looks + 1 end
+    due(id, job[1] and tonumber(job[2]) or patience + looks / 50)
+  end
+end
+
+-- Nor does a worker's sign of life last longer.
+for _, worker in ipairs(call('SMEMBERS', RQ_WORKERS)) do
+  if call('TTL', worker) > 60 then call('EXPIRE', worker, 60) end
+end
 
 -- A popped id that nobody claims is lost with its worker: look after it soon.
 for _, id in ipairs(call('LRANGE', INTERMEDIATE, 0, -1)) do
@@ -281,7 +308,7 @@ for _ = 1, 10 do
   if gone < 10 then break end
 end
 
-local overdue, waiting, queued = {}, nil, call('LLEN', QUEUE)
+local overdue, waiting, queued = {text(now)}, nil, call('LLEN', QUEUE)
 for _, id in ipairs(call('ZRANGEBYSCORE', ACTIVE, '-inf', text(now), 'LIMIT', 0, ARGV[1])) do
   local job = fields(id, 'status', 'owner')
   if not job[1] or TERMINAL[job[1]] then

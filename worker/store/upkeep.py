@@ -1,4 +1,4 @@
-"""What the server's own files need after its disk was full."""
+"""What the server's own files need after its disk was full, or its clock was set back."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -29,6 +29,24 @@ def rewrite_log() -> Operation[bool]:
     # Asked before it is noted: twice does no harm.
     yield (("BGREWRITEAOF",),)
     yield (("SET", keys.REWRITTEN, mark), ("SET", keys.REWRITE_ASKED, 1, "EX", PAUSE))
+    return True
+
+
+def sync_again() -> Operation[bool]:
+    """Have the append-only file opened anew, if there is one, after the server's clock was set back.
+
+    With `appendfsync everysec` the server notes when it has synced that file, and does so again when its clock is a
+    second later: after a step back by an hour, in an hour (seen with Valkey 9.1). A file that it opens is synced each
+    second again. Says whether that is done; otherwise ask again. Raises: `ResponseError` where INFO or BGREWRITEAOF is
+    forbidden.
+    """
+    info, asked = yield (("INFO",), ("EXISTS", keys.REWRITE_ASKED))
+    if asked or not info.get("aof_enabled"):
+        return True
+    if info.get("aof_rewrite_in_progress") or info.get("aof_rewrite_scheduled"):
+        return False  # its file may have been opened before the step
+    yield (("BGREWRITEAOF",),)
+    yield (("SET", keys.REWRITE_ASKED, 1, "EX", PAUSE),)
     return True
 
 

@@ -1,4 +1,7 @@
-"""Put on PYTHONPATH of workers: notes every evaluation that a work-horse makes, in a file that survives it.
+"""Put on PYTHONPATH of the parts: a clock of the scripts that can be set, and a count of evaluations.
+
+With `CHAOS_CLOCK`, the store's scripts read a clock that a test can set (tests/clock.py). With `CHAOS_COUNT` every
+evaluation that a work-horse makes is noted, in a file that survives it.
 
 What a killed work-horse had done since its last checkpoint is, rightly, nowhere in the API. To know how much of it was
 done twice, the generator `worker.core.search.tune.tune` is wrapped: one line (time, process, job, evaluations) for each
@@ -11,7 +14,8 @@ import sys
 import time
 from importlib.abc import MetaPathFinder
 
-NAME = "worker.core.search.tune"
+TUNE = "worker.core.search.tune"
+PRELUDE = "worker.store.prelude"
 _file = -1
 
 
@@ -39,11 +43,24 @@ def counted(tune):
     return counting
 
 
+def count(module):
+    module.tune = counted(module.tune)
+
+
+def make_settable(module):
+    from tests.clock import settable  # noqa: PLC0415 - it imports the module that was just loaded
+
+    module.PRELUDE = settable(module.PRELUDE)
+
+
 class _Finder(MetaPathFinder):
-    """Lets the usual finder load the module, and wraps the function afterwards."""
+    """Lets the usual finder load a module, and changes it afterwards."""
+
+    def __init__(self, name, change):
+        self.name, self.change = name, change
 
     def find_spec(self, name, path, target=None):  # noqa: ARG002 - the protocol's signature
-        if name != NAME:
+        if name != self.name:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -51,11 +68,13 @@ class _Finder(MetaPathFinder):
 
         def exec_module(module):
             load(module)
-            module.tune = counted(module.tune)
+            self.change(module)
 
         spec.loader.exec_module = exec_module
         return spec
 
 
 if "CHAOS_COUNT" in os.environ:
-    sys.meta_path.insert(0, _Finder())
+    sys.meta_path.insert(0, _Finder(TUNE, count))
+if "CHAOS_CLOCK" in os.environ:
+    sys.meta_path.insert(0, _Finder(PRELUDE, make_settable))
