@@ -134,11 +134,11 @@ class Datasets:
         close = {"Connection": "close"}
         if length > limit + EARLY:  # a form has a little more than its file
             raise DatasetTooLarge(f"A dataset may have {limit} bytes, and this one has {length}.", headers=close)
-        await self.quota.refresh(self._client)
-        room = self.quota.room(Path())  # behind all that arrive
-        plain = request.headers.get("content-encoding", "identity") == "identity"
-        if room is not None and plain and length > room + EARLY:
-            raise self.quota.full(room, close)
+        if length > EARLY and request.headers.get("content-encoding", "identity") == "identity":
+            await self.quota.refresh(self._client)
+            room = self.quota.room(Path())  # behind all that arrive
+            if room is not None and length > room + EARLY:
+                raise self.quota.full(room, close)
 
     @asynccontextmanager
     async def _arriving(
@@ -174,6 +174,8 @@ class Datasets:
     async def _advance(self, arrival: Arrival) -> None:
         """After each piece that is on the disk: recognize the format, start the reader, tell it what there is."""
         sink = arrival.sink
+        if arrival.kind is None:
+            await self.quota.refresh(self._client)
         self.quota.check(arrival.directory)
         if arrival.kind is None and sink.head:
             try:
