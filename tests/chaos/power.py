@@ -260,8 +260,9 @@ class Campaign:
         """Damage with commands after it, half of it where a command begins; whether it was refused."""
         start = self._recording.sizes[0][1]
         at = self._chance.randint(start, len(self._text) - 10_000)
-        if self._chance.random() < 0.5:  # most bytes are inside values; the others matter more
-            at = self._text.find(b"\r\n*", at) - self._chance.randint(0, 20)
+        if self._chance.random() < 0.5:  # most bytes are inside long values; the others matter more
+            among = self._starts[bisect.bisect_left(self._starts, start) : -100]
+            at = self._chance.choice(among) + self._chance.randint(-20, 20)
         damaged = damage(self._text, at, self._chance)
         first = next((n for n, (a, b) in enumerate(zip(damaged, self._text, strict=False)) if a != b), None)
         kind = f"middle {damage.__name__}"
@@ -271,22 +272,22 @@ class Campaign:
         try:
             self._started(data)
         except ServerError as error:
-            self._refused(kind, first, str(error), data, increment, damaged)
+            self._refused(damage, first, str(error), increment, damaged)
             return True
         if list(increment.parent.glob("*.cut-*")):
             self._break(f"{kind} at {at}: cut without being asked")
         self.outcome.counts[kind, "not noticed"] += 1
         return False
 
-    def _refused(self, kind: str, first: int, sentence: str, data: Path, increment: Path, damaged: bytes) -> None:
+    def _refused(self, damage: Damage, first: int, sentence: str, increment: Path, damaged: bytes) -> None:
+        kind, data = f"middle {damage.__name__}", increment.parents[2]
         named = re.search(
             r"(\S+) is damaged at byte (\d+): .* and (\d+) whole commands? stands? after it\..*--repair", sentence
         )
-        if (
-            named is None
-            or named[1] != str(increment)
-            or int(named[2]) != self._starts[bisect.bisect_right(self._starts, first) - 1]
-        ):
+        start = self._starts[bisect.bisect_right(self._starts, first) - 1]
+        # A value from which bytes are missing ends in what follows it; if that is CR LF by chance, it seems whole.
+        late = damage is missing and named is not None and int(named[2]) > start
+        if named is None or named[1] != str(increment) or (int(named[2]) != start and not late):
             self._break(f"{kind} at {first}: the sentence is {sentence}")
             return
         if increment.read_bytes() != damaged:
@@ -296,9 +297,9 @@ class Campaign:
             self._break(f"{kind} at {first}: {found}")
             return
         self._check_parts(f"{kind} at {first}", increment, damaged)
-        expected = self._recording.known_at(self._moment_of(int(named[2])))
+        expected = self._recording.known_at(self._moment_of(min(int(named[2]), first)))
         self._compare(kind, self._started(data), expected)
-        self.outcome.counts[kind, "refused and repaired"] += 1
+        self.outcome.counts[kind, "named late, repaired" if late else "refused and repaired"] += 1
 
     def _moment_of(self, offset: int) -> float:
         """Until when all that was written stands before a byte."""
