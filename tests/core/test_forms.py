@@ -108,3 +108,10 @@ def test_evidence_does_not_depend_on_the_units_of_columns():
         ]  # fmt: skip
         assert_allclose([point.value for point in at], at[0].value, rtol=1e-9)
         assert_allclose([point.gradient[0] for point in at], at[0].gradient[0], rtol=1e-7)
+
+
+def test_forms_of_no_features_are_refused() -> None:
+    """As where all features have splines."""
+    for form in (Identity(name="all"), Difference(name="all"), Identity(name="all", features=())):
+        with pytest.raises(ValueError, match="form 'all' has no features"):
+            QuadraticForms(forms=(form,)).matrices(())

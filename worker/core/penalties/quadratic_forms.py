@@ -123,6 +123,9 @@ class QuadraticForms(Box):
         twice = [name for name, count in Counter(form.name for form in self.forms).items() if count > 1]
         if twice:
             raise ValueError(f"two forms have the name {twice[0]!r}")
+        for form in self.forms:
+            if form.features is None and not len(features):
+                raise ValueError(f"form {form.name!r} has no features")
         listed = {f"form {form.name!r}": form.features for form in self.forms if form.features is not None}
         found = iter(positions_of(listed, features) if listed else ())
         return [np.arange(len(features)) if form.features is None else next(found) for form in self.forms]
