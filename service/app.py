@@ -23,6 +23,7 @@ from service.janitor import Janitor
 from service.problems import InternalError, ProblemDocument
 from service.routes import datasets, jobs, operations, predictions
 from service.settings import Settings
+from service.threads import Crew
 from worker import store
 from worker.contract.prediction import PredictionRequest
 from worker.contract.spec import JobSpec
@@ -51,9 +52,10 @@ def create_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         client = store.aconnect(settings.redis_url or "")
-        app.state.redis, app.state.doorbell = client, Doorbell(client)
-        app.state.datasets = Datasets(settings, client)
-        app.state.janitor = Janitor(settings, client, app.state.datasets.storage)
+        bell = store.aconnect(settings.redis_url or "", connections=4)  # who waits for a job needs none of the others'
+        app.state.redis, app.state.doorbell, app.state.crew = client, Doorbell(bell), Crew()
+        app.state.datasets = Datasets(settings, client, app.state.crew)
+        app.state.janitor = Janitor(settings, client, app.state.datasets.storage, app.state.crew.uploads)
         tasks = [asyncio.create_task(app.state.doorbell.run()), asyncio.create_task(app.state.janitor.run())]
         try:
             yield
@@ -61,6 +63,8 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.doorbell.close()
             await stopped(*tasks)
             app.state.datasets.close()
+            app.state.crew.close()
+            await bell.aclose()
             await client.aclose()
 
     app = FastAPI(

@@ -30,6 +30,7 @@ from service.problems import (
 )
 from service.readers import Readers, Reading
 from service.settings import Settings
+from service.threads import Crew
 from worker import store
 from worker.contract.dataset import Dataset, Format, ReadingOptions
 from worker.contract.reading import dataset_id, parse_options, unfit
@@ -59,8 +60,8 @@ class Arrival:
 class Datasets:
     """The datasets of one API process."""
 
-    def __init__(self, settings: Settings, client: redis.asyncio.Redis) -> None:
-        self._settings, self._client = settings, client
+    def __init__(self, settings: Settings, client: redis.asyncio.Redis, crew: Crew) -> None:
+        self._settings, self._client, self._crew = settings, client, crew
         self.storage: Storage = open_storage(settings.storage_url, settings.data_dir, settings.cache_mb)
         self._readers = Readers(settings.dataset_limits, settings.dataset_readers)
         self._gates: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -76,11 +77,12 @@ class Datasets:
         stated = stated_digest(request)
         asked = _query_options(request)
         await self._check_length(request)
-        directory = await asyncio.to_thread(self._room)
+        uploads = self._crew.uploads
+        directory = await uploads.run(self._room)
         try:
             async with self._arriving(request, directory, asked, wire=stated is not None) as (arrival, body):
-                await pour(body, arrival.sink, lambda: self._advance(arrival))
-                await asyncio.to_thread(arrival.sink.finish)
+                await pour(body, arrival.sink, uploads, lambda: self._advance(arrival))
+                await uploads.carry_on(arrival.sink.finish)
                 if stated is not None and stated != arrival.sink.wire_digest:
                     raise header_fault("content-digest", "mismatch", "The body that arrived has another SHA-256.")
                 return await self._settle(arrival)
@@ -92,7 +94,7 @@ class Datasets:
             log.exception("the storage of datasets fails")
             raise Unavailable("The storage of datasets does not answer; try again.") from None
         finally:
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            await uploads.carry_on(lambda: shutil.rmtree(directory, ignore_errors=True))
 
     def _room(self) -> Path:
         try:
@@ -184,12 +186,16 @@ class Datasets:
         """A dataset that is there already, which counts as used now."""
         if await store.arun(self._client, store.dataset(name)) is None:
             return None
-        manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
+        manifest = await self._crew.files.carry_on(self.storage.read, name, MANIFEST)
         if manifest is None:
             return None
-        document: dict[str, Any] = orjson.loads(manifest)
-        added = await self._add(Dataset.model_validate_json(manifest))
-        return document if added is Shelving.EXISTS else None
+        dataset = await self._crew.uploads.carry_on(Dataset.model_validate_json, manifest)
+        added = await self._add(dataset)
+        return await self._document(manifest) if added is Shelving.EXISTS else None
+
+    async def _document(self, manifest: bytes) -> dict[str, Any]:
+        document: dict[str, Any] = await self._crew.uploads.carry_on(orjson.loads, manifest)
+        return document
 
     async def _make(self, arrival: Arrival, name: str, kind: Format) -> tuple[dict[str, Any], bool]:
         sink = arrival.sink
@@ -200,24 +206,24 @@ class Datasets:
         else:
             draft = await self._readers.read(arrival.directory, kind, arrival.options, sink.size)
         arguments = (arrival.directory, draft, kind, sink.size, sink.sha256, datetime.now(UTC), arrival.options)
-        dataset = await asyncio.to_thread(assemble, *arguments)
+        dataset = await self._crew.uploads.carry_on(assemble, *arguments)
         created = await self._publish(arrival.directory, dataset)
-        manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
+        manifest = await self._crew.files.carry_on(self.storage.read, name, MANIFEST)
         if manifest is None:
             raise Unavailable("The dataset was removed while it was made; try again.", headers={"Retry-After": "1"})
-        return orjson.loads(manifest), created
+        return await self._document(manifest), created
 
     async def _publish(self, directory: Path, dataset: Dataset) -> bool:
         """Files first, the index after them; again, if somebody removes the files of an earlier one in between."""
         created = False
         for _ in range(PUBLISHED):
-            await asyncio.to_thread(self.storage.publish, directory, dataset)
+            await self._crew.uploads.carry_on(self.storage.publish, directory, dataset)
             added = await self._add(dataset)
             if added is Shelving.FULL:
-                await asyncio.to_thread(self.storage.delete, dataset.id)
+                await self._crew.uploads.carry_on(self.storage.delete, dataset.id)
                 raise _quota_full(self._settings.dataset_quota or 0, {})
             created = created or added is Shelving.CREATED
-            if await asyncio.to_thread(self.storage.read, dataset.id, MANIFEST) is not None:
+            if await self._crew.files.carry_on(self.storage.read, dataset.id, MANIFEST) is not None:
                 break
         return created
 
@@ -235,12 +241,12 @@ class Datasets:
 
     # What is there.
 
-    async def read(self, name: str, file: str) -> bytes:
-        """A small file of a dataset. Raises NotFound, Unavailable."""
+    async def read(self, name: str, file: str, caller: Request) -> bytes:
+        """A small file of a dataset, for a caller whose body has been read. Raises NotFound, Unavailable, Busy."""
         content = None
         if await store.arun(self._client, store.dataset(name)) is not None:
             try:
-                content = await asyncio.to_thread(self.storage.read, name, file)
+                content = await self._crew.files.run(self.storage.read, name, file, caller=caller)
             except StorageError:
                 log.exception("the storage of datasets fails")
                 raise Unavailable("The storage of datasets does not answer; try again.") from None

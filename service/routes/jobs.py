@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -15,6 +16,7 @@ from redis.exceptions import RedisError
 from service.auth import require_key
 from service.estimate import validation_view
 from service.problems import (
+    Busy,
     InvalidRequest,
     NotFound,
     NotTerminal,
@@ -25,7 +27,8 @@ from service.problems import (
     UnsupportedMediaType,
     documented,
 )
-from service.requests import MAX_VALUES, json_body, matches, preferred_wait
+from service.requests import LIGHT, MAX_VALUES, json_body, matches, preferred_wait
+from service.threads import Threads, go_on
 from service.views import job_etag, job_view
 from worker import store
 from worker.contract.columns import Selected, select
@@ -37,11 +40,15 @@ from worker.contract.inline import lost_integers
 from worker.contract.job import Job, JobPage, JobStatus, StepPage, Validation
 from worker.contract.result import Result
 from worker.contract.spec import ALGORITHM, JobSpec, describe, encode_data, faults, fingerprint, hyperparameter_names
+from worker.core.training import Quadratic
 from worker.datasets.ingest import MANIFEST
 from worker.queue.delivery import delivery
 from worker.store import Admission, Deletion, JobRecord, Operation, Status, Submission
 
 T = TypeVar("T")
+MOST_LIGHT_MATRICES = 8
+MOST_LIGHT_SPLINES = 8
+MOST_LIGHT_SCORES = 10_000  # rows times splits
 JOB_ID = re.compile(r"job_[0-9a-f]{24}")
 
 
@@ -71,10 +78,21 @@ async def _run(request: Request, operation: Operation[T]) -> T:
 
 
 async def _record(request: Request, job_id: str) -> JobRecord:
-    record = await _run(request, store.job(job_id))
+    return _known(await _run(request, store.job(job_id)))
+
+
+def _known(record: JobRecord | None) -> JobRecord:
     if record is None:
         raise NotFound("There is no job with this id; ended jobs are kept for a limited time.")
     return record
+
+
+async def _awaited(request: Request, job_id: str, enough: Callable[[JobRecord], bool], wait: float) -> JobRecord:
+    """A job as soon as it is enough, at the latest after `wait` seconds. The body of the request has been read."""
+    if wait > 0:
+        return _known(await request.app.state.doorbell.wait(job_id, enough, wait, request))
+    with store.sharing(store.PROMISED):
+        return await _record(request, job_id)
 
 
 async def ended_job(request: Request, job_id: str) -> JobRecord:
@@ -86,26 +104,31 @@ async def ended_job(request: Request, job_id: str) -> JobRecord:
     return record
 
 
-def _parse(body: bytes) -> JobSpec:
+def _parsed(body: bytes) -> JobSpec:
+    """The spec of a body that is as the schema says; whether it fits its data is another question."""
     if fault := crowded(body):
         raise InvalidRequest("The job spec is not valid.", errors=[fault])
     try:
-        spec = JobSpec.model_validate_json(body)
+        return JobSpec.model_validate_json(body)
     except ValidationError as error:
         raise InvalidRequest("The job spec is not valid.", errors=schema_faults(error, body, JobSpec)) from None
+
+
+def _require_fit(spec: JobSpec, body: bytes) -> None:
+    """Raise a Problem for a spec that does not fit the data that it brings, or brings too many."""
     if isinstance(spec.data, InlineData):
         values = len(spec.data.y) + sum(len(row) for row in spec.data.x)
         if values > MAX_VALUES:
             more = "send fewer rows, or upload the table as a dataset"
             raise TooLarge(f"Inline data may have {MAX_VALUES} numbers, and this table has {values}; {more}.")
         _refuse(list(lost_integers(spec.data, body)))
+        go_on()
         _refuse(faults(spec))
     elif isinstance(spec.data, MatricesData):
         if (values := numbers(spec.data)) > MAX_VALUES:
             more = "send sparse matrices by their entries"
             raise TooLarge(f"Matrices and vectors may have {MAX_VALUES} numbers, and these have {values}; {more}.")
         _refuse(faults(spec))
-    return spec
 
 
 def _refuse(found: list[Fault]) -> None:
@@ -113,25 +136,81 @@ def _refuse(found: list[Fault]) -> None:
         raise InvalidRequest("The job spec does not fit its data.", errors=found)
 
 
-async def _selected(request: Request, spec: JobSpec) -> Selected | None:
-    """What the spec uses of its dataset, None for inline data. The record of the dataset is all that is read."""
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A spec that fits its data: what it uses of a dataset, or the encoded table; and what is stored of it."""
+
+    spec: JobSpec
+    selected: Selected | None
+    data: bytes
+    description: dict[str, Any]
+    fingerprint: str
+    stored: bytes
+
+
+async def _checked(request: Request, body: bytes) -> _Checked:
+    """What a body asks for. What takes a few milliseconds is done at once, else in a thread. Raises a Problem."""
+    checks: Threads = request.app.state.crew.checks
+    light = len(body) <= LIGHT
+    spec = _parsed(body) if light else await checks.run(_parsed, body, caller=request)
     if not isinstance(spec.data, DatasetData):
-        return None
+        if light and _is_light(spec):
+            return _of_own_data(spec, body)
+        return await checks.run(_of_own_data, spec, body, caller=request)
     try:
-        record = Dataset.model_validate_json(await request.app.state.datasets.read(spec.data.dataset_id, MANIFEST))
+        manifest = await request.app.state.datasets.read(spec.data.dataset_id, MANIFEST, request)
     except NotFound:
         fault = Fault("/data/dataset_id", "unknown_dataset", "There is no dataset with this id; upload it first.")
         raise InvalidRequest("The job spec does not fit its data.", errors=[fault]) from None
-    return await asyncio.to_thread(_fitting, spec, record)
+    return await checks.run(_of_dataset, spec, manifest, caller=request)
 
 
-def _fitting(spec: JobSpec, record: Dataset) -> Selected:
+def _is_light(spec: JobSpec) -> bool:
+    """Whether the data of a short spec are checked in a few milliseconds: many splits, splines or matrices take longer.
+
+    Closed-form criteria and others without a number of folds may have a split for each row.
+    """
+    if isinstance(spec.data, MatricesData):
+        return max(len(spec.data.matrices), len(spec.data.vectors)) <= MOST_LIGHT_MATRICES
+    if not isinstance(spec.data, InlineData) or isinstance(spec.training, Quadratic) or spec.nested is not None:
+        return False
+    if len(spec.training.splines) > MOST_LIGHT_SPLINES:
+        return False
+    rows = len(spec.data.y)
+    return rows * min(rows, getattr(spec.selection, "folds", rows)) <= MOST_LIGHT_SCORES
+
+
+def _of_own_data(spec: JobSpec, body: bytes) -> _Checked:
+    """A spec that fits the data that it brings."""
+    go_on()
+    _require_fit(spec, body)
+    return _described(spec, None)
+
+
+def _of_dataset(spec: JobSpec, manifest: bytes) -> _Checked:
+    """A spec that fits its dataset, of which the record is all that is read."""
     assert isinstance(spec.data, DatasetData)
+    record = Dataset.model_validate_json(manifest)
+    go_on()
     selected = select(spec.data, record, spec.training)
     if not isinstance(selected, Selected):
         raise InvalidRequest("The job spec does not fit its data.", errors=selected[:MOST])
+    go_on()
     _refuse(faults(spec, selected))
-    return selected
+    return _described(spec, selected)
+
+
+def _described(spec: JobSpec, selected: Selected | None) -> _Checked:
+    go_on()
+    data = b"" if selected else encode_data(spec.problem())
+    description = describe(spec, data, selected)
+    go_on()
+    return _Checked(spec, selected, data, description, fingerprint(description), orjson.dumps(description))
+
+
+def _validated(checked: _Checked) -> bytes:
+    view = validation_view(checked.spec, checked.selected, checked.description, checked.fingerprint)
+    return orjson.dumps(view)
 
 
 @router.post(
@@ -143,7 +222,7 @@ def _fitting(spec: JobSpec, record: Dataset) -> Selected:
         200: {"model": Validation, "description": "With `validate_only`: what the spec would do."},
         201: {"model": Job, "description": "The job ended within `Prefer: wait=N`."},
         202: {"model": Job, "description": "The job was accepted."},
-        **documented(TooLarge, UnsupportedMediaType, InvalidRequest, QueueFull),
+        **documented(TooLarge, UnsupportedMediaType, InvalidRequest, QueueFull, Busy),
     },
     openapi_extra=SPEC_BODY,
 )
@@ -153,18 +232,16 @@ async def create_job(
 ) -> Response:
     """Queue a job. `Prefer: wait=N` holds the reply back for up to N seconds, until the job has ended."""
     wait = preferred_wait(request)
-    spec = _parse(await json_body(request))
-    selected = await _selected(request, spec)
-    data = b"" if selected else encode_data(spec.problem())
-    description = describe(spec, data, selected)
-    digest = fingerprint(description)
+    checked = await _checked(request, await json_body(request))
+    spec = checked.spec
     if validate_only:
-        return _json(await asyncio.to_thread(validation_view, spec, selected, description, digest))
+        content = await request.app.state.crew.checks.run(_validated, checked, caller=request)
+        return Response(content, media_type="application/json")
     submission = Submission(
         id="job_" + secrets.token_hex(12),
-        spec=orjson.dumps(description),
-        data=data,
-        fingerprint=digest,
+        spec=checked.stored,
+        data=checked.data,
+        fingerprint=checked.fingerprint,
         seconds=spec.limits.seconds,
         labels=spec.labels,
         request_id=request.state.request_id,
@@ -183,9 +260,7 @@ async def create_job(
         raise QueueFull(detail, headers={"Retry-After": "30"})
     path = f"/v1/jobs/{submission.id}"
     try:
-        record = await request.app.state.doorbell.wait(
-            submission.id, lambda: _record(request, submission.id), lambda job: job.done, wait
-        )
+        record = await _awaited(request, submission.id, lambda job: job.done, wait)
     except RedisError:
         detail = f"The job was created, and the job store does not answer any more; read {path} shortly."
         raise Unavailable(detail, headers={"Location": path, "Retry-After": "2"}) from None
@@ -239,7 +314,7 @@ async def read_job(request: Request, job_id: str) -> Response:
         return not matches(request, job_etag(job)) if etag_given else job.done
 
     wait = preferred_wait(request)
-    record: JobRecord = await request.app.state.doorbell.wait(job_id, lambda: _record(request, job_id), enough, wait)
+    record = await _awaited(request, job_id, enough, wait)
     headers = {"ETag": job_etag(record)}
     if matches(request, job_etag(record)):
         return Response(status_code=304, headers=headers)
