@@ -17,6 +17,7 @@ from service.server import address, bind, serve_api
 from service.settings import Settings
 
 EVERY = 0.001  # seconds between two looks
+HELD = 0.08  # seconds for which a route holds the loop, to see that it is seen
 PATH = "/test/longest-turn"
 
 
@@ -58,7 +59,13 @@ def main() -> None:
         async def longest() -> float:
             return watch.longest()
 
+        async def hold() -> None:
+            until = time.thread_time() + HELD
+            while time.thread_time() < until:
+                pass
+
         app.add_api_route(PATH, longest)
+        app.add_api_route("/test/hold", hold)
         return app
 
     service.app.create_app = create
