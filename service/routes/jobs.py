@@ -138,23 +138,21 @@ def _refuse(found: list[Fault]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A spec that fits its data: what it uses of a dataset, or the encoded table; and what is stored of it."""
+    """A spec that fits its data: what it uses of a dataset, or the encoded table; and how it is described."""
 
     spec: JobSpec
     selected: Selected | None
     data: bytes
     description: dict[str, Any]
     fingerprint: str
-    stored: bytes
 
 
 async def _checked(request: Request, body: bytes) -> _Checked:
     """What a body asks for. What takes a few milliseconds is done at once, else in a thread. Raises a Problem."""
     checks: Threads = request.app.state.crew.checks
-    light = len(body) <= LIGHT
-    spec = _parsed(body) if light else await checks.run(_parsed, body, caller=request)
+    spec = _parsed(body) if len(body) <= LIGHT else await checks.run(_parsed, body, caller=request)
     if not isinstance(spec.data, DatasetData):
-        if light and _is_light(spec):
+        if _is_light(spec, body):
             return _of_own_data(spec, body)
         return await checks.run(_of_own_data, spec, body, caller=request)
     try:
@@ -165,11 +163,13 @@ async def _checked(request: Request, body: bytes) -> _Checked:
     return await checks.run(_of_dataset, spec, manifest, caller=request)
 
 
-def _is_light(spec: JobSpec) -> bool:
-    """Whether the data of a short spec are checked in a few milliseconds: many splits, splines or matrices take longer.
+def _is_light(spec: JobSpec, body: bytes) -> bool:
+    """Whether a spec with its own data is checked in a few milliseconds: many splits, splines or matrices take longer.
 
     Closed-form criteria and others without a number of folds may have a split for each row.
     """
+    if len(body) > LIGHT:
+        return False
     if isinstance(spec.data, MatricesData):
         return max(len(spec.data.matrices), len(spec.data.vectors)) <= MOST_LIGHT_MATRICES
     if not isinstance(spec.data, InlineData) or isinstance(spec.training, Quadratic) or spec.nested is not None:
@@ -205,7 +205,7 @@ def _described(spec: JobSpec, selected: Selected | None) -> _Checked:
     data = b"" if selected else encode_data(spec.problem())
     description = describe(spec, data, selected)
     go_on()
-    return _Checked(spec, selected, data, description, fingerprint(description), orjson.dumps(description))
+    return _Checked(spec, selected, data, description, fingerprint(description))
 
 
 def _validated(checked: _Checked) -> bytes:
@@ -232,14 +232,16 @@ async def create_job(
 ) -> Response:
     """Queue a job. `Prefer: wait=N` holds the reply back for up to N seconds, until the job has ended."""
     wait = preferred_wait(request)
-    checked = await _checked(request, await json_body(request))
+    body = await json_body(request)
+    checked = await _checked(request, body)
     spec = checked.spec
     if validate_only:
-        content = await request.app.state.crew.checks.run(_validated, checked, caller=request)
+        checks, light = request.app.state.crew.checks, _is_light(spec, body)
+        content = _validated(checked) if light else await checks.run(_validated, checked, caller=request)
         return Response(content, media_type="application/json")
     submission = Submission(
         id="job_" + secrets.token_hex(12),
-        spec=checked.stored,
+        spec=orjson.dumps(checked.description),
         data=checked.data,
         fingerprint=checked.fingerprint,
         seconds=spec.limits.seconds,
