@@ -24,6 +24,7 @@ from service.problems import InternalError, ProblemDocument
 from service.routes import datasets, jobs, operations, predictions
 from service.scrubber import Scrubber
 from service.settings import Settings
+from service.threads import Crew
 from worker import store
 from worker.contract.prediction import PredictionRequest
 from worker.contract.spec import JobSpec
@@ -52,11 +53,12 @@ def create_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         client = store.aconnect(settings.redis_url or "")
-        app.state.redis, app.state.doorbell = client, Doorbell(client)
-        app.state.datasets = Datasets(settings, client)
-        shelves = app.state.datasets
-        app.state.janitor = Janitor(settings, client, shelves.storage, shelves.quota.limit)
-        scrubber = Scrubber(settings.dataset_scrub_mb_per_second * 2**20, client, shelves.storage)
+        bell = store.aconnect(settings.redis_url or "", connections=4)  # who waits for a job needs none of the others'
+        app.state.redis, app.state.doorbell, app.state.crew = client, Doorbell(bell), Crew()
+        app.state.datasets = shelves = Datasets(settings, client, app.state.crew)
+        uploads = app.state.crew.uploads
+        app.state.janitor = Janitor(settings, client, shelves.storage, uploads, shelves.quota.limit)
+        scrubber = Scrubber(settings.dataset_scrub_mb_per_second * 2**20, client, shelves.storage, uploads)
         runs = (app.state.doorbell.run(), app.state.janitor.run(), scrubber.run())
         tasks = [asyncio.create_task(run) for run in runs]
         try:
@@ -65,6 +67,8 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.doorbell.close()
             await stopped(*tasks)
             app.state.datasets.close()
+            app.state.crew.close()
+            await bell.aclose()
             await client.aclose()
 
     app = FastAPI(

@@ -18,6 +18,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.problems import DatasetTooLarge, InvalidRequest, UnsupportedMediaType
+from service.threads import Threads
 from worker.contract.faults import Fault
 from worker.datasets.sniff import ANY, MEDIA_TYPES
 
@@ -202,9 +203,10 @@ class Sink:
         return (self._wire or self._content).digest()
 
 
-async def pour(parts: AsyncIterator[bytes], sink: Sink, progress: Callable[[], Any], *, piece: int = PIECE) -> None:
+async def pour(
+    parts: AsyncIterator[bytes], sink: Sink, threads: Threads, progress: Callable[[], Any], *, piece: int = PIECE
+) -> None:
     """Write a body: one piece goes to the disk while the next arrives. `progress` is called after each."""
-    loop = asyncio.get_running_loop()
     waiting: list[bytes] = []
     size = 0
     writing: asyncio.Future[None] | None = None
@@ -216,11 +218,11 @@ async def pour(parts: AsyncIterator[bytes], sink: Sink, progress: Callable[[], A
                 if writing is not None:
                     await writing
                     await progress()
-                writing = loop.run_in_executor(None, sink.feed_all, waiting)
+                writing = asyncio.ensure_future(threads.carry_on(sink.feed_all, waiting))
                 waiting, size = [], 0
         if writing is not None:
             await writing
-        writing = loop.run_in_executor(None, sink.feed_all, waiting)
+        writing = asyncio.ensure_future(threads.carry_on(sink.feed_all, waiting))
         await writing
         await progress()
     finally:

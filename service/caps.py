@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from service.estimate import expected_cost
 from service.problems import InvalidRequest, TooLarge
 from service.settings import Settings
@@ -29,11 +27,11 @@ def in_time(spec: JobSpec, settings: Settings) -> JobSpec:
     return spec.model_copy(update={"limits": limits.model_copy(update={"seconds": most})})
 
 
-async def refuse_costly(spec: JobSpec, selected: Selected | None, settings: Settings) -> None:
+def refuse_costly(spec: JobSpec, selected: Selected | None, settings: Settings) -> None:
     """Raise TooLarge for a job whose estimate is above the limits. Only one of some size is estimated."""
     if not _large(spec, selected):
         return
-    cost = await asyncio.to_thread(expected_cost, spec, selected)
+    cost = expected_cost(spec, selected)
     less = "use fewer rows or columns, landmarks for kernels, fewer splits or starts"
     if cost["seconds"] > settings.estimated_seconds:
         raise TooLarge(

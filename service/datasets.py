@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import shutil
 from collections import defaultdict
@@ -32,6 +33,7 @@ from service.problems import (
 from service.quota import Quota, limit_of
 from service.readers import Readers, Reading
 from service.settings import Settings
+from service.threads import Crew
 from worker import store
 from worker.contract.dataset import Dataset, Format, ReadingOptions
 from worker.contract.reading import dataset_id, parse_options, unfit
@@ -72,8 +74,8 @@ class Arrival:
 class Datasets:
     """The datasets of one API process."""
 
-    def __init__(self, settings: Settings, client: redis.asyncio.Redis) -> None:
-        self._settings, self._client = settings, client
+    def __init__(self, settings: Settings, client: redis.asyncio.Redis, crew: Crew) -> None:
+        self._settings, self._client, self._crew = settings, client, crew
         self.storage: Storage = open_storage(settings.storage_url, settings.data_dir, settings.cache_mb)
         self.quota = Quota(limit_of(settings, self.storage), evicting=settings.dataset_eviction)
         self._readers = Readers(settings.dataset_limits, settings.dataset_readers)
@@ -90,7 +92,7 @@ class Datasets:
         stated = stated_digest(request)
         asked = _query_options(request)
         await self._check_length(request)
-        directory = await asyncio.to_thread(self._room)
+        directory = await self._crew.uploads.run(self._room)
         with self.quota.arriving(directory):
             return await self._taken_in(request, directory, asked, stated)
 
@@ -98,10 +100,11 @@ class Datasets:
         self, request: Request, directory: Path, asked: ReadingOptions, stated: bytes | None
     ) -> tuple[dict[str, Any], bool]:
         """The same, in a directory that is removed in the end."""
+        uploads = self._crew.uploads
         try:
             async with self._arriving(request, directory, asked, wire=stated is not None) as (arrival, body):
-                await pour(body, arrival.sink, lambda: self._advance(arrival))
-                await asyncio.to_thread(arrival.sink.finish)
+                await pour(body, arrival.sink, uploads, lambda: self._advance(arrival))
+                await uploads.carry_on(arrival.sink.finish)
                 if stated is not None and stated != arrival.sink.wire_digest:
                     raise header_fault("content-digest", "mismatch", "The body that arrived has another SHA-256.")
                 return await self._settle(arrival)
@@ -116,7 +119,7 @@ class Datasets:
             log.exception("the storage of datasets fails")
             raise Unavailable("The storage of datasets does not answer; try again.") from None
         finally:
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            await uploads.carry_on(lambda: shutil.rmtree(directory, ignore_errors=True))
 
     def _room(self) -> Path:
         try:
@@ -214,18 +217,23 @@ class Datasets:
         if entry is None:
             return None
         try:
-            manifest = await asyncio.to_thread(small_file, self.storage, name, MANIFEST)
-            document: dict[str, Any] = orjson.loads(manifest)
+            manifest = await self._crew.files.carry_on(small_file, self.storage, name, MANIFEST)
+            document = await self._document(manifest)
             _compare(document, kind)
             if entry.damaged is None:
-                await asyncio.to_thread(self.storage.verify, name)
+                await self._crew.uploads.carry_on(self.storage.verify, name)
         except (DamagedError, DatasetGoneError) as error:
             log.warning("%s It is stored again.", error)
             return None
         if entry.damaged is not None:
             return None
-        added = await self._add(open_dataset(manifest, name), len(manifest))
+        dataset = await self._crew.uploads.carry_on(open_dataset, manifest, name)
+        added = await self._add(dataset, len(manifest))
         return document if added is Shelving.EXISTS else None
+
+    async def _document(self, manifest: bytes) -> dict[str, Any]:
+        document: dict[str, Any] = await self._crew.uploads.carry_on(orjson.loads, manifest)
+        return document
 
     async def _make(self, arrival: Arrival, name: str, kind: Format) -> tuple[dict[str, Any], bool]:
         sink = arrival.sink
@@ -237,12 +245,12 @@ class Datasets:
             reading = self._readers.read(arrival.directory, kind, arrival.options, sink.size, room)
         draft: Draft = await self.quota.watch(arrival.directory, reading)
         arguments = (arrival.directory, draft, kind, sink.size, sink.sha256, datetime.now(UTC), arrival.options)
-        dataset = await asyncio.to_thread(assemble, *arguments)
+        dataset = await self._crew.uploads.carry_on(assemble, *arguments)
         created = await self._publish(arrival.directory, dataset)
-        manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
+        manifest = await self._crew.files.carry_on(self.storage.read, name, MANIFEST)
         if manifest is None:
             raise Unavailable("The dataset was removed while it was made; try again.", headers={"Retry-After": "1"})
-        return orjson.loads(manifest), created
+        return await self._document(manifest), created
 
     async def _publish(self, directory: Path, dataset: Dataset) -> bool:
         """Files first, the index after them; again, if somebody removes the files of an earlier one in between.
@@ -253,15 +261,17 @@ class Datasets:
         entry = await store.arun(self._client, store.dataset(dataset.id))
         damaged = entry is not None and entry.damaged is not None
         for _ in range(PUBLISHED):
-            placed = await asyncio.to_thread(self.storage.publish, directory, dataset, replace=damaged)
+            placed = await self._crew.uploads.carry_on(
+                functools.partial(self.storage.publish, directory, dataset, replace=damaged)
+            )
             if placed and damaged:
                 await store.arun(self._client, store.mark_dataset(dataset.id, None))
             added = await self._add(dataset, described)
             if added is Shelving.FULL:
-                await asyncio.to_thread(self.storage.delete, dataset.id)
+                await self._crew.uploads.carry_on(self.storage.delete, dataset.id)
                 raise self.quota.full()
             created = created or added is Shelving.CREATED
-            if placed or await asyncio.to_thread(self.storage.read, dataset.id, MANIFEST) is not None:
+            if placed or await self._crew.files.carry_on(self.storage.read, dataset.id, MANIFEST) is not None:
                 break
         return created
 
@@ -276,8 +286,11 @@ class Datasets:
 
     # What is there.
 
-    async def read(self, name: str, file: str) -> bytes:
-        """A small file of a dataset. Raises NotFound, DatasetDamaged, Unavailable."""
+    async def read(self, name: str, file: str, caller: Request) -> bytes:
+        """A small file of a dataset, for a caller whose body has been read.
+
+        Raises NotFound, DatasetDamaged, Unavailable, Busy.
+        """
         entry = await store.arun(self._client, store.dataset(name))
         if entry is None:
             raise _unknown()
@@ -285,7 +298,7 @@ class Datasets:
             raise DatasetDamaged(entry.damaged)
         for last in (False, True):  # what is removed or replaced at this moment is not damaged
             try:
-                return await asyncio.to_thread(small_file, self.storage, name, file)
+                return await self._crew.files.run(small_file, self.storage, name, file, caller=caller)
             except (DamagedError, DatasetGoneError) as error:
                 if await store.arun(self._client, store.dataset(name)) is None:
                     raise _unknown() from None

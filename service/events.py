@@ -1,4 +1,8 @@
-"""The doorbell: one subscription for the whole process tells waiting requests that a job has changed."""
+"""The doorbell: one subscription for the whole process tells waiting requests that a job has changed.
+
+Those who wait read their jobs together: one connection reads a few jobs at a time, each once for all who ask in the
+meantime. So however many wait, they take no connection from other requests, and none of them fails for want of one.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,50 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator
 
 import redis.asyncio
+from fastapi import Request
 from redis.exceptions import RedisError
+from starlette.requests import ClientDisconnect
 
+from service.threads import hung_up
 from worker import store
+from worker.store import JobRecord
 
-T = TypeVar("T")
 RECONNECT = 0.5  # seconds between attempts to subscribe again
+TOGETHER = 32  # who are served by one reading: so many replies are made in one turn of the event loop
 log = logging.getLogger(__name__)
+
+
+class _Reading:
+    """One look at the jobs of a few who wait, after the reading before it. If that fails, this one does, too."""
+
+    def __init__(self, client: redis.asyncio.Redis, before: _Reading | None) -> None:
+        self._client = client
+        self._before = before if before is not None and not before.records.done() else None
+        self._jobs: dict[str, None] = {}
+        self._askers = 0
+        self._begun = False
+        self.records: asyncio.Task[dict[str, JobRecord | None]] = asyncio.create_task(self._read())
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether what is asked now is still read."""
+        return not self._begun and self._askers < TOGETHER
+
+    async def job(self, job_id: str) -> JobRecord | None:
+        """A job as it is then; None when there is none (any more). Raises RedisError."""
+        self._jobs[job_id] = None
+        self._askers += 1
+        return (await asyncio.shield(self.records))[job_id]
+
+    async def _read(self) -> dict[str, JobRecord | None]:
+        if self._before is not None:
+            await asyncio.shield(self._before.records)
+        self._before, self._begun = None, True
+        with store.sharing(store.PROMISED):
+            return await store.arun(self._client, store.several(list(self._jobs)))
 
 
 class Doorbell:
@@ -25,6 +62,7 @@ class Doorbell:
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
         self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._reading: _Reading | None = None
         self._closed = False
 
     async def run(self) -> None:
@@ -53,20 +91,30 @@ class Doorbell:
         self._ring_all()
 
     async def wait(
-        self, job_id: str, read: Callable[[], Awaitable[T]], enough: Callable[[T], bool], seconds: float
-    ) -> T:
-        """Read until what is read is enough or the time is over; returns what was read last."""
+        self, job_id: str, enough: Callable[[JobRecord], bool], seconds: float, caller: Request
+    ) -> JobRecord | None:
+        """Read a job until it is enough, or gone, or the time is over; returns what was read last.
+
+        The body of the `caller` has been read. Raises RedisError, ClientDisconnect.
+        """
         deadline = asyncio.get_running_loop().time() + seconds
-        with self._registered(job_id) as rung:
+        with self._registered(job_id) as rung, _watched(caller, rung) as leaving:
             while True:
-                with store.sharing(store.PROMISED):  # each time: a long poll may read hundreds of times
-                    current = await read()
+                current = await self._read(job_id)
                 left = deadline - asyncio.get_running_loop().time()
-                if self._closed or left <= 0 or enough(current):
+                if self._closed or left <= 0 or current is None or enough(current):
                     return current
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(rung.wait(), left)
+                    async with asyncio.timeout(left):
+                        await rung.wait()
+                if leaving.done():
+                    raise ClientDisconnect
                 rung.clear()
+
+    async def _read(self, job_id: str) -> JobRecord | None:
+        if self._reading is None or not self._reading.takes_more:
+            self._reading = _Reading(self._client, self._reading)
+        return await self._reading.job(job_id)
 
     @contextlib.contextmanager
     def _registered(self, job_id: str) -> Iterator[asyncio.Event]:
@@ -86,3 +134,14 @@ class Doorbell:
     def _ring_all(self) -> None:
         for job_id in list(self._waiters):
             self._ring(job_id)
+
+
+@contextlib.contextmanager
+def _watched(caller: Request, rung: asyncio.Event) -> Iterator[asyncio.Task[None]]:
+    """A task that ends, and wakes who waits, when the caller hangs up."""
+    leaving = asyncio.create_task(hung_up(caller))
+    leaving.add_done_callback(lambda _: rung.set())
+    try:
+        yield leaving
+    finally:
+        leaving.cancel()

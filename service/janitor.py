@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from service.datasets import summary
 from service.settings import Settings
+from service.threads import Threads
 from worker import store
 from worker.contract.dataset import Dataset
 from worker.datasets import MANIFEST, DamagedError, Storage, StorageError
@@ -28,6 +29,7 @@ class Janitor:
     settings: Settings
     client: redis.asyncio.Redis
     storage: Storage
+    threads: Threads
     quota: int | None = None
 
     async def remove_files(self, name: str) -> None:
@@ -35,14 +37,14 @@ class Janitor:
         if not await store.arun(self.client, store.doomed(name)):
             return  # it was added again
         try:
-            await asyncio.to_thread(self.storage.delete, name)
+            await self.threads.carry_on(self.storage.delete, name)
             await store.arun(self.client, store.forget_doomed(name))
         except (StorageError, OSError):
             log.exception("the files of dataset %s are still there", name)
 
     async def adopt(self) -> None:
         """Enter datasets into the index that are in the storage alone: the index was lost, or an API was killed."""
-        for name in await asyncio.to_thread(lambda: list(self.storage.ids())):
+        for name in await self.threads.carry_on(lambda: list(self.storage.ids())):
             known = await store.arun(self.client, store.dataset(name))
             if known is not None or await store.arun(self.client, store.doomed(name)):
                 continue
@@ -55,7 +57,7 @@ class Janitor:
     async def _stored(self, name: str) -> tuple[Dataset, int] | None:
         """What the storage has under this name, and its bytes; None, with a line in the log, if it cannot be read."""
         try:
-            manifest = await asyncio.to_thread(self.storage.read, name, MANIFEST)
+            manifest = await self.threads.carry_on(self.storage.read, name, MANIFEST)
         except DamagedError as error:
             log.warning("%s Until then it is not listed.", error)
             return None
@@ -75,7 +77,7 @@ class Janitor:
         quota = self.quota if settings.dataset_eviction else None
         for name in await store.arun(self.client, store.sweep_datasets(retention, quota)):
             await self.remove_files(name)
-        await asyncio.to_thread(self.storage.sweep)
+        await self.threads.carry_on(self.storage.sweep)
 
     async def run(self) -> None:
         """Adopt once, then sweep, until cancelled."""

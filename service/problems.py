@@ -8,7 +8,7 @@ Problem
 |- NoModel 409               |- InternalError 500
 |- DatasetInUse 409          |- Unavailable 503
 |- DatasetExists 409         |- StorageFull 507
-|- DatasetDamaged 409
+|- DatasetDamaged 409         |- Busy 503
 |- TooLarge 413
 |- DatasetTooLarge 413
 """
@@ -167,6 +167,12 @@ class Unavailable(Problem):
     """A part of the service is away."""
 
     status, code, title = 503, "unavailable", "Unavailable"
+
+
+class Busy(Problem):
+    """Too much work of one kind is under way and waits; nothing was done."""
+
+    status, code, title = 503, "busy", "Too much is asked at once"
 
 
 class StorageFull(Problem):

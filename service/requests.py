@@ -11,6 +11,7 @@ from worker.contract.faults import Fault
 
 MAX_BODY = 4 * 1024 * 1024  # bytes of a JSON body
 DRAINED = 32 * 1024 * 1024  # bytes of a body that are read although it is refused: most clients send all, then listen
+LIGHT = 16 * 1024  # bytes of JSON that are read on the event loop, some milliseconds; a thread costs a tenth of one
 MAX_VALUES = 100_000  # numbers in inline data
 MAX_WAIT = 60.0  # seconds of one long poll
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from service.threads import Threads
 from worker import store
 from worker.datasets import DamagedError, DatasetGoneError, Storage, StorageError
 
@@ -29,6 +30,7 @@ class Scrubber:
     rate: float
     client: redis.asyncio.Redis
     storage: Storage
+    threads: Threads
 
     async def run(self) -> None:
         """Look at what is due, until cancelled."""
@@ -64,5 +66,5 @@ class Scrubber:
 
     async def _read(self, name: str) -> None:
         pieces = self.storage.scrub(name)
-        while (size := await asyncio.to_thread(next, pieces, None)) is not None:  # noqa: ASYNC110 - it keeps the rate
+        while (size := await self.threads.carry_on(next, pieces, None)) is not None:  # noqa: ASYNC110 - it keeps the rate
             await asyncio.sleep(size / self.rate)

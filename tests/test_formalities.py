@@ -170,6 +170,24 @@ def test_copied_paths_of_the_dockerfile_exist():
                 assert (ROOT / source).exists()
 
 
+def test_the_service_has_no_thread_but_those_that_are_bounded(modules: Mapping[str, ast.Module]) -> None:
+    """Neither asyncio's default executor nor the framework's own, which also run every route without `async`."""
+    words = re.compile(r"\b(to_thread|run_in_executor|run_in_threadpool|run_sync)\b")
+    serving = {name: tree for name, tree in modules.items() if name.startswith("service")}
+    assert [name for name, tree in serving.items() if words.search(ast.unparse(tree))] == []
+    routes = [route for tree in serving.values() for route in functions(tree) if is_route(route)]
+    assert len(routes) > 10
+    assert [route.name for route in routes if not isinstance(route, ast.AsyncFunctionDef)] == []
+
+
+def functions(module: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    yield from (node for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def is_route(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(ast.unparse(one).startswith("router.") for one in function.decorator_list)
+
+
 def test_no_path_of_a_machine_and_no_unfinished_business():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode != 0:

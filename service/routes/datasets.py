@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from service.auth import require_key
 from service.datasets import Datasets
 from service.problems import (
+    Busy,
     DatasetDamaged,
     DatasetExists,
     DatasetInUse,
@@ -24,7 +25,7 @@ from service.problems import (
     UnsupportedMediaType,
     documented,
 )
-from service.requests import DRAINED
+from service.requests import DRAINED, LIGHT
 from worker import store
 from worker.contract.dataset import DATASET_ID, DatasetPage, DatasetView, Preview
 from worker.contract.faults import Fault
@@ -93,8 +94,8 @@ def _datasets(request: Request) -> Datasets:
     return datasets
 
 
-def _json(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(document), status, headers, "application/json")
+def _reply(content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(content, status, headers, "application/json")
 
 
 def _links(dataset_id: str) -> dict[str, str]:
@@ -102,11 +103,12 @@ def _links(dataset_id: str) -> dict[str, str]:
     return {"self": path, "preview": f"{path}/preview"}
 
 
-def _view(manifest: dict[str, Any]) -> dict[str, Any]:
+def _viewed(manifest: dict[str, Any]) -> bytes:
     """A dataset without what only workers need."""
     hidden = {"layout", "header"}
     shown = {name: value for name, value in manifest.items() if name not in hidden}
-    return {"options": None, "warnings": [], **shown, "links": _links(manifest["id"])}  # as of older versions, too
+    view = {"options": None, "warnings": [], **shown, "links": _links(manifest["id"])}  # as of older versions, too
+    return orjson.dumps(view)
 
 
 def _summary(entry: DatasetEntry) -> dict[str, Any]:
@@ -123,7 +125,9 @@ def _summary(entry: DatasetEntry) -> dict[str, Any]:
     responses={
         200: {"model": DatasetView, "description": "The same content is there already."},
         201: {"model": DatasetView, "description": "The dataset was made."},
-        **documented(DatasetExists, DatasetTooLarge, UnsupportedMediaType, InvalidRequest, InvalidDataset, StorageFull),
+        **documented(
+            DatasetExists, DatasetTooLarge, UnsupportedMediaType, InvalidRequest, InvalidDataset, Busy, StorageFull
+        ),
     },
     openapi_extra=FILE_BODY,
 )
@@ -142,7 +146,8 @@ async def upload_dataset(request: Request) -> Response:
         raise
     if created and request.app.state.settings.dataset_eviction:
         await request.app.state.janitor.sweep()  # the files of those that made room
-    return _json(_view(document), 201 if created else 200, {"Location": _links(document["id"])["self"]})
+    content = await request.app.state.crew.uploads.carry_on(_viewed, document)
+    return _reply(content, 201 if created else 200, {"Location": _links(document["id"])["self"]})
 
 
 async def _drain(request: Request, problem: Problem) -> None:
@@ -169,30 +174,32 @@ async def list_datasets(
     except ValueError:
         fault = Fault("/query/cursor", "invalid_cursor", "Take the next_cursor of an earlier page, unchanged.")
         raise InvalidRequest("A parameter is wrong.", errors=[fault]) from None
-    return _json({"data": [_summary(entry) for entry in entries], "next_cursor": following})
+    return _reply(orjson.dumps({"data": [_summary(entry) for entry in entries], "next_cursor": following}))
 
 
 @router.get(
     "/{dataset_id}",
     summary="Read a dataset",
     response_model=DatasetView,
-    responses=documented(NotFound, DatasetDamaged),
+    responses=documented(NotFound, DatasetDamaged, Busy),
 )
 async def read_dataset(request: Request, dataset_id: str) -> Response:
     """Its columns, with types, ranges and missing values."""
-    return _json(_view(orjson.loads(await _datasets(request).read(dataset_id, MANIFEST))))
+    manifest = await _datasets(request).read(dataset_id, MANIFEST, request)
+    if len(manifest) <= LIGHT:
+        return _reply(_viewed(orjson.loads(manifest)))
+    return _reply(await request.app.state.crew.checks.run(lambda: _viewed(orjson.loads(manifest)), caller=request))
 
 
 @router.get(
     "/{dataset_id}/preview",
     summary="Look at the first rows",
     response_model=Preview,
-    responses=documented(NotFound, DatasetDamaged),
+    responses=documented(NotFound, DatasetDamaged, Busy),
 )
 async def preview_dataset(request: Request, dataset_id: str) -> Response:
     """At most 100 rows and columns; categories as their texts, dates in RFC 3339."""
-    content = await _datasets(request).read(dataset_id, PREVIEW)
-    return Response(content, media_type="application/json")
+    return _reply(await _datasets(request).read(dataset_id, PREVIEW, request))
 
 
 @router.delete(

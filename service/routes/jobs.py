@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -12,11 +12,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
+from service import fitting
 from service.auth import require_key
-from service.caps import in_time, refuse_costly
-from service.estimate import validation_view
-from service.fitting import described, fitting, refuse
+from service.caps import in_time
+from service.fitting import Checked
 from service.problems import (
+    Busy,
     DatasetDamaged,
     InvalidRequest,
     NotFound,
@@ -28,24 +29,21 @@ from service.problems import (
     UnsupportedMediaType,
     documented,
 )
-from service.requests import MAX_VALUES, json_body, matches, preferred_wait
+from service.requests import LIGHT, json_body, matches, preferred_wait
 from service.settings import Settings
+from service.threads import Threads
 from service.views import job_etag, job_view
 from worker import store
-from worker.contract.columns import Selected
-from worker.contract.criteria import numbers
-from worker.contract.data import DatasetData, InlineData, MatricesData
-from worker.contract.faults import Fault, crowded, schema_faults
-from worker.contract.inline import lost_integers
+from worker.contract.data import DatasetData
+from worker.contract.faults import Fault
 from worker.contract.job import Job, JobPage, JobStatus, StepPage, Validation
 from worker.contract.result import Result
-from worker.contract.spec import ALGORITHM, JobSpec, describe, encode_data, faults, fingerprint, hyperparameter_names
+from worker.contract.spec import ALGORITHM, hyperparameter_names
 from worker.datasets import MANIFEST
 from worker.queue.delivery import delivery
 from worker.store import Admission, Deletion, JobRecord, Operation, Status, Submission
 
 T = TypeVar("T")
-LONG_SPEC = 20_000  # bytes of a description from which on it is read off the event loop
 JOB_ID = re.compile(r"job_[0-9a-f]{24}")
 
 
@@ -75,10 +73,21 @@ async def _run(request: Request, operation: Operation[T]) -> T:
 
 
 async def _record(request: Request, job_id: str) -> JobRecord:
-    record = await _run(request, store.job(job_id))
+    return _known(await _run(request, store.job(job_id)))
+
+
+def _known(record: JobRecord | None) -> JobRecord:
     if record is None:
         raise NotFound("There is no job with this id; ended jobs are kept for a limited time.")
     return record
+
+
+async def _awaited(request: Request, job_id: str, enough: Callable[[JobRecord], bool], wait: float) -> JobRecord:
+    """A job as soon as it is enough, at the latest after `wait` seconds. The body of the request has been read."""
+    if wait > 0:
+        return _known(await request.app.state.doorbell.wait(job_id, enough, wait, request))
+    with store.sharing(store.PROMISED):
+        return await _record(request, job_id)
 
 
 async def ended_job(request: Request, job_id: str) -> JobRecord:
@@ -90,41 +99,24 @@ async def ended_job(request: Request, job_id: str) -> JobRecord:
     return record
 
 
-def _parse(body: bytes) -> JobSpec:
-    if fault := crowded(body):
-        raise InvalidRequest("The job spec is not valid.", errors=[fault])
-    try:
-        spec = JobSpec.model_validate_json(body)
-    except ValidationError as error:
-        raise InvalidRequest("The job spec is not valid.", errors=schema_faults(error, body, JobSpec)) from None
-    if isinstance(spec.data, InlineData):
-        values = len(spec.data.y) + sum(len(row) for row in spec.data.x)
-        if values > MAX_VALUES:
-            more = "send fewer rows, or upload the table as a dataset"
-            raise TooLarge(f"Inline data may have {MAX_VALUES} numbers, and this table has {values}; {more}.")
-        refuse(list(lost_integers(spec.data, body)))
-        refuse(faults(spec))
-    elif isinstance(spec.data, MatricesData):
-        if (values := numbers(spec.data)) > MAX_VALUES:
-            more = "send sparse matrices by their entries"
-            raise TooLarge(f"Matrices and vectors may have {MAX_VALUES} numbers, and these have {values}; {more}.")
-        refuse(faults(spec))
-    return spec
-
-
-async def _selected(request: Request, spec: JobSpec) -> Selected | None:
-    """What the spec uses of its dataset, None for inline data. The record of the dataset is all that is read."""
+async def _checked(request: Request, body: bytes) -> Checked:
+    """What a body asks for. What takes a few milliseconds is done at once, else in a thread. Raises a Problem."""
+    checks: Threads = request.app.state.crew.checks
+    settings: Settings = request.app.state.settings
+    spec = fitting.parsed(body) if len(body) <= LIGHT else await checks.run(fitting.parsed, body, caller=request)
+    spec = in_time(spec, settings)
     if not isinstance(spec.data, DatasetData):
-        return None
+        if fitting.is_light(spec, body):
+            return fitting.of_own_data(spec, body, settings)
+        return await checks.run(fitting.of_own_data, spec, body, settings, caller=request)
     try:
-        manifest = await request.app.state.datasets.read(spec.data.dataset_id, MANIFEST)
+        manifest = await request.app.state.datasets.read(spec.data.dataset_id, MANIFEST, request)
     except NotFound:
         fault = Fault("/data/dataset_id", "unknown_dataset", "There is no dataset with this id; upload it first.")
         raise InvalidRequest("The job spec does not fit its data.", errors=[fault]) from None
     except DatasetDamaged as problem:
         raise DatasetDamaged(problem.detail, errors=[Fault("/data/dataset_id", "damaged", problem.detail)]) from None
-    most = request.app.state.settings.dataset_max_sparse_columns
-    return await asyncio.to_thread(fitting, spec, manifest, most)
+    return await checks.run(fitting.of_dataset, spec, manifest, settings, caller=request)
 
 
 async def _admitted(request: Request, submission: Submission, settings: Settings) -> Admission:
@@ -158,7 +150,7 @@ async def _admitted(request: Request, submission: Submission, settings: Settings
         200: {"model": Validation, "description": "With `validate_only`: what the spec would do."},
         201: {"model": Job, "description": "The job ended within `Prefer: wait=N`."},
         202: {"model": Job, "description": "The job was accepted."},
-        **documented(DatasetDamaged, TooLarge, UnsupportedMediaType, InvalidRequest, QueueFull),
+        **documented(DatasetDamaged, TooLarge, UnsupportedMediaType, InvalidRequest, QueueFull, Busy),
     },
     openapi_extra=SPEC_BODY,
 )
@@ -168,24 +160,18 @@ async def create_job(
 ) -> Response:
     """Queue a job. `Prefer: wait=N` holds the reply back for up to N seconds, until the job has ended."""
     wait = preferred_wait(request)
-    settings = request.app.state.settings
-    spec = in_time(_parse(await json_body(request)), settings)
-    selected = await _selected(request, spec)
-    if selected is None:
-        data = encode_data(spec.problem())
-        description = describe(spec, data)
-        digest = fingerprint(description)
-    else:
-        data = b""
-        description, digest = await asyncio.to_thread(described, spec, selected)
-    await refuse_costly(spec, selected, settings)
+    body = await json_body(request)
+    checked = await _checked(request, body)
+    spec = checked.spec
     if validate_only:
-        return _json(await asyncio.to_thread(validation_view, spec, selected, description, digest))
+        checks, light = request.app.state.crew.checks, fitting.is_light(spec, body)
+        content = fitting.validated(checked) if light else await checks.run(fitting.validated, checked, caller=request)
+        return Response(content, media_type="application/json")
     submission = Submission(
         id="job_" + secrets.token_hex(12),
-        spec=orjson.dumps(description),
-        data=data,
-        fingerprint=digest,
+        spec=orjson.dumps(checked.description),
+        data=checked.data,
+        fingerprint=checked.fingerprint,
         seconds=spec.limits.seconds,
         labels=spec.labels,
         request_id=request.state.request_id,
@@ -193,15 +179,13 @@ async def create_job(
         dataset=spec.data.dataset_id if isinstance(spec.data, DatasetData) else "",
         algorithm=ALGORITHM,
     )
-    admitted = await _admitted(request, submission, settings)
+    admitted = await _admitted(request, submission, request.app.state.settings)
     if admitted is Admission.UNKNOWN_DATASET:
         fault = Fault("/data/dataset_id", "unknown_dataset", "There is no dataset with this id; upload it first.")
         raise InvalidRequest("The job spec does not fit its data.", errors=[fault])
     path = f"/v1/jobs/{submission.id}"
     try:
-        record = await request.app.state.doorbell.wait(
-            submission.id, lambda: _record(request, submission.id), lambda job: job.done, wait
-        )
+        record = await _awaited(request, submission.id, lambda job: job.done, wait)
     except RedisError:
         detail = f"The job was created, and the job store does not answer any more; read {path} shortly."
         raise Unavailable(detail, headers={"Location": path, "Retry-After": "2"}) from None
@@ -255,7 +239,7 @@ async def read_job(request: Request, job_id: str) -> Response:
         return not matches(request, job_etag(job)) if etag_given else job.done
 
     wait = preferred_wait(request)
-    record: JobRecord = await request.app.state.doorbell.wait(job_id, lambda: _record(request, job_id), enough, wait)
+    record = await _awaited(request, job_id, enough, wait)
     headers = {"ETag": job_etag(record)}
     if matches(request, job_etag(record)):
         return Response(status_code=304, headers=headers)
@@ -298,9 +282,9 @@ async def read_steps(
     record = await _record(request, job_id)
     steps = await _run(request, store.steps(job_id, after))
     try:
-        in_thread = len(record.spec) > LONG_SPEC
+        heavy, checks = len(record.spec) > LIGHT, request.app.state.crew.checks
         named = hyperparameter_names
-        names = await asyncio.to_thread(named, record.spec) if in_thread else named(record.spec)
+        names = await checks.run(named, record.spec, caller=request) if heavy else named(record.spec)
     except ValidationError:  # submitted by a newer version, while this process has not been replaced yet
         raise Unavailable("A newer version of the service has to answer this.", headers={"Retry-After": "5"}) from None
     return _json({"data": [orjson.Fragment(step) for step in steps], "names": names})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from service.auth import require_key
 from service.problems import (
+    Busy,
     InvalidRequest,
     NoModel,
     NotFound,
@@ -23,6 +23,7 @@ from service.problems import (
 )
 from service.requests import json_body
 from service.routes.jobs import ended_job, require_id
+from service.threads import go_on
 from worker import store
 from worker.contract.faults import MOST, Fault, crowded, schema_faults
 from worker.contract.prediction import (
@@ -62,7 +63,7 @@ BODY = {
     "/{job_id}/predictions",
     summary="Predict rows with the fitted model",
     response_model=Predictions,
-    responses=documented(NotFound, ResultNotReady, NoModel, TooLarge, UnsupportedMediaType, InvalidRequest),
+    responses=documented(NotFound, ResultNotReady, NoModel, TooLarge, UnsupportedMediaType, InvalidRequest, Busy),
     openapi_extra=BODY,
 )
 async def predict_rows(request: Request, job_id: str) -> Response:
@@ -70,7 +71,10 @@ async def predict_rows(request: Request, job_id: str) -> Response:
     body = await json_body(request)
     record = await ended_job(request, job_id)
     document = await store.arun(request.app.state.redis, store.result(job_id))
-    return Response(await asyncio.to_thread(_answer, record, document, body), media_type="application/json")
+    predictions = request.app.state.crew.predictions
+    return Response(
+        await predictions.run(_answer, record, document, body, caller=request), media_type="application/json"
+    )
 
 
 def _answer(record: JobRecord, document: bytes | None, body: bytes) -> bytes:
@@ -82,7 +86,9 @@ def _answer(record: JobRecord, document: bytes | None, body: bytes) -> bytes:
         )
         raise TooLarge(f"{told}; multiply them by the coefficients in the result.")
     model = _model(record, document)
+    go_on()
     asked = _parse(body)
+    go_on()
     if len(asked.x) > MAX_ROWS or len(asked.x) * outputs_of(model) > MAX_OUTPUTS:
         most = f"{MAX_ROWS} rows, and {MAX_OUTPUTS} rows times classes"
         raise TooLarge(f"One request may have {most}; send the rows in several.")
@@ -92,7 +98,7 @@ def _answer(record: JobRecord, document: bytes | None, body: bytes) -> bytes:
     rows = rows_of(asked, layout, model.fills)
     if not isinstance(rows, Rows):
         raise InvalidRequest("The rows do not fit the model.", errors=rows)
-    predicted = predict(model, rows)
+    predicted = predict(model, rows, go_on)
     if (overflows := predicted.overflows()).size:
         told = "The prediction of this row overflows; look at the magnitudes of its values."
         errors = [Fault(f"/x/{i}", "overflow", told) for i in overflows[:MOST]]

@@ -108,7 +108,7 @@ def test_damage_is_told_and_repaired(api: Api, tmp_path: Path) -> None:
 def look(server: EmbeddedServer, storage: LocalStorage, name: str) -> None:
     async def looked() -> None:
         client = store.aconnect(server.url)
-        await Scrubber(2**40, client, storage).look(name)
+        await Scrubber(2**40, client, storage, crew.uploads).look(name)
         await client.aclose()
 
     asyncio.run(looked())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, assert_never
@@ -173,8 +173,11 @@ def kernels_of(model: RowModel) -> int:
     return len(model.support) if isinstance(model, KernelModel) else 0
 
 
-def predict(model: RowModel, rows: Rows) -> Predicted:
-    """What the model says of the rows: one branch for each kind of model."""
+def predict(model: RowModel, rows: Rows, between: Callable[[], None] = lambda: None) -> Predicted:
+    """What the model says of the rows: one branch for each kind of model.
+
+    `between` is called between parts that take some tenths of a second at most, and ends the work by what it raises.
+    """
     with np.errstate(over="ignore", invalid="ignore"):  # such rows are told, see `Predicted.overflows`
         match model:
             case MultinomialModel():
@@ -184,9 +187,17 @@ def predict(model: RowModel, rows: Rows) -> Predicted:
             case LinearModel():
                 return _linked(model, _linear(model, rows))
             case KernelModel():
-                return _linked(model, _machine(model).predict(rows.columns(model.features)))
+                return _linked(model, _kernel(model, rows, between))
             case _:
                 assert_never(model)
+
+
+def _kernel(model: KernelModel, rows: Rows, between: Callable[[], None]) -> Array:
+    parts = [np.empty(0)]
+    for part in _machine(model).parts(rows.columns(model.features)):
+        parts.append(part)
+        between()
+    return np.concatenate(parts)
 
 
 def _machine(model: KernelModel) -> CoreKernelModel:

@@ -40,7 +40,7 @@ from worker.store.operations import (
 )
 from worker.store.outage import address, note
 from worker.store.patience import hurry, sharing
-from worker.store.queries import health, job, jobs, ping, result, server_info, snapshots, steps, trial
+from worker.store.queries import health, job, jobs, ping, result, server_info, several, snapshots, steps, trial
 from worker.store.records import (
     CONTRACT,
     FIRST_ALGORITHM,
@@ -150,6 +150,7 @@ __all__ = [
     "rewrite_log",
     "run",
     "server_info",
+    "several",
     "sharing",
     "snapshots",
     "steps",

@@ -33,6 +33,20 @@ def job(job_id: str) -> Operation[JobRecord | None]:
     return _record(job_id, reply, position)
 
 
+def several(job_ids: Sequence[str]) -> Operation[dict[str, JobRecord | None]]:
+    """As `job`, for several at once."""
+    replies = yield tuple(_read(job_id) for job_id in job_ids)
+    waiting = [job_id for job_id, reply in zip(job_ids, replies, strict=True) if reply[0] == b"queued"]
+    positions = {}
+    if waiting:
+        places = yield tuple(("LPOS", keys.QUEUE_LIST, job_id, "MAXLEN", DEPTH) for job_id in waiting)
+        positions = dict(zip(waiting, places, strict=True))
+    return {
+        job_id: None if reply[0] is None else _record(job_id, reply, positions.get(job_id))
+        for job_id, reply in zip(job_ids, replies, strict=True)
+    }
+
+
 def jobs(
     *,
     limit: int = 50,

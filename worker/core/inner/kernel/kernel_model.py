@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,9 +54,13 @@ class KernelModel:
 
     def predict(self, X: Float[Array, "n p"]) -> Float[Array, " n"]:
         """The predictor of rows in original units."""
+        return np.concatenate([np.empty(0), *self.parts(X)])
+
+    def parts(self, X: Float[Array, "n p"]) -> Iterator[Float[Array, " m"]]:
+        """As `predict`, a part of the rows after the other: each takes some tenths of a second at most."""
         size = max(1, MOST_KERNEL_VALUES // max(len(self.support), 1))
-        parts = [self._predict(self.standard.of(X[i : i + size])) for i in range(0, len(X), size)]
-        return np.concatenate(parts) if parts else np.empty(0)
+        for i in range(0, len(X), size):
+            yield self._predict(self.standard.of(X[i : i + size]))
 
     def predictor(self, problem: Problem, rows: Int[Array, " t"]) -> Float[Array, "t 1"]:
         """The predictors of rows of a problem."""
