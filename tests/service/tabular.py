@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from scipy.interpolate import BSpline
 
 from tests.service.api import Api
+from worker.contract.feature_columns import FeatureColumns
 from worker.contract.spec import JobSpec
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Plan, Prepared, prepare
@@ -26,7 +27,8 @@ def upload(api: Api, content: bytes, media_type: str, **headers: str) -> dict[st
 def plan_of(spec: dict[str, Any], groups: dict[str, tuple[str, ...]] | None = None) -> Plan:
     """The core's view of a spec, penalty groups written out by the caller."""
     table = {"x": [[0.0]], "y": [0.0]}
-    return JobSpec.model_validate({**spec, "data": table}, strict=False).plan(groups)
+    columns = None if groups is None else FeatureColumns(groups.items())
+    return JobSpec.model_validate({**spec, "data": table}, strict=False).plan(columns)
 
 
 def predicted(model: dict[str, Any], table: dict[str, np.ndarray]) -> np.ndarray:
