@@ -97,9 +97,11 @@ class Sockets:
         self.descriptors.tend()
         now = time.monotonic()
         if now >= self._next:
+            # while this process stood still it heard nothing: that time is not the clients'
+            late = max(0.0, now - self._next - self._every) if self._next else 0.0
             self._next = now + self._every
             for connection in list(connections):
-                connection.look(now)
+                connection.look(now, late)
 
     def close(self) -> None:
         """Give the reserve back."""
@@ -185,8 +187,9 @@ class Connection(HttpToolsProtocol):
 
     # Limits.
 
-    def look(self, now: float) -> None:
-        """End what takes too long."""
+    def look(self, now: float, late: float) -> None:
+        """End what takes too long; `late` seconds of it were this process's own."""
+        self.since, self._stalled = self.since + late, self._stalled + late
         unsent = self.transport.get_write_buffer_size()
         if unsent != self._unsent:
             self._unsent, self._stalled = unsent, now
