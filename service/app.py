@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import re
 import secrets
@@ -18,9 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import problems
 from service.catalog import require_kinds
 from service.datasets import Datasets
+from service.doors import SAFE, CrossOriginSharing, Doors
 from service.events import Doorbell
 from service.janitor import Janitor
-from service.problems import InternalError, ProblemDocument
+from service.problems import CrossOrigin, InternalError, Misdirected, Problem, ProblemDocument, Unavailable
 from service.routes import datasets, jobs, operations, predictions
 from service.scrubber import Scrubber
 from service.settings import Settings
@@ -87,7 +89,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(predictions.router)
     app.include_router(datasets.router)
     app.include_router(operations.router)
+    app.add_middleware(Doors, settings=settings)
     app.add_middleware(Envelope)
+    if settings.origins:  # outermost: pages read errors of every kind, too
+        app.add_middleware(CrossOriginSharing, origins=settings.origins)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -106,8 +111,10 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         problem = {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}
-        for operation in (operation for path in document["paths"].values() for operation in path.values()):
+        for method, operation in (item for path in document["paths"].values() for item in path.items()):
             replies = operation["responses"]
+            doors = (Misdirected,) if method.upper() in SAFE else (CrossOrigin, Misdirected)
+            replies.update({str(status): reply for status, reply in problems.replies(*doors).items()})
             if "HTTPValidationError" in str(replies.get("422")):
                 replies["422"] = {"description": "A parameter is wrong.", "content": {problems.MEDIA_TYPE: problem}}
         require_kinds(schemas)
@@ -148,10 +155,20 @@ class Envelope:
         try:
             with store.sharing(store.PROMISED):
                 await self.app(scope, receive, send_with_id)
-        except Exception:
-            log.exception("request %s failed", request_id.decode())
+        except Exception as error:
+            if started or not _exhausted(error):
+                log.exception("request %s failed", request_id.decode())
             if started:
                 raise
-            detail = "Something unexpected happened here; quote the request_id when you report it."
-            reply = InternalError(detail).response(request_id.decode())
+            problem: Problem = InternalError(
+                "Something unexpected happened here; quote the request_id when you report it."
+            )
+            if _exhausted(error):  # which the server logs
+                problem = Unavailable("The service has too many files open; try again.", headers={"Retry-After": "2"})
+            reply = problem.response(request_id.decode())
             await reply(scope, receive, send_with_id)
+
+
+def _exhausted(error: Exception) -> bool:
+    """Whether there was no file descriptor left."""
+    return isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}

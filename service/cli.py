@@ -22,6 +22,7 @@ from service.client import Client, ClientError
 from service.demo import run_demo, spec_document
 from service.keys import create_key
 from service.preflight import require_store
+from service.privacy import keep_private
 from service.settings import ConfigurationError, Settings
 from service.show import result_table
 from service.supervisor import Part, Supervisor
@@ -85,6 +86,7 @@ def serve(**flags: Any) -> None:
     _log(settings)
     try:
         server.check_exposure(settings)
+        keep_private(settings.data_dir)
         with ExitStack() as stack:
             listener = stack.enter_context(server.bind(settings))
             embedded = None
@@ -146,6 +148,7 @@ def api(fd: int | None, **flags: Any) -> None:
     try:
         url = _require_redis(settings)
         server.check_exposure(settings)
+        keep_private(settings.data_dir)
         if fd is None:  # else the starter has looked
             require_store(url)
         with server.bind(settings) if fd is None else socket.socket(fileno=fd) as listener:
@@ -168,6 +171,7 @@ def worker(**flags: Any) -> None:
     _log(settings)
     try:
         url = _require_redis(settings)
+        keep_private(settings.data_dir)
         require_store(url)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None

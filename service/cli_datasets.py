@@ -11,13 +11,25 @@ from urllib.parse import urlencode
 
 import click
 
-from service.client import Client, ClientError
+from service.client import Client, ClientError, exposes_key
 from service.uploads import column_table, upload, warning_lines
 from worker.contract.dataset import DATASET_ID, ReadingOptions
 from worker.contract.reading import parse_options
 
-url_option = click.option("--url", envvar="GRADTUNE_URL", default="http://127.0.0.1:8000", help="Where the service is.")
-key_option = click.option("--key", envvar="GRADTUNE_API_KEY", default=None, help="API key. [GRADTUNE_API_KEY]")
+
+def _warn(context: click.Context, _option: click.Parameter, key: str | None) -> str | None:
+    """Say so where a key goes over a network in the clear."""
+    if key and exposes_key(context.params["url"]):
+        click.echo("warning: the URL is http://, so anybody on the way can read the key; use https://", err=True)
+    return key
+
+
+url_option = click.option(
+    "--url", envvar="GRADTUNE_URL", default="http://127.0.0.1:8000", help="Where the service is.", is_eager=True
+)
+key_option = click.option(
+    "--key", envvar="GRADTUNE_API_KEY", default=None, help="API key. [GRADTUNE_API_KEY]", callback=_warn
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 

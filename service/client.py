@@ -70,18 +70,44 @@ class Client:
             text = error.read()
             if error.code == 304:
                 return Reply(304, None, error.headers.get("ETag"))
+            if 300 <= error.code < 400:
+                raise ClientError(_elsewhere(self.url, error.headers.get("Location", "another place"))) from None
             raise ClientError(_explain(error.code, text)) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise ClientError(f"{self.url} cannot be reached: {error}") from None
 
     def _opener(self) -> urllib.request.OpenerDirector:
         """No proxy of the environment stands between a machine and itself."""
-        host = urllib.parse.urlsplit(self.url).hostname or ""
-        try:
-            local = ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            local = host == "localhost"
-        return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+        proxies = [urllib.request.ProxyHandler({})] if is_local(self.url) else []
+        return urllib.request.build_opener(_Stay, *proxies)
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: it would take the key, and the body of a request, to wherever it points."""
+
+    def redirect_request(self, *_arguments: Any) -> None:
+        """Leave the reply as it is."""
+
+
+def is_local(url: str) -> bool:
+    """Whether a URL leads to this machine."""
+    try:
+        host = urllib.parse.urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def exposes_key(url: str) -> bool:
+    """Whether a key that is sent there can be read on its way."""
+    return url.lower().startswith("http://") and not is_local(url)
+
+
+def _elsewhere(url: str, location: str) -> str:
+    return (
+        f"{url} redirects to {location[:500]}, which is not followed: it would get the key and the data. If that is "
+        "the service, give its address as --url or GRADTUNE_URL."
+    )
 
 
 def _explain(status: int, text: bytes) -> str:

@@ -7,6 +7,7 @@ import errno
 import functools
 import logging
 import shutil
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import orjson
 import redis.asyncio
@@ -78,7 +80,9 @@ class Datasets:
         self._settings, self._client, self._crew = settings, client, crew
         self.storage: Storage = open_storage(settings.storage_url, settings.data_dir, settings.cache_mb)
         self.quota = Quota(limit_of(settings, self.storage), evicting=settings.dataset_eviction)
-        self._readers = Readers(settings.dataset_limits, settings.dataset_readers)
+        self._readers = Readers(
+            settings.dataset_limits, settings.dataset_readers, _hidden(settings), settings.log_level
+        )
         self._gates: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def close(self) -> None:
@@ -317,6 +321,19 @@ class Datasets:
 
 def _unknown() -> NotFound:
     return NotFound("There is no dataset with this id.")
+
+
+def _hidden(settings: Settings) -> list[Path]:
+    """The embedded server's files, and the socket of a job store that is reached by one."""
+    data_dir = settings.data_dir.absolute()
+    paths = [data_dir / "redis"]
+    parts = urlsplit(settings.redis_url or "")
+    if parts.scheme == "unix":
+        place = Path(unquote(parts.path))
+        needed = (data_dir, Path(sys.prefix), Path(sys.base_prefix))
+        # the directory, as a server that starts again makes a new socket there
+        paths.append(place if any(path.is_relative_to(place.parent) for path in needed) else place.parent)
+    return paths
 
 
 async def _typed(body: AsyncIterator[bytes], form: Form, arrival: Arrival) -> AsyncIterator[bytes]:

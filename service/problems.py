@@ -1,16 +1,18 @@
 """Everything that a caller can be told has gone wrong, as RFC 9457 problems.
 
 Problem
+|- Malformed 400             |- DatasetTooLarge 413
 |- Unauthorized 401          |- UnsupportedMediaType 415
+|- CrossOrigin 403           |- Misdirected 421
 |- NotFound 404              |- InvalidRequest 422
-|- NotTerminal 409           |- InvalidDataset 422
-|- ResultNotReady 409        |- QueueFull 429
+|- TooSlow 408               |- InvalidDataset 422
+|- NotTerminal 409           |- QueueFull 429
+|- ResultNotReady 409        |- HeadersTooLarge 431
 |- NoModel 409               |- InternalError 500
 |- DatasetInUse 409          |- Unavailable 503
 |- DatasetExists 409         |- StorageFull 507
 |- DatasetDamaged 409         |- Busy 503
 |- TooLarge 413
-|- DatasetTooLarge 413
 """
 
 from __future__ import annotations
@@ -73,16 +75,34 @@ class Problem(Exception):  # noqa: N818 - the standard's word
         return problem_response(self.status, self.code, self.title, self.detail, request_id, faults, self.headers)
 
 
+class Malformed(Problem):
+    """What arrived is no HTTP."""
+
+    status, code, title = 400, "bad-request", "Bad Request"
+
+
 class Unauthorized(Problem):
     """No key, or one that is not known."""
 
     status, code, title = 401, "unauthorized", "Unauthorized"
 
 
+class CrossOrigin(Problem):
+    """A web page of another origin asks for a change."""
+
+    status, code, title = 403, "cross-origin", "A page of another origin"
+
+
 class NotFound(Problem):
     """No such thing, or not yours."""
 
     status, code, title = 404, "not-found", "Not found"
+
+
+class TooSlow(Problem):
+    """The rest of the request does not come."""
+
+    status, code, title = 408, "request-timeout", "The request does not come"
 
 
 class NotTerminal(Problem):
@@ -139,6 +159,12 @@ class UnsupportedMediaType(Problem):
     status, code, title = 415, "unsupported-media-type", "Unsupported media type"
 
 
+class Misdirected(Problem):
+    """The service is asked for under a name that it does not have."""
+
+    status, code, title = 421, "misdirected-request", "Asked for under another name"
+
+
 class InvalidRequest(Problem):
     """Something in the request is wrong; `errors` says what and where."""
 
@@ -155,6 +181,12 @@ class QueueFull(Problem):
     """Too many jobs wait, or their data are too much."""
 
     status, code, title = 429, "queue-full", "The queue is full"
+
+
+class HeadersTooLarge(Problem):
+    """The headers of a request are too large."""
+
+    status, code, title = 431, "headers-too-large", "The headers are too large"
 
 
 class InternalError(Problem):
@@ -205,9 +237,13 @@ def problem_response(
 
 def documented(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route, from the problems that it can reply with."""
+    return replies(*kinds, Unauthorized, Unavailable, InternalError)
+
+
+def replies(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """How problems are documented, by status."""
     by_status: dict[int | str, dict[str, Any]] = {}
-    everywhere: tuple[type[Problem], ...] = (Unauthorized, Unavailable, InternalError)
-    for kind in kinds + everywhere:
+    for kind in kinds:
         schema = {"$ref": "#/components/schemas/ProblemDocument"}
         entry = by_status.setdefault(kind.status, {"description": "", "content": {MEDIA_TYPE: {"schema": schema}}})
         entry["description"] = f"{entry['description']} `{kind.code}`: {(kind.__doc__ or '').strip()}".strip()

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from service.problems import DatasetTooLarge, InvalidDataset, Problem, StorageFu
 from worker.contract.dataset import Format, ReadingOptions
 from worker.contract.faults import Fault
 from worker.datasets.draft import Draft
-from worker.datasets.reader import ENVIRONMENT, Task
+from worker.datasets.reader import ENVIRONMENT, INHERITED, Task
 from worker.datasets.refusal import Limits, Reason
 
 LONGEST = 2**28  # bytes of a draft
@@ -107,8 +108,10 @@ def _end(status: int | None, task: Task) -> Exception:
 class Readers:
     """The reader process of this API process, started when the first file comes."""
 
-    def __init__(self, limits: Limits, most: int) -> None:
+    def __init__(self, limits: Limits, most: int, hidden: Sequence[Path] = (), log_level: str = "info") -> None:
+        """`hidden`: files and directories that hold or lead to the job store, not to be seen by the readers."""
         self._limits = limits
+        self._arguments = [log_level, *(str(path.absolute()) for path in hidden)]
         self._late, self._early = asyncio.Semaphore(most), most
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -172,10 +175,9 @@ class Readers:
             ours, theirs = socket.socketpair()
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603 - our own module
-                    [sys.executable, "-m", "worker.datasets.reader", str(theirs.fileno())],
-                    env={**os.environ, **ENVIRONMENT},
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
+                    [sys.executable, "-m", "worker.datasets.reader", *self._arguments],
+                    env={name: os.environ[name] for name in INHERITED if name in os.environ} | ENVIRONMENT,
+                    stdin=theirs.fileno(),
                 )
             self._control = ours
         return self._control

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
 import socket
+from functools import partial
 from types import FrameType
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 from starlette.datastructures import State
 
+from service.descriptors import raise_limit
 from service.settings import ConfigurationError, Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from service.sockets import Sockets
 
 GRACE = 5  # seconds that requests under way get to end after SIGTERM
 
@@ -19,9 +28,21 @@ GRACE = 5  # seconds that requests under way get to end after SIGTERM
 class _Server(uvicorn.Server):
     """Lets long polls return when the server is told to exit, instead of waiting for them."""
 
-    def __init__(self, config: uvicorn.Config, state: State) -> None:
+    def __init__(self, config: uvicorn.Config, state: State, sockets: Sockets) -> None:
         super().__init__(config)
-        self.state = state
+        self.state, self.sockets = state, sockets
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        self.sockets.tend(self.server_state.connections)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the requests under way."""
+        try:
+            await super().shutdown(sockets)
+        finally:
+            self.sockets.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         doorbell = getattr(self.state, "doorbell", None)
@@ -58,14 +79,27 @@ def address(settings: Settings, listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
+def make_server(app: FastAPI, settings: Settings, *, grace: int = GRACE) -> uvicorn.Server:
+    """The server of an application, with the limits of connections."""
+    from service.sockets import Connection, Limits, Sockets  # noqa: PLC0415 - as below
+
+    sockets = Sockets(Limits.of(settings, raise_limit()))
+    config = uvicorn.Config(
+        app,
+        http=cast("type[asyncio.Protocol]", partial(Connection, sockets)),
+        ws="none",
+        log_level=settings.log_level,
+        access_log=settings.log_level == "debug",
+        timeout_graceful_shutdown=grace,
+    )
+    return _Server(config, app.state, sockets)
+
+
 def serve_api(settings: Settings, listener: socket.socket) -> None:
     """Answer requests until SIGTERM or SIGINT."""
     from service.app import create_app  # noqa: PLC0415 - a second to import, and only this process needs it
 
     app = create_app(settings)
-    config = uvicorn.Config(
-        app, log_level=settings.log_level, access_log=settings.log_level == "debug", timeout_graceful_shutdown=GRACE
-    )
     if not settings.key_hashes:
         logging.getLogger("uvicorn.error").warning("no API keys are configured: everybody on this machine has access")
-    _Server(config, app.state).run(sockets=[listener])
+    make_server(app, settings).run(sockets=[listener])

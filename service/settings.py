@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -33,6 +35,24 @@ def cores() -> int:
         quota, period = (int(field) for field in Path("/sys/fs/cgroup/cpu.max").read_text().split())
         available = min(available, quota // period)
     return max(1, available)
+
+
+def parted(text: str) -> list[str]:
+    """The parts of a comma-separated list."""
+    return [part for part in (part.strip() for part in text.split(",")) if part]
+
+
+def is_origin(text: str) -> bool:
+    """Whether a text is an origin as browsers write it: `https://example.org` or `http://localhost:3000`."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    if default is None or not parts.hostname or port == default or "@" in text:
+        return False
+    return text == f"{parts.scheme}://{parts.netloc}".lower()
 
 
 class Settings(BaseSettings):
@@ -129,6 +149,24 @@ class Settings(BaseSettings):
         default=20.0,
         description="MiB a second at which stored datasets are read again, each once a week, to find damage; 0: never.",
     )
+    allowed_hosts: str = Field(
+        default="",
+        description="Names under which the service is reached, comma-separated, as in `tuning.example.org` or "
+        "`*.example.org`; on loopback besides those of this machine. Default: any, where there are API keys.",
+    )
+    cors_origins: str = Field(
+        default="",
+        description="Origins of web pages that may use the service, comma-separated, as in `https://app.example.org`.",
+    )
+    max_connections: Annotated[int, Field(ge=1)] = Field(
+        default=10_000, description="Connections of one API process; fewer where there are not as many descriptors."
+    )
+    header_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=10.0, description="Seconds that the headers of a request may take."
+    )
+    body_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=30.0, description="Seconds in which a body must bring 1 KiB; there is no limit on all of it."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Of all processes.")
 
     @field_validator("api_key_hashes")
@@ -145,6 +183,34 @@ class Settings(BaseSettings):
         if value is not None:
             check_url(value)
         return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: str) -> str:
+        for name in parted(value):
+            if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", name):
+                raise ValueError(
+                    "each must be a name or an address without scheme and port, as in `tuning.example.org`"
+                )
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        for origin in parted(value):
+            if not is_origin(origin):
+                raise ValueError("each must be scheme, name and port of one origin, as in `https://app.example.org`")
+        return value
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names that the service has besides those of loopback, in lower case."""
+        return frozenset(name.lower() for name in parted(self.allowed_hosts))
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The origins whose pages may use the service."""
+        return frozenset(parted(self.cors_origins))
 
     @property
     def key_hashes(self) -> frozenset[str]:

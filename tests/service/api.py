@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx2
-import uvicorn
 from fastapi import FastAPI
 from jsonschema import Draft202012Validator
 
 from service.app import create_app
 from service.problems import MEDIA_TYPE, ProblemDocument
-from service.server import bind
+from service.server import bind, make_server
 from service.settings import Settings
 from worker.contract.job import Catalog, Job, JobPage, StepPage, Validation
 from worker.contract.prediction import Predictions
@@ -33,7 +32,7 @@ OPERATIONS = [
     for path, operations in DOCUMENT["paths"].items()
     for method, operation in operations.items()
 ]
-ANY_STATUS = {405}  # replied before there is an operation that could document it
+ANY_STATUS = {400, 405, 408, 431}  # replied before there is an operation that could document it
 
 
 def eventually(true: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -136,7 +135,7 @@ def serving(settings: Settings, prepare: Callable[[FastAPI], None] | None = None
     if prepare is not None:
         prepare(app)
     with bind(settings.model_copy(update={"port": 0})) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        server = make_server(app, settings.model_copy(update={"log_level": "error"}), grace=1)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

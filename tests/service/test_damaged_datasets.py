@@ -17,6 +17,7 @@ from service.cli_datasets import datasets as command
 from service.client import Client
 from service.scrubber import Scrubber
 from service.settings import Settings
+from service.threads import Threads
 from service.uploads import upload as send
 from tests.datasets.test_damage import empty, flip, folder, forget, garbage, older, truncate, zero
 from tests.service.api import Api, eventually, faults, serving
@@ -108,7 +109,9 @@ def test_damage_is_told_and_repaired(api: Api, tmp_path: Path) -> None:
 def look(server: EmbeddedServer, storage: LocalStorage, name: str) -> None:
     async def looked() -> None:
         client = store.aconnect(server.url)
-        await Scrubber(2**40, client, storage, crew.uploads).look(name)
+        threads = Threads("uploads", 1, 1)
+        await Scrubber(2**40, client, storage, threads).look(name)
+        threads.close()
         await client.aclose()
 
     asyncio.run(looked())

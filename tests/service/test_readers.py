@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import functools
+import os
 import signal
+import socket
+import subprocess
 import sys
 import termios
 from collections.abc import Awaitable, Callable
@@ -17,11 +21,13 @@ import pytest
 from scipy import sparse
 
 from service.problems import DatasetTooLarge, InvalidDataset, Unavailable
-from service.readers import Readers, Reading
+from service.readers import ReaderError, Readers, Reading
 from tests.datasets.files import arrow, npy, parquet, scipy_npz
 from tests.service.api import eventually
 from worker.contract.dataset import Format, ReadingOptions
+from worker.datasets import confinement
 from worker.datasets.draft import CONTENT
+from worker.datasets.reader import ENVIRONMENT, INHERITED
 from worker.datasets.refusal import Limits
 
 BROKEN = npy(np.array([[1.0, np.inf]]))
@@ -198,3 +204,50 @@ def test_the_end_of_the_reader_process_is_told(tmp_path: Path):
         await refusal(again)
 
     run(test)
+
+
+def test_a_reader_gets_no_secret_of_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Neither in the environment nor as a file that is open, nor by the network, where the machine allows that."""
+    for name in ("GRADTUNE_REDIS_URL", "GRADTUNE_API_KEY_HASHES", "AWS_SECRET_ACCESS_KEY", "REDIS_PASSWORD"):
+        monkeypatch.setenv(name, "hunter2")
+    own, other = tmp_path / "own", tmp_path / "other"
+    own.mkdir()
+    other.write_bytes(BROKEN)
+
+    async def test(readers: Readers) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.set_inheritable(True)
+            reading, child = await started(readers, own)
+        main, _ = processes(readers)
+        reading.grown(0)
+        for process in (main, child):
+            assert set(process.environ()) <= {*INHERITED, *ENVIRONMENT}
+            assert "hunter2" not in str(process.environ())
+            assert "LISTEN" not in {found.status for found in process.net_connections()}
+            assert "NoNewPrivs:\t1" in status(process)
+            if allowed("isolate([])"):
+                assert network(process.pid) != network(os.getpid())
+                assert "CapEff:\t0000000000000000" in status(process)
+        await reading.cancel()
+        if allowed("restrict(Path('/tmp'))"):  # a name that leads elsewhere stands for a parser that was taken over
+            (own / CONTENT).unlink()
+            (own / CONTENT).symlink_to(other)
+            with pytest.raises(ReaderError):
+                await readers.read(own, "npy", ReadingOptions(), len(BROKEN))
+
+    run(test)
+
+
+def network(pid: int) -> Path:
+    return Path(f"/proc/{pid}/ns/net").readlink()
+
+
+def status(process: psutil.Process) -> str:
+    return Path(f"/proc/{process.pid}/status").read_text()
+
+
+@functools.cache
+def allowed(call: str) -> bool:
+    """Whether this machine lets a process do it to itself."""
+    script = f"import runpy; globals().update(runpy.run_path({confinement.__file__!r})); raise SystemExit(not {call})"
+    return subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -102,9 +102,10 @@ class Running:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal; returns the exit status, after a check that nothing is left."""
+        descendants = psutil.Process(self.process.pid).children(recursive=True)  # readers of files bear no mark
         self.process.send_signal(number)
         status = self.process.wait(60)
-        eventually(lambda: marked(self.mark) == [], 10)
+        eventually(lambda: marked(self.mark) == [] and all(gone(process) for process in descendants), 10)
         return status
 
     def end(self) -> None:

@@ -1,16 +1,19 @@
 """The process that reads uploaded files: started once by the API, it forks a child with limits for each file.
 
-What comes from outside is parsed in such a child only. `python -m worker.datasets.reader FD`: each byte that arrives on
-the socket FD brings another socket, over which a child gets its task (a line of JSON), then lines that tell how far the
-file has grown, and replies with a line: a draft, a refusal, or the reason why there is neither. When FD is closed,
-everything ends.
+What comes from outside is parsed in such a child only. `python -m worker.datasets.reader LEVEL HIDDEN...`: each byte
+that arrives on the socket at standard input brings another socket, over which a child gets its task (a line of JSON),
+then lines that tell how far the file has grown, and replies with a line: a draft, a refusal, or the reason why there is
+neither. When standard input is closed, everything ends. LEVEL is that of the log. The process has no network and does
+not see HIDDEN files, and children see programs and their own directory only, as far as the system allows it.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import json
+import logging
 import os
 import resource
 import select
@@ -25,6 +28,7 @@ from typing import Any, Final
 
 from worker.contract.dataset import Format, ReadingOptions
 from worker.contract.wire import Wire
+from worker.datasets.confinement import isolate, restrict
 from worker.datasets.draft import CONTENT
 from worker.datasets.ingest import read
 from worker.datasets.refusal import Limits, RefusedError, no_room, too_large
@@ -38,6 +42,12 @@ ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+INHERITED: Final = (
+    "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TZDIR", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
+    "PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX",
+    "PYTHONUTF8",
+)  # fmt: skip
+"""What of the API's environment is passed on: how to find Python, and no secret."""
 _VICTIM: Final = "500"
 
 
@@ -63,7 +73,12 @@ class Task(Wire):
 
 def main() -> None:
     """Fork children until the control socket is closed."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    # a high one: when this process is killed, Linux closes it before the others, by which the API notices
+    highest = min(200, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+    control = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, highest))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    logging.basicConfig(level=sys.argv[1].upper(), format="%(asctime)s %(name)s %(message)s")
+    isolate([Path(path) for path in sys.argv[2:]])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the service
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -127,6 +142,7 @@ def _child(news: socket.socket, reply: socket.socket) -> None:
         lines = news.makefile("rb")
         task = Task.model_validate_json(lines.readline())
         confine(task.limits)
+        restrict(Path(task.directory))
         source = GrowingSource(Path(task.directory) / CONTENT)
         threading.Thread(target=_follow, args=(lines, source), daemon=True).start()
         reply.sendall(json.dumps(_outcome(source, task)).encode() + b"\n")
