@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import redis.asyncio
 from fastapi import Request
@@ -22,7 +23,8 @@ from worker import store
 from worker.store import JobRecord
 
 RECONNECT = 0.5  # seconds between attempts to subscribe again
-TOGETHER = 32  # who are served by one reading: so many replies are made in one turn of the event loop
+TOGETHER = 32  # who are woken, or served by one reading: so many replies are made in one turn of the event loop
+LATE = 0.1  # seconds by which a loop that is not busy never misses a time limit
 log = logging.getLogger(__name__)
 
 
@@ -52,8 +54,16 @@ class _Reading:
         if self._before is not None:
             await asyncio.shield(self._before.records)
         self._before, self._begun = None, True
-        with store.sharing(store.PROMISED):
-            return await store.arun(self._client, store.several(list(self._jobs)))
+        clock = asyncio.get_running_loop().time
+        while True:
+            began = clock()
+            try:
+                with store.sharing(store.PROMISED):
+                    return await store.arun(self._client, store.several(list(self._jobs)))
+            except store.NoAnswerError:
+                if clock() - began < store.PROMISED + LATE:
+                    raise
+                # the event loop was late itself, and may not have looked at the answer
 
 
 class Doorbell:
@@ -66,7 +76,10 @@ class Doorbell:
         self._closed = False
 
     async def run(self) -> None:
-        """Listen until cancelled; after a lost connection everybody is woken, since rings may have been missed."""
+        """Listen until cancelled; after a lost connection everybody is woken, since rings may have been missed.
+
+        The client library connects again by itself; that it has subscribed again is all that it says.
+        """
         while True:
             try:
                 async with self._client.pubsub() as pubsub:
@@ -74,11 +87,9 @@ class Doorbell:
                         await pubsub.subscribe(store.CHANGED)
                     while True:
                         message = await pubsub.get_message(timeout=1.0)
-                        if message is None:
-                            continue
-                        if message["type"] == "subscribe":  # also where redis-py has connected again by itself
+                        if message is not None and message["type"] == "subscribe":
                             self._ring_all()
-                        else:
+                        elif message is not None:
                             self._ring(message["data"].decode())
             except (RedisError, OSError) as error:
                 if isinstance(error, RedisError):  # and no timeout, whose cause the next request finds
@@ -88,7 +99,8 @@ class Doorbell:
     def close(self) -> None:
         """Wake everybody and let nobody wait any more: the server is about to stop."""
         self._closed = True
-        self._ring_all()
+        for rung in [rung for rungs in self._waiters.values() for rung in rungs]:
+            rung.set()
 
     async def wait(
         self, job_id: str, enough: Callable[[JobRecord], bool], seconds: float, caller: Request
@@ -128,12 +140,18 @@ class Doorbell:
                 del self._waiters[job_id]
 
     def _ring(self, job_id: str) -> None:
-        for rung in self._waiters.get(job_id, ()):
-            rung.set()
+        self._wake(iter(tuple(self._waiters.get(job_id, ()))))
 
     def _ring_all(self) -> None:
-        for job_id in list(self._waiters):
-            self._ring(job_id)
+        self._wake(iter([rung for rungs in self._waiters.values() for rung in rungs]))
+
+    def _wake(self, rungs: Iterator[asyncio.Event]) -> None:
+        """A few in each turn of the event loop: thousands in one would hold up everything else."""
+        few = list(islice(rungs, TOGETHER))
+        for rung in few:
+            rung.set()
+        if few:
+            asyncio.get_running_loop().call_soon(self._wake, rungs)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.estimate import validation_view
-from service.fitting import described, fitting
+from service.fitting import of_dataset
 from service.problems import InvalidRequest
 from worker.contract.columns import Selected, select
 from worker.contract.dataset import Column, Dataset, Layout, SparseColumns

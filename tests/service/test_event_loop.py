@@ -7,12 +7,7 @@ for is work that grows with the request.
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -23,10 +18,11 @@ import redis
 
 from tests.contract.specs import document
 from tests.service.api import Api
+from tests.service.raw import own_process
 from tests.service.watched import PATH
 from worker import store
 from worker.contract.spec import JobSpec, describe, encode_data, fingerprint
-from worker.embedded import EmbeddedServer, die_with_parent
+from worker.embedded import EmbeddedServer
 from worker.queue import delivery
 from worker.store import Status, Submission
 
@@ -36,28 +32,8 @@ SPARSE = 2_000_000
 
 @pytest.fixture(scope="module")
 def own(idle_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    settings = {
-        "GRADTUNE_REDIS_URL": idle_server.url,
-        "GRADTUNE_DATA_DIR": str(tmp_path_factory.mktemp("watched")),
-        "GRADTUNE_PORT": "0",
-        "GRADTUNE_LOG_LEVEL": "error",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.service.watched"],
-        env={**os.environ, **settings},
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=die_with_parent(os.getpid(), signal.SIGTERM),  # noqa: PLW1509 - should the tests themselves be killed
-    )
-    assert process.stdout is not None
-    try:
-        with Api(process.stdout.readline().strip()) as api:
-            yield api
-    finally:
-        process.terminate()
-        process.stdout.close()
-        assert process.wait(30) == 0
+    with own_process(idle_server.url, tmp_path_factory.mktemp("watched")) as api:
+        yield api
 
 
 def held(api: Api, call: Callable[[], Any]) -> float:

@@ -19,7 +19,8 @@ from fastapi import FastAPI, Request
 from service.settings import Settings
 from tests.servers import server
 from tests.service.api import Api, eventually, serving
-from tests.service.raw import polls
+from tests.service.raw import own_process, polls
+from tests.service.watched import WAITING
 from worker import store
 from worker.embedded import EmbeddedServer
 from worker.queue import delivery
@@ -57,6 +58,13 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSer
 def polled(own_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     settings = Settings(redis_url=own_server.url, data_dir=tmp_path_factory.mktemp("polled-data"))
     with serving(settings, add_hoarding_route) as running:
+        yield running
+
+
+@pytest.fixture
+def apart(own_server: EmbeddedServer, tmp_path: Path) -> Iterator[Api]:
+    """A process of its own."""
+    with own_process(own_server.url, tmp_path) as running:
         yield running
 
 
@@ -125,6 +133,21 @@ def test_nobody_waits_for_a_caller_who_has_left(polled: Api, client: redis.Redis
     eventually(lambda: waiting(polled) == 0, 30)  # the poll alone would take 60
 
 
+def test_a_ring_that_is_lost_with_the_connection_is_made_up_for(polled: Api, client: redis.Redis) -> None:
+    """The client library connects again by itself, and says nothing."""
+    ids = submitted(client, 3)
+    began = time.monotonic()
+
+    def end() -> None:
+        eventually(lambda: waiting(polled) == len(ids))
+        assert client.client_kill_filter(_type="pubsub") == 1
+        cancel_all(client, ids)
+
+    found = polls(str(polled.base_url), [f"/v1/jobs/{job_id}" for job_id in ids], 60, meanwhile=end)
+    assert found == {200: len(ids)}
+    assert time.monotonic() - began < 45  # the polls alone would take 60
+
+
 def test_every_job_of_a_reading_has_its_own_place(polled: Api, client: redis.Redis) -> None:
     """Several jobs are read at once: those that wait, one that has ended, and one that is not there."""
     ids = submitted(client, 40)
@@ -145,20 +168,21 @@ def test_every_job_of_a_reading_has_its_own_place(polled: Api, client: redis.Red
 
 
 @pytest.mark.slow
-def test_thousands_at_once(polled: Api, client: redis.Redis) -> None:
+@pytest.mark.timeout(600)
+def test_thousands_at_once(apart: Api, client: redis.Redis) -> None:
     """All of them read at the beginning, when the doorbell was lost for a moment, and when their jobs end."""
     ids = submitted(client, JOBS)
     paths = [f"/v1/jobs/{ids[n % JOBS]}" for n in range(FAR_TOO_MANY)]
     for lost in (False, True):
 
         def end(lost: bool = lost) -> None:
-            eventually(lambda: waiting(polled) == FAR_TOO_MANY)
+            eventually(lambda: apart.get(WAITING).json() == FAR_TOO_MANY)
             if lost:
                 client.client_kill_filter(_type="pubsub")
             cancel_all(client, ids)
 
         began = time.monotonic()
-        found = polls(str(polled.base_url), paths, 60, meanwhile=end)
+        found = polls(str(apart.base_url), paths, 60, meanwhile=end)
         print(f"{FAR_TOO_MANY} long polls in {time.monotonic() - began:.1f} s: {dict(found)}")
         assert found == {200: FAR_TOO_MANY}
         client.flushall()
@@ -166,10 +190,11 @@ def test_thousands_at_once(polled: Api, client: redis.Redis) -> None:
 
 
 @pytest.mark.slow
-def test_thousands_whose_time_is_over_at_once(polled: Api, client: redis.Redis) -> None:
+@pytest.mark.timeout(600)
+def test_thousands_whose_time_is_over_at_once(apart: Api, client: redis.Redis) -> None:
     """Each of a job of its own, so that nobody reads for somebody else."""
     ids = submitted(client, FAR_TOO_MANY)
-    found = polls(str(polled.base_url), [f"/v1/jobs/{job_id}" for job_id in ids], 5, meanwhile=lambda: None)
+    found = polls(str(apart.base_url), [f"/v1/jobs/{job_id}" for job_id in ids], 5, meanwhile=lambda: None)
     assert found == {200: FAR_TOO_MANY}
 
 

@@ -1,4 +1,4 @@
-"""The API process of `gradtune api`, with one route more: for how long its event loop was held.
+"""The API process of `gradtune api`, with a few routes more: for how long its event loop was held.
 
 A callback comes back every millisecond and looks at the processor time of its thread. Between two of its calls lies at
 least one turn of the loop, so a request that holds the loop for a time makes a difference of at least that. Other
@@ -19,6 +19,7 @@ from service.settings import Settings
 EVERY = 0.001  # seconds between two looks
 HELD = 0.08  # seconds for which a route holds the loop, to see that it is seen
 PATH = "/test/longest-turn"
+WAITING = "/test/waiting"  # how many wait for the doorbell
 
 
 class Watch:
@@ -64,7 +65,11 @@ def main() -> None:
             while time.thread_time() < until:
                 pass
 
+        async def waiting() -> int:
+            return sum(map(len, app.state.doorbell._waiters.values()))
+
         app.add_api_route(PATH, longest)
+        app.add_api_route(WAITING, waiting)
         app.add_api_route("/test/hold", hold)
         return app
 
