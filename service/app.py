@@ -17,11 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
 from service.catalog import require_kinds
+from service.compression import Compression
 from service.datasets import Datasets
 from service.events import Doorbell
 from service.janitor import Janitor
 from service.problems import InternalError, ProblemDocument
-from service.routes import datasets, jobs, operations, predictions
+from service.routes import datasets, jobs, operations, predictions, trajectory
 from service.settings import Settings
 from worker import store
 from worker.contract.prediction import PredictionRequest
@@ -76,9 +77,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     problems.install(app)
     app.include_router(jobs.router)
+    app.include_router(trajectory.router)
     app.include_router(predictions.router)
     app.include_router(datasets.router)
     app.include_router(operations.router)
+    app.add_middleware(Compression)
     app.add_middleware(Envelope)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     return app
@@ -100,7 +103,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         problem = {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}
         for operation in (operation for path in document["paths"].values() for operation in path.values()):
             replies = operation["responses"]
-            if "HTTPValidationError" in str(replies.get("422")):
+            if "422" not in replies or "HTTPValidationError" in str(replies["422"]):  # unknown parameters everywhere
                 replies["422"] = {"description": "A parameter is wrong.", "content": {problems.MEDIA_TYPE: problem}}
         require_kinds(schemas)
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from worker.contract.abridged import abridge
 from worker.contract.columns import Selected
 from worker.contract.notes import Note, dataset_notes
 from worker.contract.spec import JobSpec, outline
@@ -43,7 +44,7 @@ def validation_view(
     n = selected.rows if selected else len(problem.y)
     solver, cost = _cost(spec, plan, problem, n, (hypergradient.kind, outer.kind), selected.filled if selected else 1.0)
     return {
-        "spec": description,
+        "spec": abridge(description),
         "hyperparameters": len(names),
         "names": names[:1000],
         "method": {

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.auth import require_key
 from service.datasets import Datasets
+from service.parameters import known_parameters
 from service.problems import (
     DatasetExists,
     DatasetInUse,
@@ -40,7 +41,11 @@ async def _require_id(request: Request) -> None:
         raise NotFound("There is no dataset with this id.")
 
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(require_key), Depends(_require_id)])
+router = APIRouter(
+    prefix="/v1/datasets",
+    tags=["datasets"],
+    dependencies=[Depends(require_key), Depends(known_parameters), Depends(_require_id)],
+)
 
 
 def _option(name: str, description: str, **schema: Any) -> dict[str, Any]:

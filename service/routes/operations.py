@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from service.auth import require_key
 from service.catalog import catalog
+from service.parameters import known_parameters
 from service.preflight import diagnose, examine
 from service.problems import Unavailable, documented
 from worker import store
@@ -36,20 +37,25 @@ class Ready(BaseModel):
 
 @router.get(
     "/v1/catalog", summary="List every algorithm that a spec can name", response_model=Catalog,
-    dependencies=[Depends(require_key)], responses=documented(),
+    dependencies=[Depends(require_key), Depends(known_parameters)], responses=documented(),
 )  # fmt: skip
 async def read_catalog() -> Response:
     """Training criteria, penalties, selection criteria, hypergradient methods and outer optimizers, with schemas."""
     return Response(orjson.dumps(catalog()), media_type="application/json")
 
 
-@router.get("/healthz", summary="Liveness")
+@router.get("/healthz", summary="Liveness", dependencies=[Depends(known_parameters)])
 async def healthz() -> Alive:
     """200 while the process runs."""
     return Alive()
 
 
-@router.get("/readyz", summary="Readiness", responses=documented(Unavailable))
+@router.get(
+    "/readyz",
+    summary="Readiness",
+    dependencies=[Depends(known_parameters)],
+    responses=documented(Unavailable),
+)
 async def readyz(request: Request) -> Ready:
     """200 once the job store answers and takes writes and a worker is alive; a 503 says what has to be done."""
     state = request.app.state

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 
 from service.auth import require_key
+from service.parameters import known_parameters
 from service.problems import (
     InvalidRequest,
     NoModel,
@@ -21,7 +22,7 @@ from service.problems import (
     UnsupportedMediaType,
     documented,
 )
-from service.requests import json_body
+from service.requests import CONTENT_ENCODING, json_body
 from service.routes.jobs import ended_job, require_id
 from worker import store
 from worker.contract.faults import MOST, Fault, crowded, schema_faults
@@ -46,13 +47,18 @@ MAX_ROWS = 100_000
 MAX_OUTPUTS = 1_000_000  # rows times classes
 MAX_KERNELS = 100_000_000  # rows times support rows: some seconds
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require_key), Depends(require_id)])
+router = APIRouter(
+    prefix="/v1/jobs",
+    tags=["jobs"],
+    dependencies=[Depends(require_key), Depends(known_parameters), Depends(require_id)],
+)
 
 BODY = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PredictionRequest"}}},
-    }
+    },
+    "parameters": [CONTENT_ENCODING],
 }
 
 
@@ -68,10 +74,11 @@ async def predict_rows(request: Request, job_id: str) -> Response:
     body = await json_body(request)
     record = await ended_job(request, job_id)
     document = await store.arun(request.app.state.redis, store.result(job_id))
-    return Response(await asyncio.to_thread(_answer, record, document, body), media_type="application/json")
+    spec = await store.arun(request.app.state.redis, store.stored_spec(job_id)) or record.spec
+    return Response(await asyncio.to_thread(_answer, record, spec, document, body), media_type="application/json")
 
 
-def _answer(record: JobRecord, document: bytes | None, body: bytes) -> bytes:
+def _answer(record: JobRecord, spec: bytes, document: bytes | None, body: bytes) -> bytes:
     """The reply. Raises a Problem."""
     model = _model(record, document)
     asked = _parse(body)
@@ -81,7 +88,7 @@ def _answer(record: JobRecord, document: bytes | None, body: bytes) -> bytes:
     if len(asked.x) * kernels_of(model) > MAX_KERNELS:
         most = f"{MAX_KERNELS // kernels_of(model)} rows for a model with {kernels_of(model)} support rows"
         raise TooLarge(f"One request may have {most}; send the rows in several.")
-    rows = rows_of(asked, row_layout(record.spec), model.fills)
+    rows = rows_of(asked, row_layout(spec), model.fills)
     if not isinstance(rows, Rows):
         raise InvalidRequest("The rows do not fit the model.", errors=rows)
     predicted = predict(model, rows)

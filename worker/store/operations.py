@@ -68,6 +68,7 @@ def submit(
         *("contract", submission.contract),
         *("algorithm", submission.algorithm),
         *("attempt", 0),
+        *(("shown", submission.shown) if submission.shown else ()),
     )
     most = "" if max_queued is None else max_queued
     nonce = uuid.uuid4().hex
