@@ -99,10 +99,12 @@ class Compression:
 
     async def _encoded(self, start: Message, message: Message, encoding: str | None) -> Message:
         """The body as it is sent; the headers of `start` are made to fit."""
+        start["headers"] = [*start["headers"]]  # whoever sent it may keep his
         headers = MutableHeaders(raw=start["headers"])
         body = message.get("body", b"")
-        if start["status"] == 304 and not body:
+        if start["status"] == 304:
             headers.add_vary_header("Accept-Encoding")
+            _weaken(headers, encoding)
             return message
         whole = message["type"] == "http.response.body" and not message.get("more_body", False)
         if not whole or len(body) < LEAST or not _compressible(headers):
@@ -112,15 +114,19 @@ class Compression:
             message = {**message, "body": await self._compressed(body, encoding)}
             headers["content-encoding"] = encoding
             headers["content-length"] = str(len(message["body"]))
-            if headers.get("etag", "").startswith('"'):  # a strong one would promise the same bytes
-                headers["etag"] = "W/" + headers["etag"]
-        start["headers"] = headers.raw
+            _weaken(headers, encoding)
         return message
 
     async def _compressed(self, body: bytes, encoding: str) -> bytes:
         if len(body) > AT_ONCE:
             return await asyncio.get_running_loop().run_in_executor(self._threads, ENCODERS[encoding], body)
         return _compressor.compress(body) if encoding == "zstd" else _small_gzip(body)
+
+
+def _weaken(headers: MutableHeaders, encoding: str | None) -> None:
+    """A strong ETag would promise the same bytes, compressed or not."""
+    if encoding is not None and headers.get("etag", "").startswith('"'):
+        headers["etag"] = "W/" + headers["etag"]
 
 
 def _compressible(headers: MutableHeaders) -> bool:

@@ -15,38 +15,41 @@ import orjson
 
 PART = 1000  # hyperparameters that are parsed together
 SORTS = ("name", "value", "initial", "gradient")
-BEGIN, BETWEEN, END = b'"hyperparameters":[{"name":', b'},{"name":', b'}],"'
+OPEN = b'{"name":'
+BEGIN, BETWEEN, END = b'"hyperparameters":[' + OPEN, b"}," + OPEN, b'}],"'
 
 
 def hyperparameters_of(document: bytes) -> list[bytes]:
-    """Each as JSON, in the order of a step's values."""
+    """What each is as JSON after `{"name":` and before `}`, in the order of a step's values."""
     begin = document.find(BEGIN)
     end = document.find(END, begin)
     if begin < 0 or end < 0:  # none, or not as this version writes it
-        return [orjson.dumps(item) for item in orjson.loads(document)["hyperparameters"]]
+        items = orjson.loads(document)["hyperparameters"]
+        named = ({"name": item["name"]} | item for item in items)
+        return [orjson.dumps(item)[len(OPEN) : -1] for item in named]
     # None of these marks is inside of a text, where quotes are escaped.
-    parts = document[begin + len(BEGIN) : end].split(BETWEEN)
-    return [b'{"name":' + part + b"}" for part in parts]
+    return document[begin + len(BEGIN) : end].split(BETWEEN)
 
 
-def ordered(items: list[bytes], sort: str | None) -> list[bytes]:
-    """Sorted by a field, a gradient by its magnitude; descending with `-` before it; ties stay in their order."""
+def order(items: Sequence[bytes], sort: str | None) -> Sequence[int]:
+    """Their places by a field, a gradient by its magnitude; descending with `-` before it; ties stay in their order."""
     if sort is None:
-        return items
+        return range(len(items))
     name = sort.removeprefix("-")
     keys: list[Any] = []
     for at in range(0, len(items), PART):
-        keys += [item[name] for item in orjson.loads(b"[" + b",".join(items[at : at + PART]) + b"]")]
+        part = orjson.loads(b"[" + OPEN + BETWEEN.join(items[at : at + PART]) + b"}]")
+        keys += [item[name] for item in part]
     if name == "gradient":
         keys = [abs(key) for key in keys]
-    order = sorted(range(len(items)), key=keys.__getitem__, reverse=sort.startswith("-"))
-    return [items[i] for i in order]
+    return sorted(range(len(items)), key=keys.__getitem__, reverse=sort.startswith("-"))
 
 
-def cut(items: Sequence[bytes], first: int, limit: int, most_bytes: int) -> list[bytes]:
-    """Up to `limit` items from `first` on, of `most_bytes` at most; one always fits."""
+def cut(items: Sequence[bytes], places: Sequence[int], limit: int, most_bytes: int) -> list[bytes]:
+    """Up to `limit` items as JSON, those at the first of the places, of `most_bytes` at most; one always fits."""
     taken: list[bytes] = []
-    for item in items[first : first + limit]:
+    for place in places[:limit]:
+        item = OPEN + items[place] + b"}"
         most_bytes -= len(item)
         if most_bytes < 0 and taken:
             break

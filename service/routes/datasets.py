@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.auth import require_key
 from service.datasets import Datasets
-from service.parameters import known_parameters
+from service.parameters import Route
 from service.problems import (
     DatasetExists,
     DatasetInUse,
@@ -44,7 +44,8 @@ async def _require_id(request: Request) -> None:
 router = APIRouter(
     prefix="/v1/datasets",
     tags=["datasets"],
-    dependencies=[Depends(require_key), Depends(known_parameters), Depends(_require_id)],
+    route_class=Route,
+    dependencies=[Depends(require_key), Depends(_require_id)],
 )
 
 

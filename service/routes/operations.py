@@ -11,13 +11,13 @@ from redis.exceptions import RedisError
 
 from service.auth import require_key
 from service.catalog import catalog
-from service.parameters import known_parameters
+from service.parameters import Route
 from service.preflight import diagnose, examine
 from service.problems import Unavailable, documented
 from worker import store
 from worker.contract.job import Catalog
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], route_class=Route)
 
 
 class Alive(BaseModel):
@@ -37,14 +37,14 @@ class Ready(BaseModel):
 
 @router.get(
     "/v1/catalog", summary="List every algorithm that a spec can name", response_model=Catalog,
-    dependencies=[Depends(require_key), Depends(known_parameters)], responses=documented(),
+    dependencies=[Depends(require_key)], responses=documented(),
 )  # fmt: skip
 async def read_catalog() -> Response:
     """Training criteria, penalties, selection criteria, hypergradient methods and outer optimizers, with schemas."""
     return Response(orjson.dumps(catalog()), media_type="application/json")
 
 
-@router.get("/healthz", summary="Liveness", dependencies=[Depends(known_parameters)])
+@router.get("/healthz", summary="Liveness")
 async def healthz() -> Alive:
     """200 while the process runs."""
     return Alive()
@@ -53,7 +53,6 @@ async def healthz() -> Alive:
 @router.get(
     "/readyz",
     summary="Readiness",
-    dependencies=[Depends(known_parameters)],
     responses=documented(Unavailable),
 )
 async def readyz(request: Request) -> Ready:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 
 from service.auth import require_key
-from service.parameters import known_parameters
+from service.parameters import Route
 from service.problems import (
     InvalidRequest,
     NoModel,
@@ -50,7 +50,8 @@ MAX_KERNELS = 100_000_000  # rows times support rows: some seconds
 router = APIRouter(
     prefix="/v1/jobs",
     tags=["jobs"],
-    dependencies=[Depends(require_key), Depends(known_parameters), Depends(require_id)],
+    route_class=Route,
+    dependencies=[Depends(require_key), Depends(require_id)],
 )
 
 BODY = {

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ValidationError
 
 from service.auth import require_key
-from service.hyperparameters import SORTS, cut, decode_place, encode_place, hyperparameters_of, ordered
-from service.parameters import known_parameters, parameter_fault
+from service.hyperparameters import SORTS, cut, decode_place, encode_place, hyperparameters_of, order
+from service.parameters import Route, parameter_fault
 from service.problems import InvalidRequest, NotFound, ResultNotReady, Unavailable, documented
 from service.requests import matches
 from service.routes.jobs import ended_job, ended_result, known_job, require_id
@@ -29,7 +29,8 @@ LIGHT = 65_536  # bytes of JSON that are parsed on the event loop: less than the
 router = APIRouter(
     prefix="/v1/jobs",
     tags=["jobs"],
-    dependencies=[Depends(require_key), Depends(known_parameters), Depends(require_id)],
+    route_class=Route,
+    dependencies=[Depends(require_key), Depends(require_id)],
 )
 
 
@@ -153,8 +154,8 @@ async def read_hyperparameters(
 
 
 def _page(document: bytes, sort: str | None, first: int, limit: int) -> bytes:
-    items = ordered(hyperparameters_of(document), sort)
-    data = cut(items, first, limit, PAGE_BYTES)
+    items = hyperparameters_of(document)
+    data = cut(items, order(items, sort)[first:], limit, PAGE_BYTES)
     after = first + len(data)
     following = encode_place(sort, after) if after < len(items) else None
     shown = [orjson.Fragment(item) for item in data]
