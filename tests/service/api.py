@@ -78,12 +78,20 @@ def check_documented(reply: httpx2.Response, operation: dict[str, Any]) -> None:
     ((media_type, content),) = documented["content"].items()
     assert reply.headers["content-type"] == media_type
     body = json.loads(reply.content, parse_constant=lambda name: f"{name} is no JSON")
-    if isinstance(rows := body.get("data"), list) and len(rows) > 20:  # slow on thousands; the model below sees all
-        body["data"] = rows[:10] + rows[-10:]
-    Draft202012Validator({**content["schema"], "components": DOCUMENT["components"]}).validate(body)
+    schema = {**content["schema"], "components": DOCUMENT["components"]}
+    Draft202012Validator(schema).validate(shortened(body))  # which is slow; the model below sees all
     name = content["schema"].get("$ref", "").rpartition("/")[2]
     if name in MODELS:
         MODELS[name].model_validate_json(reply.content)
+
+
+def shortened(value: Any) -> Any:
+    """The document with the ends of its long lists."""
+    if isinstance(value, dict):
+        return {name: shortened(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [shortened(item) for item in (value if len(value) <= 20 else value[:10] + value[-10:])]
+    return value
 
 
 class Api(httpx2.Client):

@@ -37,7 +37,7 @@ from worker.store.operations import (
     watch,
 )
 from worker.store.outage import address, note
-from worker.store.pages import PAGE_BYTES, jobs, steps_within
+from worker.store.pages import PAGE_BYTES, StepsRead, jobs, steps_within
 from worker.store.patience import hurry, sharing
 from worker.store.queries import health, job, ping, result, server_info, snapshots, steps, stored_spec, trial
 from worker.store.records import (
@@ -106,6 +106,7 @@ __all__ = [
     "Removal",
     "Shelving",
     "Status",
+    "StepsRead",
     "Submission",
     "Trouble",
     "Verdict",
