@@ -18,12 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
 from service.catalog import require_kinds
+from service.compression import Compression
 from service.datasets import Datasets
 from service.doors import SAFE, CrossOriginSharing, Doors
 from service.events import Doorbell
 from service.janitor import Janitor
 from service.problems import CrossOrigin, InternalError, Misdirected, Problem, ProblemDocument, Unavailable
-from service.routes import datasets, jobs, operations, predictions
+from service.routes import datasets, jobs, operations, predictions, trajectory
 from service.scrubber import Scrubber
 from service.settings import Settings
 from service.threads import Crew
@@ -86,9 +87,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     problems.install(app)
     app.include_router(jobs.router)
+    app.include_router(trajectory.router)
     app.include_router(predictions.router)
     app.include_router(datasets.router)
     app.include_router(operations.router)
+    app.add_middleware(Compression)
     app.add_middleware(Doors, settings=settings)
     app.add_middleware(Envelope)
     if settings.origins:  # outermost: pages read errors of every kind, too
@@ -115,7 +118,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             replies = operation["responses"]
             doors = (Misdirected,) if method.upper() in SAFE else (CrossOrigin, Misdirected)
             replies.update({str(status): reply for status, reply in problems.replies(*doors).items()})
-            if "HTTPValidationError" in str(replies.get("422")):
+            if "422" not in replies or "HTTPValidationError" in str(replies["422"]):  # unknown parameters everywhere
                 replies["422"] = {"description": "A parameter is wrong.", "content": {problems.MEDIA_TYPE: problem}}
         require_kinds(schemas)
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}

@@ -25,6 +25,9 @@ from worker.datasets.sniff import ANY, MEDIA_TYPES
 PIECE = 2**20  # bytes written together
 NIBBLE = 256  # bytes of compressed input decoded at a time, where the decoder cannot be told when to stop
 WINDOW = 2**27  # bytes of history that a zstd stream may ask for
+SMALL_WINDOW = 2**23  # of a small body; what `zstd -19` asks for
+MEMBERS = 1000  # parts of a small compressed body
+BROKEN, TRUNCATED = "The body is not compressed as it says.", "The compressed body ends before its end."
 SYSTEMS_WORDS = frozenset({"", "application/csv", "application/vnd.ms-excel", "application/zip"})
 """Types that browsers take from their system for other files: Windows with Excel says `vnd.ms-excel` of CSV."""
 
@@ -75,17 +78,25 @@ class Identity:
         return True
 
 
-class Gzip:
-    """RFC 1952, one member after the other."""
+def _fewer(left: int | None) -> int | None:
+    """One member less. Raises zlib.error."""
+    if left is not None and left <= 1:
+        raise zlib.error("too many members")
+    return None if left is None else left - 1
 
-    def __init__(self) -> None:
+
+class Gzip:
+    """RFC 1952, one member after the other, at most `members`."""
+
+    def __init__(self, members: int | None = None) -> None:
         self._member = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        self._begun = False
+        self._begun, self._left = False, members
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Decompress. Raises zlib.error."""
         while data:
             if self._member.eof:
+                self._left = _fewer(self._left)
                 self._member = zlib.decompressobj(16 + zlib.MAX_WBITS)
             self._begun = True
             while True:  # also when the input is used up, the decoder may hold more
@@ -102,18 +113,19 @@ class Gzip:
 
 
 class Zstd:
-    """RFC 8878, one frame after the other."""
+    """RFC 8878, one frame after the other, at most `members`."""
 
-    def __init__(self) -> None:
-        self._make = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompressobj
+    def __init__(self, members: int | None = None, window: int = WINDOW) -> None:
+        self._make = zstandard.ZstdDecompressor(max_window_size=window).decompressobj
         self._frame = self._make()
-        self._begun = False
+        self._begun, self._left = False, members
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Decompress. Raises zstandard.ZstdError."""
+        """Decompress. Raises zstandard.ZstdError, zlib.error."""
         view, pieces, size = memoryview(data), list[bytes](), 0
         while view:
             if self._frame.eof:
+                self._left = _fewer(self._left)
                 self._frame = self._make()
             self._begun = True
             taken = view[:NIBBLE]
@@ -144,6 +156,25 @@ def decoder(encoding: str) -> Decoder:
     return make()
 
 
+def decoded(body: bytes, encoding: str, limit: int) -> bytes | None:
+    """A small body without its Content-Encoding, gzip or zstd; None for one of more than `limit` bytes.
+
+    Raises a Problem, also for a stream of many empty parts or one that asks for much memory. Not for the event loop.
+    """
+    undo: Decoder = Zstd(MEMBERS, SMALL_WINDOW) if encoding == "zstd" else Gzip(MEMBERS)
+    whole = bytearray()
+    try:
+        for piece in undo.feed(body):
+            whole += piece
+            if len(whole) > limit:
+                return None
+    except (zlib.error, zstandard.ZstdError):
+        raise header_fault("content-encoding", "broken", BROKEN) from None
+    if not undo.complete():
+        raise header_fault("content-encoding", "truncated", TRUNCATED)
+    return bytes(whole)
+
+
 class Sink:
     """Writes content to a file and hashes it. Not for the event loop: files block."""
 
@@ -168,7 +199,7 @@ class Sink:
             for piece in self._decoder.feed(data):
                 self._write(piece)
         except (zlib.error, zstandard.ZstdError):
-            raise header_fault("content-encoding", "broken", "The body is not compressed as it says.") from None
+            raise header_fault("content-encoding", "broken", BROKEN) from None
 
     def _write(self, piece: bytes) -> None:
         self.size += len(piece)
@@ -186,7 +217,7 @@ class Sink:
         """Close the file. Raises a Problem for a body that ended too early."""
         self._file.close()
         if not self._decoder.complete():
-            raise header_fault("content-encoding", "truncated", "The compressed body ends before its end.")
+            raise header_fault("content-encoding", "truncated", TRUNCATED)
 
     def close(self) -> None:
         """Close the file, whatever has come."""

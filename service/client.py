@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import ipaddress
 import json
 import urllib.error
 import urllib.parse
 import urllib.request
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,13 +63,14 @@ class Client:
         try:
             url = self.url.rstrip("/") + path
             request = urllib.request.Request(url, body, dict(headers or {}), method=method)  # noqa: S310 - the user's
+            request.add_header("Accept-Encoding", "gzip")
             if self.key:
                 request.add_header("Authorization", f"Bearer {self.key}")
             with self._opener().open(request, timeout=self.timeout) as reply:
-                text = reply.read()
+                text = _content(reply)
                 return Reply(reply.status, json.loads(text) if text else None, reply.headers.get("ETag"))
         except urllib.error.HTTPError as error:
-            text = error.read()
+            text = _content(error)
             if error.code == 304:
                 return Reply(304, None, error.headers.get("ETag"))
             if 300 <= error.code < 400:
@@ -108,6 +111,17 @@ def _elsewhere(url: str, location: str) -> str:
         f"{url} redirects to {location[:500]}, which is not followed: it would get the key and the data. If that is "
         "the service, give its address as --url or GRADTUNE_URL."
     )
+
+
+def _content(reply: http.client.HTTPResponse | urllib.error.HTTPError) -> bytes:
+    """The body as it was before it was compressed. Raises ClientError for one that is not whole."""
+    body: bytes = reply.read()
+    if reply.headers.get("Content-Encoding") != "gzip" or not body:
+        return body
+    try:
+        return gzip.decompress(body)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ClientError(f"The body of the reply is no gzip: {error}.") from None
 
 
 def _explain(status: int, text: bytes) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from worker.contract.abridged import abridge
 from worker.contract.columns import Selected
 from worker.contract.notes import Note, dataset_notes
 from worker.contract.spec import JobSpec, outline
@@ -44,7 +45,7 @@ def validation_view(
     hypergradient, outer = resolve(plan, problem)
     solver, cost = _estimated(spec, plan, problem, box, selected)
     return {
-        "spec": description,
+        "spec": abridge(description),
         "hyperparameters": len(names),
         "names": names[:1000],
         "method": {

@@ -14,6 +14,7 @@ from service.problems import InvalidRequest, TooLarge
 from service.requests import LIGHT, MAX_VALUES
 from service.settings import Settings
 from service.threads import go_on
+from service.views import shown_spec
 from worker.contract.columns import Selected, select, too_many_patterns
 from worker.contract.criteria import numbers
 from worker.contract.data import DatasetData, InlineData, MatricesData
@@ -31,12 +32,17 @@ MOST_LIGHT_SCORES = 10_000  # rows times splits
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A spec that fits its data: what it uses of a dataset, or the encoded table; and how it is described."""
+    """A spec that fits its data: what it uses of a dataset, or the encoded table; and how it is described.
+
+    `stored` is the description as JSON for the workers, `shown` what users see instead of it; empty: the same.
+    """
 
     spec: JobSpec
     selected: Selected | None
     data: bytes
     description: dict[str, Any]
+    stored: bytes
+    shown: bytes
     fingerprint: str
 
 
@@ -127,4 +133,5 @@ def _described(spec: JobSpec, selected: Selected | None, settings: Settings) -> 
     go_on()
     digest = fingerprint(description)
     refuse_costly(spec, selected, settings)
-    return Checked(spec, selected, data, description, digest)
+    stored = orjson.dumps(description)
+    return Checked(spec, selected, data, description, stored, shown_spec(description, stored), digest)

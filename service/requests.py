@@ -6,25 +6,34 @@ import re
 
 from fastapi import Request
 
+from service.bodies import decoded, decoder
 from service.problems import InvalidRequest, TooLarge, UnsupportedMediaType
+from service.threads import Threads
 from worker.contract.faults import Fault
 
-MAX_BODY = 4 * 1024 * 1024  # bytes of a JSON body
+MAX_BODY = 4 * 1024 * 1024  # bytes of a JSON body, as it is sent and decompressed
 DRAINED = 32 * 1024 * 1024  # bytes of a body that are read although it is refused: most clients send all, then listen
 LIGHT = 16 * 1024  # bytes of JSON that are read on the event loop, some milliseconds; a thread costs a tenth of one
 MAX_VALUES = 100_000  # numbers in inline data
 MAX_WAIT = 60.0  # seconds of one long poll
+CONTENT_ENCODING = {
+    "name": "Content-Encoding",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "enum": ["identity", "gzip", "zstd"]},
+}
 
 
 async def json_body(request: Request) -> bytes:
-    """The body, refused when it is too large or of another type."""
+    """The body, decompressed, refused when it is too large or of another type."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         detail = "Send the body as JSON with `Content-Type: application/json`."
         raise UnsupportedMediaType(detail, headers={"Accept": "application/json"})
-    if request.headers.get("content-encoding", "identity") != "identity":
-        detail = "Send the body without Content-Encoding."
-        raise UnsupportedMediaType(detail, headers={"Accept-Encoding": "identity"})
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    plain = encoding in {"", "identity"}
+    if not plain:
+        decoder(encoding)  # raises for one that is not known
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > DRAINED:
         raise _too_large()
@@ -39,7 +48,13 @@ async def json_body(request: Request) -> bytes:
             body.clear()
     if size > MAX_BODY:
         raise _too_large()
-    return bytes(body)
+    if plain:
+        return bytes(body)
+    checks: Threads = request.app.state.crew.checks
+    content = await checks.run(decoded, bytes(body), encoding, MAX_BODY, caller=request)
+    if content is None:
+        raise TooLarge(f"A JSON body may have {MAX_BODY} bytes, decompressed; send a smaller table.")
+    return content
 
 
 def _too_large() -> TooLarge:

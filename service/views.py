@@ -7,14 +7,15 @@ from typing import Any
 
 import orjson
 
+from worker.contract.abridged import LONG, abridge
 from worker.contract.job import Progress
 from worker.store import JobRecord
 
 NO_PROGRESS = Progress().model_dump()
 
 
-def job_view(record: JobRecord) -> dict[str, Any]:
-    """A job; the stored documents are passed on as they are."""
+def job_view(record: JobRecord, *, spec: bytes = b"") -> dict[str, Any]:
+    """A job; the stored documents are passed on as they are. `spec`: what is shown instead of the record's."""
     path = f"/v1/jobs/{record.id}"
     progress = orjson.loads(record.progress) if record.progress else NO_PROGRESS | {"elapsed_s": record.elapsed}
     return {
@@ -24,7 +25,7 @@ def job_view(record: JobRecord) -> dict[str, Any]:
         "attempt": record.attempt,
         "stop_reason": record.stop_reason,
         "progress": {**progress, "queue_position": record.queue_position},
-        "spec": orjson.Fragment(record.spec),
+        "spec": orjson.Fragment(spec or record.spec),
         "labels": record.labels,
         "fingerprint": record.fingerprint,
         "error": orjson.Fragment(record.error) if record.error else None,
@@ -33,6 +34,19 @@ def job_view(record: JobRecord) -> dict[str, Any]:
         "finished_at": _time(record.finished_at),
         "links": {"self": path, "result": f"{path}/result", "steps": f"{path}/steps", "cancel": f"{path}/cancel"},
     }
+
+
+def job_summary(record: JobRecord) -> dict[str, Any]:
+    """A job without its spec."""
+    view = job_view(record)
+    del view["spec"]
+    return view
+
+
+def shown_spec(description: dict[str, Any], stored: bytes) -> bytes:
+    """What users see of a spec instead of what is `stored` of its `description`; empty: the same."""
+    shown = orjson.dumps(abridge(description)) if len(stored) > LONG else b""
+    return shown if shown != stored else b""
 
 
 def job_etag(record: JobRecord) -> str:

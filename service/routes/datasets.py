@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.auth import require_key
 from service.datasets import Datasets
+from service.parameters import Route
 from service.problems import (
     Busy,
     DatasetDamaged,
@@ -42,7 +43,12 @@ async def _require_id(request: Request) -> None:
         raise NotFound("There is no dataset with this id.")
 
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(require_key), Depends(_require_id)])
+router = APIRouter(
+    prefix="/v1/datasets",
+    tags=["datasets"],
+    route_class=Route,
+    dependencies=[Depends(require_key), Depends(_require_id)],
+)
 
 
 def _option(name: str, description: str, **schema: Any) -> dict[str, Any]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from service import fitting
 from service.auth import require_key
 from service.caps import in_time
 from service.fitting import Checked
+from service.parameters import ANY_KEY, Route, moment, parameter_fault
 from service.problems import (
     Busy,
     DatasetDamaged,
@@ -29,16 +29,16 @@ from service.problems import (
     UnsupportedMediaType,
     documented,
 )
-from service.requests import LIGHT, json_body, matches, preferred_wait
+from service.requests import CONTENT_ENCODING, LIGHT, json_body, matches, preferred_wait
 from service.settings import Settings
 from service.threads import Threads
-from service.views import job_etag, job_view
+from service.views import job_etag, job_summary, job_view
 from worker import store
 from worker.contract.data import DatasetData
 from worker.contract.faults import Fault
-from worker.contract.job import Job, JobPage, JobStatus, StepPage, Validation
+from worker.contract.job import Job, JobPage, JobStatus, Validation
 from worker.contract.result import Result
-from worker.contract.spec import ALGORITHM, hyperparameter_names
+from worker.contract.spec import ALGORITHM
 from worker.datasets import MANIFEST
 from worker.queue.delivery import delivery
 from worker.store import Admission, Deletion, JobRecord, Operation, Status, Submission
@@ -54,13 +54,42 @@ async def require_id(request: Request) -> None:
         raise NotFound("There is no job with this id.")
 
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require_key), Depends(require_id)])
+router = APIRouter(
+    prefix="/v1/jobs",
+    tags=["jobs"],
+    route_class=Route,
+    dependencies=[Depends(require_key), Depends(require_id)],
+)
 
 SPEC_BODY = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
-    }
+    },
+    "parameters": [CONTENT_ENCODING],
+}
+View = Literal["summary", "full"]
+FULL = {  # read by hand: the framework takes a twentieth of the time of the whole reply for a parameter
+    "parameters": [
+        {
+            "name": "view",
+            "in": "query",
+            "required": False,
+            "description": "`full`: with the long lists of the spec, too.",
+            "schema": {"type": "string", "enum": ["full"]},
+        }
+    ]
+}
+LABELS = {
+    "parameters": [
+        {
+            "name": f"label.{ANY_KEY}",
+            "in": "query",
+            "required": False,
+            "description": "Only jobs whose label of this KEY is this; there may be one for each of several keys.",
+            "schema": {"type": "string"},
+        }
+    ]
 }
 
 
@@ -90,6 +119,11 @@ async def _awaited(request: Request, job_id: str, enough: Callable[[JobRecord], 
         return await _record(request, job_id)
 
 
+async def known_job(request: Request, job_id: str) -> JobRecord:
+    """A job in whatever state. Raises NotFound."""
+    return await _record(request, job_id)
+
+
 async def ended_job(request: Request, job_id: str) -> JobRecord:
     """A job that has ended. Raises NotFound, ResultNotReady."""
     record = await _record(request, job_id)
@@ -97,6 +131,15 @@ async def ended_job(request: Request, job_id: str) -> JobRecord:
         detail = f"The job is {record.status}; poll it, or wait with `Prefer: wait=60`."
         raise ResultNotReady(detail, headers={"Retry-After": "1"})
     return record
+
+
+async def ended_result(request: Request, record: JobRecord) -> bytes:
+    """The result of a job that has ended, as it is stored. Raises NotFound."""
+    document = await _run(request, store.result(record.id))
+    if document is None:
+        seen = "see its `error`" if record.error else "it had not evaluated a single point"
+        raise NotFound(f"The job is {record.status} and has nothing to return: {seen}.")
+    return document
 
 
 async def _checked(request: Request, body: bytes) -> Checked:
@@ -169,7 +212,8 @@ async def create_job(
         return Response(content, media_type="application/json")
     submission = Submission(
         id="job_" + secrets.token_hex(12),
-        spec=orjson.dumps(checked.description),
+        spec=checked.stored,
+        shown=checked.shown,
         data=checked.data,
         fingerprint=checked.fingerprint,
         seconds=spec.limits.seconds,
@@ -195,31 +239,42 @@ async def create_job(
     return _json(job_view(record), 202, {**headers, "Retry-After": "1"})
 
 
-@router.get("", summary="List jobs", response_model=JobPage, responses=documented(InvalidRequest))
+@router.get("", summary="List jobs", response_model=JobPage, responses=documented(InvalidRequest), openapi_extra=LABELS)
 async def list_jobs(
     request: Request,
     status: Annotated[JobStatus | None, Query()] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    created_after: Annotated[str | None, Query(max_length=100, description="RFC 3339; then, or later.")] = None,
+    created_before: Annotated[str | None, Query(max_length=100, description="RFC 3339; earlier than that.")] = None,
+    view: Annotated[View, Query(description="`full`: with the spec of each job.")] = "summary",
+    limit: Annotated[int, Query(ge=1, le=200, description="Most jobs; a page ends at 1 MiB, too.")] = 50,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
 ) -> Response:
     """Newest first. `label.KEY=VALUE` (repeatable) keeps the jobs that have all these labels.
 
     With a filter a page can be short, even empty, while `next_cursor` says that more follow.
     """
-    labels = {}
-    for name, value in request.query_params.multi_items():
-        if name.startswith("label."):
-            labels[name.removeprefix("label.")] = value
-        elif name not in {"status", "limit", "cursor"}:
-            fault = Fault(f"/query/{name[:60]}", "unknown_parameter", "Known: status, limit, cursor, label.KEY.")
-            raise InvalidRequest("A parameter is wrong.", errors=[fault])
-    query = store.jobs(limit=limit, cursor=cursor, status=Status(status) if status else None, labels=labels)
+    query = store.jobs(
+        limit=limit,
+        cursor=cursor,
+        status=Status(status) if status else None,
+        labels=_labels(request),
+        created_from=moment("created_after", created_after),
+        created_before=moment("created_before", created_before),
+        specs=view == "full",
+    )
     try:
         records, following = await _run(request, query)
     except ValueError:
-        fault = Fault("/query/cursor", "invalid_cursor", "Take the next_cursor of an earlier page, unchanged.")
-        raise InvalidRequest("A parameter is wrong.", errors=[fault]) from None
-    return _json({"data": [job_view(record) for record in records], "next_cursor": following})
+        detail = "Take the next_cursor of an earlier page, unchanged."
+        raise parameter_fault("cursor", "invalid_cursor", detail) from None
+    show = job_view if view == "full" else job_summary
+    return _json({"data": [show(record) for record in records], "next_cursor": following})
+
+
+def _labels(request: Request) -> dict[str, str]:
+    """What `label.KEY=VALUE` asks for."""
+    pairs = ((name.partition("label."), value) for name, value in request.query_params.multi_items())
+    return {key: value for (before, prefix, key), value in pairs if prefix and not before}
 
 
 @router.get(
@@ -230,6 +285,7 @@ async def list_jobs(
         304: {"description": "Unchanged since the ETag in If-None-Match."},
         **documented(NotFound, InvalidRequest),
     },
+    openapi_extra=FULL,
 )
 async def read_job(request: Request, job_id: str) -> Response:
     """`Prefer: wait=N` with `If-None-Match: <etag>` waits up to N seconds for a change; alone, for the job's end."""
@@ -245,7 +301,16 @@ async def read_job(request: Request, job_id: str) -> Response:
         return Response(status_code=304, headers=headers)
     if not record.done:
         headers["Retry-After"] = "1"
-    return _json(job_view(record), 200, headers)
+    spec = await _run(request, store.stored_spec(job_id)) if _wants_all(request) else None
+    return _json(job_view(record, spec=spec or b""), 200, headers)
+
+
+def _wants_all(request: Request) -> bool:
+    """Whether the long lists of the spec are wanted, too: `view=full`."""
+    view = request.query_params.get("view", "")
+    if view not in {"", "full"}:
+        raise parameter_fault("view", "literal_error", "Input should be 'full'.")
+    return bool(view)
 
 
 @router.get(
@@ -260,34 +325,8 @@ async def read_result(request: Request, job_id: str) -> Response:
     etag = f'"{record.id}.{record.version}"'
     if matches(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    document = await _run(request, store.result(job_id))
-    if document is None:
-        seen = "see its `error`" if record.error else "it had not evaluated a single point"
-        raise NotFound(f"The job is {record.status} and has nothing to return: {seen}.")
+    document = await ended_result(request, record)
     return Response(document, 200, {"ETag": etag}, "application/json")
-
-
-@router.get(
-    "/{job_id}/steps",
-    summary="Read the trajectory",
-    response_model=StepPage,
-    responses=documented(NotFound, InvalidRequest),
-)
-async def read_steps(
-    request: Request,
-    job_id: str,
-    after: Annotated[int, Query(ge=0, le=2**53, description="Leave out records up to this sequence number.")] = 0,
-) -> Response:
-    """One record for each outer iteration, in order."""
-    record = await _record(request, job_id)
-    steps = await _run(request, store.steps(job_id, after))
-    try:
-        heavy, checks = len(record.spec) > LIGHT, request.app.state.crew.checks
-        named = hyperparameter_names
-        names = await checks.run(named, record.spec, caller=request) if heavy else named(record.spec)
-    except ValidationError:  # submitted by a newer version, while this process has not been replaced yet
-        raise Unavailable("A newer version of the service has to answer this.", headers={"Retry-After": "5"}) from None
-    return _json({"data": [orjson.Fragment(step) for step in steps], "names": names})
 
 
 @router.post(

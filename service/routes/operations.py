@@ -11,12 +11,13 @@ from redis.exceptions import RedisError
 
 from service.auth import require_key
 from service.catalog import catalog
+from service.parameters import Route
 from service.preflight import diagnose, examine
 from service.problems import Unavailable, documented
 from worker import store
 from worker.contract.job import Catalog
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], route_class=Route)
 
 
 class Alive(BaseModel):
@@ -49,7 +50,11 @@ async def healthz() -> Alive:
     return Alive()
 
 
-@router.get("/readyz", summary="Readiness", responses=documented(Unavailable))
+@router.get(
+    "/readyz",
+    summary="Readiness",
+    responses=documented(Unavailable),
+)
 async def readyz(request: Request) -> Ready:
     """200 once the job store answers and takes writes and a worker is alive; a 503 says what has to be done."""
     state = request.app.state

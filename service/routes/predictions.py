@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 
 from service.auth import require_key
+from service.parameters import Route
 from service.problems import (
     Busy,
     InvalidRequest,
@@ -21,7 +22,7 @@ from service.problems import (
     UnsupportedMediaType,
     documented,
 )
-from service.requests import json_body
+from service.requests import CONTENT_ENCODING, json_body
 from service.routes.jobs import ended_job, require_id
 from service.threads import go_on
 from worker import store
@@ -49,13 +50,19 @@ MAX_OUTPUTS = 1_000_000  # rows times classes
 MAX_FEATURES = 200_000  # of a model: more make it an object of 100 MB
 MAX_KERNELS = 100_000_000  # rows times support rows: some seconds
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require_key), Depends(require_id)])
+router = APIRouter(
+    prefix="/v1/jobs",
+    tags=["jobs"],
+    route_class=Route,
+    dependencies=[Depends(require_key), Depends(require_id)],
+)
 
 BODY = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PredictionRequest"}}},
-    }
+    },
+    "parameters": [CONTENT_ENCODING],
 }
 
 
@@ -71,15 +78,15 @@ async def predict_rows(request: Request, job_id: str) -> Response:
     body = await json_body(request)
     record = await ended_job(request, job_id)
     document = await store.arun(request.app.state.redis, store.result(job_id))
+    spec = await store.arun(request.app.state.redis, store.stored_spec(job_id)) or record.spec
     predictions = request.app.state.crew.predictions
-    return Response(
-        await predictions.run(_answer, record, document, body, caller=request), media_type="application/json"
-    )
+    content = await predictions.run(_answer, record, spec, document, body, caller=request)
+    return Response(content, media_type="application/json")
 
 
-def _answer(record: JobRecord, document: bytes | None, body: bytes) -> bytes:
+def _answer(record: JobRecord, spec: bytes, document: bytes | None, body: bytes) -> bytes:
     """The reply. Raises a Problem."""
-    layout = _layout(record)
+    layout = _layout(spec)
     if document is not None and len(layout.features) > MAX_FEATURES:
         told = (
             f"Rows of {MAX_FEATURES} features are the longest that are predicted, and these have {len(layout.features)}"
@@ -106,9 +113,9 @@ def _answer(record: JobRecord, document: bytes | None, body: bytes) -> bytes:
     return orjson.dumps({"job_id": record.id, "rows": len(rows.X), **_view(predicted)})
 
 
-def _layout(record: JobRecord) -> RowLayout:
+def _layout(spec: bytes) -> RowLayout:
     try:
-        return row_layout(record.spec)
+        return row_layout(spec)
     except ValidationError:  # submitted by a newer version, while this process has not been replaced yet
         raise Unavailable("A newer version of the service has to answer this.", headers={"Retry-After": "5"}) from None
 

@@ -169,6 +169,6 @@ def collect(api: Api, ledger: Ledger, record: Record, which: int, until: float) 
     ledger.saw_result(record, result, digest(result.body) if result.status == 200 else "")
     if result.status == 200:
         record.result = result.json
-    steps = api.read(which, f"/v1/jobs/{record.job_id}/steps", until)
+    steps = api.read(which, f"/v1/jobs/{record.job_id}/steps?limit=10000", until)
     if steps.status == 200:
         record.steps = steps.json["data"]

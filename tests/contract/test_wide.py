@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from service.estimate import validation_view
 from service.fitting import of_dataset
 from service.problems import InvalidRequest
+from service.settings import Settings
 from worker.contract.columns import Selected, select
 from worker.contract.dataset import Column, Dataset, Layout, SparseColumns
 from worker.contract.faults import Fault
@@ -26,6 +27,7 @@ from worker.contract.prediction import PredictionRequest, rows_of
 from worker.contract.spec import JobSpec, describe, faults, hyperparameter_names, row_layout, work
 
 WIDE = 2_000_000
+SETTINGS = Settings(dataset_max_sparse_columns=WIDE)
 ID = "ds_" + "0" * 64
 
 
@@ -50,7 +52,7 @@ def spec_of(training: dict[str, Any] | None = None, **data: Any) -> JobSpec:
 def found(spec: JobSpec, dataset: Dataset) -> list[tuple[str, str]]:
     """Pointers and codes of what the API refuses."""
     try:
-        fitting(spec, dataset.model_dump_json().encode(), WIDE)
+        of_dataset(spec, dataset.model_dump_json().encode(), SETTINGS)
     except InvalidRequest as problem:
         return [(fault.pointer, fault.code) for fault in problem.errors or []]
     return []
@@ -75,10 +77,9 @@ def test_two_million_columns_take_no_object_each(case: str) -> None:
     spec, manifest = spec_of(data.pop("training", None), **data), record(WIDE).model_dump_json().encode()
     tracemalloc.start()
     try:
-        selected = fitting(spec, manifest, WIDE)
-        description, digest = described(spec, selected)
-        view = validation_view(spec, selected, description, digest)
-        stored = orjson.dumps(description)
+        checked = of_dataset(spec, manifest, SETTINGS)
+        selected, stored = checked.selected, checked.stored
+        view = validation_view(spec, selected, checked.description, checked.fingerprint)
         names = hyperparameter_names(stored)
         layout = row_layout(stored)
         wrong = rows_of(PredictionRequest(x=[[0.0]], features=["17"]), layout, [])
@@ -89,6 +90,7 @@ def test_two_million_columns_take_no_object_each(case: str) -> None:
     assert view["names"] == names
     assert isinstance(wrong, list)
     assert layout.features[-1] == LAST[case]
+    assert selected is not None
     assert len(layout.features) == len(selected.features)
     assert case != "all" or len(layout.features) == WIDE
 

@@ -211,7 +211,7 @@ def test_an_old_service_says_that_it_cannot_read_a_newer_job(client: redis.Redis
     deliver(client, {**newer, "data": ""}, job_id, CONTRACT + 1)
     with serving(Settings(redis_url=operated.url)) as api:
         assert api.get(f"/v1/jobs/{job_id}").json()["spec"] == newer["description"]
-        reply = api.get(f"/v1/jobs/{job_id}/steps")
+        reply = api.get(f"/v1/jobs/{job_id}/steps?names=true")
         assert (reply.status_code, reply.json()["detail"]) == (
             503,
             "A newer version of the service has to answer this.",

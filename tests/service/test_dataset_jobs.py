@@ -73,7 +73,7 @@ def test_a_dataset_job_equals_the_table_made_by_hand(live: Api, houses: dict[str
     assert town == {"column": "town", "part": None, "categories": list(TOWNS), "features": list(NAMES[1:4])}
     assert (age["column"], age["categories"], age["features"]) == ("age", None, list(NAMES[4:]))
     assert [item["feature"] for item in result["model"]["fills"]] == ["age"]
-    assert live.get(f"/v1/jobs/{job['id']}/steps").json()["names"] == [f"penalty[{name}]" for name in groups]
+    assert live.get(f"/v1/jobs/{job['id']}/steps?names=true").json()["names"] == [f"penalty[{name}]" for name in groups]
 
 
 def test_predictions_can_be_made_from_the_result_alone(live: Api, houses: dict[str, Any]) -> None:

@@ -210,7 +210,7 @@ def test_classes_of_a_dataset(live: Api, table: str) -> None:
     assert (validation["spec"]["selection"]["loss"], validation["method"]["solver"]) == ("log_loss", "newton_cholesky")
     job = live.ended(live.created(spec | {"selection": {"kind": "stratified_k_fold"}})["id"])
     assert job["status"] == "succeeded", job
-    assert live.get(f"/v1/jobs/{job['id']}/steps").json()["names"] == validation["names"]
+    assert live.get(f"/v1/jobs/{job['id']}/steps?names=true").json()["names"] == validation["names"]
     two = {**data, "where": [{"column": "grade", "max": 2}]}  # of the three classes, those in the range
     job = live.ended(live.created({"data": two, "training": {"kind": "logistic"}})["id"])
     assert job["status"] == "succeeded", job

@@ -226,8 +226,9 @@ def test_a_result_is_not_ready_before_the_end(api: Api) -> None:
 
 def test_a_job_that_has_not_begun_has_no_steps(api: Api) -> None:
     job_id = api.created(document(training__penalty={"kind": "per_feature"}))["id"]
-    page = api.get(f"/v1/jobs/{job_id}/steps").json()
-    assert page == {"data": [], "names": ["penalty[x0]", "penalty[x1]", "penalty[x2]"]}
+    path = f"/v1/jobs/{job_id}/steps"
+    assert api.get(path).json() == {"data": [], "next_after": None, "names": None}
+    assert api.get(f"{path}?names=true").json()["names"] == ["penalty[x0]", "penalty[x1]", "penalty[x2]"]
     assert faults(api.get(f"/v1/jobs/{job_id}/steps?after=-1")) == [("/query/after", "greater_than_equal")]
     assert faults(api.get(f"/v1/jobs/{job_id}/steps?after=x")) == [("/query/after", "int_parsing")]
     assert faults(api.get(f"/v1/jobs/{job_id}/steps?after={10**30}")) == [("/query/after", "less_than_equal")]

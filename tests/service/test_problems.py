@@ -158,8 +158,8 @@ def test_json_may_be_spelled_in_several_ways(api: Api) -> None:
         assert reply.status_code == 202
 
 
-def test_a_compressed_body_is_not_read(api: Api) -> None:
-    reply = api.post("/v1/jobs", content=b"", headers={**JSON, "Content-Encoding": "gzip"})
+def test_a_body_of_another_encoding_is_not_read(api: Api) -> None:
+    reply = api.post("/v1/jobs", content=b"", headers={**JSON, "Content-Encoding": "br"})
     assert reply.status_code == 415
 
 

@@ -156,7 +156,7 @@ def test_the_service_shows_them(served: tuple[Api, redis.Redis], job: Path) -> N
     assert store.run(client, store.finish(job_id, 1, Status.SUCCEEDED, stop_reason="converged", result=result))
     assert api.get(f"/v1/jobs/{job_id}").json()["fingerprint"] == recorded["fingerprint"]
     assert api.result(job_id) == json.loads(result)
-    reply = api.get(f"/v1/jobs/{job_id}/steps").json()
+    reply = api.get(f"/v1/jobs/{job_id}/steps?names=true").json()
     assert (reply["data"], reply["names"]) == (read(job, "steps"), recorded["names"])
     reply = api.post(f"/v1/jobs/{job_id}/predictions", json={"x": recorded["predicted"] or [[1.0]]})
     if recorded["predicted"] is None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from worker.contract.notes import Note
+from worker.contract.result import Hyperparameter
 from worker.contract.wire import Wire
 
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "expired"]
@@ -62,8 +63,8 @@ class Links(Wire):
     cancel: str
 
 
-class Job(Wire):
-    """A tuning job. `status` is an open set: rely on `done`."""
+class JobSummary(Wire):
+    """A tuning job without its spec. `status` is an open set: rely on `done`."""
 
     id: str
     status: JobStatus
@@ -71,7 +72,6 @@ class Job(Wire):
     attempt: int
     stop_reason: str | None
     progress: Progress
-    spec: dict[str, Any] = Field(description="The request with every default filled in; data by its fingerprint.")
     labels: dict[str, str]
     fingerprint: str = Field(
         description="Equal fingerprints give equal numbers. A worker with another version of the algorithm begins the "
@@ -84,18 +84,66 @@ class Job(Wire):
     links: Links
 
 
-class JobPage(Wire):
-    """Jobs, newest first."""
+class Job(JobSummary):
+    """A tuning job. `status` is an open set: rely on `done`."""
 
-    data: list[Job]
+    spec: dict[str, Any] = Field(
+        description="The request with every default filled in; data by their fingerprint, and so are lists of more "
+        "than 10 kB, as `{items, sha256}`, unless `view=full` asks for them."
+    )
+
+
+class JobPage(Wire):
+    """Jobs, newest first: summaries, or with `view=full` whole jobs."""
+
+    data: list[JobSummary] | list[Job]
     next_cursor: str | None
 
 
-class StepPage(Wire):
-    """Part of a trajectory."""
+class StepColumns(Wire):
+    """Steps column by column: the fields that were asked for, each with a value for each step."""
 
-    data: list[StepRecord]
-    names: list[str] = Field(description="Names of the hyperparameters, in the order of each record's values.")
+    sequence: list[int] | None = None
+    start: list[int] | None = None
+    iteration: list[int] | None = None
+    evaluations: list[int] | None = None
+    value: list[float] | None = None
+    best_value: list[float] | None = None
+    gradient_norm: list[float] | None = None
+    gradient_error: list[float | None] | None = None
+    hyperparameters: list[list[float]] | None = None
+
+
+class StepPart(Wire):
+    """Those fields of a step that were asked for."""
+
+    sequence: int | None = None
+    start: int | None = None
+    iteration: int | None = None
+    evaluations: int | None = None
+    value: float | None = None
+    best_value: float | None = None
+    gradient_norm: float | None = None
+    gradient_error: float | None = None
+    hyperparameters: list[float] | None = None
+
+
+class StepPage(Wire):
+    """Part of a trajectory: records, parts of records with `fields`, or columns with `layout=columns`."""
+
+    data: list[StepRecord] | list[StepPart] | StepColumns
+    next_after: int | None = Field(description="`after` of the next page; null where no more steps are stored.")
+    names: list[str] | None = Field(
+        description="Names of the hyperparameters in the order of each step's values, if `names=true` asks for them."
+    )
+
+
+class HyperparameterPage(Wire):
+    """Part of the hyperparameters of a result."""
+
+    data: list[Hyperparameter]
+    total: int = Field(description="Of all pages.")
+    next_cursor: str | None
 
 
 class CostEstimate(Wire):

@@ -39,8 +39,9 @@ from worker.store.operations import (
     watch,
 )
 from worker.store.outage import address, note
+from worker.store.pages import PAGE_BYTES, StepsRead, jobs, steps_within
 from worker.store.patience import hurry, sharing
-from worker.store.queries import health, job, jobs, ping, result, server_info, several, snapshots, steps, trial
+from worker.store.queries import health, job, ping, result, server_info, several, snapshots, steps, stored_spec, trial
 from worker.store.records import (
     CONTRACT,
     FIRST_ALGORITHM,
@@ -88,6 +89,7 @@ __all__ = [
     "MAX_CLAIMS",
     "MOVES",
     "NO_TLS_HERE",
+    "PAGE_BYTES",
     "PROMISED",
     "QUEUE",
     "REPLICA",
@@ -112,6 +114,7 @@ __all__ = [
     "Removal",
     "Shelving",
     "Status",
+    "StepsRead",
     "Submission",
     "Trouble",
     "Verdict",
@@ -154,7 +157,9 @@ __all__ = [
     "sharing",
     "snapshots",
     "steps",
+    "steps_within",
     "stored_bytes",
+    "stored_spec",
     "submit",
     "sweep_datasets",
     "sync_again",

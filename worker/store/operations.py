@@ -80,6 +80,7 @@ def submit(
         *("contract", submission.contract),
         *("algorithm", submission.algorithm),
         *("attempt", 0),
+        *(("shown", submission.shown) if submission.shown else ()),
     )
     most = "" if max_queued is None else max_queued
     room = "" if max_bytes is None else max_bytes

@@ -4,7 +4,6 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Any, Final
 
 from worker.store import keys, scripts
@@ -16,10 +15,17 @@ FIELDS: Final = (
     *("status", "spec", "labels", "fingerprint", "attempt", "version", "progress", "stop_reason", "error", "seconds"),
     *("elapsed", "created_at", "started_at", "finished_at", "cancelled_at", "request_id", "traceparent"),
 )
-SCAN: Final = 500
-"""Most jobs looked at for one page."""
+SUMMARY: Final = tuple(name for name in FIELDS if name != "spec")
 DEPTH: Final = 10_000
 """Where the search for a job's position in the queue ends: it takes time in proportion."""
+
+# Key. What users see of the spec is the spec itself, where nothing else is stored. (The names stand in the text: each
+# argument costs the client more than the server needs for all of them.)
+_READ: Final = f"""
+local job = redis.call('HMGET', ARGV[1], 'status', 'shown', {", ".join(f"'{name}'" for name in FIELDS[2:])})
+if not job[2] then job[2] = redis.call('HGET', ARGV[1], 'spec') end
+return job
+"""
 
 
 def job(job_id: str) -> Operation[JobRecord | None]:
@@ -47,39 +53,10 @@ def several(job_ids: Sequence[str]) -> Operation[dict[str, JobRecord | None]]:
     }
 
 
-def jobs(
-    *,
-    limit: int = 50,
-    cursor: str | None = None,
-    status: Status | None = None,
-    labels: Mapping[str, str] | None = None,
-) -> Operation[tuple[list[JobRecord], str | None]]:
-    """List jobs, newest first, with the cursor of the next page (`None`: this was the last).
-
-    At most `SCAN` jobs are looked at, so that with a filter a page can be short, even empty, although more follow.
-    Jobs created meanwhile come before the first page and move nothing. Raises: `ValueError` for a broken cursor.
-    """
-    wanted = labels or {}
-    filtered = status is not None or bool(wanted)
-    count = max(limit, SCAN) if filtered else limit
-    window = yield from page(keys.JOBS, count, cursor)
-    if not window:
-        return [], None
-    names = [name for name, _ in window]
-    replies = yield tuple(("HMGET", keys.JOB + name, "status", "labels") for name in names)
-    gone = [name for name, head in zip(names, replies, strict=True) if head[0] is None]
-    if gone:
-        yield (("EVAL", scripts.FORGET, 0, *gone),)
-    matching = (n for n, head in enumerate(replies) if head[0] is not None and _matches(head, status, wanted))
-    chosen = list(islice(matching, limit))
-    last = chosen[-1] if len(chosen) == limit else len(window) - 1
-    more = len(window) == count or last < len(window) - 1
-    records = []
-    if chosen:
-        replies = yield tuple(_read(names[n]) for n in chosen)
-        pairs = zip(chosen, replies, strict=True)
-        records = [_record(names[n], reply) for n, reply in pairs if reply[0] is not None]
-    return records, encode_cursor(*window[last]) if more else None
+def stored_spec(job_id: str) -> Operation[bytes | None]:
+    """Read the description of a job (JSON) as workers read it, with its long lists."""
+    (reply,) = yield (("HGET", keys.JOB + job_id, "spec"),)
+    return None if reply is None else bytes(reply)
 
 
 def result(job_id: str) -> Operation[bytes | None]:
@@ -127,33 +104,31 @@ def trial() -> Operation[None]:
     yield (("EVAL", scripts.TRIAL, 0), ("BLMOVE", trial, trial, "RIGHT", "LEFT", 1))
 
 
-def page(key: str, count: int, cursor: str | None) -> Operation[list[tuple[str, int]]]:
-    """Read up to `count` members with their creation times (microseconds), newest first, that come after the cursor."""
-    if cursor is None:
-        newest, after = "+inf", None
-    else:
-        created, after = _decode(cursor)
-        newest = str(created)
+def page(
+    key: str, count: int, cursor: str | None, since: int | None = None, before: int | None = None
+) -> Operation[list[tuple[str, int]]]:
+    """Read up to `count` members with their creation times (microseconds), newest first, that come after the cursor.
+
+    `since`, `before`: only those created then or later, and before then.
+    """
+    place = None if cursor is None else _decode(cursor)
+    limits = [limit for limit in (place and place[0], None if before is None else before - 1) if limit is not None]
+    newest = min(limits, default="+inf")
+    oldest = "-inf" if since is None else since
     # Ties of a microsecond are ordered by id, descending: read a few more and drop those at or before the cursor.
-    spare = 0 if after is None else 8
+    spare = 0 if place is None else 8
     while True:
-        words = (key, newest, "-inf", "WITHSCORES", "LIMIT", 0, count + spare)
+        words = (key, newest, oldest, "WITHSCORES", "LIMIT", 0, count + spare)
         (reply,) = yield (("EVAL", "return redis.call('ZREVRANGEBYSCORE', unpack(ARGV))", 0, *words),)
         members = [(name.decode(), int(score)) for name, score in zip(reply[::2], reply[1::2], strict=True)]
-        rest = [m for m in members if after is None or (m[1], m[0]) < (int(newest), after)]
+        rest = [m for m in members if place is None or (m[1], m[0]) < place]
         if len(rest) >= count or len(members) < count + spare:
             return rest[:count]
         spare *= 2
 
 
 def _read(job_id: str) -> Command:
-    return ("HMGET", keys.JOB + job_id, *FIELDS)
-
-
-def _matches(head: Sequence[bytes], status: Status | None, labels: Mapping[str, str]) -> bool:
-    if status is not None and head[0].decode() != status:
-        return False
-    return bool(labels.items() <= json.loads(head[1]).items())
+    return ("EVAL", _READ, 0, keys.JOB + job_id)
 
 
 def encode_cursor(name: str, created: int) -> str:
@@ -173,7 +148,11 @@ def _decode(cursor: str) -> tuple[int, str]:
 
 
 def _record(job_id: str, reply: Sequence[Any], position: int | None = None) -> JobRecord:
-    values = dict(zip(FIELDS, reply, strict=True))
+    return record_of(job_id, dict(zip(FIELDS, reply, strict=True)), position)
+
+
+def record_of(job_id: str, values: Mapping[str, Any], position: int | None = None) -> JobRecord:
+    """Make the record of what the server says of a job. Without a spec, that is empty."""
 
     def seconds(name: str) -> float | None:
         return None if values[name] is None else float(values[name])
@@ -181,7 +160,7 @@ def _record(job_id: str, reply: Sequence[Any], position: int | None = None) -> J
     return JobRecord(
         id=job_id,
         status=Status(values["status"].decode()),
-        spec=values["spec"],
+        spec=values.get("spec", b""),
         labels=json.loads(values["labels"]),
         fingerprint=values["fingerprint"].decode(),
         attempt=int(values["attempt"]),

@@ -30,7 +30,8 @@ class Submission:
     """A new job. `seconds` is its limit of running time over all attempts; `spec` is JSON, `data` npy bytes.
 
     `contract` is the version of these; workers that know only older ones leave the job alone. `dataset` is the id of
-    the dataset that the job uses, if any. `algorithm` is the version that the fingerprint is of.
+    the dataset that the job uses, if any. `algorithm` is the version that the fingerprint is of. `shown` is the spec as
+    users see it, where that is another one: without its long lists.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Submission:
     contract: int = CONTRACT
     dataset: str = ""
     algorithm: str = FIRST_ALGORITHM
+    shown: bytes = b""
 
     @property
     def size(self) -> int:
@@ -66,7 +68,10 @@ class Admission(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as users see it. Times are epoch seconds; `elapsed` is running time in seconds over all attempts."""
+    """A job as users see it. Times are epoch seconds; `elapsed` is running time in seconds over all attempts.
+
+    `spec` is empty in a list of summaries.
+    """
 
     id: str
     status: Status
