@@ -6,19 +6,18 @@ block for a quarter of a second. See docs/decisions/compressed-replies.md.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import zstandard
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.threads import Threads
+
 LEAST = 1000  # bytes of a body that is worth it
 AT_ONCE = 16_384  # bytes of a body that takes less time than the way to a thread and back
-THREADS = 2  # of a process, so that large replies leave cores to others
 LEVEL = 1  # of both: of JSON with many numbers, level 6 saves a tenth of the bytes for three times the work
 SMALL_WINDOW, SMALL_MEMORY = 12, 5  # of zlib: to get the memory of its usual 15 and 8 takes longer than a small body
 TEXTUAL = ("json", "text/", "javascript", "xml")  # in a content type; tables and pictures are compressed already
@@ -74,7 +73,7 @@ class Compression:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="compression")
+        self._threads = Threads("replies", 2, 0)  # so that large replies leave cores to others; none is refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -91,36 +90,38 @@ class Compression:
                 return
             if start is not None:
                 held, start = start, None
-                message = await self._encoded(held, message, encoding)
+                message = await _encoded(held, message, encoding, self._threads)
                 await send(held)
             await send(message)
 
         await self.app(scope, receive, send_compressed)
 
-    async def _encoded(self, start: Message, message: Message, encoding: str | None) -> Message:
-        """The body as it is sent; the headers of `start` are made to fit."""
-        start["headers"] = [*start["headers"]]  # whoever sent it may keep his
-        headers = MutableHeaders(raw=start["headers"])
-        body = message.get("body", b"")
-        if start["status"] == 304:
-            headers.add_vary_header("Accept-Encoding")
-            _weaken(headers, encoding)
-            return message
-        whole = message["type"] == "http.response.body" and not message.get("more_body", False)
-        if not whole or len(body) < LEAST or not _compressible(headers):
-            return message
-        headers.add_vary_header("Accept-Encoding")
-        if encoding is not None:
-            message = {**message, "body": await self._compressed(body, encoding)}
-            headers["content-encoding"] = encoding
-            headers["content-length"] = str(len(message["body"]))
-            _weaken(headers, encoding)
-        return message
 
-    async def _compressed(self, body: bytes, encoding: str) -> bytes:
-        if len(body) > AT_ONCE:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, ENCODERS[encoding], body)
-        return _compressor.compress(body) if encoding == "zstd" else _small_gzip(body)
+async def _encoded(start: Message, message: Message, encoding: str | None, threads: Threads) -> Message:
+    """The body as it is sent; the headers of `start` are made to fit."""
+    start["headers"] = [*start["headers"]]  # whoever sent it may keep his
+    headers = MutableHeaders(raw=start["headers"])
+    body = message.get("body", b"")
+    if start["status"] == 304:
+        headers.add_vary_header("Accept-Encoding")
+        _weaken(headers, encoding)
+        return message
+    whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+    if not whole or len(body) < LEAST or not _compressible(headers):
+        return message
+    headers.add_vary_header("Accept-Encoding")
+    if encoding is not None:
+        message = {**message, "body": await _compressed(body, encoding, threads)}
+        headers["content-encoding"] = encoding
+        headers["content-length"] = str(len(message["body"]))
+        _weaken(headers, encoding)
+    return message
+
+
+async def _compressed(body: bytes, encoding: str, threads: Threads) -> bytes:
+    if len(body) > AT_ONCE:
+        return await threads.carry_on(ENCODERS[encoding], body)
+    return _compressor.compress(body) if encoding == "zstd" else _small_gzip(body)
 
 
 def _weaken(headers: MutableHeaders, encoding: str | None) -> None:

@@ -50,7 +50,7 @@ from worker.datasets import (
     open_storage,
 )
 from worker.datasets.draft import CONTENT, Draft
-from worker.datasets.manifest import open_dataset, small_file
+from worker.datasets.manifest import bytes_on_disk, open_dataset, small_file
 from worker.datasets.sniff import recognize
 from worker.datasets.storage import BAD_DISK
 from worker.store import Shelving
@@ -281,7 +281,7 @@ class Datasets:
 
     async def _add(self, dataset: Dataset, described: int) -> Shelving:
         """Enter a dataset into the index; `described`: bytes of its manifest."""
-        size, evict = dataset.stored_bytes + described, self._settings.dataset_eviction
+        size, evict = bytes_on_disk(dataset, described), self._settings.dataset_eviction
         entry = store.add_dataset(dataset.id, size, summary(dataset), quota=self.quota.limit, evict=evict)
         added = await store.arun(self._client, entry)
         if added is Shelving.CREATED:

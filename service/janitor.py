@@ -15,7 +15,7 @@ from service.threads import Threads
 from worker import store
 from worker.contract.dataset import Dataset
 from worker.datasets import MANIFEST, DamagedError, Storage, StorageError
-from worker.datasets.manifest import open_dataset
+from worker.datasets.manifest import bytes_on_disk, open_dataset
 
 SWEEP = 60.0  # seconds between sweeps
 
@@ -68,7 +68,7 @@ class Janitor:
         except StorageError as error:  # or it is of a newer version
             log.warning("%s Until then it is not listed.", error)
             return None
-        return dataset, dataset.stored_bytes + len(manifest)
+        return dataset, bytes_on_disk(dataset, len(manifest))
 
     async def sweep(self) -> None:
         """Remove what is kept too long, what is over the quota, and what processes that are gone have left."""

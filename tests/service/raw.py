@@ -57,7 +57,7 @@ async def _polls(url: str, paths: Sequence[str], wait: int, meanwhile: Callable[
         nonlocal to_send
         async with opening:
             reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: here\r\nPrefer: wait={wait}\r\n\r\n".encode())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait={wait}\r\n\r\n".encode())
         to_send -= 1
         if not to_send:
             sent.set()

@@ -128,7 +128,7 @@ def test_nobody_waits_for_a_caller_who_has_left(polled: Api, client: redis.Redis
     (job_id,) = submitted(client, 1)
     place = urlsplit(str(polled.base_url))
     with socket.create_connection((place.hostname, place.port)) as caller:
-        caller.sendall(f"GET /v1/jobs/{job_id} HTTP/1.1\r\nHost: here\r\nPrefer: wait=60\r\n\r\n".encode())
+        caller.sendall(f"GET /v1/jobs/{job_id} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=60\r\n\r\n".encode())
         eventually(lambda: waiting(polled) == 1)
     eventually(lambda: waiting(polled) == 0, 30)  # the poll alone would take 60
 

@@ -65,7 +65,7 @@ def busy(
 
 def call(api: Api, name: str, kind: str = "checks") -> socket.socket:
     """A caller who has asked for work, and does not wait for it here."""
-    return send(api, f"GET /test/work?kind={kind}&name={name} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+    return send(api, f"GET /test/work?kind={kind}&name={name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
 
 def send(api: Api, request: bytes) -> socket.socket:
@@ -130,7 +130,7 @@ def test_heavy_requests_whose_callers_have_left_cost_nothing(busy: Api, work: Wo
     with closing(call(busy, "first")), closing(call(busy, "second")):
         eventually(lambda: len(work.begun) == 2)
         body = busy.build_request("POST", "/v1/jobs", json=LARGE).read()
-        head = "POST /v1/jobs HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+        head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
         callers = [send(busy, head.encode() + body) for _ in range(20)]
         eventually(lambda: waiting(busy) == 20)

@@ -25,7 +25,7 @@ def test_as_many_columns_as_may_be_are_chosen_by_patterns(api: Api) -> None:
     dataset = api.post("/v1/datasets", content=lines, headers={"Content-Type": "text/x-libsvm"}).json()["id"]
     data = {"dataset_id": dataset, "target": "label", "features": [{"all_but": ["1*", "20000??"]}]}
     job = api.created({"data": data, "training": {"kind": "ridge"}})
-    steps = api.get(f"/v1/jobs/{job['id']}/steps").json()
+    steps = api.get(f"/v1/jobs/{job['id']}/steps?names=true").json()
     assert steps["names"] == ["penalty"]
     described = api.get(f"/v1/jobs/{job['id']}").json()["spec"]["data"]
     # numbers that begin with 1: 1 + 10 + ... + 1,000,000; and 2000000 itself

@@ -48,6 +48,11 @@ def write(directory: Path, dataset: Dataset) -> Dataset:
     return made
 
 
+def bytes_on_disk(dataset: Dataset, manifest: int) -> int:
+    """What all files of a dataset take, with a manifest of so many bytes."""
+    return sum(file.bytes for file in dataset.layout.files.values()) + manifest
+
+
 def _with_seal(dataset: Dataset, sha256: str) -> Dataset:
     files = {**dataset.layout.files, SEAL: StoredFile(bytes=len(_BLANK), sha256=sha256)}
     return dataset.model_copy(update={"layout": dataset.layout.model_copy(update={"files": files})})
