@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -13,6 +13,8 @@ from fastapi.routing import APIRoute
 from service.problems import InvalidRequest
 from worker.contract.faults import MOST, NAME, Fault, suggestion
 
+T = TypeVar("T")
+READS_ALL = "reads_all_parameters"
 ANY_KEY = "KEY"  # ends the declared name of a parameter of which there is one for each key, as `label.KEY`
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -21,6 +23,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def parameter_fault(name: str, code: str, detail: str) -> InvalidRequest:
     """The problem of a wrong query parameter."""
     return InvalidRequest("A parameter is wrong.", errors=[Fault(f"/query/{name[:NAME]}", code, detail)])
+
+
+def reads_all_parameters(endpoint: T) -> T:
+    """Mark a function that looks at every query parameter itself, as one that reads a long body before it refuses."""
+    setattr(endpoint, READS_ALL, True)
+    return endpoint
 
 
 class Route(APIRoute):
@@ -32,6 +40,8 @@ class Route(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The framework's handler, after a look at the names of the parameters."""
         handle = super().get_route_handler()
+        if getattr(self.endpoint, READS_ALL, False):
+            return handle
         names = [
             *(field.alias for field in self.dependant.query_params),
             *(item["name"] for item in (self.openapi_extra or {}).get("parameters", ()) if item["in"] == "query"),

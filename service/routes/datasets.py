@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.auth import require_key
 from service.datasets import Datasets
-from service.parameters import Route
+from service.parameters import Route, reads_all_parameters
 from service.problems import (
     Busy,
     DatasetDamaged,
@@ -137,6 +137,7 @@ def _summary(entry: DatasetEntry) -> dict[str, Any]:
     },
     openapi_extra=FILE_BODY,
 )
+@reads_all_parameters
 async def upload_dataset(request: Request) -> Response:
     """The body is the file, of the format that its Content-Type names; it may be compressed by gzip or zstd.
 
