@@ -28,6 +28,7 @@ _WINDOW: Final = 1 << 20
 _USUAL: Final = {b"$%d\r\n" % length: length for length in range(1000)}
 """Lines before payloads, for speed."""
 _HEAD: Final = re.compile(rb"\*[1-9][0-9]{0,8}\r\n\$[1-9][0-9]{0,8}\r\n")
+_WORD: Final = re.compile(rb"\r\n[*$][0-9]{1,9}\r\n")
 _NUMBER: Final = re.compile(rb"\s*[+]?([0-9]{1,18})")
 
 Arities = Mapping[bytes, int]
@@ -179,34 +180,51 @@ def _ends_well(part: Part) -> bool:
 def scan(path: Path, start: int = 0, arities: Arities | None = None) -> Scan:
     """Read the commands of a file from `start` on, in bounded memory. Raises: `OSError`.
 
-    A command counts as whole if the server can read it and, where `arities` are given, knows it.
+    A command is whole if the server can read it and, where `arities` are given, knows it.
     """
     with path.open("rb", buffering=_WINDOW) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(start)
         at = whole = before = start
-        commands, inside, exact = 0, False, True
+        commands, inside, last = 0, False, 0
         while at < size:
             try:
-                end, name, exact_now = _command(file, at, size, arities)
+                end, name, length = _command(file, at, size, arities)
             except _Unreadable:
-                file.seek(at)
-                if not exact or file.read(1) == b"$":  # the command before has a wrong length, or a wrong count
+                if at > start and _is_wrong(file, at, last):
                     at, whole = before, min(before, whole)
                 return Scan(size, commands, whole, at, _following(file, at + 1, size, arities))
             commands += name is not None
             if name in {b"multi", b"exec"}:
                 inside = name == b"multi"
-            before, at, exact = at, end, exact_now
+            before, at, last = at, end, length
             if not inside:
                 whole = at
         return Scan(size, commands, whole, None if whole == size else whole)
 
 
-def _command(file: IO[bytes], at: int, size: int, arities: Arities | None) -> tuple[int, bytes | None, bool]:
+def _is_wrong(file: IO[bytes], end: int, last: int) -> bool:
+    """Whether a command with damage behind it is damaged itself: by a count or a length, or since bytes are missing.
+
+    Words that no command claims stand behind it, or its last payload (of `last` bytes) has swallowed what looks like
+    words. A sound command whose payload has such a text is wrongly accused, and kept with what is cut off.
+    """
+    file.seek(end)
+    behind = file.read(1)
+    if last < 0 or behind == b"$":
+        return True
+    if behind in b"*\0":  # no rest of a word
+        return False
+    last = min(last, _WINDOW)
+    file.seek(end - 2 - last)
+    return _WORD.search(file.read(last + 2)) is not None
+
+
+def _command(file: IO[bytes], at: int, size: int, arities: Arities | None) -> tuple[int, bytes | None, int]:
     """Read what begins at `at`, where the file stands. Raises: `_Unreadable`.
 
-    Returns: its end; the command's name, None for an annotation; whether all of its payloads end in CR LF.
+    Returns: its end; the command's name, None for an annotation; the length of its last payload, -1 if some payload
+    does not end in CR LF.
     """
     readline, read = file.readline, file.read
     line = readline(LONGEST_LINE)
@@ -214,10 +232,10 @@ def _command(file: IO[bytes], at: int, size: int, arities: Arities | None) -> tu
     if line[:1] == b"#":
         if line[-2:] != b"\r\n":
             raise _Unreadable
-        return at, None, True
+        return at, None, 0
     words = _number(line, b"*")
     payload = name = b""
-    exact = True
+    exact, length = True, 0
     for number in range(words):
         line = readline(LONGEST_LINE)
         length = _USUAL.get(line, -1)
@@ -237,7 +255,7 @@ def _command(file: IO[bytes], at: int, size: int, arities: Arities | None) -> tu
             name = payload[:-2].lower()
     if at > size or (at == size and payload[-2:] != b"\r\n") or words < 1 or not _known(name, words, arities):
         raise _Unreadable
-    return at, name, exact
+    return at, name, length if exact else -1
 
 
 def _number(line: bytes, mark: bytes) -> int:
@@ -267,8 +285,8 @@ def _following(file: IO[bytes], at: int, size: int, arities: Arities | None) -> 
         file.seek(at)
         try:
             while at < size:
-                at, name, exact = _command(file, at, size, arities)
-                count += name is not None and exact
+                at, name, last = _command(file, at, size, arities)
+                count += name is not None and last >= 0
         except _Unreadable:
             at += 1
     return count

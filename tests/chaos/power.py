@@ -284,10 +284,11 @@ class Campaign:
         named = re.search(
             r"(\S+) is damaged at byte (\d+): .* and (\d+) whole commands? stands? after it\..*--repair", sentence
         )
-        start = self._starts[bisect.bisect_right(self._starts, first) - 1]
-        # A value from which bytes are missing ends in what follows it; if that is CR LF by chance, it seems whole.
-        late = damage is missing and named is not None and int(named[2]) > start
-        if named is None or named[1] != str(increment) or (int(named[2]) != start and not late):
+        after = bisect.bisect_right(self._starts, first)
+        before, start = self._starts[after - 2 : after]
+        # Where bytes are missing, a value may seem whole by chance, or the command before a word may seem damaged.
+        near = damage is missing and named is not None and (int(named[2]) > start or int(named[2]) == before)
+        if named is None or named[1] != str(increment) or (int(named[2]) != start and not near):
             self._break(f"{kind} at {first}: the sentence is {sentence}")
             return
         if increment.read_bytes() != damaged:
@@ -299,7 +300,7 @@ class Campaign:
         self._check_parts(f"{kind} at {first}", increment, damaged)
         expected = self._recording.known_at(self._moment_of(min(int(named[2]), first)))
         self._compare(kind, self._started(data), expected)
-        self.outcome.counts[kind, "named late, repaired" if late else "refused and repaired"] += 1
+        self.outcome.counts[kind, "named near, repaired" if near else "refused and repaired"] += 1
 
     def _moment_of(self, offset: int) -> float:
         """Until when all that was written stands before a byte."""

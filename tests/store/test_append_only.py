@@ -64,7 +64,11 @@ def test_wherever_a_file_is_cut_the_whole_units_before_it_remain(tmp_path: Path)
 def test_whatever_stands_after_the_last_command_is_told_from_it(tail: bytes, tmp_path: Path) -> None:
     for end in STARTS[1:]:
         found = read(tmp_path, TEXT[:end] + tail)
-        assert (found.whole, found.damage, found.following) == (max(e for e in UNIT_ENDS if e <= end), end, 0)
+        accused = tail == b"garbage\r\n" and TEXT[:end].endswith(
+            LIKE_A_COMMAND + b"\r\n"
+        )  # as if it had swallowed words
+        damage = STARTS[STARTS.index(end) - 1] if accused else end
+        assert (found.whole, found.damage, found.following) == (max(e for e in UNIT_ENDS if e <= end), damage, 0)
 
 
 def test_zeros_at_the_end_of_the_last_payload_are_no_payload(tmp_path: Path) -> None:
@@ -111,6 +115,12 @@ def test_a_value_that_lost_bytes_is_not_kept(tmp_path: Path) -> None:
         found = read(tmp_path, first + second.replace(b"x" * lost, b"", 1) + third)
         assert (found.whole, found.damage) == (len(first), len(first))
         assert found.following == 9
+
+
+def test_a_value_that_swallowed_the_next_head_is_not_kept(tmp_path: Path) -> None:
+    first, second, third = command(b"SET", b"a", b"1"), command(b"SET", b"b", b"1"), command(b"EXEC") * 9
+    found = read(tmp_path, first + second.replace(b"$1\r\n1", b"$9\r\n1") + third)  # up to the line end after $4
+    assert (found.whole, found.damage, found.following) == (len(first), len(first), 9)
 
 
 def test_a_length_beyond_the_end_hides_no_command(tmp_path: Path) -> None:
