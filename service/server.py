@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -100,6 +101,8 @@ def serve_api(settings: Settings, listener: socket.socket) -> None:
     from service.app import create_app  # noqa: PLC0415 - a second to import, and only this process needs it
 
     app = create_app(settings)
+    gc.collect()
+    gc.freeze()  # modules and schemas stay: to look through them again costs large requests a tenth of a second
     if not settings.key_hashes:
         logging.getLogger("uvicorn.error").warning("no API keys are configured: everybody on this machine has access")
     make_server(app, settings).run(sockets=[listener])

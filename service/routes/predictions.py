@@ -48,7 +48,7 @@ from worker.store import JobRecord
 MAX_ROWS = 100_000
 MAX_OUTPUTS = 1_000_000  # rows times classes
 MAX_FEATURES = 200_000  # of a model: more make it an object of 100 MB
-MAX_KERNELS = 100_000_000  # rows times support rows: some seconds
+MAX_KERNELS = 10_000_000  # rows times support rows: some tenths of a second
 
 router = APIRouter(
     prefix="/v1/jobs",

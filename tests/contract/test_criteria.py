@@ -38,6 +38,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "null for b_0": ({"data__vectors": [None, [1.0]]}, "/data/vectors/0", "missing", "one entry for each parameter"),
     "nothing to tune": (
         {"data__matrices": [DENSE], "data__vectors": [[1, 2, 3]]}, "/data/matrices", "too_few", "nothing to tune"),
+    "terms": ({"data__matrices": [DENSE] * 1001}, "/data", "too_many", "1001 matrices or vectors in a list"),
     "rows": ({"data__matrices": [DENSE, DENSE[:2]]}, "/data/matrices/1", "shape", "2 rows for 3 parameters"),
     "columns": (
         {"data__matrices": [DENSE, [*DENSE[:2], [0, 0]]]}, "/data/matrices/1/2", "shape", "2 entries for 3"),

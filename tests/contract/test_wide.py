@@ -159,6 +159,12 @@ GROUPS = {"kind": "per_group", "groups": {"few": ["1", "2"], "rest": ["*"]}}
 KERNEL = {"kind": "rbf", "widths": {"kind": "per_feature"}}
 LONG = "?" * 61
 TOO_MUCH: dict[str, tuple[int, dict[str, Any] | None, dict[str, Any], list[tuple[str, str]]]] = {
+    "splines": (
+        600,
+        {"kind": "ridge", "splines": [{"feature": f"{j + 1}", "basis": 6} for j in range(501)]},
+        {},
+        [("/training/splines", "too_many")],
+    ),
     "columns": (WIDE + 1, None, {}, [("/data/dataset_id", "too_many_columns")]),
     "penalties": (
         100_001, {"kind": "ridge", "penalty": "per_feature"}, {}, [("/training/penalty", "too_many_hyperparameters")]

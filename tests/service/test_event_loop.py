@@ -53,9 +53,11 @@ def numbers(count: int) -> dict[str, Any]:
     return {"x": X.tolist(), "y": (X @ np.arange(20.0)).tolist()}
 
 
-def unchecked(api: Api) -> httpx2.Client:
+@pytest.fixture(scope="module")
+def plain(own: Api) -> Iterator[httpx2.Client]:
     """A client for replies that take long to check."""
-    return httpx2.Client(base_url=api.base_url, timeout=120, trust_env=False)
+    with httpx2.Client(base_url=own.base_url, timeout=120, trust_env=False) as client:
+        yield client
 
 
 def post(api: httpx2.Client, path: str, body: bytes, status: int) -> Callable[[], None]:
@@ -148,9 +150,10 @@ def finished(client: redis.Redis, hyperparameters: int, steps: int) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("hyperparameters", "steps"), [(50_000, 10), (100, 10_000)])
-def test_wide_and_long_searches(own: Api, client: redis.Redis, hyperparameters: int, steps: int) -> None:
+def test_wide_and_long_searches(
+    own: Api, plain: httpx2.Client, client: redis.Redis, hyperparameters: int, steps: int
+) -> None:
     job_id = finished(client, hyperparameters, steps)
-    plain = unchecked(own)
 
     def trajectory() -> None:
         seen = 0
@@ -172,9 +175,8 @@ def test_wide_and_long_searches(own: Api, client: redis.Redis, hyperparameters: 
 
 
 @pytest.mark.slow
-def test_sparse_columns(own: Api, client: redis.Redis) -> None:
+def test_sparse_columns(own: Api, plain: httpx2.Client, client: redis.Redis) -> None:
     """A file of a few bytes has millions of columns."""
-    plain = unchecked(own)
     file = b"".join(b"%d 1:%d %d:1\n" % (n % 3, n + 1, SPARSE - n) for n in range(30))
     dataset = plain.post("/v1/datasets", content=file, headers={"Content-Type": "text/x-libsvm"})
     assert dataset.status_code in {200, 201}, dataset.text

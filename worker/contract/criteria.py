@@ -19,6 +19,7 @@ from worker.core.rows.tables import LARGEST_MAGNITUDE
 from worker.core.training.quadratic import empty_problem
 
 Sent = list[list[float]] | SparseMatrix | None
+MOST_TERMS = 1_000  # A_0, A_1, ... or b_0, b_1, ...: each takes some tenths of a millisecond to check
 ASYMMETRY = 1e-9  # of the largest entry: what rounding in the caller's own products may leave
 
 
@@ -47,7 +48,10 @@ def criteria_faults(data: MatricesData) -> Iterator[Fault]:
         told = "b_0 is missing: it has one entry for each parameter; write zeros where b does not matter."
         yield Fault("/data/vectors/0" if data.vectors else "/data/vectors", "missing", told)
         return
-    if max(len(data.matrices), len(data.vectors)) < 2:
+    if (most := max(len(data.matrices), len(data.vectors))) > MOST_TERMS:
+        yield Fault("/data", "too_many", f"There are {most} matrices or vectors in a list; {MOST_TERMS} is the most.")
+        return
+    if most < 2:
         told = "There is nothing to tune: give A_1, A_2, ... after A_0, or b_1, b_2, ... in `vectors`."
         yield Fault("/data/matrices", "too_few", told)
     places = [(f"/data/matrices/{j}", sent) for j, sent in enumerate(data.matrices)]
@@ -127,6 +131,8 @@ def _entry_faults(place: str, sent: SparseMatrix, p: int) -> Iterator[Fault]:
 
 
 def _asymmetry(place: str, sent: SparseMatrix | list[list[float]], p: int) -> Iterator[Fault]:
+    if not isinstance(sent, SparseMatrix) and _is_symmetric(np.array(sent)):
+        return
     A = coo_array(matrix(sent, p, symmetric=False))  # noqa: N806
     D = coo_array(abs(A - A.T))  # noqa: N806
     for i in np.flatnonzero(D.data > ASYMMETRY * np.abs(A.data).max(initial=0.0))[:1]:
@@ -148,11 +154,17 @@ def matrix(sent: Sent, p: int, *, symmetric: bool = True) -> csr_array:
         made = csr_array((np.array(sent.values, dtype=np.float64), places), shape=(p, p))
     else:
         made = csr_array(np.array(sent, dtype=np.float64))
+        symmetric = symmetric and not _is_symmetric(np.array(sent))
     made.eliminate_zeros()
     if symmetric and abs(made - made.T).nnz:
         made = csr_array(0.5 * (made + made.T))
     made.sort_indices()
     return made
+
+
+def _is_symmetric(A: Array) -> bool:  # noqa: N803
+    """Whether a dense square matrix is; far cheaper than by its sparse form, of which a request may bring many."""
+    return bool(np.array_equal(A, A.T))
 
 
 def criteria_problem(data: MatricesData) -> Problem:

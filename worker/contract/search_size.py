@@ -11,7 +11,7 @@ from worker.contract.patterns import is_pattern, pattern_faults
 from worker.core.kernels import Product, Simple, Sum, WidthPerFeature, WidthPerGroup
 from worker.core.penalties import PerCoefficient, PerFeature, PerGroup, QuadraticForms
 from worker.core.penalties.quadratic_forms import Difference, Identity, Matrix
-from worker.core.training import TableTraining
+from worker.core.training import LinearTraining, TableTraining
 from worker.core.training.kernel_machines import KernelTraining
 
 MOST_HYPERPARAMETERS = 100_000
@@ -19,6 +19,7 @@ MOST_MEMBERS = 100_000  # features that are named by groups and kernels, columns
 MOST_ENTRIES = 90_000  # of given matrices and bands: one of 300 features, which is decomposed to check it
 MOST_IDENTITIES = 2_000_000  # features of forms that are identities
 MOST_DIFFERENCES = 1_000_000  # entries of the squares of differences
+MOST_SPLINES = 500  # each takes about a millisecond to check
 MOST_KERNEL_FEATURES = 2_000_000  # features of all kernels of a sum or product together
 
 MOST_OF_FORMS = {Identity: MOST_IDENTITIES, Difference: MOST_DIFFERENCES, Matrix: MOST_ENTRIES}
@@ -31,6 +32,10 @@ def size_faults(training: TableTraining, columns: FeatureColumns, classes: int) 
     if (scattered := pieces(columns)) > MOST_PIECES:
         told = f"These features are {scattered} separate runs of columns, and {MOST_PIECES} is the most"
         yield Fault("/data/features", "too_scattered", f"{told}; choose more or fewer neighbours.")
+        return
+    if isinstance(training, LinearTraining) and len(training.splines) > MOST_SPLINES:
+        told = f"There are {len(training.splines)} splines, and {MOST_SPLINES} is the most"
+        yield Fault("/training/splines", "too_many", f"{told}; leave some features linear.")
         return
     kernels = list(_kernels(training))
     p = len(columns.features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -117,6 +118,10 @@ class JobSpec(Wire):
 
     def problem(self) -> Problem:
         """The data of the request as arrays. Call `faults` first."""
+        return self._problem
+
+    @functools.cached_property
+    def _problem(self) -> Problem:
         if isinstance(self.data, MatricesData):
             return criteria_problem(self.data)
         return inline_problem(self.inline(), self.training)
