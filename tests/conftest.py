@@ -24,7 +24,6 @@ threadpoolctl.threadpool_limits(int(os.environ["OPENBLAS_NUM_THREADS"]))  # plug
 jaxtyping.install_import_hook("worker.core", "beartype.beartype")
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
-DEFAULT = "not slow and not chaos"  # as in pyproject.toml
 CORE = Path(__file__).parent / "core"
 
 
@@ -42,7 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Processes, unless `-n` says how many: one for single files, and for the long suites, which need the machine."""
-    if config.option.markexpr != DEFAULT or all(".py" in argument for argument in config.args):
+    chosen = config.option.markexpr not in config.getini("addopts")
+    if chosen or all(".py" in argument for argument in config.args):
         return 0
     return min(os.cpu_count() or 1, 4)
 
