@@ -188,6 +188,21 @@ def is_route(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return any(ast.unparse(one).startswith("router.") for one in function.decorator_list)
 
 
+@pytest.mark.parametrize("page", ["security.md", "reliability.md"])
+def test_each_test_that_a_promise_names_is_there(page: str) -> None:
+    files = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    lines = [line for line in (ROOT / "docs" / page).read_text().splitlines() if line.startswith("| ")]
+    found = 0
+    for line in lines:
+        file = ""
+        for given, name in re.findall(r"`(?:tests/\w+/)?(test_\w+\.py)?(?:::)?(test_\w+)?`", line):
+            file = given or file
+            if file or name:
+                assert not name or f"def {name}(" in files[file], (page, file, name)
+                found += bool(file)
+    assert found > 10
+
+
 def test_no_path_of_a_machine_and_no_unfinished_business():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode != 0:
