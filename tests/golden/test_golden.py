@@ -28,7 +28,10 @@ def test_the_numbers_are_those_of_this_version() -> None:
     assert set(RECORDED["cases"]) == set(CASES), f"cases were added or removed: {COMMAND}"
 
 
-@pytest.mark.parametrize("name", CASES)
+LONG = {"training: kernel_svm, huberized"}  # a smooth machine at a corner, half a minute
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in CASES])
 def test_numbers_are_as_they_were(name: str) -> None:
     if RECORDED["algorithm"] != ALGORITHM or name not in RECORDED["cases"]:
         pytest.skip("not recorded, as another test says")
