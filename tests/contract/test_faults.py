@@ -9,6 +9,7 @@ import pytest
 
 from tests.contract.specs import document, faults_of, table
 from worker.contract.faults import LISTS, LONGEST, MEMBERS, MOST, NAME
+from worker.contract.search_size import MOST_SPLINES
 from worker.contract.spec import JobSpec, faults
 
 GROUPS: dict[str, Any] = {"kind": "per_group", "groups": {"a": ["x0"], "b": ["x1", "x2"]}}
@@ -274,6 +275,14 @@ def test_an_object_with_too_many_members_is_found_before_each_of_them_is_an_erro
     names = [f"gene:{i}" for i in range(MEMBERS + 5)]
     colons = document(data={"x": [[0.5] * len(names)] * 2, "y": [1, 2], "features": names})
     assert faults_of(json.dumps({**colons, "selection": {"kind": "k_fold", "folds": 2}}).encode()) == []
+
+
+def test_too_many_splines_are_not_made() -> None:
+    names = [f"x{j}" for j in range(MOST_SPLINES + 1)]
+    splines = [{"feature": name, "basis": 6} for name in names]
+    data = {**table(12, len(names)), "features": names}
+    (fault,) = faults_of(json.dumps(document(data=data, training__splines=splines)).encode())
+    assert (fault.pointer, fault.code) == ("/training/splines", "too_many")
 
 
 def test_a_document_of_too_many_lists_is_not_taken_apart() -> None:

@@ -11,7 +11,7 @@ from worker.contract.patterns import is_pattern, pattern_faults
 from worker.core.kernels import Product, Simple, Sum, WidthPerFeature, WidthPerGroup
 from worker.core.penalties import PerCoefficient, PerFeature, PerGroup, QuadraticForms
 from worker.core.penalties.quadratic_forms import Difference, Identity, Matrix
-from worker.core.training import LinearTraining, TableTraining
+from worker.core.training import LinearTraining, TableTraining, Training
 from worker.core.training.kernel_machines import KernelTraining
 
 MOST_HYPERPARAMETERS = 100_000
@@ -33,10 +33,6 @@ def size_faults(training: TableTraining, columns: FeatureColumns, classes: int) 
         told = f"These features are {scattered} separate runs of columns, and {MOST_PIECES} is the most"
         yield Fault("/data/features", "too_scattered", f"{told}; choose more or fewer neighbours.")
         return
-    if isinstance(training, LinearTraining) and len(training.splines) > MOST_SPLINES:
-        told = f"There are {len(training.splines)} splines, and {MOST_SPLINES} is the most"
-        yield Fault("/training/splines", "too_many", f"{told}; leave some features linear.")
-        return
     kernels = list(_kernels(training))
     p = len(columns.features)
     yield from _count_faults(training, kernels, p, len(columns), max(classes, 1))
@@ -56,6 +52,13 @@ def size_faults(training: TableTraining, columns: FeatureColumns, classes: int) 
             told = f"Up to here groups name {members} features, and {MOST_MEMBERS} is the most"
             yield Fault(pointer, "too_many_members", f"{told}; use a shared penalty or width, or fewer features.")
             return
+
+
+def spline_faults(training: Training) -> Iterator[Fault]:
+    """More splines than are checked in a moment, whatever the data are."""
+    if isinstance(training, LinearTraining) and len(training.splines) > MOST_SPLINES:
+        told = f"There are {len(training.splines)} splines, and {MOST_SPLINES} is the most"
+        yield Fault("/training/splines", "too_many", f"{told}; leave some features linear.")
 
 
 def form_faults(training: TableTraining, p: int) -> Iterator[Fault]:

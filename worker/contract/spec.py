@@ -22,7 +22,7 @@ from worker.contract.feature_list import read_features, write_features
 from worker.contract.grouping import grouped
 from worker.contract.inline import decode_data, describe_inline, encode_data, inline_faults, inline_problem
 from worker.contract.prediction import RowLayout
-from worker.contract.search_size import form_faults, size_faults
+from worker.contract.search_size import form_faults, size_faults, spline_faults
 from worker.contract.wire import Wire
 from worker.core.durations import MICROSECONDS_PER_DAY, microseconds
 from worker.core.family import ByKind
@@ -189,11 +189,12 @@ def _multiplier_faults(spec: JobSpec) -> Iterator[Fault]:
 
 
 def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = None) -> Iterator[Fault]:
-    if selected is not None and not isinstance(spec.training, Quadratic):
+    found = list(spline_faults(spec.training))
+    if not found and selected is not None and not isinstance(spec.training, Quadratic):
         found = list(size_faults(spec.training, selected.groups, len(selected.classes.names)))
-        if found:
-            yield from found
-            return
+    if found:
+        yield from found
+        return
     plan = spec.plan(selected.groups if selected else None)
     assert not isinstance(plan.training, Quadratic)
     found = list(combination_faults(plan.training, plan.selection, plan.hypergradient, plan.outer, problem))
