@@ -103,6 +103,7 @@ def serve_api(settings: Settings, listener: socket.socket) -> None:
     app = create_app(settings)
     gc.collect()
     gc.freeze()  # modules and schemas stay: to look through them again costs large requests a tenth of a second
+    gc.set_threshold(10_000)  # nor does every 700th new object of a large request need a look at the others
     if not settings.key_hashes:
         logging.getLogger("uvicorn.error").warning("no API keys are configured: everybody on this machine has access")
     make_server(app, settings).run(sockets=[listener])
