@@ -25,7 +25,9 @@ import rq
 from rq.serializers import JSONSerializer
 
 from worker import store
-from worker.contract.spec import JobSpec, describe, encode_data
+from worker.contract.description import describe
+from worker.contract.inline import encode_data
+from worker.contract.spec import JobSpec
 from worker.embedded import EmbeddedServer
 from worker.queue import delivery, horse
 from worker.store import keys

@@ -10,7 +10,8 @@ import numpy as np
 from worker.contract.abridged import abridge
 from worker.contract.columns import Selected
 from worker.contract.notes import Note, dataset_notes
-from worker.contract.spec import JobSpec, outline
+from worker.contract.spec import JobSpec
+from worker.contract.spec_faults import outline
 from worker.core.hypergradient import CholeskyBackprop
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.linalg.assembled import Assembly

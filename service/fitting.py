@@ -19,9 +19,11 @@ from worker.contract.columns import Selected, select, too_many_patterns
 from worker.contract.criteria import numbers
 from worker.contract.data import DatasetData, InlineData, MatricesData
 from worker.contract.dataset import Dataset
+from worker.contract.description import describe, fingerprint
 from worker.contract.faults import MOST, Fault, crowded, schema_faults
-from worker.contract.inline import lost_integers
-from worker.contract.spec import JobSpec, describe, encode_data, faults, fingerprint
+from worker.contract.inline import encode_data, lost_integers
+from worker.contract.spec import JobSpec
+from worker.contract.spec_faults import faults
 from worker.core.training import Quadratic
 from worker.datasets.refusal import SPARSE_SETTING
 

@@ -25,8 +25,10 @@ from scipy.linalg import lapack
 from worker import checkpoint, store
 from worker.ahead import Ahead
 from worker.contract.dataset import DatasetWarning
+from worker.contract.description import describe, fingerprint, work
 from worker.contract.expansion import Made
-from worker.contract.spec import ALGORITHM, JobSpec, describe, encode_data, fingerprint, work
+from worker.contract.inline import encode_data
+from worker.contract.spec import ALGORITHM, JobSpec
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.records import Outcome, State, Step
 from worker.core.search.plan import Prepared, prepare

@@ -10,9 +10,9 @@ from worker.contract.classes import left_classes_fault
 from worker.contract.columns import Selected, select
 from worker.contract.data import DatasetData
 from worker.contract.dataset import DatasetWarning
+from worker.contract.description import Work, dataset_of, work
 from worker.contract.expansion import Made
 from worker.contract.faults import sentence
-from worker.contract.spec import Work, dataset_of, work
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared, prepare
 from worker.datasets import DamagedError, DatasetGoneError, open_table, storage_from_environment

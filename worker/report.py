@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from worker.contract.dataset import DatasetWarning
+from worker.contract.description import Work
 from worker.contract.expansion import Made
 from worker.contract.job import Progress
 from worker.contract.notes import dataset_notes
@@ -28,7 +29,6 @@ from worker.contract.result import (
     TestScore,
     Timing,
 )
-from worker.contract.spec import Work
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.losses import Huber
 from worker.core.losses.measures import Measures

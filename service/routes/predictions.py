@@ -26,6 +26,7 @@ from service.requests import CONTENT_ENCODING, json_body
 from service.routes.jobs import ended_job, require_id
 from service.threads import go_on
 from worker import store
+from worker.contract.description import row_layout
 from worker.contract.faults import MOST, Fault, crowded, schema_faults
 from worker.contract.prediction import (
     Predicted,
@@ -41,7 +42,6 @@ from worker.contract.prediction import (
     rows_of,
 )
 from worker.contract.result import QuadraticModel
-from worker.contract.spec import row_layout
 from worker.core.records import Array
 from worker.store import JobRecord
 

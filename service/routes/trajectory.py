@@ -17,9 +17,9 @@ from service.requests import LIGHT, matches
 from service.routes.jobs import ended_job, ended_result, known_job, require_id
 from service.threads import Threads
 from worker import store
+from worker.contract.description import hyperparameter_names
 from worker.contract.faults import suggestion
 from worker.contract.job import HyperparameterPage, StepPage, StepRecord
-from worker.contract.spec import hyperparameter_names
 from worker.store import PAGE_BYTES
 
 FIELDS = list(StepRecord.model_fields)

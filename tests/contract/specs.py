@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from worker.contract.faults import Fault, crowded, schema_faults
-from worker.contract.spec import JobSpec, faults
+from worker.contract.spec import JobSpec
+from worker.contract.spec_faults import faults
 
 
 def table(rows: int = 12, columns: int = 3, seed: int = 0) -> dict[str, Any]:

@@ -8,7 +8,10 @@ import numpy as np
 import orjson
 import pytest
 
-from worker.contract.spec import JobSpec, describe, encode_data, faults, work
+from worker.contract.description import describe, work
+from worker.contract.inline import encode_data
+from worker.contract.spec import JobSpec
+from worker.contract.spec_faults import faults
 from worker.core.search.plan import Prepared, prepare
 from worker.core.search.procedure import carry_out
 from worker.core.verdict.conclude import Conclusion, conclude

@@ -11,8 +11,9 @@ import orjson
 import pytest
 
 from tests.contract.specs import document, faults_of, own_criteria, parsed
+from worker.contract.description import describe, fingerprint, hyperparameter_names, work
 from worker.contract.faults import Fault
-from worker.contract.spec import describe, encode_data, fingerprint, hyperparameter_names, work
+from worker.contract.inline import encode_data
 from worker.core.search.plan import prepare
 from worker.core.search.tune import tune
 from worker.core.selection import QuadraticSelection

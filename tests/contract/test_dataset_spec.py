@@ -16,18 +16,12 @@ from tests.contract.specs import faults_of, parsed
 from worker.contract.columns import Selected, select
 from worker.contract.data import ROLES
 from worker.contract.dataset import Column, DatasetBody, SparseColumns
+from worker.contract.description import dataset_of, describe, fingerprint, hyperparameter_names, work
 from worker.contract.feature_columns import FeatureColumns
 from worker.contract.feature_list import read_features, write_features
-from worker.contract.spec import (
-    JobSpec,
-    dataset_of,
-    describe,
-    encode_data,
-    faults,
-    fingerprint,
-    hyperparameter_names,
-    work,
-)
+from worker.contract.inline import encode_data
+from worker.contract.spec import JobSpec
+from worker.contract.spec_faults import faults
 
 ID = "ds_" + "0" * 64
 NUMBER = {"min": 0.0, "max": 5.0, "mean": 2.5, "std": 1.0, "distinct": 2, "values": [0.0, 5.0], "categories": None}

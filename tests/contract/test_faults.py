@@ -10,7 +10,8 @@ import pytest
 from tests.contract.specs import document, faults_of, table
 from worker.contract.faults import LISTS, LONGEST, MEMBERS, MOST, NAME
 from worker.contract.search_size import MOST_SPLINES
-from worker.contract.spec import JobSpec, faults
+from worker.contract.spec import JobSpec
+from worker.contract.spec_faults import faults
 
 GROUPS: dict[str, Any] = {"kind": "per_group", "groups": {"a": ["x0"], "b": ["x1", "x2"]}}
 

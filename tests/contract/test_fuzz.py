@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract.specs import document, faults_of, own_criteria
+from worker.contract.description import describe, fingerprint, work
 from worker.contract.faults import MOST
-from worker.contract.spec import JobSpec, describe, encode_data, fingerprint, work
+from worker.contract.inline import encode_data
+from worker.contract.spec import JobSpec
 
 VALID = document(
     data__features=["a", "b", "c"],

@@ -10,7 +10,8 @@ import pytest
 
 from tests.contract.specs import document, faults_of, parsed
 from worker.contract.classes import classes_of
-from worker.contract.spec import describe, encode_data, fingerprint, hyperparameter_names, work
+from worker.contract.description import describe, fingerprint, hyperparameter_names, work
+from worker.contract.inline import encode_data
 
 AB = ["a", "b"] * 6
 COUNTS = [0, 1, 2, 5] * 3

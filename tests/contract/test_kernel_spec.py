@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from tests.contract.specs import document, faults_of, parsed
+from worker.contract.description import describe, hyperparameter_names, work
 from worker.contract.feature_columns import FeatureColumns
 from worker.contract.grouping import grouped
-from worker.contract.spec import JobSpec, describe, encode_data, hyperparameter_names, work
+from worker.contract.inline import encode_data
+from worker.contract.spec import JobSpec
 from worker.core.training import KernelRidge
 
 AB = ["a", "b"] * 6

@@ -12,7 +12,9 @@ import pytest
 
 from service.catalog import FAMILIES, catalog
 from tests.contract.specs import document, own_criteria, parsed
-from worker.contract.spec import JobSpec, describe, encode_data, fingerprint, hyperparameter_names, work
+from worker.contract.description import describe, fingerprint, hyperparameter_names, work
+from worker.contract.inline import encode_data
+from worker.contract.spec import JobSpec
 from worker.core.family import kind_of, members
 from worker.core.kernels import Linear, Matern, Periodic, Rbf
 from worker.core.penalties import Difference

@@ -21,10 +21,12 @@ from service.problems import InvalidRequest
 from service.settings import Settings
 from worker.contract.columns import Selected, select
 from worker.contract.dataset import Column, Dataset, Layout, SparseColumns
+from worker.contract.description import describe, hyperparameter_names, row_layout, work
 from worker.contract.faults import Fault
 from worker.contract.feature_list import read_features, write_features
 from worker.contract.prediction import PredictionRequest, rows_of
-from worker.contract.spec import JobSpec, describe, faults, hyperparameter_names, row_layout, work
+from worker.contract.spec import JobSpec
+from worker.contract.spec_faults import faults
 
 WIDE = 2_000_000
 SETTINGS = Settings(dataset_max_sparse_columns=WIDE)

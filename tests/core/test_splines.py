@@ -12,7 +12,10 @@ from scipy.interpolate import BSpline
 from scipy.sparse import csr_array
 
 from tests.oracles import differences
-from worker.contract.spec import JobSpec, describe, encode_data, faults, hyperparameter_names, work
+from worker.contract.description import describe, hyperparameter_names, work
+from worker.contract.inline import encode_data
+from worker.contract.spec import JobSpec
+from worker.contract.spec_faults import faults
 from worker.core.hypergradient import CholeskyBackprop, Implicit
 from worker.core.outer import Newton
 from worker.core.penalties import Identity, Matrix, PerFeature, PerGroup, QuadraticForms, Shared

@@ -27,8 +27,11 @@ from tests.corpus.tables import FILES
 from worker import checkpoint
 from worker.contract.columns import Selected, select
 from worker.contract.data import DatasetData
+from worker.contract.description import describe
 from worker.contract.faults import Fault, schema_faults
-from worker.contract.spec import JobSpec, describe, encode_data, faults
+from worker.contract.inline import encode_data
+from worker.contract.spec import JobSpec
+from worker.contract.spec_faults import faults
 from worker.core.records import State, Step
 from worker.core.search.procedure import carry_out
 from worker.datasets import DatasetGoneError, LocalStorage, add_file, open_table, storage_from_environment

@@ -12,7 +12,7 @@ from tests.operations.invariants import check
 from tests.operations.versions import EMPTY, STORED, claimed, deliver, interrupted, record
 from tests.service.api import serving
 from worker import jobs, store
-from worker.contract.spec import fingerprint
+from worker.contract.description import fingerprint
 from worker.embedded import EmbeddedServer
 from worker.queue import reconcile
 from worker.report import OTHER_VERSION

@@ -20,7 +20,8 @@ from tests.operations.versions import EMPTY, LATER, STORED, claimed, deliver, in
 from tests.servers import server
 from tests.service.api import eventually, serving
 from worker import store
-from worker.contract.spec import ALGORITHM, fingerprint, hyperparameter_names
+from worker.contract.description import fingerprint, hyperparameter_names
+from worker.contract.spec import ALGORITHM
 from worker.embedded import EmbeddedServer
 from worker.queue import reconcile
 from worker.report import OTHER_VERSION

@@ -21,7 +21,9 @@ from tests.service.api import Api
 from tests.service.raw import own_process
 from tests.service.watched import PATH
 from worker import store
-from worker.contract.spec import JobSpec, describe, encode_data, fingerprint
+from worker.contract.description import describe, fingerprint
+from worker.contract.inline import encode_data
+from worker.contract.spec import JobSpec
 from worker.embedded import EmbeddedServer
 from worker.queue import delivery
 from worker.store import Status, Submission

@@ -11,7 +11,9 @@ import pytest
 import redis
 
 from worker import jobs, store
-from worker.contract.spec import JobSpec, describe, encode_data
+from worker.contract.description import describe
+from worker.contract.inline import encode_data
+from worker.contract.spec import JobSpec
 from worker.core.records import Step
 from worker.core.search.procedure import carry_out
 from worker.embedded import EmbeddedServer

@@ -16,7 +16,9 @@ import redis
 from tests.store.conftest import Submit
 from tests.store.crew import Workers, clean, ended, eventually, outcome, record, running
 from worker import jobs, store
-from worker.contract.spec import JobSpec, describe, encode_data
+from worker.contract.description import describe
+from worker.contract.inline import encode_data
+from worker.contract.spec import JobSpec
 from worker.core.rows.problem import Problem
 from worker.embedded import EmbeddedServer
 from worker.queue import delivery

@@ -27,17 +27,11 @@ from tests.datasets.files import samples
 from worker import checkpoint
 from worker.contract.columns import Selected, select
 from worker.contract.data import DatasetData
+from worker.contract.description import describe, fingerprint, hyperparameter_names, row_layout, work
+from worker.contract.inline import encode_data
 from worker.contract.prediction import PredictionRequest, Rows, fitted_model, predict, rows_of
 from worker.contract.result import QuadraticModel
-from worker.contract.spec import (
-    JobSpec,
-    describe,
-    encode_data,
-    fingerprint,
-    hyperparameter_names,
-    row_layout,
-    work,
-)
+from worker.contract.spec import JobSpec
 from worker.core.rows.tables import take
 from worker.core.search.procedure import carry_out
 from worker.datasets import LocalStorage, Table, add_file, open_table

@@ -17,9 +17,9 @@ from tests.servers import server
 from tests.service.api import Api, serving
 from tests.stored.__main__ import cells_of, exact, plain, predicted, read_of
 from worker import checkpoint, store
+from worker.contract.description import fingerprint, work
 from worker.contract.job import Progress, StepRecord
 from worker.contract.result import Result
-from worker.contract.spec import fingerprint, work
 from worker.core.rows.tables import take
 from worker.datasets import LocalStorage, open_table
 from worker.jobs import stopped_step

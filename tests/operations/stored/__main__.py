@@ -13,7 +13,9 @@ from typing import Any
 
 from tests.contract.specs import document, parsed, table
 from worker import checkpoint, store
-from worker.contract.spec import ALGORITHM, describe, encode_data, fingerprint, work
+from worker.contract.description import describe, fingerprint, work
+from worker.contract.inline import encode_data
+from worker.contract.spec import ALGORITHM
 from worker.core.search.plan import prepare
 from worker.core.search.refit import LinearModel
 from worker.core.search.tune import tune
