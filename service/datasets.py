@@ -26,7 +26,6 @@ from service.problems import (
     DatasetDamaged,
     DatasetExists,
     DatasetTooLarge,
-    InvalidRequest,
     NotFound,
     StorageFull,
     Unavailable,
@@ -34,11 +33,12 @@ from service.problems import (
 )
 from service.quota import Quota, limit_of
 from service.readers import Readers, Reading
+from service.reading_options import query_options, recognize_empty, require_fit, typed_options
 from service.settings import Settings
 from service.threads import Crew
 from worker import store
 from worker.contract.dataset import Dataset, Format, ReadingOptions
-from worker.contract.reading import dataset_id, parse_options, unfit
+from worker.contract.reading import dataset_id
 from worker.datasets import (
     MANIFEST,
     DamagedError,
@@ -94,7 +94,7 @@ class Datasets:
     async def upload(self, request: Request) -> tuple[dict[str, Any], bool]:
         """Take in the body of a request; the dataset's document, and whether it is new. Raises a Problem."""
         stated = stated_digest(request)
-        asked = _query_options(request)
+        asked = query_options(request)
         await self._check_length(request)
         directory = await self._crew.uploads.run(self._room)
         with self.quota.arriving(directory):
@@ -189,7 +189,7 @@ class Datasets:
                 arrival.kind = recognize(arrival.media_type, sink.head)
             except RefusedError as refusal:
                 raise UnsupportedMediaType(refusal.detail) from None
-            _require_fit(arrival.options, arrival.kind)
+            require_fit(arrival.options, arrival.kind)
             if sink.size >= EARLY:
                 room = self.quota.room(arrival.directory)
                 begun = self._readers.begin_early(arrival.directory, arrival.kind, arrival.options, room)
@@ -204,7 +204,7 @@ class Datasets:
         sink = arrival.sink
         name = dataset_id(sink.sha256, arrival.options)
         kind = arrival.kind or recognize_empty(arrival.media_type)
-        _require_fit(arrival.options, kind)
+        require_fit(arrival.options, kind)
         gate = self._gates[name]
         try:
             async with gate:
@@ -344,56 +344,6 @@ async def _typed(body: AsyncIterator[bytes], form: Form, arrival: Arrival) -> As
             arrival.media_type = media_type.strip().lower()
             arrival.options = typed_options(arrival.options, arrival.media_type, parameters)
         yield part
-
-
-def _query_options(request: Request) -> ReadingOptions:
-    """The reading options of the query. Raises InvalidRequest for what is none."""
-    options = parse_options(request.query_params.multi_items())
-    if isinstance(options, list):
-        raise InvalidRequest("A parameter is wrong.", errors=options)
-    return options
-
-
-def typed_options(asked: ReadingOptions, media_type: str, parameters: str) -> ReadingOptions:
-    """The options with what text/csv says by `header` (RFC 4180) and `charset`. Raises InvalidRequest."""
-    if media_type != "text/csv":
-        return asked
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.strip().partition("=")
-        name, value = name.strip().lower(), value.strip(' "').lower()
-        if name == "header":
-            header = {"present": True, "absent": False}.get(value)
-            if header is None:
-                raise header_fault("content-type", "invalid_parameter", "header is `present` or `absent`.")
-            if asked.header not in {None, header}:
-                raise header_fault("content-type", "invalid_parameter", "The option `header` says the opposite.")
-            asked = asked.model_copy(update={"header": header})
-        elif name == "charset":
-            asked = _with_charset(asked, value)
-    return asked
-
-
-def _with_charset(asked: ReadingOptions, charset: str) -> ReadingOptions:
-    named = parse_options([("encoding", charset)])
-    if isinstance(named, list):
-        raise header_fault("content-type", "invalid_parameter", f"charset: {named[0].detail}")
-    if asked.encoding is not None and asked.encoding != named.encoding:
-        raise header_fault("content-type", "invalid_parameter", "The option `encoding` names another one than charset.")
-    return asked.model_copy(update={"encoding": named.encoding})
-
-
-def _require_fit(options: ReadingOptions, kind: Format) -> None:
-    """Raise InvalidRequest for options that mean nothing to a format."""
-    if found := unfit(options, kind):
-        raise InvalidRequest("A parameter does not fit the format.", errors=found)
-
-
-def recognize_empty(media_type: str) -> Format:
-    """The format of a body without a byte, which is none that is not text."""
-    try:
-        return recognize(media_type, b"")
-    except RefusedError as refusal:
-        raise UnsupportedMediaType(refusal.detail) from None
 
 
 def _compare(known: dict[str, Any], kind: Format) -> None:

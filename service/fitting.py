@@ -27,6 +27,7 @@ from worker.contract.spec_faults import faults
 from worker.core.training import Quadratic
 from worker.datasets.refusal import SPARSE_SETTING
 
+MOST_ITEMS = 600_000  # of all lists of a spec: the numbers of a table, and seven roles and folds for 50,000 rows
 MOST_LIGHT_MATRICES = 8
 MOST_LIGHT_SPLINES = 8
 MOST_LIGHT_SCORES = 10_000  # rows times splits
@@ -49,7 +50,12 @@ class Checked:
 
 
 def parsed(body: bytes) -> JobSpec:
-    """The spec of a body that is as the schema says; whether it fits its data is another question."""
+    """The spec of a body that is as the schema says; whether it fits its data is another question.
+
+    Commas are counted first: a body of the size limit may hold millions of numbers, of which each takes many bytes.
+    """
+    if (items := body.count(b",")) > MOST_ITEMS:
+        raise TooLarge(f"A spec may list {MOST_ITEMS} items, and this one has about {items}; upload a dataset.")
     if fault := crowded(body):
         raise InvalidRequest("The job spec is not valid.", errors=[fault])
     try:

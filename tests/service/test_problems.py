@@ -19,6 +19,7 @@ import pytest
 import redis
 
 from service.client import Client, ClientError
+from service.fitting import MOST_ITEMS, parsed
 from service.requests import DRAINED, MAX_BODY, MAX_VALUES
 from service.settings import Settings
 from tests.contract.specs import document
@@ -142,6 +143,24 @@ def test_a_table_with_too_many_numbers(api: Api) -> None:
     assert str(MAX_VALUES) in reply.json()["detail"]
     data = {"x": [[i % 7, i % 5, i % 3, i, 0, 1, 2, 3, 4] for i in range(rows)], "y": [i % 11 for i in range(rows)]}
     assert api.create(document(data=data)).status_code == 202
+
+
+def test_a_body_of_millions_of_items_is_refused_before_it_is_taken_apart(api: Api) -> None:
+    body = b'{"data":{"y":[1' + b",1" * MOST_ITEMS + b",1]}}"
+    reply = api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert (reply.status_code, reply.json()["code"]) == (413, "too-large")
+
+
+def test_the_longest_table_with_every_role_has_fewer_items() -> None:
+    rows = MAX_VALUES // 2
+    roles = ("y", "time", "groups", "weights", "source", "fold", "scoring", "offset")
+    data = {"x": [[0.5]] * rows, **{role: [1] * rows for role in roles}, "source": ["a"] * rows}
+    spec = {
+        "data": data,
+        "training": {"kind": "ridge"},
+        "selection": {"kind": "given_folds", "fold_of_row": [0, 1] * (rows // 2)},
+    }
+    assert parsed(json.dumps(spec).encode()).training.kind == "ridge"
 
 
 @pytest.mark.parametrize(
