@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ class Disk:
 
     `cuts` are the folders that cuts would leave before each fsync and after each renaming, of two kinds each:
     a lazy disk keeps no more names than it must, an eager one keeps all names and yet no bytes that were not synced.
+    Files and folders are known by their inodes. Each one seen stays open, so that no other gets its number.
     """
 
     root: Path
@@ -28,18 +29,25 @@ class Disk:
     folders: dict[int, dict[str, int]] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
     cuts: list[tuple[str, Path]] = field(default_factory=list)
+    held: ExitStack = field(default_factory=ExitStack)
 
     def synced(self, descriptor: int) -> None:
         """Note an fsync that has returned."""
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
         at = os.fstat(descriptor)
+        self._hold(path)
         if stat.S_ISDIR(at.st_mode):
-            with os.scandir(path) as entries:
-                self.folders[at.st_ino] = {entry.name: entry.inode() for entry in entries}
+            self.folders[at.st_ino] = {name: self._hold(path / name) for name in os.listdir(path)}
         else:
             self.files[at.st_ino] = path.read_bytes()
         if path.is_relative_to(self.root.parent):
             self.events.append(f"sync {path.relative_to(self.root.parent)}")
+
+    def _hold(self, path: Path) -> int:
+        """Keep it open until the end; its inode."""
+        descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+        self.held.callback(os.close, descriptor)
+        return os.fstat(descriptor).st_ino
 
     def cut(self, moment: str) -> None:
         """Keep what would be left now."""
@@ -88,7 +96,7 @@ def disk(root: Path, scratch: Path) -> Iterator[Disk]:
         watched.events.append(f"swap {other.relative_to(root.parent)}")
         watched.cut("after a swap")
 
-    with pytest.MonkeyPatch.context() as patch:
+    with watched.held, pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", syncing)
         patch.setattr(os, "rename", renaming)
         patch.setattr(durable, "exchange", exchanging)

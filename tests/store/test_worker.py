@@ -153,7 +153,7 @@ def test_a_deaf_job_is_cancelled_with_its_best_so_far(client: redis.Redis, worke
     ended(client, "j", Status.CANCELLED)
     assert outcome(client, "j")["steps"] == len(attempts_of_steps(client, "j")) >= 2
     assert record(client, "j").stop_reason == "cancelled"
-    assert gone(horse.pid)
+    eventually(lambda: gone(horse.pid))  # it was killed; to free its memory takes the system a moment
     assert clean(client)
 
 
