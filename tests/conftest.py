@@ -13,15 +13,15 @@ for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):  # 
     os.environ.setdefault(_name, "1")
 
 import hypothesis  # noqa: E402
-import jaxtyping  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import threadpoolctl  # noqa: E402
 
+from tests import shapes  # noqa: E402
 from tests.perturbed import use_perturbed_draws  # noqa: E402
 
 threadpoolctl.threadpool_limits(int(os.environ["OPENBLAS_NUM_THREADS"]))  # plugins of pytest have loaded numpy before
-jaxtyping.install_import_hook("worker.core", "beartype.beartype")
+shapes.install()
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 CORE = Path(__file__).parent / "core"
@@ -57,8 +57,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before the fixtures of the test are made."""
-    checked = item.path.is_relative_to(CORE) and item.get_closest_marker("unchecked") is None
-    jaxtyping.config.update("jaxtyping_disable", not checked)
+    shapes.check(item.path.is_relative_to(CORE) and item.get_closest_marker("unchecked") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)
