@@ -14,6 +14,7 @@ from numpy import ndarray
 from tests import shapes
 from worker.core.losses.elementary import growth
 
+Row = Float[ndarray, "n"]
 PAIR, TRIPLE = np.zeros(2), np.zeros(3)
 
 
@@ -21,7 +22,7 @@ def inner() -> Callable[..., object]:
     """A function within a function, decorated as the import hook does it."""
 
     @jaxtyping.jaxtyped(typechecker=beartype)
-    def added(a: Float[ndarray, "n"], b: Float[ndarray, "n"]) -> object:
+    def added(a: Row, b: Row) -> object:
         return len(a) + len(b)
 
     return added

@@ -37,7 +37,7 @@ class Disk:
         at = os.fstat(descriptor)
         self._hold(path)
         if stat.S_ISDIR(at.st_mode):
-            self.folders[at.st_ino] = {name: self._hold(path / name) for name in os.listdir(path)}
+            self.folders[at.st_ino] = {entry.name: self._hold(entry) for entry in path.iterdir()}
         else:
             self.files[at.st_ino] = path.read_bytes()
         if path.is_relative_to(self.root.parent):
