@@ -23,7 +23,6 @@ from worker.contract.expansion import (
     count_of_missing,
     features_of,
     fill_for,
-    largest_of,
     levels_of,
     magnitude_fault,
     unlisted_values,
@@ -242,17 +241,21 @@ def _feature_positions(data: DatasetData, names: Names, taken: list[int]) -> tup
 
 def too_many_patterns(data: DatasetData, dataset: DatasetBody) -> list[Fault]:
     """More patterns of features than are compared with the names of the columns, or one that is too long."""
-    names = Names(dataset)
-    listed = [(f"/data/features/{i}", item) for i, item in enumerate(data.features or ()) if isinstance(item, str)]
+    listed: list[tuple[str, str]] = []
     for i, item in enumerate(data.features or ()):
         if isinstance(item, AllBut):
-            listed += [(f"/data/features/{i}/all_but/{k}", name) for k, name in enumerate(item.all_but)]
+            listed += [(f"{i}/all_but/{k}", name) for k, name in enumerate(item.all_but)]
+        else:
+            listed.append((str(i), item))
     if len(listed) > MOST_LISTED:
         told = (
             f"At most {MOST_LISTED} names are listed here, and these are {len(listed)}; choose neighbours by patterns."
         )
         return [Fault("/data/features", "too_many_names", told)]
-    patterns = [(pointer, name) for pointer, name in listed if is_pattern(name) and names.position(name) is None]
+    names = Names(dataset)
+    patterns = [
+        (f"/data/features/{place}", name) for place, name in listed if is_pattern(name) and names.position(name) is None
+    ]
     return list(pattern_faults(patterns, names.texts)) if patterns else []
 
 
@@ -324,7 +327,7 @@ def _role_faults(data: DatasetData, names: Names, training: Training) -> Iterato
         elif column.missing and not data.where:
             remedy = "leave these rows out: give the column in `where`, without bounds"
             yield Fault(pointer, "missing_values", f"{shown} has {count_of_missing(column)}; {remedy}.")
-        elif (fault := magnitude_fault(pointer, shown, largest_of(column))) is not None and (
+        elif (fault := magnitude_fault(pointer, column)) is not None and (
             role == "target" or fault.code == "too_large"
         ):
             yield fault

@@ -68,20 +68,16 @@ class SparseFeatures:
 Made = ColumnFeatures | SparseFeatures
 
 
-def magnitude_fault(pointer: str, shown: str, largest: float) -> Fault | None:
+def magnitude_fault(pointer: str, column: Column) -> Fault | None:
     """Where squares of the values of a column overflow, or nearly vanish, though some are not zero."""
+    largest = max(abs(column.min or 0.0), abs(column.max or 0.0))
     if largest > LARGEST_MAGNITUDE:
-        told = f"{shown} has magnitudes above {LARGEST_MAGNITUDE:g}, which overflow; rescale it."
+        told = f"Column {column.name!r} has magnitudes above {LARGEST_MAGNITUDE:g}, which overflow; rescale it."
         return Fault(pointer, "too_large", told)
     if 0 < largest < SMALLEST:
-        told = f"{shown} has no magnitude above {SMALLEST:g}, too little to compute with; rescale it."
+        told = f"Column {column.name!r} has no magnitude above {SMALLEST:g}, too little to compute with; rescale it."
         return Fault(pointer, "too_small", told)
     return None
-
-
-def largest_of(column: Column) -> float:
-    """The largest magnitude in a column."""
-    return max(abs(column.min or 0.0), abs(column.max or 0.0))
 
 
 def count_of_missing(column: Column) -> str:
@@ -99,7 +95,7 @@ def features_of(
 ) -> list[ColumnFeatures | Fault]:
     """The features of one dense column, or why it cannot be one. `categorical`: numbers that are categories."""
     name = column.name
-    if (fault := magnitude_fault("/data/features", f"Column {name!r}", largest_of(column))) is not None:
+    if (fault := magnitude_fault("/data/features", column)) is not None:
         return [fault]
     fill = fill_for(data, name)
     if column.missing and fill is None and not data.where:
