@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -11,10 +10,8 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from redis.exceptions import RedisError
 
-from service import fitting
+from service import fitting, submission
 from service.auth import require_key
-from service.caps import in_time
-from service.fitting import Checked
 from service.parameters import ANY_KEY, Route, moment, parameter_fault
 from service.problems import (
     Busy,
@@ -29,19 +26,12 @@ from service.problems import (
     UnsupportedMediaType,
     documented,
 )
-from service.requests import CONTENT_ENCODING, LIGHT, json_body, matches, preferred_wait
-from service.settings import Settings
-from service.threads import Threads
+from service.requests import CONTENT_ENCODING, json_body, matches, preferred_wait
 from service.views import job_etag, job_summary, job_view
 from worker import store
-from worker.contract.data import DatasetData
-from worker.contract.faults import Fault
 from worker.contract.job import Job, JobPage, JobStatus, Validation
 from worker.contract.result import Result
-from worker.contract.spec import ALGORITHM
-from worker.datasets import MANIFEST
-from worker.queue.delivery import delivery
-from worker.store import Admission, Deletion, JobRecord, Operation, Status, Submission
+from worker.store import Deletion, JobRecord, Operation, Status
 
 T = TypeVar("T")
 JOB_ID = re.compile(r"job_[0-9a-f]{24}")
@@ -142,48 +132,6 @@ async def ended_result(request: Request, record: JobRecord) -> bytes:
     return document
 
 
-async def _checked(request: Request, body: bytes) -> Checked:
-    """What a body asks for. What takes a few milliseconds is done at once, else in a thread. Raises a Problem."""
-    checks: Threads = request.app.state.crew.checks
-    settings: Settings = request.app.state.settings
-    spec = fitting.parsed(body) if len(body) <= LIGHT else await checks.run(fitting.parsed, body, caller=request)
-    spec = in_time(spec, settings)
-    if not isinstance(spec.data, DatasetData):
-        if fitting.is_light(spec, body):
-            return fitting.of_own_data(spec, body, settings)
-        return await checks.run(fitting.of_own_data, spec, body, settings, caller=request)
-    try:
-        manifest = await request.app.state.datasets.read(spec.data.dataset_id, MANIFEST, request)
-    except NotFound:
-        fault = Fault("/data/dataset_id", "unknown_dataset", "There is no dataset with this id; upload it first.")
-        raise InvalidRequest("The job spec does not fit its data.", errors=[fault]) from None
-    except DatasetDamaged as problem:
-        raise DatasetDamaged(problem.detail, errors=[Fault("/data/dataset_id", "damaged", problem.detail)]) from None
-    return await checks.run(fitting.of_dataset, spec, manifest, settings, caller=request)
-
-
-async def _admitted(request: Request, submission: Submission, settings: Settings) -> Admission:
-    """Put a job into the queue. Raises QueueFull, and TooLarge for one that would never have room."""
-    most, room = settings.max_queued, settings.queued_bytes
-    if submission.size > room:
-        raise TooLarge(
-            f"The spec and its data take {submission.size} bytes, and those of all jobs may take {room} "
-            "(GRADTUNE_MAX_QUEUED_MB); upload the table as a dataset."
-        )
-    admission = store.submit(submission, delivery(submission.id), max_queued=most, max_bytes=room)
-    admitted = await _run(request, admission)
-    if admitted is Admission.FULL:
-        detail = f"{most} jobs wait already (GRADTUNE_MAX_QUEUED); nothing was accepted, try again later."
-        raise QueueFull(detail, headers={"Retry-After": "30"})
-    if admitted is Admission.CROWDED:
-        raise QueueFull(
-            f"With this job the data and the specs of the jobs that wait or run would take more than {room} bytes "
-            "(GRADTUNE_MAX_QUEUED_MB); nothing was accepted, try again later, or upload the table as a dataset.",
-            headers={"Retry-After": "30"},
-        )
-    return admitted
-
-
 @router.post(
     "",
     status_code=202,
@@ -204,32 +152,15 @@ async def create_job(
     """Queue a job. `Prefer: wait=N` holds the reply back for up to N seconds, until the job has ended."""
     wait = preferred_wait(request)
     body = await json_body(request)
-    checked = await _checked(request, body)
-    spec = checked.spec
+    checked = await submission.checked(request, body)
     if validate_only:
-        checks, light = request.app.state.crew.checks, fitting.is_light(spec, body)
+        checks, light = request.app.state.crew.checks, fitting.is_light(checked.spec, body)
         content = fitting.validated(checked) if light else await checks.run(fitting.validated, checked, caller=request)
         return Response(content, media_type="application/json")
-    submission = Submission(
-        id="job_" + secrets.token_hex(12),
-        spec=checked.stored,
-        shown=checked.shown,
-        data=checked.data,
-        fingerprint=checked.fingerprint,
-        seconds=spec.limits.seconds,
-        labels=spec.labels,
-        request_id=request.state.request_id,
-        traceparent=request.headers.get("traceparent", "")[:200],
-        dataset=spec.data.dataset_id if isinstance(spec.data, DatasetData) else "",
-        algorithm=ALGORITHM,
-    )
-    admitted = await _admitted(request, submission, request.app.state.settings)
-    if admitted is Admission.UNKNOWN_DATASET:
-        fault = Fault("/data/dataset_id", "unknown_dataset", "There is no dataset with this id; upload it first.")
-        raise InvalidRequest("The job spec does not fit its data.", errors=[fault])
-    path = f"/v1/jobs/{submission.id}"
+    job_id = await submission.submit(request, checked)
+    path = f"/v1/jobs/{job_id}"
     try:
-        record = await _awaited(request, submission.id, lambda job: job.done, wait)
+        record = await _awaited(request, job_id, lambda job: job.done, wait)
     except RedisError:
         detail = f"The job was created, and the job store does not answer any more; read {path} shortly."
         raise Unavailable(detail, headers={"Location": path, "Retry-After": "2"}) from None
