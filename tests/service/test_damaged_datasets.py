@@ -13,7 +13,7 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from service.cli_datasets import datasets as command
+from service.cli import main
 from service.client import Client
 from service.scrubber import Scrubber
 from service.settings import Settings
@@ -300,7 +300,7 @@ def test_the_command_line_takes_no_other_path_for_an_id(what: str) -> None:
         f"{name}\n",
         "",
     ):
-        done = CliRunner().invoke(command, [what, other, "--url", "http://127.0.0.1:1"])
+        done = CliRunner().invoke(main, ["datasets", what, other, "--url", "http://127.0.0.1:1"])
         assert (done.exit_code, "64 digits" in done.output) == (2, True)
-    done = CliRunner().invoke(command, [what, name, "--url", "http://127.0.0.1:1"])
+    done = CliRunner().invoke(main, ["datasets", what, name, "--url", "http://127.0.0.1:1"])
     assert (done.exit_code, "cannot be reached" in done.output) == (1, True)
