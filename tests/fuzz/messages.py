@@ -287,12 +287,13 @@ class Hostile:
         return Message(message.kind, message.method, message.path, headers, message.content)
 
     def _damage(self, document: Any, times: int) -> None:
+        changes = ["replace", "replace", "remove", "add", "copy", "many"]
         for _ in range(times):
             places = list(_places(document))
             if not places:
                 return
             container, key = self.random.choice(places)
-            change = self.random.choice(["replace", "replace", "remove", "add", "copy", "many"])
+            change = self.random.choice(changes)
             value = copy.deepcopy(self.random.choice(SCALARS))
             if change == "replace":
                 container[key] = value
@@ -302,6 +303,7 @@ class Hostile:
                 container[key] = copy.deepcopy(self.random.choice(places)[0])
             elif change == "many":
                 container[key] = [copy.deepcopy(container[key])] * self.random.choice([2, 30, 300])
+                changes = changes[:-1]  # many of many of many would be gigabytes
             elif isinstance(container, dict):
                 container[self.random.choice(WORDS)] = value
             else:
