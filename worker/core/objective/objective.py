@@ -82,8 +82,11 @@ class Objective(ABC):
         return False
 
     def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
-        """`d2J/drho2` in the chosen hyperparameters (ascending indices; all by default), if `evaluate` succeeded."""
-        raise NotImplementedError
+        """`d2J/drho2` in the chosen hyperparameters (ascending indices; all by default), if `evaluate` succeeded.
+
+        Raises ValueError where there is none.
+        """
+        raise ValueError("this criterion has no exact Hessian; use lbfgs")
 
     def unit(self, value: float) -> float:
         """The unit for changes of J near `value`: J itself, which is positive."""
