@@ -143,7 +143,7 @@ def test_a_linear_kernel_gives_the_linear_model(machine, linear, selection):
 def test_leave_one_out_is_n_refits():
     problem, training = table(25, classes=False), KernelRidge(Rbf(widths=ARD), KernelPenalty(initial=0.02))
     objective = objective_of(problem, training, LeaveOneOut())
-    split, lam = objective.split, np.exp(objective.hyperparameters.initial)
+    split, lam = objective.formula.split, np.exp(objective.hyperparameters.initial)
     errors = []
     for i in range(25):
         kept = np.delete(np.arange(25), i)
