@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from worker.core.hypergradient import CholeskyBackprop, ExactHypergradient, Implicit
-from worker.core.objective.fitted import FittedObjective
+from worker.core.objective.means import mean_of_ridge
 from worker.core.penalties import Penalty, PerFeature, PerGroup, Shared
 from worker.core.rows.problem import Problem
 from worker.core.selection import KFold
@@ -47,7 +47,7 @@ def main(*, short: bool) -> None:
             rounds = 3 if p < 2000 else 2
             ratios = {}
             for method in methods:
-                objective = FittedObjective(systems, box, method)
+                objective = mean_of_ridge(systems, box, method)
                 pairs = []
                 for i in range(rounds + 1):  # the first round warms up
                     points = [np.full(k, 0.1 * i + 0.01 * j) for j in range(4)]

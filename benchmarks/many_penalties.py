@@ -77,13 +77,13 @@ def tasks(short: bool, data: Path | None) -> Iterator[Task]:
 def report(task: Task, name: str, prepared: Prepared, rho: np.ndarray, note: str) -> None:
     """Log-loss and error of the rows that select, and of the test rows after a refit on all others."""
     at = prepared.objective
-    fits = at.fits(rho)
+    fits = at.formula.fits.at(rho)
     assert fits is not None
     seen = [
         float(system.loss.w @ wrong(system.loss.predictor(fit.theta), system.loss.y))
-        for system, fit in zip(at.systems, fits, strict=True)
+        for system, fit in zip(at.formula.fits.systems, fits, strict=True)
     ]
-    error = sum(seen) / sum(system.loss.weight for system in at.systems)
+    error = sum(seen) / sum(system.loss.weight for system in at.formula.fits.systems)
     model = refit(prepared.plan.training, task.problem, np.arange(len(task.tuned.y)), at.natural(rho))
     assert model is not None
     eta = model.predict(task.test.X).reshape(len(task.test.y), -1)

@@ -294,7 +294,7 @@ def _nested(prepared: Prepared, step: Step) -> NestedScore | None:
     promised = float(weights @ [fold.selection_value for fold in folds] / weights.sum())
     return NestedScore(
         value=_finite(value),
-        optimism=_finite(value - promised) if prepared.objective.is_mean_loss else None,
+        optimism=_finite(value - promised) if prepared.objective.meaning.is_mean_loss else None,
         folds=[
             NestedFold(value=_finite(fold.value), selection_value=_finite(fold.selection_value), rows=fold.rows)
             for fold in folds

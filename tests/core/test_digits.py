@@ -14,7 +14,7 @@ from tests.core.conftest import regression
 from tests.oracles import differences
 from worker.core.hypergradient import CholeskyBackprop, Implicit
 from worker.core.linalg.double_double import DoubleDouble, product_of_columns, solve_positive
-from worker.core.objective.leave_one_out import LeaveOneOutObjective, RefittedLeaveOneOut
+from worker.core.objective.leave_one_out import LeaveOneOutFormula, RefittedRows
 from worker.core.outer import Newton
 from worker.core.penalties import PerFeature
 from worker.core.rows import moments as statistics
@@ -185,7 +185,7 @@ def test_leave_one_out_of_a_row_with_all_of_a_column_refits(weighted):
     problem = replace(problem, X=X, weights=weights)
     training = Ridge(penalty=PerFeature(lower=1e-12))
     found = objective(problem, training, LeaveOneOut())
-    assert isinstance(found, RefittedLeaveOneOut)
+    assert isinstance(found.formula, RefittedRows)
     rho = np.array([-2.0, -25.0])
     at = found.evaluate(rho)
     w = np.ones(14) if weights is None else weights
@@ -214,7 +214,7 @@ def test_leave_one_out_of_a_row_with_all_of_a_column_refits(weighted):
     assert conclusion.certificates.arithmetic_error < 1e-9
     assert conclusion.standard_error is not None
     assert len(last.best.best.per_split) == 1
-    assert isinstance(objective(regression(14, 2), training, LeaveOneOut()), LeaveOneOutObjective)
+    assert isinstance(objective(regression(14, 2), training, LeaveOneOut()).formula, LeaveOneOutFormula)
 
 
 def test_lost_digits_are_told():
@@ -238,7 +238,7 @@ def test_the_arithmetic_of_many_rows_is_checked_on_some():
     X[:, 2] = X[:, 0] + 1e-5 * X[:, 2]
     prepared = prepare(replace(problem, X=X), Plan(Ridge(), KFold(folds=4), Implicit(), Newton()))
     at = prepared.objective.evaluate(np.log([1e-6]))
-    assert prepared.objective.kept(at.rho) < 1e-3
+    assert prepared.objective.arithmetic.kept(at.rho) < 1e-3
     assert 0 <= arithmetic_error(prepared, at) < 1e-9
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,9 @@ from scipy.optimize import minimize
 from tests.core.conftest import regression
 from worker.core.family import members
 from worker.core.hypergradient import Implicit
-from worker.core.objective.fitted import FittedObjective
+from worker.core.objective.mean_of_splits import HessianOfMean
+from worker.core.objective.means import mean_of_ridge
+from worker.core.objective.objective import Found, Objective
 from worker.core.outer import ConcreteOuter, Hoag, Lbfgs, Newton, OuterAuto
 from worker.core.outer.newton import TrustRegionModel, ball_minimizer
 from worker.core.outer.quartic import Quartic
@@ -29,10 +33,10 @@ quick = [outer for outer in members(ConcreteOuter) if outer is not Hoag]
 outers = pytest.mark.parametrize("outer", quick, ids=lambda outer: outer.kind)
 
 
-def objective_of(problem: Problem, penalty=None) -> FittedObjective:
+def objective_of(problem: Problem, penalty=None) -> Objective:
     training = Ridge(penalty=penalty or PerFeature())
     partition = KFold().partition(np.arange(len(problem.y)), len(problem.y))
-    return FittedObjective(training.systems(problem, partition), training.hyperparameters(problem), Implicit())
+    return mean_of_ridge(training.systems(problem, partition), training.hyperparameters(problem), Implicit())
 
 
 def run(search):
@@ -110,15 +114,14 @@ def test_lbfgs_is_scipys_evaluation_for_evaluation():
 
 
 def test_an_iteration_moves_no_hyperparameter_far():
-    class Slight(FittedObjective):
+    class Slight:
         """`sqrt(1 + (rho - 12)^2)`, whose slope at 0 is nearly the same everywhere."""
 
-        def evaluate(self, rho):
+        def found(self, rho):
             root = np.sqrt(1.0 + (rho - 12.0) ** 2)
-            return Evaluation(rho.copy(), float(root.sum()), (rho - 12.0) / root, root)
+            return Found(float(root.sum()), (rho - 12.0) / root, root)
 
-    objective = objective_of(regression(60, 3))
-    slight = Slight(objective.systems, objective.hyperparameters, objective.hypergradient)
+    slight = replace(objective_of(regression(60, 3)), formula=Slight())
     trials, outcome = run(Lbfgs().search(slight, np.array([0.0, 5.0, -13.0])))
     assert outcome is Outcome.CONVERGED
     assert_allclose(trials[-1].evaluation.rho, 12.0, atol=1e-4)
@@ -143,14 +146,16 @@ def test_a_singular_start_is_an_outcome(outer):
 def test_a_singular_trial_point_is_turned_away_from(outer):
     # training fails below rho = -3: the search has to go on above it
     objective = objective_of(regression(60, 4))
-    fit_anywhere = objective.fits
-    fence = -3.0
+    fits = objective.formula.fits
+    anywhere, fence = fits.at, -3.0
 
-    class Fenced(type(objective)):
-        def fits(self, rho):
-            return None if (rho < fence).any() else fit_anywhere(rho)
+    class Fenced(type(fits)):
+        def at(self, rho):
+            return None if (rho < fence).any() else anywhere(rho)
 
-    fenced = Fenced(objective.systems, objective.hyperparameters, objective.hypergradient)
+    fits = Fenced(fits.systems, fits.box)
+    formula = replace(objective.formula, fits=fits)
+    fenced = replace(objective, formula=formula, second=HessianOfMean(fits))
     trials, outcome = run(outer(max_iterations=200).search(fenced, np.zeros(4)))
     assert not outcome.is_failure
     finite = [t.evaluation for t in trials if np.isfinite(t.evaluation.value)]

@@ -15,7 +15,7 @@ from tests.oracles import differences, unblocked_cholesky
 from worker.core.hypergradient import CholeskyBackprop, HypergradientAuto, Implicit
 from worker.core.inner.given.matrix_sum import SumSystem
 from worker.core.linalg.assembled import Assembly, cheapest
-from worker.core.objective.own_criterion import QuadraticObjective
+from worker.core.objective.own_criterion import own_criterion
 from worker.core.outer import Lbfgs, Newton
 from worker.core.penalties import Banded, Difference, Identity, PerFeature, QuadraticForms
 from worker.core.records import Outcome
@@ -60,7 +60,7 @@ RHO = np.array([-0.7, 0.4, 0.3])
 def objective_of(criteria, training=MIXED, method=None, shape=None):
     problem = empty_problem(criteria)
     system = training.system(problem, shape=shape)
-    return QuadraticObjective([system], training.hyperparameters(problem), method or Implicit())
+    return own_criterion(system, training.hyperparameters(problem), method or Implicit())
 
 
 def naive(criteria, rho):
@@ -109,7 +109,7 @@ def test_the_reverse_sweep_takes_a_dense_factor_where_a_band_would_cost_less():
     criteria = chain(60)
     problem, selection = empty_problem(criteria), QuadraticSelection()
     for method, shape in ((Implicit(), "banded"), (CholeskyBackprop(), "dense")):
-        assert selection.objective(problem, Quadratic(), method).systems[0].solver == shape
+        assert selection.objective(problem, Quadratic(), method).formula.fits.systems[0].solver == shape
 
 
 def chain(p, ends=False, seed=0) -> Criteria:
@@ -150,10 +150,10 @@ def test_a_band_is_found_in_any_order(ends):
         e=criteria.e[shuffled],
     )
     one, other = (objective_of(c, Quadratic()) for c in (criteria, mixed))
-    assert one.systems[0].solver == other.systems[0].solver == "banded"
-    assert other.systems[0].assembly.width <= 6
+    assert one.formula.fits.systems[0].solver == other.formula.fits.systems[0].solver == "banded"
+    assert other.formula.fits.systems[0].assembly.width <= 6
     assert_allclose(other.evaluate(RHO[:1]).gradient, one.evaluate(RHO[:1]).gradient, rtol=1e-10)
-    theta, again = (objective.fits(RHO[:1])[0].theta for objective in (one, other))
+    theta, again = (objective.formula.fits.at(RHO[:1])[0].theta for objective in (one, other))
     assert_allclose(again, theta[shuffled], rtol=1e-10)
 
 

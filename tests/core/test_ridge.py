@@ -11,7 +11,7 @@ from tests.core.conftest import regression
 from tests.oracles import differences, pooled_error, ridge
 from worker.core.hypergradient import CholeskyBackprop, Implicit
 from worker.core.losses import Huber
-from worker.core.objective.fitted import FittedObjective
+from worker.core.objective.means import mean_of_ridge
 from worker.core.penalties import PerFeature, PerGroup, Shared
 from worker.core.rows.problem import Problem
 from worker.core.selection import GivenFolds, Holdout, KFold, LeaveOneOut
@@ -28,7 +28,7 @@ def build(problem, training, selection, method, *, dual):
     n = len(problem.y)
     partition = selection.partition(np.arange(n), n)
     systems = training.systems(problem, partition, dual=dual)
-    return partition, FittedObjective(systems, training.hyperparameters(problem), method)
+    return partition, mean_of_ridge(systems, training.hyperparameters(problem), method)
 
 
 @pytest.mark.parametrize("selection", SELECTIONS, ids=lambda s: s.kind)
@@ -170,7 +170,7 @@ def test_adjoint_identity():
     rng = np.random.default_rng(0)
     for dual in (False, True):
         _, objective = build(problem, Ridge(penalty=PerFeature()), Holdout(), Implicit(), dual=dual)
-        fit = objective.systems[0].fit(np.exp(rng.normal(size=30)))
+        fit = objective.formula.fits.systems[0].fit(np.exp(rng.normal(size=30)))
         u, v = rng.normal(size=30), rng.normal(size=30)
         assert_allclose(u @ fit.apply(-fit.sensitivity(np.arange(30)) @ v), fit.contract(u) @ v, rtol=1e-9)
         assert_allclose(fit.apply(fit.solve(u)), u, rtol=1e-8, atol=1e-9)
@@ -220,12 +220,12 @@ def test_one_decomposition_gives_the_numbers_of_a_factorization_for_each_trial(s
             selection.objective(problem, partition, training, Implicit(), trials)
             for trials in (1, MIN_TRIALS_FOR_SPECTRAL)
         )
-        assert other.systems[0].solver == "spectral"
+        assert other.formula.fits.systems[0].solver == "spectral"
         a, b = one.evaluate(rho), other.evaluate(rho)
         assert_allclose(b.value, a.value, rtol=1e-7 if noise < 1 else 1e-11)
         assert_allclose(b.gradient, a.gradient, rtol=1e-6 if noise < 1 else 1e-9)
         assert_allclose(other.hessian(rho), one.hessian(rho), rtol=1e-5 if noise < 1 else 1e-8)
-        models = [o.systems[0].coefficients(o.fits(rho)[0].theta) for o in (one, other)]
+        models = [o.formula.fits.systems[0].coefficients(o.formula.fits.at(rho)[0].theta) for o in (one, other)]
         assert_allclose(models[1][1], models[0][1], rtol=1e-8, atol=1e-12)
         swept = selection.objective(problem, partition, training, CholeskyBackprop(), MIN_TRIALS_FOR_SPECTRAL).evaluate(
             rho

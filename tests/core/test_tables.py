@@ -96,7 +96,7 @@ def test_sparse_rows_pass_through_the_reverse_sweep():
     plan = Plan(Ridge(penalty=PerFeature()), KFold(folds=3), CholeskyBackprop(), Newton(max_iterations=2))
     dense, sparse = (prepare(p, plan).objective for p in (problem, replace(problem, X=csr_array(problem.X))))
     rho = np.random.default_rng(0).normal(size=40)
-    assert sparse.systems[0].solver == "dual"
+    assert sparse.formula.fits.systems[0].solver == "dual"
     assert_allclose(sparse.evaluate(rho).gradient, dense.evaluate(rho).gradient, rtol=1e-10, atol=1e-12)
 
 

@@ -13,12 +13,11 @@ from scipy.special import expit
 from worker.core.hypergradient import HypergradientAuto
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.kernels import Rbf, SharedWidth, WidthPerFeature
-from worker.core.losses import PlattLogLoss
+from worker.core.losses import PlattLogLoss, SquaredError
 from worker.core.losses.platt import Calibrated
-from worker.core.objective.kernel_machine import MachineObjective
-from worker.core.objective.objective import UNKNOWN_RESIDUALS, Objective
+from worker.core.objective.objective import Found, Objective
 from worker.core.outer import Lbfgs
-from worker.core.records import Evaluation, Outcome
+from worker.core.records import Outcome
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Plan, prepare
 from worker.core.search.procedure import carry_out
@@ -85,22 +84,17 @@ def test_many_platt_machines_are_found_and_certified(seed):
     assert_certified(prepared, last)
 
 
-class Pieces(Objective):
+class Pieces:
     """The largest of several parabolas, and parabolas beside it: a J whose minimum is known."""
 
     def __init__(self, bounds=(-5.0, 5.0)):
         k = 3
         lower, upper = (np.full(k, bound) for bound in bounds)
         box = (np.exp(lower), np.exp(upper))
-        self.hyperparameters = Hyperparameters(tuple("abc"), np.zeros(k), lower, upper, box, np.ones(k, bool))
+        self.box = Hyperparameters(tuple("abc"), np.zeros(k), lower, upper, box, np.ones(k, bool))
         self.centre, self.evaluations, self.wrong = np.array([1.5, -0.5, 0.7]), 0, 1.0
 
-    solver = "primal"
-
-    def residuals(self, rho):  # noqa: ARG002 - as every objective
-        return UNKNOWN_RESIDUALS
-
-    def evaluate(self, rho):
+    def found(self, rho):
         self.evaluations += 1
         d = rho - self.centre
         value = 1.0 + abs(d[0] + 0.5 * d[1]) + 0.3 * d[1] ** 2 + 2.0 * abs(d[2]) + 0.1 * d @ d
@@ -109,14 +103,20 @@ class Pieces(Objective):
             + np.array([0, 0.6 * d[1], 2.0 * np.sign(d[2])])
             + 0.2 * d
         )
-        return Evaluation(rho.copy(), float(value), self.wrong * slope, np.array([value]))
+        return Found(float(value), self.wrong * slope, np.array([value]))
 
     def value(self, rho):
-        return self.evaluate(rho).value
+        return self.found(rho).value
+
+    def residuals(self, rho):  # noqa: ARG002 - as every formula
+        return None  # nothing is trained
+
+    def objective(self):
+        return Objective(self, self.box, SquaredError(), "primal")
 
 
-def searched(objective, start, state=None):
-    trials, search = [], Lbfgs().search(objective, np.array(start, float), state)
+def searched(pieces, start, state=None):
+    trials, search = [], Lbfgs().search(pieces.objective(), np.array(start, float), state)
     while True:
         try:
             trials.append(next(search))
@@ -126,20 +126,18 @@ def searched(objective, start, state=None):
 
 @pytest.mark.parametrize("start", [[0.0, 0.0, 0.0], [4.0, 4.0, -4.0], [1.5, 3.0, 0.7]])
 def test_a_corner_of_two_kinks_is_found(start):
-    objective = Pieces()
-    trials, outcome = searched(objective, start)
+    pieces = Pieces()
+    trials, outcome = searched(pieces, start)
     assert outcome is Outcome.CONVERGED
-    assert_allclose(trials[-1].evaluation.rho, objective.centre, atol=1e-4)  # as near as gradients count
+    assert_allclose(trials[-1].evaluation.rho, pieces.centre, atol=1e-4)  # as near as gradients count
     assert trials[-1].gradient_norm <= 1e-6
-    assert objective.evaluations < 500
+    assert pieces.evaluations < 500
 
 
 def test_a_corner_on_a_bound_is_found():
-    objective = Pieces((-5.0, 1.0))  # the first hyperparameter may not reach its centre
-    trials, outcome = searched(objective, [0.0, 0.0, 0.0])
-    line = minimize_scalar(
-        lambda t: objective.value(objective.centre + np.array([-0.5, t, 0.0])), (0.0, 1.0), tol=1e-12
-    )
+    pieces = Pieces((-5.0, 1.0))  # the first hyperparameter may not reach its centre
+    trials, outcome = searched(pieces, [0.0, 0.0, 0.0])
+    line = minimize_scalar(lambda t: pieces.value(pieces.centre + np.array([-0.5, t, 0.0])), (0.0, 1.0), tol=1e-12)
     assert outcome is Outcome.CONVERGED
     assert_allclose(trials[-1].evaluation.value, line.fun, rtol=1e-7)
     assert (trials[-1].evaluation.rho <= 1.0).all()
@@ -173,15 +171,16 @@ def test_a_platt_machine_resumes_bit_for_bit(at_corner):
 def test_a_wrong_gradient_is_told_beside_corners_too(at_corner, factor):
     """Differences beside the corner judge the gradient: one that is right passes, one that is wrong does not."""
     prepared, steps = at_corner
-    right = MachineObjective.evaluate
+    objective, best = prepared.objective, steps[-1].best
 
-    class Wrong(MachineObjective):
-        def evaluate(self, rho):
-            at = right(self, rho)
+    class Wrong:
+        value, residuals = objective.formula.value, objective.formula.residuals
+
+        def found(self, rho):
+            at = objective.formula.found(rho)
             return replace(at, gradient=factor * at.gradient)
 
-    objective, best = prepared.objective, steps[-1].best
-    wrong = Wrong(objective.splits, objective.hyperparameters, objective.kernel, objective.loss)
+    wrong = replace(objective, formula=Wrong())
     at_best = replace(best, best=wrong.evaluate(best.best.rho))
     error = certify(wrong, at_best, 0).finite_difference_error
     assert error < 1e-8 if factor == 1.0 else error > DIFFERENCE_LIMIT

@@ -143,14 +143,14 @@ def test_a_linear_kernel_gives_the_linear_model(machine, linear, selection):
 def test_leave_one_out_is_n_refits():
     problem, training = table(25, classes=False), KernelRidge(Rbf(widths=ARD), KernelPenalty(initial=0.02))
     objective = objective_of(problem, training, LeaveOneOut())
-    split, lam = objective.split, np.exp(objective.hyperparameters.initial)
+    split, lam = objective.formula.split, np.exp(objective.hyperparameters.initial)
     errors = []
     for i in range(25):
         kept = np.delete(np.arange(25), i)
         left = split.X.rows(np.array([i]))
         part = replace(split, X=split.X.rows(kept), y=split.y[kept], shares=split.shares[kept], scored=left)
         fit = part.fit(training.kernel.over(problem.features), lam, None)
-        errors.append(problem.y[i] - fit.predictor[0])
+        errors.append(problem.y[i] - fit.scored[0])
     wanted = np.average(np.square(errors), weights=problem.weights)
     assert_allclose(objective.value(objective.hyperparameters.initial), wanted, rtol=1e-10)
 
@@ -435,9 +435,8 @@ def test_columns_that_are_all_constant_are_trained_on_exactly(training):
 def test_a_fit_does_not_depend_on_where_it_began(training, kernel, landmarks):
     problem = table(50)
     partition = KFold(folds=2).partition(np.arange(50), 50)
-    objective = replace(TRAININGS[training](kernel=kernel), landmarks=landmarks).objective(
-        problem, partition, None, None
-    )
+    machine = replace(TRAININGS[training](kernel=kernel), landmarks=landmarks)
+    objective = KFold(folds=2).objective(problem, partition, machine, Implicit())
     far, rho = np.array([np.log(1e-13), 1.0]), np.array([-3.0, 0.5])
     k = len(objective.hyperparameters.names)
     far, rho = far[:k], rho[:k]

@@ -140,7 +140,7 @@ def test_the_minimum_is_that_of_a_slow_search(seed):
         assert value <= naive.value(x) * (1 + 1e-9)
         # the curvature of C is at least lam: a gradient of 1e-13 leaves an error of 1e-7 in the smooth part
         assert_allclose(f - b, smooth, rtol=0, atol=1e-7 * (1 + np.abs(smooth).max()))
-        assert_allclose(fit.predictor, f, rtol=0, atol=1e-7 * (1 + np.abs(f).max()))
+        assert_allclose(fit.scored, f, rtol=0, atol=1e-7 * (1 + np.abs(f).max()))
         if split.intercept:
             ends = naive.best_intercepts(smooth)
             assert_allclose(b, x[-1] if ends is None else np.mean(ends), rtol=1e-6, atol=1e-6)
@@ -159,10 +159,10 @@ def test_rows_of_one_class_are_all_at_the_end_of_their_hinge(loss, landmarks, y)
     """Any intercept further from zero gives the same C, which is zero up to squared rounding."""
     X, ones = np.random.default_rng(0).normal(size=(9, 2)), np.ones(9)
     fit = split_of(X, y * ones, loss, landmarks=landmarks).fit(Rbf().over(("a", "b")), np.array([0.1, 1.0]), None)
-    assert_allclose(fit.predictor, (2 * y - 1) * (1 + getattr(loss, "h", 0.0)) * ones, rtol=1e-14)
+    assert_allclose(fit.scored, (2 * y - 1) * (1 + getattr(loss, "h", 0.0)) * ones, rtol=1e-14)
     # the kernel of the landmarks has a condition number of about 1e2, and lam is 0.1
     assert_allclose(fit.coefficients, 0.0, atol=1e-12)
-    assert_allclose(fit.pullback(ones).rho_bar, 0.0, atol=1e-12)
+    assert_allclose(fit.pullback(ones), 0.0, atol=1e-12)
 
 
 @pytest.mark.parametrize("loss", [HuberizedHingeLoss(0.01), SquaredHingeLoss()], ids=["huberized", "squared"])
@@ -176,7 +176,7 @@ def test_rows_of_one_class_have_a_minimum_though_rounding_decides_which_are_curv
         lam = np.array([10 ** random.uniform(-6, 2), 1.0])
         fit = split_of(X, y, loss, landmarks=landmarks).fit(Rbf().over(("a", "b")), lam, None)
         assert fit is not None
-        assert_allclose(fit.predictor, (2 * y - 1) * (1 + getattr(loss, "h", 0.0)), rtol=1e-11)
+        assert_allclose(fit.scored, (2 * y - 1) * (1 + getattr(loss, "h", 0.0)), rtol=1e-11)
 
 
 def test_an_intercept_that_may_be_anywhere_in_an_interval_is_in_its_middle():
@@ -302,5 +302,5 @@ def test_coefficients_are_slopes_even_if_they_cancel():
     X, y = np.ones((6, 2)), np.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0])
     fit = split_of(X, y, HuberizedHingeLoss(0.3)).fit(Rbf().over(("a", "b")), np.array([0.1, 1.0]), None)
     assert_allclose(fit.coefficients, (2 * y - 1) / 0.6, rtol=1e-14)
-    assert_allclose(fit.predictor, 0.0, atol=1e-14)
+    assert_allclose(fit.scored, 0.0, atol=1e-14)
     assert fit.inner_gradient_norm() < 1e-14

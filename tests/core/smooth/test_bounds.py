@@ -67,7 +67,9 @@ def test_errors_never_exceed_their_bounds_on_200_random_problems(part):
 @pytest.mark.parametrize("solver", ["newton_cholesky", "newton_cg"])
 def test_the_bound_of_an_inexact_adjoint_is_near_its_error_where_the_penalty_is_strong(solver):
     training = TRAINING["logistic"](penalty=Shared(), solver=solver)
-    system = prepare(table("logistic"), Plan(training, Holdout(), Implicit(), Inexact())).objective.systems[0]
+    system = prepare(
+        table("logistic"), Plan(training, Holdout(), Implicit(), Inexact())
+    ).objective.formula.fits.systems[0]
     fit = system.fit(np.array([30.0]))
     theta_bar = system.loss.value_and_gradient(fit.theta)[1]
     u = fit.solve(theta_bar)

@@ -77,7 +77,7 @@ def test_an_intercept_that_no_row_bends_is_in_the_middle_of_its_interval():
     objective = prepare(
         Problem(X, y, ("a",)), Plan(training, Holdout(validation_rows=(4, 5)), Implicit(), Newton())
     ).objective
-    (system,) = objective.systems
+    (system,) = objective.formula.fits.systems
     fits = [system.fit(np.exp([rho]), np.array([0.5, 0.1])) for rho in (-1e-4, 0.0, 1e-4)]
     assert not any(fit.at.rows.curvatures().any() for fit in fits)
     for fit in fits:  # 9 and -9 are the first residuals to come within delta, at the slope of 3 units

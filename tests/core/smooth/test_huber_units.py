@@ -56,12 +56,12 @@ def test_the_unit_of_the_target_changes_nothing(training, selection, u):
 def test_each_split_has_the_delta_of_its_training_rows_and_the_selection_that_of_all():
     problem = replace(table(), y=np.append(table().y[:30], 500.0 * table().y[30:]))
     job = prepared(problem, HuberRegression(delta=RelativeDelta(2.0)), Holdout(validation_rows=tuple(range(30, 40))))
-    (system,) = job.objective.systems
+    (system,) = job.objective.formula.fits.systems
     ones = np.ones(40)
     assert system.row_loss.delta == pytest.approx(2.0 * spread(problem.y[:30], ones[:30]), rel=1e-14)
     assert job.objective.loss.delta == pytest.approx(2.0 * spread(problem.y, ones), rel=1e-14)
     fixed = prepared(problem, HuberRegression(delta=2.0), Holdout(validation_rows=(1, 2)))
-    assert fixed.objective.systems[0].row_loss.delta == fixed.objective.loss.delta == 2.0
+    assert fixed.objective.formula.fits.systems[0].row_loss.delta == fixed.objective.loss.delta == 2.0
 
 
 def test_offsets_count_like_a_shifted_target():
@@ -116,7 +116,7 @@ def test_an_intercept_that_no_row_bends_moves_with_the_ends_of_its_interval(seed
     training = HuberRegression(delta=1e-5, penalty=PerFeature(), solver=solver)
     objective = prepared(problem, training, GivenFolds(fold_of_row=(0, 1) * 8)).objective
     rho = np.array([3.0, 2.0, 3.0])
-    fits = objective.fits(rho)
+    fits = objective.formula.fits.at(rho)
     assert any(fit.ties is not None for fit in fits)
 
     def value(at: np.ndarray) -> float:
@@ -137,7 +137,9 @@ def test_an_intercept_that_no_row_bends_moves_with_the_ends_of_its_interval(seed
 
 def test_the_start_of_a_fit_does_not_choose_its_intercept():
     problem = table(2, 16)
-    (system, _) = prepared(problem, HuberRegression(delta=1e-4), GivenFolds(fold_of_row=(0, 1) * 8)).objective.systems
+    (system, _) = prepared(
+        problem, HuberRegression(delta=1e-4), GivenFolds(fold_of_row=(0, 1) * 8)
+    ).objective.formula.fits.systems
     starts = [None, *np.random.default_rng(0).normal(size=(5, 4)) * 10]
     thetas = [system.fit(np.array([2.0]), start).theta for start in starts]
     for theta in thetas[1:]:
@@ -149,7 +151,7 @@ def test_leave_one_out_knows_that_a_free_intercept_follows():
     objective = prepared(problem, HuberRegression(delta=1e-5), ApproximateLeaveOneOut()).objective
     rho = np.array([2.0])
     at = objective.evaluate(rho)
-    assert objective.fits(rho)[0].ties is not None
+    assert objective.formula.fits.at(rho)[0].ties is not None
 
     def value(at: np.ndarray) -> float:
         objective.forget()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_each_score(kind, score, intercept):
 
 
 @pytest.mark.parametrize("selection", ["k_fold", "approximate_leave_one_out"])
-def test_a_curvature_by_differences_is_that_of_the_hessian(selection, monkeypatch):
+def test_a_curvature_by_differences_is_that_of_the_hessian(selection):
     training = TRAINING["logistic"](penalty=PENALTIES["per_group"])
     objective = objective_of(table("logistic"), training, SELECTIONS[selection])
     rho = point_of(objective)
@@ -145,7 +146,7 @@ def test_a_curvature_by_differences_is_that_of_the_hessian(selection, monkeypatc
         H = objective.hessian(rho)
     else:
         H = differences(lambda t: objective.evaluate(rho + t).gradient, np.zeros(2), 1e-2)
-    monkeypatch.setattr(type(objective), "has_hessian", False)
+    objective = replace(objective, second=None)
     found = curvature(objective, at, 4)
     assert_allclose(found.smallest, np.linalg.eigvalsh(H / at.value)[0], rtol=1e-5, atol=1e-7)
     assert curvature(objective, at, 3) is None
@@ -163,7 +164,12 @@ def test_a_hessian_in_pieces_is_the_same(kind, sparse, monkeypatch):
     taken, along = [], Design.along
     monkeypatch.setattr(design, "HELD_PREDICTORS", 40)
     monkeypatch.setattr(Design, "along", lambda self, D: taken.append(D.shape[1]) or along(self, D))
-    pieces = [V.size for _, V in objective.systems[0].design.pieces(np.ones((len(objective.fits(rho)[0].theta), 5)))]
+    pieces = [
+        V.size
+        for _, V in objective.formula.fits.systems[0].design.pieces(
+            np.ones((len(objective.formula.fits.at(rho)[0].theta), 5))
+        )
+    ]
     assert len(pieces) > 1
     assert max(pieces) <= 40
     assert_allclose(objective.hessian(rho), whole, rtol=1e-10, atol=1e-12 * np.abs(whole).max())
@@ -179,7 +185,7 @@ def test_conjugate_gradients_give_what_factors_give(kind, sparse):
     for solver in ("newton_cholesky", "newton_cg"):
         training = TRAINING[kind](penalty=PENALTIES["per_group"], solver=solver)
         objective = objective_of(problem, training, KFold(folds=3))
-        assert {system.solver for system in objective.systems} == {solver}
+        assert {system.solver for system in objective.formula.fits.systems} == {solver}
         rho = point_of(objective)
         at = objective.evaluate(rho)
         values.append((at.value, at.gradient, objective.hessian(rho)))
@@ -248,7 +254,9 @@ def test_approximate_leave_one_out_is_near_n_refits(kind):
     at = objective.evaluate(rho)
     training_loss = (
         problem.weights
-        @ training.selection_loss(problem, None).at(problem.y, objective.fits(rho)[0].at.eta, np.ones(60)).losses
+        @ training.selection_loss(problem, None)
+        .at(problem.y, objective.formula.fits.at(rho)[0].at.eta, np.ones(60))
+        .losses
         / total
     )
     assert abs(at.value - exact) < 0.1 * (exact - training_loss)
@@ -259,7 +267,7 @@ def test_laplace_evidence_is_its_definition():
     training = TRAINING["logistic"](penalty=PENALTIES["per_feature"], standardize=False)
     objective = objective_of(problem, training, LaplaceEvidence())
     rho = point_of(objective)
-    theta = objective.fits(rho)[0].theta
+    theta = objective.formula.fits.at(rho)[0].theta
     lam, n = np.exp(rho), problem.weights.sum()
     Z = np.column_stack([np.ones(40), problem.X - problem.weights @ problem.X / n])
     eta = Z @ theta

@@ -61,7 +61,9 @@ def test_the_value_is_the_posterior_peak_with_its_width(kind, weighted):
     else:
         log_density = LOG_DENSITY[kind]
     got, objective = value(problem, training, np.log(lam))
-    intercept, slopes = objective.systems[0].coefficients(objective.fits(np.array([np.log(lam)]))[0].theta)
+    intercept, slopes = objective.formula.fits.systems[0].coefficients(
+        objective.formula.fits.at(np.array([np.log(lam)]))[0].theta
+    )
     w = problem.base_weights(np.arange(len(problem.y)))
     offset = 0.0 if problem.offset is None else problem.offset
     prior = stats.norm(scale=(w.sum() * lam) ** -0.5)

@@ -23,8 +23,8 @@ class Implicit:
     kind: Literal["implicit"] = "implicit"
 
     def __call__(
-        self, fit: Fit, theta_bar: Float[Array, " p"], matrix: HessianDependence | None = None
+        self, fit: Fit, bar: Float[Array, " q"], matrix: HessianDependence | None = None
     ) -> Float[Array, " k"]:
-        """`dJ/drho` of one split from `theta_bar = dE/dtheta` and the dependence of E on H, if any."""
-        gradient = -fit.contract(fit.solve(theta_bar))
+        """`dJ/drho` of one split from the cotangent of what is scored, and the dependence of E on H, if any."""
+        gradient = fit.pullback(bar)
         return gradient if matrix is None else gradient + matrix.to_rho()

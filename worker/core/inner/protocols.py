@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int
 
-from worker.core.losses.over_rows import ValidationLoss
+from worker.core.losses.over_rows import ScoredLoss, SumOfResiduals, ValidationLoss
 from worker.core.penalties.forms import Penalized
 from worker.core.records import Array
 from worker.core.weights import Weighting
@@ -45,7 +45,28 @@ class Criterion:
 
 @runtime_checkable
 class Fit(Protocol):
-    """A minimizer theta of the training criterion C at one rho, and its derivatives.
+    """A minimizer of the training criterion C at one rho, and how what is scored moves with rho.
+
+    What the selection loss takes is theta, or the predictors of the scored rows where these depend on rho directly.
+    """
+
+    @property
+    def scored(self) -> Float[Array, " q"]:
+        """What the selection loss takes."""
+
+    def pullback(self, bar: Float[Array, " q"]) -> Float[Array, " k"]:
+        """`d(bar . scored)/drho`, by the implicit function theorem: one adjoint solve."""
+
+    def adjoint_residual(self, bar: Float[Array, " q"]) -> float:
+        """The relative residual of the adjoint system that `pullback` solves."""
+
+    def inner_gradient_norm(self) -> float:
+        """The relative norm of `dC/dtheta`."""
+
+
+@runtime_checkable
+class SmoothFit(Fit, Protocol):
+    """A fit whose theta is scored, with the derivatives that a Hessian of J takes.
 
     `H = d2C/dtheta2` and `g = dC/dtheta`; `H_j`, `g_j`, `g_jl` are their derivatives in rho at fixed theta.
     """
@@ -80,7 +101,7 @@ class Fit(Protocol):
 
 
 @runtime_checkable
-class QuadraticFit(Fit, Protocol):
+class QuadraticFit(SmoothFit, Protocol):
     """A fit of a quadratic criterion `theta^T H theta / 2 - b^T theta + ...`: H does not depend on theta.
 
     `H_j`, `b_j`, `H_jl`, `b_jl` are the derivatives of H and b in rho, so that `g_j = H_j theta - b_j`.
@@ -147,20 +168,44 @@ class LeastSquaresFit(QuadraticFit, Protocol):
         """The share of each training row in C, with its derivatives; `base` are the fixed weights."""
 
 
+F_co = TypeVar("F_co", bound=Fit, covariant=True)
+
+
 @runtime_checkable
-class System(Protocol):
+class System(Protocol[F_co]):
     """The training problem of one split, with the loss that scores it."""
 
     @property
-    def loss(self) -> ValidationLoss:
+    def loss(self) -> ScoredLoss:
         """The loss over the validation rows."""
 
     @property
     def solver(self) -> Solver:
         """The method that finds the minimizer: see `Solver`."""
 
-    def fit(self, lam: Float[Array, " k"]) -> Fit | None:
+    def fit(self, lam: Float[Array, " k"]) -> F_co | None:
         """The minimizer at natural hyperparameters, or None if the system is singular to working precision."""
+
+
+S_co = TypeVar("S_co", bound=SmoothFit, covariant=True)
+
+
+@runtime_checkable
+class LinearSystem(System[S_co], Protocol[S_co]):
+    """A system whose theta are the coefficients of linear predictors."""
+
+    @property
+    def loss(self) -> ValidationLoss:
+        """The loss over the validation rows."""
 
     def coefficients(self, theta: Float[Array, " p"]) -> Coefficients:
         """Intercept and slopes of the model in original units."""
+
+
+@runtime_checkable
+class LeastSquaresSystem(LinearSystem[LeastSquaresFit], Protocol):
+    """A system of least squares."""
+
+    @property
+    def loss(self) -> SumOfResiduals:
+        """The loss over the validation rows."""

@@ -25,8 +25,14 @@ class SquaredHingeLoss:
     concordance: ClassVar[float | None] = None
     link: ClassVar[Link] = IdentityLink()
     is_likelihood: ClassVar[bool] = False
+    straight_beyond: ClassVar[float | None] = None
     largest_curvature: ClassVar[float] = 1.0
     kinks: ClassVar[tuple[float, ...]] = (1.0,)
+
+    @property
+    def straight(self) -> SquaredHingeLoss:
+        """Itself."""
+        return self
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives: slope `-s max(0, 1 - s eta)`, second 1 if the slope is not zero, third 0."""

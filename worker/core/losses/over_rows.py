@@ -16,21 +16,34 @@ from worker.core.rows.tables import Rows
 
 
 @runtime_checkable
-class ValidationLoss(Protocol):
-    """A weighted sum of losses over the validation rows of one split. `theta` are the parameters of its fit."""
+class ScoredLoss(Protocol):
+    """A weighted sum of losses over the validation rows of one split, as a function of what is scored of its fit."""
 
     @property
     def weight(self) -> float:
         """Sum of the scoring weights, or the number of validation rows without weights."""
 
-    def value(self, theta: Float[Array, " p"]) -> float:
+    def value(self, scored: Float[Array, " q"]) -> float:
         """Sum of the losses."""
 
-    def value_and_gradient(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
-        """Sum of the losses and its derivative in theta, at little more than the cost of the value."""
+    def value_and_gradient(self, scored: Float[Array, " q"]) -> tuple[float, Float[Array, " q"]]:
+        """Sum of the losses and its derivative, at little more than the cost of the value."""
+
+
+@runtime_checkable
+class ValidationLoss(ScoredLoss, Protocol):
+    """A loss of theta, with its second derivative."""
 
     def hessian_form(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "f f"]:
         """`D^T E'' D` with the second derivative `E''` of the sum in theta."""
+
+
+@runtime_checkable
+class SumOfResiduals(ValidationLoss, Protocol):
+    """A loss of the residuals of least squares, which knows what subtractions cost."""
+
+    def kept(self, theta: Float[Array, " p"]) -> float:
+        """The smallest fraction that subtractions have left of a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +181,34 @@ class LossOfPredictors:
             return eta_dot.reshape(-1, f).T @ np.ascontiguousarray(at.bend(eta_dot)).reshape(-1, f)
         parts = [D[:, begin : begin + width] for begin in range(0, f, width)]
         return np.hstack([D.T @ self.design.back(at.bend(self.design.along(part))) for part in parts])
+
+
+@dataclass(frozen=True, slots=True)
+class LossOfScored:
+    """Sum of `w_i score(y_i, eta_i)` over rows whose predictors eta are given."""
+
+    y: Float[Array, " n"]
+    score: PredictorScore
+    w: Float[Array, " n"]
+
+    @property
+    def weight(self) -> float:
+        """Sum of the scoring weights."""
+        return float(self.w.sum())
+
+    def predictor(self, eta: Float[Array, " n"]) -> Float[Array, "n 1"]:
+        """`eta` of the rows."""
+        return eta[:, None]
+
+    def at(self, eta: Float[Array, " n"]) -> ScoreDerivatives:
+        """The score with its derivatives."""
+        return self.score.at(self.y, eta[:, None], self.w)
+
+    def value(self, eta: Float[Array, " n"]) -> float:
+        """Sum of the losses."""
+        return self.at(eta).value
+
+    def value_and_gradient(self, eta: Float[Array, " n"]) -> tuple[float, Float[Array, " n"]]:
+        """Sum of the losses, and its derivative in eta."""
+        at = self.at(eta)
+        return at.value, at.slope[:, 0]

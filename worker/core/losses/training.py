@@ -10,6 +10,8 @@ and H' its derivative along any move of the predictors by at most r in each outp
 A loss states its `link`, its `excess` (half its deviance) and `is_likelihood`: whether it is minus the logarithm of a
 probability or density of the target, up to `normalizer`, which depends on the target alone. Predictions, reports and
 selection criteria read them here.
+A loss is `straight` where its curvature can be zero, with kinks at the ends of that part, else None. One of residuals
+that are straight beyond some size states it as `straight_beyond`.
 Losses of kernel machines also state `largest_curvature`, a bound of the second derivative, and `kinks_of`: the
 predictors of each row at which it jumps.
 """
@@ -57,6 +59,8 @@ class LogisticLoss:
     concordance: ClassVar[float | None] = 1.0
     link: ClassVar[Link] = LogitLink()
     is_likelihood: ClassVar[bool] = True
+    straight: ClassVar[None] = None
+    straight_beyond: ClassVar[float | None] = None
     largest_curvature: ClassVar[float] = 0.25
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
@@ -109,6 +113,8 @@ class MultinomialLoss:
     concordance: ClassVar[float | None] = 2.0
     link: ClassVar[Link] = SoftmaxLink()
     is_likelihood: ClassVar[bool] = True
+    straight: ClassVar[None] = None
+    straight_beyond: ClassVar[float | None] = None
 
     @property
     def outputs(self) -> int:
@@ -167,6 +173,8 @@ class PoissonLoss:
     concordance: ClassVar[float | None] = 1.0
     link: ClassVar[Link] = LogLink()
     is_likelihood: ClassVar[bool] = True
+    straight: ClassVar[None] = None
+    straight_beyond: ClassVar[float | None] = None
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives: `e^eta - y`, `e^eta`, `e^eta`."""
@@ -210,6 +218,8 @@ class GammaLoss:
     concordance: ClassVar[float | None] = 1.0
     link: ClassVar[Link] = LogLink()
     is_likelihood: ClassVar[bool] = True
+    straight: ClassVar[None] = None
+    straight_beyond: ClassVar[float | None] = None
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives: `1 - y e^-eta`, `y e^-eta`, `-y e^-eta`."""
@@ -258,6 +268,16 @@ class HuberLoss:
     link: ClassVar[Link] = IdentityLink()
     is_likelihood: ClassVar[bool] = True
     largest_curvature: ClassVar[float] = 1.0
+
+    @property
+    def straight(self) -> HuberLoss:
+        """Itself."""
+        return self
+
+    @property
+    def straight_beyond(self) -> float:
+        """Delta."""
+        return self.delta
 
     def kinks_of(self, y: PerRow) -> Float[Array, "2 n"]:
         """The predictors of each row at which its curvature jumps."""

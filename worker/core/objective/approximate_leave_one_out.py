@@ -8,15 +8,18 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.inner.smooth.fit import GeneralizedLinearFit
-from worker.core.objective.objective import Scores
+from worker.core.losses.over_rows import LossOfPredictors
+from worker.core.objective.fits import AnchoredFits
+from worker.core.objective.mean_of_splits import residuals_of
+from worker.core.objective.objective import Found, Residuals, Scores
 from worker.core.objective.one_smooth_fit import (
-    OneSmoothFit,
     contract_penalties,
     inverse_hessian,
+    only_fit,
     output_pairs,
     row_forms,
 )
-from worker.core.records import Array, Evaluation, Outcome
+from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 
 
@@ -44,20 +47,31 @@ class _LeftOut:
         return cls(Q, C, K, a, _solved(K, _row_products(Q, a)))
 
 
-@dataclass(slots=True)
-class ApproximateLeaveOneOutObjective(OneSmoothFit):
+@dataclass(frozen=True, slots=True)
+class ApproximateLeaveOneOutFormula:
     """`J = sum_i w_i score(y_i, eta_i without row i) / sum_i w_i`, approximately (Rad and Maleki 2018; Burn 2020).
 
     The fit without row i keeps the total penalty and the weights of the other rows in C. Exact for squared loss.
     """
 
-    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
-        """J and `dJ/drho`."""
-        fit = self._single_fit(rho)
+    fits: AnchoredFits
+
+    def value(self, rho: Float[Array, " k"]) -> float:
+        """J alone; infinite if training has no minimizer."""
+        fit = only_fit(self.fits, rho)
         if fit is None:
-            return self._failed(rho, Outcome.SINGULAR)
+            return np.inf
+        value = self._loss.score.at(self._loss.y, fit.at.eta + _LeftOut.build(fit).b, self._loss.w).value
+        value /= self._loss.weight
+        return float(value) if np.isfinite(value) else np.inf
+
+    def found(self, rho: Float[Array, " k"]) -> Found | None:
+        """J and `dJ/drho`."""
+        fit = only_fit(self.fits, rho)
+        if fit is None:
+            return None
         at, out = fit.at, _LeftOut.build(fit)
-        loss = self._system.loss
+        loss = self._loss
         scored = loss.score.at(loss.y, at.eta + out.b, loss.w)
         e = scored.slope / loss.weight
         f = _solved(out.K.transpose(0, 2, 1), e)
@@ -70,21 +84,25 @@ class ApproximateLeaveOneOutObjective(OneSmoothFit):
         shares_bar = np.sum(g * at.rows.slope, axis=1)
         shares_bar += np.einsum("nab,nab->n", direct - through_H, at.rows.curvatures())
         gradient += _contract_shares(fit, shares_bar)
-        return self._evaluation(rho, scored.value / loss.weight, gradient)
+        value = scored.value / loss.weight
+        return Found(value, gradient, np.array([value]))
 
-    def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
+    def residuals(self, rho: Float[Array, " k"]) -> Residuals | None:
+        """The relative residuals of training and of the adjoint at this point."""
+        return residuals_of(self.fits, rho)
+
+    def scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of single rows."""
-        fit = self._single_fit(rho)
+        fit = only_fit(self.fits, rho)
         if fit is None:
             return None
-        loss = self._system.loss
+        loss = self._loss
         losses = loss.score.at(loss.y, fit.at.eta + _LeftOut.build(fit).b, loss.w).losses
         return None if losses is None else Scores(losses, loss.w / loss.weight)
 
-    def _value(self, fit: GeneralizedLinearFit) -> float:
-        loss = self._system.loss
-        value = loss.score.at(loss.y, fit.at.eta + _LeftOut.build(fit).b, loss.w).value / loss.weight
-        return float(value) if np.isfinite(value) else np.inf
+    @property
+    def _loss(self) -> LossOfPredictors:
+        return self.fits.systems[0].loss
 
 
 def _inverse_sandwich(fit: GeneralizedLinearFit, A: Float[Array, "n m m"]) -> Float[Array, "mq mq"]:

@@ -11,7 +11,7 @@ from worker.core.objective.one_kernel_fit import KernelSolution, OneKernelFit
 from worker.core.records import Array
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class GaussianProcessEvidence(OneKernelFit):
     """Minus the log marginal likelihood in nats of `y = b + f + noise`, `f ~ N(0, s2 / (n lam) K)` (MacKay 1992).
 
@@ -22,25 +22,12 @@ class GaussianProcessEvidence(OneKernelFit):
     noise: bool = False
     integrate_intercept: bool = False
 
-    def unit(self, value: float) -> float:
-        """One nat for each row: J has no natural zero."""
-        return float(len(self.split.y))
-
-    @property
-    def is_mean_loss(self) -> bool:
-        """No: one value of the whole sample."""
-        return False
-
-    def noticeable(self, standard_error: float | None) -> float | None:
-        """Half a nat: one standard deviation of a Gaussian."""
-        return 0.5
-
     def noise_variance(self, rho: Float[Array, " k"]) -> float | None:
         """`s2`."""
         at = self._solve(rho)
         return None if at is None else self._noise_variance(rho, at)
 
-    def _value_of_constant(self, rho: Float[Array, " k"]) -> float:
+    def value_of_constant(self, rho: Float[Array, " k"]) -> float:
         """J of a constant with its best noise variance; NaN for a constant target."""
         best_variance = float(self.split.shares @ self._y**2)
         if not self.noise or best_variance == 0:
@@ -54,7 +41,7 @@ class GaussianProcessEvidence(OneKernelFit):
     def _noise_variance(self, rho: Float[Array, " k"], at: KernelSolution) -> float:
         lam = self._training_hyperparameters(rho)
         if self.noise:
-            return float(self.hyperparameters.natural(rho)[-1])
+            return float(self.box.natural(rho)[-1])
         best_variance = lam[0] * float(self._y @ at.theta) * len(self.split.y) / self._degrees
         return best_variance if best_variance > 0 else np.nan
 

@@ -8,20 +8,23 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.linalg import cholesky
+from worker.core.losses import ResidualLoss
 from worker.core.objective.objective import Scores
 from worker.core.objective.one_kernel_fit import KernelSolution, OneKernelFit
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class KernelLeaveOneOut(OneKernelFit):
     """Mean loss of `e_i = theta_i / P_ii`, the residual of row i under the fit without it (Allen 1974).
 
     As for linear ridge regression, the fit without row i keeps the total penalty and the weights of the others in C.
     """
 
-    def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
+    loss: ResidualLoss
+
+    def scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of single rows."""
         at = self._solve(rho)
         return None if at is None else Scores(self.loss.of(self._left_out_residuals(at)[0])[0], self._weights())

@@ -8,14 +8,15 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.inner.smooth.fit import GeneralizedLinearFit
-from worker.core.objective.objective import Scores
-from worker.core.objective.one_smooth_fit import OneSmoothFit, contract_penalties, inverse_hessian, row_forms
-from worker.core.records import Array, Evaluation, Outcome
-from worker.core.rows.problem import Partition, Problem
+from worker.core.objective.fits import AnchoredFits
+from worker.core.objective.mean_of_splits import residuals_of
+from worker.core.objective.objective import Found, Residuals
+from worker.core.objective.one_smooth_fit import contract_penalties, inverse_hessian, only_fit, row_forms
+from worker.core.records import Array
 
 
-@dataclass(slots=True)
-class LaplaceObjective(OneSmoothFit):
+@dataclass(frozen=True, slots=True)
+class LaplaceFormula:
     """Minus the log evidence in Laplace's approximation (MacKay 1992), in nats.
 
     `J = n C + sum_i w_i c(y_i) - log |P|_+ / 2 + log |H| / 2 + M log(n / 2 pi) / 2` with the prior
@@ -24,26 +25,19 @@ class LaplaceObjective(OneSmoothFit):
     of their differences from one of them, so that two classes have the evidence of logistic regression.
     """
 
-    total: float = 1.0
+    fits: AnchoredFits
+    total: float
 
-    @property
-    def is_mean_loss(self) -> bool:
-        """No: one value of the whole sample."""
-        return False
+    def value(self, rho: Float[Array, " k"]) -> float:
+        """J alone; infinite if training has no minimizer."""
+        fit = only_fit(self.fits, rho)
+        return np.inf if fit is None else self._value(fit)
 
-    def unit(self, value: float) -> float:
-        """One nat for each row: J has no natural zero."""
-        return self.total
-
-    def noticeable(self, standard_error: float | None) -> float | None:
-        """Half a nat: one standard deviation of a Gaussian."""
-        return 0.5
-
-    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
+    def found(self, rho: Float[Array, " k"]) -> Found | None:
         """J and `dJ/drho`. Since theta minimizes C, the derivative of J in theta comes from H alone."""
-        fit = self._single_fit(rho)
+        fit = only_fit(self.fits, rho)
         if fit is None:
-            return self._failed(rho, Outcome.SINGULAR)
+            return None
         at, P = fit.at, inverse_hessian(fit)
         Q = row_forms(at.of.design, P, at.of.m)
         eta_bar = fit.shares.w[:, None] * at.rows.third_contract(Q) / 2
@@ -51,11 +45,12 @@ class LaplaceObjective(OneSmoothFit):
         gradient[: fit.penalty.of.k] += self.total * fit.penalty.contract(fit.theta, fit.theta) / 2
         gradient[: fit.penalty.of.k] -= fit.penalty.log_determinant.gradient / 2
         gradient += contract_penalties(fit, P) / 2
-        return self._evaluation(rho, self._value(fit), gradient)
+        value = self._value(fit)
+        return Found(value, gradient, np.array([value]))
 
-    def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
-        """None: J is not a mean over rows."""
-        return None
+    def residuals(self, rho: Float[Array, " k"]) -> Residuals | None:
+        """The relative residuals of training and of the adjoint at this point."""
+        return residuals_of(self.fits, rho)
 
     def _value(self, fit: GeneralizedLinearFit) -> float:
         L, prior = fit.factor(), fit.penalty.log_determinant

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
+from worker.core.hyperparameters import Hyperparameters
 from worker.core.kernels import KernelFunction, Points
 from worker.core.kernels.function import dissimilarity_remark
-from worker.core.objective.objective import Objective
+from worker.core.objective.meaning import Meaning
 from worker.core.records import Array
 
 NOTHING_LEARNT = (
@@ -21,27 +23,32 @@ SMALLEST_GAIN = 0.01  # of a mean loss over that of a constant, relative to the 
 PENALTY_OF_CONSTANT = 1e12  # relative to the largest k(x, x): under this penalty only the intercept is left
 
 
-def learning_remark(
-    objective: Objective,
-    kernel: KernelFunction,
-    X: Points,
-    rho: Float[Array, " k"],
-    value_of_constant: Callable[[Float[Array, " k"]], float],
-) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class LearningRemark:
     """A sentence if no two rows are similar to the kernel, or if J is little better than J of a constant.
 
-    The first entry of rho is the penalty. `value_of_constant` is J at a penalty so large that only the intercept is
-    left. A likelihood of n rows must gain `k / 2 log n` nats for k hyperparameters (Schwarz 1978).
+    The first entry of rho is the penalty, then come the hyperparameters of the kernel. `value_of_constant` is J at a
+    penalty so large that only the intercept is left. A likelihood of n rows must gain `k / 2 log n` nats for k
+    hyperparameters (Schwarz 1978).
     """
-    lam = objective.natural(rho)
-    if remarks := dissimilarity_remark(kernel, X, lam[1:]):
-        return remarks
-    constant_rho, largest_diagonal = rho.copy(), float(kernel.diagonal(X, lam[1:]).max())
-    constant_rho[0] = np.log(PENALTY_OF_CONSTANT * (largest_diagonal or 1.0))
-    constant_value, value = value_of_constant(constant_rho), objective.value(rho)
-    if not (np.isfinite(constant_value) and np.isfinite(value)) or constant_value == 0:
-        return ()
-    least_gain = (
-        SMALLEST_GAIN * abs(constant_value) if objective.is_mean_loss else len(rho) / 2 * np.log(objective.unit(value))
-    )
-    return (NOTHING_LEARNT,) if constant_value - value < least_gain else ()
+
+    kernel: KernelFunction
+    X: Points
+    box: Hyperparameters
+    meaning: Meaning
+    value: Callable[[Float[Array, " k"]], float]
+    value_of_constant: Callable[[Float[Array, " k"]], float]
+
+    def __call__(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
+        """The remark at a point, if any."""
+        lam = self.box.natural(rho)[1 : 1 + len(self.kernel.box.names)]
+        if remarks := dissimilarity_remark(self.kernel, self.X, lam):
+            return remarks
+        constant_rho, largest_diagonal = rho.copy(), float(self.kernel.diagonal(self.X, lam).max())
+        constant_rho[0] = np.log(PENALTY_OF_CONSTANT * (largest_diagonal or 1.0))
+        constant_value, value = self.value_of_constant(constant_rho), self.value(rho)
+        if not (np.isfinite(constant_value) and np.isfinite(value)) or constant_value == 0:
+            return ()
+        nats = self.meaning.nats
+        least_gain = SMALLEST_GAIN * abs(constant_value) if nats is None else len(rho) / 2 * np.log(nats)
+        return (NOTHING_LEARNT,) if constant_value - value < least_gain else ()

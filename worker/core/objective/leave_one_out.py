@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from worker.core.hypergradient import ExactHypergradient
 from worker.core.hypergradient.hessian_dependence import HessianDependence
 from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind
 from worker.core.inner.least_squares.dual import DualFit
@@ -16,9 +16,11 @@ from worker.core.inner.protocols import LeastSquaresFit
 from worker.core.linalg.triangular import solve_lower
 from worker.core.losses import ResidualLoss
 from worker.core.losses.over_rows import LossOfRows
-from worker.core.objective.fitted import FittedObjective
-from worker.core.objective.objective import Scores
-from worker.core.records import Array, Evaluation, Outcome
+from worker.core.objective.arithmetic_of_mean import Digits
+from worker.core.objective.fits import DirectFits
+from worker.core.objective.mean_of_splits import MeanOfSplits, residuals_of
+from worker.core.objective.objective import Found, Residuals, Scores
+from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import SparseRows
 from worker.core.weights import Weighting
@@ -66,45 +68,51 @@ class _Leverages:
         return HessianDependence(to_rho, L_bar)
 
 
-@dataclass(slots=True)
-class LeaveOneOutObjective(FittedObjective):
+@dataclass(frozen=True, slots=True)
+class LeaveOneOutFormula:
     """`J = sum_i w_i loss(e_i) / sum_i w_i`, e_i the residual of row i under the fit without it (Allen 1974).
 
-    The fit without row i keeps the total penalty and the weights of the other rows in C.
+    The fit without row i keeps the total penalty and the weights `base` of the other rows in C. `eliminated`: whether
+    the intercept is not part of theta.
     """
 
-    recomputed_from: ClassVar[AccurateKind] = "leverages"
-
-    base: Float[Array, " n"] | None = None
-    eliminated: bool = False  # whether the intercept is not part of theta
+    fits: DirectFits[LeastSquaresFit]
+    digits: Digits
+    hypergradient: ExactHypergradient
+    loss: ResidualLoss
+    base: Float[Array, " n"]
+    eliminated: bool = False
+    recomputed_from: AccurateKind = "leverages"
 
     def value(self, rho: Float[Array, " k"]) -> float:
         """J alone; infinite if training is singular."""
-        fits = self.least_squares_fits(rho)
+        fits = self.fits.at(rho)
         return np.inf if fits is None else self._leverages(fits[0]).value
 
-    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
+    def found(self, rho: Float[Array, " k"]) -> Found | None:
         """J and `dJ/drho`."""
-        fits = self.least_squares_fits(rho)
+        fits = self.fits.at(rho)
         if fits is None:
-            return self._failed(rho, Outcome.SINGULAR)
+            return None
         at = self._leverages(fits[0])
         gradient = self.hypergradient(fits[0], -at.r_bar @ at.X, at.matrix())
         gradient += (at.h_bar * at.q) @ at.shares.w_dot
-        if not (np.isfinite(at.value) and np.isfinite(gradient).all()):
-            return self._failed(rho, Outcome.NON_FINITE)
-        return Evaluation(rho.copy(), at.value, gradient, np.array([at.value]))
+        return Found(at.value, gradient, np.array([at.value]))
 
-    def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
+    def residuals(self, rho: Float[Array, " k"]) -> Residuals | None:
+        """The relative residuals of training and of the adjoint at this point."""
+        return residuals_of(self.fits, rho)
+
+    def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"]) -> Float[Array, "f f"] | None:
         """`d2J/drho2` in the chosen hyperparameters.
 
         The tangents are `r_dot = -X D` and `h_dot = s q_dot + s_dot q` with `q_j = -w^T H_j w`, w the rows of `X H^-1`.
         The Hessian is the second derivative of J along them, plus `r_bar . r_jl` by the adjoint, plus `h_bar . h_jl`
         with `q_jl = 2 w^T H_j H^-1 H_l w - w^T H_jl w`.
         """
-        fits = self.least_squares_fits(rho)
+        fits = self.fits.at(rho)
         if fits is None:
-            raise ValueError("the Hessian is not defined where training is singular")
+            return None
         fit = fits[0]
         at = self._leverages(fit)
         D = fit.sensitivity(np.arange(len(rho)))
@@ -118,12 +126,11 @@ class LeaveOneOutObjective(FittedObjective):
         total += fit.rows_hessian(at.XP, at.h_bar * at.shares.w)
         total += shares_part + shares_part.T + at.shares.second(at.h_bar * at.q)
         total -= cross + cross.T + fit.curvature(u)
-        total = (total + total.T) / 2
-        return total if chosen is None else total[np.ix_(chosen, chosen)]
+        return total[np.ix_(chosen, chosen)]
 
-    def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
+    def scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of single rows."""
-        fits = self.least_squares_fits(rho)
+        fits = self.fits.at(rho)
         if fits is None:
             return None
         at = self._leverages(fits[0])
@@ -131,23 +138,21 @@ class LeaveOneOutObjective(FittedObjective):
 
     def kept(self, rho: Float[Array, " k"]) -> float:
         """The smallest fraction that subtractions have left of a number, one minus a leverage among them."""
-        fits = self.least_squares_fits(rho)
+        fits = self.fits.at(rho)
         if fits is None:
             return 0.0
         at = self._leverages(fits[0])
         remainders = 1.0 - at.shares.w * at.q
-        return min(super(LeaveOneOutObjective, self).kept(rho), float(remainders.min()))
+        return min(self.digits.kept(rho), float(remainders.min()))
 
     def recomputed(self, rho: Float[Array, " k"], fits: list[AccurateFit]) -> float:
         """J from an accurate fit."""
-        assert isinstance(self.loss, ResidualLoss)
         fit = fits[0]
         return float(fit.weights @ self.loss.of(fit.residuals / fit.remainders)[0] / fit.weights.sum())
 
     def _leverages(self, fit: LeastSquaresFit) -> _Leverages:
-        rows = self.systems[0].loss
+        rows = self.fits.systems[0].loss
         assert isinstance(rows, LossOfRows)
-        assert self.base is not None
         X = rows.X.dense() if isinstance(rows.X, SparseRows) else rows.X  # leverages need dense rows
         shares = fit.shares_of(self.base)
         r = rows.y - X @ fit.theta
@@ -175,23 +180,32 @@ class LeaveOneOutObjective(FittedObjective):
         )  # fmt: skip
 
 
-@dataclass(slots=True)
-class RefittedLeaveOneOut(FittedObjective):
-    """The same J from a fit without each row, where the closed form would lose digits."""
+@dataclass(frozen=True, slots=True)
+class RefittedRows:
+    """The same J from a fit without each row, where the closed form would lose digits: one value, not one a split."""
 
-    recomputed_from: ClassVar[AccurateKind] = "refits"
+    mean: MeanOfSplits
+    fits: DirectFits[LeastSquaresFit]
 
-    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
-        """J and `dJ/drho`; J is not divided into splits."""
-        at = super(RefittedLeaveOneOut, self).evaluate(rho)
-        return at if at.failure else replace(at, per_split=np.array([at.value]))
+    def value(self, rho: Float[Array, " k"]) -> float:
+        """J alone; infinite if training is singular."""
+        return self.mean.value(rho)
 
-    def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
+    def found(self, rho: Float[Array, " k"]) -> Found | None:
+        """J and `dJ/drho`."""
+        at = self.mean.found(rho)
+        return None if at is None else replace(at, per_split=np.array([at.value]))
+
+    def residuals(self, rho: Float[Array, " k"]) -> Residuals | None:
+        """The relative residuals of training and of the adjoint at this point."""
+        return self.mean.residuals(rho)
+
+    def scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of single rows."""
-        fits = self.fits(rho)
+        fits, systems = self.fits.at(rho), self.fits.systems
         if fits is None:
             return None
-        sums = [system.loss.value(fit.theta) for system, fit in zip(self.systems, fits, strict=True)]
-        weights = np.array([system.loss.weight for system in self.systems])
+        sums = [system.loss.value(fit.theta) for system, fit in zip(systems, fits, strict=True)]
+        weights = np.array([system.loss.weight for system in systems])
         used = weights > 0
         return Scores(np.array(sums)[used] / weights[used], weights[used] / weights.sum())

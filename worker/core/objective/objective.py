@@ -1,19 +1,20 @@
-"""The interface of the outer objective J(rho), as optimizers and all later steps see it."""
+"""The outer objective J(rho), as optimizers and all later steps see it: a formula, and the parts that it has."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind
 from worker.core.inner.protocols import Solver
 from worker.core.losses.measures import Pooled
 from worker.core.losses.over_rows import PredictorScore
+from worker.core.objective.meaning import MEAN_LOSS, Meaning
 from worker.core.records import Array, Evaluation, Outcome
 from worker.core.rows.problem import Partition, Problem
 
@@ -46,91 +47,172 @@ class Residuals:
 UNKNOWN_RESIDUALS = Residuals(np.nan, np.nan)  # if training from scratch fails at a point that warm starts reached
 
 
-class Objective(ABC):
-    """`J(rho) = E(theta(rho); rho)` with its exact derivatives. `loss` scores a row, or all rows together."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """J at a point, its gradient and the mean loss of each split; `errors` bound those of J and of its gradient."""
 
-    __slots__ = ()
+    value: float
+    gradient: Float[Array, " k"]
+    per_split: Float[Array, " splits"]
+    errors: tuple[float, float] = (0.0, 0.0)
 
-    hyperparameters: Hyperparameters
-    loss: PredictorScore
-    singular: ClassVar[Outcome] = Outcome.SINGULAR
 
-    @abstractmethod
+@runtime_checkable
+class Formula(Protocol):
+    """`J(rho) = E(theta(rho); rho)` with its exact gradient. Nothing here looks whether numbers are finite."""
+
     def value(self, rho: Float[Array, " k"]) -> float:
         """J alone; infinite if training is singular."""
 
-    @abstractmethod
-    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
-        """J and `dJ/drho`."""
+    def found(self, rho: Float[Array, " k"]) -> Found | None:
+        """J and `dJ/drho`; None if training is singular."""
 
-    @abstractmethod
-    def residuals(self, rho: Float[Array, " k"]) -> Residuals:
-        """The relative residuals of training and of the adjoint at this point."""
+    def residuals(self, rho: Float[Array, " k"]) -> Residuals | None:
+        """The relative residuals of training and of the adjoint at this point; None if training is singular."""
+
+
+@runtime_checkable
+class Memory(Protocol):
+    """What the next evaluations depend on: the warm starts of iterative training."""
+
+    def memory(self) -> Mapping[str, Array]:
+        """All of it."""
+
+    def recall(self, memory: Mapping[str, Array]) -> None:
+        """Restore what `memory` saved."""
+
+    def forget(self) -> None:
+        """Drop it, and what is kept of earlier evaluations, so that the next ones do not depend on them."""
+
+
+@runtime_checkable
+class Arithmetic(Protocol):
+    """How many digits J has: for formulas whose arithmetic can be repeated with about 32 digits."""
 
     @property
-    @abstractmethod
-    def solver(self) -> Solver:
-        """How training is solved."""
+    def recomputed_from(self) -> AccurateKind:
+        """The accurate fits that `recomputed` takes."""
 
-    def approximate(self, rho: Float[Array, " k"], accuracy: float) -> Evaluation:
-        """J and `dJ/drho` from fits of this accuracy, with error bounds; exact if training is solved directly."""
-        return self.evaluate(rho)
+    def kept(self, rho: Float[Array, " k"]) -> float:
+        """The smallest fraction that subtractions have left of a number in J; zero if training is singular."""
+
+    def recomputed(self, rho: Float[Array, " k"], fits: list[AccurateFit]) -> float:
+        """J from accurate fits at rho, one for each split."""
+
+
+Hessian = Callable[[Float[Array, " k"], Int[Array, " f"]], Float[Array, "f f"] | None]
+Approximation = Callable[[Float[Array, " k"], float], Found | None]
+ScoresOfRows = Callable[[Problem, Partition, Float[Array, " k"]], Scores | None]
+Remark = Callable[[Float[Array, " k"]], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """J(rho) over a box. `loss` scores a row, or all rows together; the last `own` hyperparameters are not training's.
+
+    Parts that a criterion lacks are None: an exact Hessian, evaluations of any accuracy, warm starts, losses of single
+    rows, the pooled validation rows, a noise variance, an arithmetic that can be repeated.
+    """
+
+    formula: Formula
+    hyperparameters: Hyperparameters
+    loss: PredictorScore
+    solver: Solver
+    splits: int = 1
+    meaning: Meaning = MEAN_LOSS
+    singular: Outcome = Outcome.SINGULAR
+    own: int = 0
+    second: Hessian | None = None
+    approximation: Approximation | None = None
+    warm: Memory | None = None
+    rows: ScoresOfRows | None = None
+    pool: Callable[[Float[Array, " k"]], Pooled | None] | None = None
+    noise: Callable[[Float[Array, " k"]], float | None] | None = None
+    arithmetic: Arithmetic | None = None
+    notes: tuple[Remark, ...] = field(default=())
 
     @property
     def has_hessian(self) -> bool:
         """Whether `hessian` gives the exact Hessian of J."""
-        return False
+        return self.second is not None
+
+    def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
+        """The hyperparameters of the training criterion, in natural units."""
+        return self.hyperparameters.natural(rho)[: len(rho) - self.own]
+
+    def value(self, rho: Float[Array, " k"]) -> float:
+        """J alone; infinite if training is singular."""
+        return self.formula.value(rho)
+
+    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
+        """J and `dJ/drho`."""
+        return self._evaluation(rho, self.formula.found(rho))
+
+    def approximate(self, rho: Float[Array, " k"], accuracy: float) -> Evaluation:
+        """J and `dJ/drho` from fits of this accuracy, with error bounds; exact where training has no other."""
+        if self.approximation is None:
+            return self.evaluate(rho)
+        return self._evaluation(rho, self.approximation(rho, accuracy))
 
     def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
         """`d2J/drho2` in the chosen hyperparameters (ascending indices; all by default), if `evaluate` succeeded.
 
-        Raises ValueError where there is none.
+        Raises ValueError where it is not defined.
         """
-        raise ValueError("this criterion has no exact Hessian; use lbfgs")
+        if self.second is None:
+            raise ValueError("this criterion has no exact Hessian; use lbfgs")
+        H = self.second(rho, np.arange(len(rho)) if chosen is None else chosen)
+        if H is None:
+            raise ValueError("the Hessian is not defined where training is singular")
+        return (H + H.T) / 2
+
+    def residuals(self, rho: Float[Array, " k"]) -> Residuals:
+        """The relative residuals of training and of the adjoint at this point; NaN if training is singular."""
+        return self.formula.residuals(rho) or UNKNOWN_RESIDUALS
 
     def unit(self, value: float) -> float:
-        """The unit for changes of J near `value`: J itself, which is positive."""
-        return abs(value) or 1.0
-
-    @property
-    def is_mean_loss(self) -> bool:
-        """Whether J is a mean of the loss over rows, comparable with a score on other rows."""
-        return True
-
-    def noticeable(self, standard_error: float | None) -> float | None:
-        """The smallest rise of J that matters: its standard error; None if not known."""
-        return standard_error
-
-    def noise_variance(self, rho: Float[Array, " k"]) -> float | None:
-        """The noise variance that the criterion implies, if any."""
-        return None
-
-    def forget(self) -> None:  # noqa: B027 - most have no state
-        """Drop all state of earlier evaluations, so that the next ones do not depend on them."""
-
-    def memory(self) -> Mapping[str, Array]:
-        """The state that the next evaluation depends on: empty if training is solved directly."""
-        return {}
-
-    def recall(self, memory: Mapping[str, Array]) -> None:
-        """Restore the state that `memory` saved."""
-        self.forget()
-
-    def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
-        """The hyperparameters of the training criterion, in natural units."""
-        return self.hyperparameters.natural(rho)
-
-    def pooled(self, rho: Float[Array, " k"]) -> Pooled | None:
-        """The validation rows of all splits with their predictors, for measures of classes; None by default."""
-        return None
-
-    def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
-        """Sentences about the result that the user should read: none by default."""
-        return ()
+        """The unit for changes of J near `value`."""
+        return self.meaning.unit(value)
 
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The losses of the validation rows of all splits; None if J is not their mean."""
-        return None
+        return None if self.rows is None else self.rows(problem, partition, rho)
+
+    def pooled(self, rho: Float[Array, " k"]) -> Pooled | None:
+        """The validation rows of all splits with their predictors, for measures of classes; None without classes."""
+        return None if self.pool is None else self.pool(rho)
+
+    def noise_variance(self, rho: Float[Array, " k"]) -> float | None:
+        """The noise variance that the criterion implies, if any."""
+        return None if self.noise is None else self.noise(rho)
+
+    def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
+        """Sentences about the result that the user should read."""
+        return tuple(sentence for note in self.notes for sentence in note(rho))
+
+    def memory(self) -> Mapping[str, Array]:
+        """The state that the next evaluation depends on: empty if training is solved directly."""
+        return {} if self.warm is None else self.warm.memory()
+
+    def recall(self, memory: Mapping[str, Array]) -> None:
+        """Restore the state that `memory` saved."""
+        if self.warm is not None:
+            self.warm.recall(memory)
+
+    def forget(self) -> None:
+        """Drop all state of earlier evaluations, so that the next ones do not depend on them."""
+        if self.warm is not None:
+            self.warm.forget()
+
+    def _evaluation(self, rho: Float[Array, " k"], found: Found | None) -> Evaluation:
+        """The one place that looks whether J is finite. Where H is singular, the adjoint makes the gradient NaN."""
+        if found is None:
+            return failed(rho, self.splits, self.singular)
+        if not np.isfinite(found.value):
+            return failed(rho, self.splits, Outcome.NON_FINITE)
+        if not np.isfinite(found.gradient).all():
+            return failed(rho, self.splits, self.singular)
+        return Evaluation(rho.copy(), found.value, found.gradient, found.per_split, None, *found.errors)
 
 
 def failed(rho: Float[Array, " k"], splits: int, failure: Outcome) -> Evaluation:
@@ -141,8 +223,3 @@ def failed(rho: Float[Array, " k"], splits: int, failure: Outcome) -> Evaluation
 def means(sums: Float[Array, " s"], weights: Float[Array, " s"]) -> Float[Array, " s"]:
     """The mean loss of each split; NaN if all its rows have the scoring weight zero."""
     return np.divide(sums, weights, out=np.full(len(sums), np.nan), where=weights > 0)
-
-
-def relative(residual: Float[Array, " p"], scale: Float[Array, " p"]) -> float:
-    """The norm of the residual relative to the norm of the scale."""
-    return float(np.linalg.norm(residual) / (np.linalg.norm(scale) or 1.0))

@@ -6,7 +6,7 @@ with an intercept `A^-1 - A^-1 1 1^T A^-1 / (1^T A^-1 1)`. In both cases `dP = -
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import InitVar, dataclass, field
 
 import numpy as np
@@ -14,13 +14,11 @@ from jaxtyping import Float
 
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.inner.kernel.kernel_fit import Split
-from worker.core.inner.protocols import Solver
 from worker.core.kernels import Evaluated, KernelFunction
 from worker.core.linalg import cholesky
-from worker.core.losses import ResidualLoss
-from worker.core.objective.learning import learning_remark
-from worker.core.objective.objective import UNKNOWN_RESIDUALS, Objective, Residuals, failed, relative
-from worker.core.records import Array, Evaluation, Outcome
+from worker.core.linalg.norms import relative
+from worker.core.objective.objective import Found, Residuals
+from worker.core.records import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,48 +45,36 @@ class KernelSolution:
         return cholesky.inverse(self.L)
 
 
-@dataclass(slots=True)
-class OneKernelFit(Objective):
-    """An objective of one fit of kernel ridge regression on all rows."""
+@dataclass(frozen=True, slots=True)
+class OneKernelFit(ABC):
+    """J of one fit of kernel ridge regression on all rows."""
 
     split: Split
-    hyperparameters: Hyperparameters
+    box: Hyperparameters
     kernel: KernelFunction
-    loss: ResidualLoss
-
-    @property
-    def solver(self) -> Solver:
-        """The kernel matrix of all training rows."""
-        return "kernel_matrix"
 
     def value(self, rho: Float[Array, " k"]) -> float:
         """J alone; infinite if training is singular."""
         at = self._solve(rho)
         return np.inf if at is None else self._value(rho, at)
 
-    def evaluate(self, rho: Float[Array, " k"]) -> Evaluation:
+    def found(self, rho: Float[Array, " k"]) -> Found | None:
         """J and `dJ/drho`."""
         at = self._solve(rho)
         if at is None:
-            return failed(rho, 1, Outcome.SINGULAR)
+            return None
         value, (A_bar, direct) = self._value(rho, at), self._pullback(rho, at)
         lam = self._training_hyperparameters(rho)
         log_lam_bar = lam[0] * float(cholesky.diagonal_of(A_bar) @ (1.0 / self.split.shares))
         direct[0] += log_lam_bar
         direct[1 : len(lam)] += at.kernel.contract(A_bar)
-        if not (np.isfinite(value) and np.isfinite(direct).all()):
-            return failed(rho, 1, Outcome.NON_FINITE)
-        return Evaluation(rho.copy(), value, direct, np.array([value]))
+        return Found(value, direct, np.array([value]))
 
-    def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
-        """A warning if nothing was learnt from the features."""
-        return learning_remark(self, self.kernel, self.split.X, rho, self._value_of_constant)
-
-    def residuals(self, rho: Float[Array, " k"]) -> Residuals:
+    def residuals(self, rho: Float[Array, " k"]) -> Residuals | None:
         """Of `A theta + b 1 = y`. The adjoint system has the same matrix; its right-hand side is random here."""
         at, y = self._solve(rho), self._y
         if at is None:
-            return UNKNOWN_RESIDUALS
+            return None
         b = float(at.a @ y) / at.total if at.total else 0.0
         residual = (
             at.kernel.K @ at.theta + self._training_hyperparameters(rho)[0] / self.split.shares * at.theta + b - y
@@ -101,11 +87,7 @@ class OneKernelFit(Objective):
 
     def _training_hyperparameters(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
         """The penalty and the hyperparameters of the kernel, in natural units."""
-        return self.hyperparameters.natural(rho)[: 1 + len(self.kernel.box.names)]
-
-    def natural(self, rho: Float[Array, " k"]) -> Float[Array, " h"]:
-        """The hyperparameters of the training criterion, in natural units."""
-        return self._training_hyperparameters(rho)
+        return self.box.natural(rho)[: 1 + len(self.kernel.box.names)]
 
     def _solve(self, rho: Float[Array, " k"]) -> KernelSolution | None:
         lam, split = self._training_hyperparameters(rho), self.split
@@ -123,10 +105,6 @@ class OneKernelFit(Objective):
         """The target, centred if there is an intercept: a large mean would cost digits."""
         y = self.split.y
         return y - y.mean() if self.split.intercept else y
-
-    def _value_of_constant(self, rho: Float[Array, " k"]) -> float:
-        """J at a rho whose penalty leaves only the intercept."""
-        return self.value(rho)
 
     @abstractmethod
     def _value(self, rho: Float[Array, " k"], at: KernelSolution) -> float:

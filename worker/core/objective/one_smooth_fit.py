@@ -1,4 +1,4 @@
-"""The base of criteria from one fit of a generalized linear model: approximate leave-one-out, Laplace evidence.
+"""What criteria from one fit of a generalized linear model share: approximate leave-one-out, Laplace evidence.
 
 Both depend on the Hessian H of the training criterion at its minimum. H depends on theta, so the adjoint equation has
 a term with the third derivative of the loss. `Q_i = Z_i^T H^-1 Z_i` is a matrix over the outputs of row i. If its
@@ -7,62 +7,22 @@ cotangent is `A_i`, the cotangent of H is `-M` with `M = H^-1 (sum_i Z_i A_i Z_i
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from worker.core.inner.smooth.fit import GeneralizedLinear, GeneralizedLinearFit
+from worker.core.inner.smooth.fit import GeneralizedLinearFit
 from worker.core.linalg import cholesky
-from worker.core.objective.warm_started import WarmObjective
-from worker.core.records import Array, Evaluation, Outcome
+from worker.core.objective.fits import AnchoredFits
+from worker.core.records import Array
 from worker.core.rows.design import Design
 
 
-@dataclass(slots=True)
-class OneSmoothFit(WarmObjective, ABC):
-    """An objective of one fit on all rows, with a gradient but no Hessian of J."""
-
-    @property
-    def has_hessian(self) -> bool:
-        """No: it would take fourth derivatives of the loss."""
-        return False
-
-    def approximate(self, rho: Float[Array, " k"], accuracy: float) -> Evaluation:
-        """Exact: the cost lies in the factor of H, not in the accuracy of theta."""
-        return self.evaluate(rho)
-
-    def value(self, rho: Float[Array, " k"]) -> float:
-        """J alone; infinite if training has no minimizer."""
-        fit = self._single_fit(rho)
-        return np.inf if fit is None else self._value(fit)
-
-    def hessian(self, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None) -> Float[Array, "f f"]:
-        """Not available."""
-        raise ValueError("this criterion has no exact Hessian; use lbfgs")
-
-    @property
-    def _system(self) -> GeneralizedLinear:
-        system = self.systems[0]
-        assert isinstance(system, GeneralizedLinear)
-        return system
-
-    def _single_fit(self, rho: Float[Array, " k"]) -> GeneralizedLinearFit | None:
-        fits = self.fits(rho)
-        if fits is None:
-            return None
-        assert isinstance(fits[0], GeneralizedLinearFit)
-        return fits[0]
-
-    def _evaluation(self, rho: Float[Array, " k"], value: float, gradient: Float[Array, " k"]) -> Evaluation:
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            return self._failed(rho, Outcome.NON_FINITE)
-        return Evaluation(rho.copy(), value, gradient, np.array([value]))
-
-    @abstractmethod
-    def _value(self, fit: GeneralizedLinearFit) -> float: ...
+def only_fit(fits: AnchoredFits, rho: Float[Array, " k"]) -> GeneralizedLinearFit | None:
+    """The fit of the only split; None if training has no minimizer."""
+    held = fits.at(rho)
+    return None if held is None else held[0]
 
 
 def row_forms(design: Design, P: Float[Array, "mq mq"], m: int) -> Float[Array, "n m m"]:

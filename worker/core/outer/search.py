@@ -44,8 +44,8 @@ class SearchSettings:
         return objective.evaluate(rho)
 
     def settled(self, objective: Objective, at: Evaluation) -> Outcome | None:
-        """CONVERGED or AT_BOUNDS at a stationary point; else None."""
-        if at.failure is not None or self.relative_gradient(objective, at) > self.tolerance:
+        """CONVERGED or AT_BOUNDS at a stationary point; else None. A gradient that is not a number is no such point."""
+        if at.failure is not None or not self.relative_gradient(objective, at) <= self.tolerance:
             return None
         all_at_bounds = all(objective.hyperparameters.at_bound(at.rho))
         return Outcome.AT_BOUNDS if all_at_bounds else Outcome.CONVERGED

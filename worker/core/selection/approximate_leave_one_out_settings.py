@@ -8,8 +8,11 @@ from typing import Annotated, ClassVar, Literal
 from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.losses import Score
-from worker.core.objective.approximate_leave_one_out import ApproximateLeaveOneOutObjective
+from worker.core.objective.approximate_leave_one_out import ApproximateLeaveOneOutFormula
+from worker.core.objective.fits import AnchoredFits
 from worker.core.objective.objective import Objective
+from worker.core.objective.rough_loss import RoughLossRemark
+from worker.core.objective.scored_rows import PredictedRows
 from worker.core.rows.problem import Partition, Problem
 from worker.core.selection.closed_form import ClosedForm, as_generalized_linear, with_factor
 from worker.core.training import TableTraining
@@ -42,5 +45,10 @@ class ApproximateLeaveOneOut(ClosedForm):
         """The outer objective. It factors the Hessian of all coefficients, however many there are."""
         self.check(training, problem)
         factored, loss = with_factor(training, self.kind), training.selection_loss(problem, self.loss)
-        systems = factored.systems(problem, partition, loss=self.loss)
-        return ApproximateLeaveOneOutObjective(systems, training.hyperparameters(problem), hypergradient, loss)
+        systems, box = factored.systems(problem, partition, loss=self.loss), training.hyperparameters(problem)
+        fits = AnchoredFits(systems, box)
+        formula, rows = ApproximateLeaveOneOutFormula(fits), PredictedRows(fits, [system.loss for system in systems])
+        return Objective(
+            formula, box, loss, systems[0].solver,
+            warm=fits, rows=formula.scores, pool=rows.pooled, notes=(RoughLossRemark(fits),),
+        )  # fmt: skip

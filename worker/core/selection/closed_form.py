@@ -6,13 +6,14 @@ They keep the total penalty `n lam` of all rows and, with `standardize`, the col
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Int
 
 from worker.core.hypergradient import CholeskyBackprop, ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.objective.whole_sample import Sample
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 from worker.core.training import KernelRidge, Ridge, TableTraining
@@ -75,11 +76,11 @@ def dual_matrix(hypergradient: ExactHypergradient) -> bool | None:
     return False if isinstance(hypergradient, CholeskyBackprop) else None
 
 
-def sample_counts(problem: Problem, partition: Partition, training: Ridge) -> dict[str, Any]:
-    """Arguments of objectives over all rows: numbers of rows and penalties, and how the intercept is treated."""
-    return {
-        "rows": int(np.count_nonzero(problem.base_weights(partition.rows((0,))))),
-        "penalties": len(training.penalties(problem)[0].names),
-        "has_intercept": training.intercept,
-        "eliminated": training.eliminates_intercept,
-    }
+def sample_of(problem: Problem, partition: Partition, training: Ridge) -> Sample:
+    """The sample that a criterion of all rows has."""
+    return Sample(
+        int(np.count_nonzero(problem.base_weights(partition.rows((0,))))),
+        len(training.penalties(problem)[0].names),
+        training.intercept,
+        training.eliminates_intercept,
+    )

@@ -8,11 +8,15 @@ from typing import ClassVar, Literal
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Box, Hyperparameters
 from worker.core.losses import SquaredError
-from worker.core.objective.evidence import EvidenceObjective
+from worker.core.objective.arithmetic_of_mean import Digits
+from worker.core.objective.evidence import EvidenceFormula
+from worker.core.objective.fits import DirectFits
 from worker.core.objective.gaussian_process import GaussianProcessEvidence
+from worker.core.objective.learning import LearningRemark
+from worker.core.objective.meaning import Meaning
 from worker.core.objective.objective import Objective
 from worker.core.rows.problem import Partition, Problem
-from worker.core.selection.closed_form import ClosedForm, as_ridge, dual_matrix, sample_counts
+from worker.core.selection.closed_form import ClosedForm, as_ridge, dual_matrix, sample_of
 from worker.core.training import KernelRidge, TableTraining
 
 
@@ -48,21 +52,37 @@ class Evidence(ClosedForm):
     ) -> Objective:
         """The outer objective, from the p x p or the n x n matrix, whichever costs less, or the kernel matrix."""
         noise, box = self.hyperparameters(), training.hyperparameters(problem)
+        whole = box if noise is None else box + noise
+        own = 0 if noise is None else len(noise.names)
         if isinstance(training, KernelRidge):
-            return GaussianProcessEvidence(
-                training.exact(problem, partition, self.kind), box if noise is None else box + noise,
-                training.kernel.over(problem.features), SquaredError(),
-                noise=noise is not None,
-                integrate_intercept=self.integrate_intercept,
+            split, kernel = training.exact(problem, partition, self.kind), training.kernel.over(problem.features)
+            process = GaussianProcessEvidence(
+                split, whole, kernel, noise=noise is not None, integrate_intercept=self.integrate_intercept
+            )
+            meaning = Meaning(is_mean_loss=False, nats=float(len(split.y)))
+            remark = LearningRemark(kernel, split.X, whole, meaning, process.value, process.value_of_constant)
+            return Objective(
+                process, whole, SquaredError(), "kernel_matrix",
+                meaning=meaning, own=own, noise=process.noise_variance, notes=(remark,),
             )  # fmt: skip
         training = as_ridge(training, self.kind)
         systems = training.systems(problem, partition, dual=dual_matrix(hypergradient))
-        return EvidenceObjective(
-            systems, box if noise is None else box + noise, hypergradient,
-            **sample_counts(problem, partition, training),
+        fits = DirectFits(systems, whole, own)
+        digits = Digits(fits, [system.loss for system in systems])
+        formula = EvidenceFormula(
+            fits, digits, hypergradient, sample_of(problem, partition, training),
             base=problem.base_weights(partition.rows((0,))),
             noise=noise is not None,
             integrate_intercept=self.integrate_intercept,
+        )  # fmt: skip
+        return Objective(
+            formula, whole, SquaredError(), systems[0].solver,
+            meaning=Meaning(is_mean_loss=False, nats=float(formula.sample.rows)),
+            own=own,
+            second=formula.hessian,
+            noise=formula.noise_variance,
+            arithmetic=formula,
+            notes=(formula.remarks,),
         )  # fmt: skip
 
 

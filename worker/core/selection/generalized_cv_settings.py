@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worker.core.hypergradient import ExactHypergradient
-from worker.core.objective.generalized_cv import GeneralizedCVObjective
+from worker.core.losses import SquaredError
+from worker.core.objective.arithmetic_of_mean import Digits
+from worker.core.objective.fits import DirectFits
+from worker.core.objective.generalized_cv import GeneralizedCVFormula
+from worker.core.objective.meaning import ONE_VALUE
 from worker.core.objective.objective import Objective
 from worker.core.rows.problem import Partition, Problem
-from worker.core.selection.closed_form import ClosedForm, as_ridge, dual_matrix, sample_counts
+from worker.core.selection.closed_form import ClosedForm, as_ridge, dual_matrix, sample_of
 from worker.core.training import TableTraining
 
 
@@ -30,6 +34,14 @@ class GeneralizedCV(ClosedForm):
     ) -> Objective:
         """The outer objective, from the p x p or the n x n matrix, whichever costs less."""
         training = as_ridge(training, self.kind)
-        systems = training.systems(problem, partition, dual=dual_matrix(hypergradient))
-        box = training.hyperparameters(problem)
-        return GeneralizedCVObjective(systems, box, hypergradient, **sample_counts(problem, partition, training))
+        systems, box = (
+            training.systems(problem, partition, dual=dual_matrix(hypergradient)),
+            training.hyperparameters(problem),
+        )
+        fits = DirectFits(systems, box)
+        digits = Digits(fits, [system.loss for system in systems])
+        formula = GeneralizedCVFormula(fits, digits, hypergradient, sample_of(problem, partition, training))
+        return Objective(
+            formula, box, SquaredError(), systems[0].solver,
+            meaning=ONE_VALUE, second=formula.hessian, arithmetic=formula, notes=(formula.remarks,),
+        )  # fmt: skip

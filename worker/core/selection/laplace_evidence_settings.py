@@ -7,8 +7,12 @@ from typing import ClassVar, Literal
 
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.losses.residuals import in_units_of_target
-from worker.core.objective.laplace_evidence import LaplaceObjective
+from worker.core.objective.fits import AnchoredFits
+from worker.core.objective.laplace_evidence import LaplaceFormula
+from worker.core.objective.meaning import Meaning
 from worker.core.objective.objective import Objective
+from worker.core.objective.rough_loss import RoughLossRemark
+from worker.core.objective.scored_rows import PredictedRows
 from worker.core.rows.problem import Partition, Problem
 from worker.core.selection.closed_form import ClosedForm, as_generalized_linear, with_factor
 from worker.core.training import TableTraining
@@ -49,4 +53,12 @@ class LaplaceEvidence(ClosedForm):
         total = float(problem.base_weights(partition.rows((0,))).sum())
         box = training.hyperparameters(problem)
         loss = in_units_of_target(training.selection_loss(problem, None), problem, partition.rows((0,)))
-        return LaplaceObjective(systems, box, hypergradient, loss, total=total)
+        fits = AnchoredFits(systems, box)
+        rows = PredictedRows(fits, [system.loss for system in systems])
+        return Objective(
+            LaplaceFormula(fits, total), box, loss, systems[0].solver,
+            meaning=Meaning(is_mean_loss=False, nats=total),
+            warm=fits,
+            pool=rows.pooled,
+            notes=(RoughLossRemark(fits),),
+        )  # fmt: skip

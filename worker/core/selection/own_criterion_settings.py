@@ -10,10 +10,9 @@ from jaxtyping import Int
 
 from worker.core.hypergradient import CholeskyBackprop, ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.inner.protocols import System
 from worker.core.linalg.assembled import Shape
 from worker.core.objective.objective import Objective
-from worker.core.objective.own_criterion import QuadraticObjective
+from worker.core.objective.own_criterion import own_criterion
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 from worker.core.training import Quadratic
@@ -46,5 +45,4 @@ class QuadraticSelection:
     def objective(self, problem: Problem, training: Quadratic, hypergradient: ExactHypergradient) -> Objective:
         """The outer objective. CholeskyBackprop needs a dense factor."""
         shape: Shape | None = "dense" if isinstance(hypergradient, CholeskyBackprop) else None
-        systems: list[System] = [training.system(problem, shape=shape)]
-        return QuadraticObjective(systems, training.hyperparameters(problem), hypergradient)
+        return own_criterion(training.system(problem, shape=shape), training.hyperparameters(problem), hypergradient)

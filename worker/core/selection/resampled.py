@@ -16,13 +16,10 @@ from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.losses import Score
-from worker.core.objective.fitted import FittedObjective
 from worker.core.objective.objective import Objective
-from worker.core.objective.warm_started import WarmObjective
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 from worker.core.training import TableTraining
-from worker.core.training.kernel_machines import KernelTraining
 
 EQUAL_RISES = 1e-12  # relative; closer ones differ by rounding
 MAX_FOLDS = 1000  # each split lists its folds: memory grows with the square of this
@@ -57,17 +54,7 @@ class Resampled:
     ) -> Objective:
         """The outer objective: the mean loss over all validation rows, pooled over the splits."""
         weights = None if self.split_weights is None else np.array(self.split_weights)
-        if isinstance(training, KernelTraining):
-            return training.objective(problem, partition, self.loss, weights)
-        systems = training.systems(problem, partition, loss=self.loss, trials=trials)
-        kind = WarmObjective if training.iterative else FittedObjective
-        return kind(
-            systems,
-            training.hyperparameters(problem),
-            hypergradient,
-            training.selection_loss(problem, self.loss),
-            weights,
-        )
+        return training.mean_of_splits(problem, partition, self.loss, weights, hypergradient, trials)
 
     def hyperparameters(self) -> Hyperparameters | None:
         """Hyperparameters of the selection criterion: none."""

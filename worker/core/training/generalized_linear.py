@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.family import ByKind, kind_of
+from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.inner.protocols import System
 from worker.core.inner.smooth.fit import GeneralizedLinear
 from worker.core.inner.smooth.minimize import IterativeSolver
 from worker.core.losses import (
@@ -39,6 +39,8 @@ from worker.core.losses.over_rows import LossOfPredictors, PredictorScore
 from worker.core.losses.relative import Delta, RelativeDelta
 from worker.core.losses.residuals import in_units_of_target
 from worker.core.losses.training import GammaLoss, HuberLoss, LogisticLoss, MultinomialLoss, PoissonLoss, TrainingLoss
+from worker.core.objective.means import mean_of_iterative
+from worker.core.objective.objective import Objective
 from worker.core.penalties import ClassPenalty, PerClass, PerCoefficient, Shared
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
@@ -127,9 +129,7 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
                 f"{size**3 / 3:.0e} operations for each step, and {MAX_FACTORED_COEFFICIENTS} coefficients are the most"
             )
 
-    def systems(
-        self, problem: Problem, partition: Partition, *, loss: Score | None = None, trials: int = 1
-    ) -> list[System]:
+    def systems(self, problem: Problem, partition: Partition, *, loss: Score | None = None) -> list[GeneralizedLinear]:
         """One training system with its validation loss for each split."""
         self.check_splits(problem, partition, loss)
         forms, used = self.penalties(problem)[1], np.flatnonzero(partition.block_of_row >= 0)
@@ -142,7 +142,20 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
             for split, (rows, scored) in zip(split_problems(problem, partition), rows_of_splits, strict=True)
         ]
 
-    def refit(self, problem: Problem, rows: Int[Array, " m"]) -> System:
+    def mean_of_splits(
+        self,
+        problem: Problem,
+        partition: Partition,
+        loss: Score | None,
+        split_weights: Float[Array, " s"] | None,
+        hypergradient: ExactHypergradient,
+        trials: int,
+    ) -> Objective:
+        """The mean score over the validation rows of all splits."""
+        systems, box = self.systems(problem, partition, loss=loss), self.hyperparameters(problem)
+        return mean_of_iterative(systems, box, hypergradient, self.selection_loss(problem, loss), split_weights)
+
+    def refit(self, problem: Problem, rows: Int[Array, " m"]) -> GeneralizedLinear:
         """The training system of all given rows; its validation loss scores the same rows."""
         block_of_row = np.full(len(problem.y), -1, np.int8)
         block_of_row[rows] = 0

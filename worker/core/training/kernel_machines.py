@@ -16,8 +16,9 @@ from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float, Int
 
 from worker.core.family import ByKind, kind_of
+from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Box, Hyperparameters, Positive
-from worker.core.inner.kernel.kernel_fit import Split
+from worker.core.inner.kernel.kernel_fit import KernelSystem, Split
 from worker.core.inner.kernel.kernel_model import KernelModel, Standard
 from worker.core.kernels import Kernel, Rbf
 from worker.core.losses import (
@@ -34,9 +35,10 @@ from worker.core.losses import (
 )
 from worker.core.losses.elementary import refuse_binary
 from worker.core.losses.hinges import HuberizedHingeLoss, SquaredHingeLoss
-from worker.core.losses.over_rows import PredictorScore
+from worker.core.losses.over_rows import LossOfScored, PredictorScore
 from worker.core.losses.training import HalfSquaredError, LogisticLoss, MachineLoss
-from worker.core.objective.kernel_machine import MachineObjective
+from worker.core.objective.means import mean_of_machines
+from worker.core.objective.objective import Objective
 from worker.core.records import Array
 from worker.core.rows.filled import split_problems
 from worker.core.rows.problem import Partition, Problem
@@ -136,15 +138,23 @@ class KernelTraining(ABC):
         """The factor of each row's training weight, by its class; None without class weights."""
         return None
 
-    def objective(
-        self, problem: Problem, partition: Partition, loss: Score | None, split_weights: Float[Array, " s"] | None
-    ) -> MachineObjective:
+    def mean_of_splits(
+        self,
+        problem: Problem,
+        partition: Partition,
+        loss: Score | None,
+        split_weights: Float[Array, " s"] | None,
+        hypergradient: ExactHypergradient,
+        trials: int,
+    ) -> Objective:
         """The mean score over the validation rows of all splits."""
         self.check_splits(problem, partition, loss)
-        return MachineObjective(
-            self.splits(problem, partition), self.hyperparameters(problem), self.kernel.over(problem.features),
-            self.selection_loss(problem, loss), split_weights,
-        )  # fmt: skip
+        score, kernel = self.selection_loss(problem, loss), self.kernel.over(problem.features)
+        systems = [
+            KernelSystem(split, kernel, LossOfScored(split.y_scored, score, split.w_scored))
+            for split in self.splits(problem, partition)
+        ]
+        return mean_of_machines(systems, self.hyperparameters(problem), hypergradient, score, split_weights)
 
     def splits(self, problem: Problem, partition: Partition) -> list[Split]:
         """The rows of each split as kernels take them: standardized, with landmarks if there are any."""

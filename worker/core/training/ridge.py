@@ -17,16 +17,19 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from worker.core.hypergradient import ExactHypergradient
 from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind, accurate_fit
 from worker.core.inner.least_squares.dual import DualRidge
 from worker.core.inner.least_squares.orthogonal import OrthogonalRidge
 from worker.core.inner.least_squares.primal import SMALLEST_KEPT_FRACTION, PrimalRidge
 from worker.core.inner.least_squares.spectral import SpectralRidge
 from worker.core.inner.least_squares.weighted import WeightedRidge
-from worker.core.inner.protocols import Solver, System
+from worker.core.inner.protocols import LeastSquaresSystem, Solver
 from worker.core.losses import ResidualLoss, Score, SquaredError
-from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, ValidationLoss
+from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, SumOfResiduals
 from worker.core.losses.training import HalfSquaredError
+from worker.core.objective.means import mean_of_ridge
+from worker.core.objective.objective import Objective
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
 from worker.core.rows.centre import Centre
@@ -112,7 +115,7 @@ class Ridge(LinearPredictor):
         dual: bool | None = None,
         left_out: bool = False,
         trials: int = 1,
-    ) -> list[System]:
+    ) -> list[LeastSquaresSystem]:
         """One training system with its validation loss for each split; `dual` None chooses by cost.
 
         With one penalty on all columns and many `trials`, systems are spectral: one eigendecomposition then costs less
@@ -151,6 +154,19 @@ class Ridge(LinearPredictor):
             for split, (train, val) in zip(problems, partition.splits, strict=True)
         ]
 
+    def mean_of_splits(
+        self,
+        problem: Problem,
+        partition: Partition,
+        loss: Score | None,
+        split_weights: Float[Array, " s"] | None,
+        hypergradient: ExactHypergradient,
+        trials: int,
+    ) -> Objective:
+        """The mean loss over the validation rows of all splits."""
+        systems, box = self.systems(problem, partition, loss=loss, trials=trials), self.hyperparameters(problem)
+        return mean_of_ridge(systems, box, hypergradient, self.score(loss), split_weights)
+
     def _may_use_rows(self, splits: int, rows: int, columns: int) -> bool:
         """Whether orthogonal factorizations of the rows are wanted, or are allowed and cheap enough."""
         flops = 2.0 * splits * (rows + columns) * min(rows, columns) ** 2
@@ -166,7 +182,7 @@ class Ridge(LinearPredictor):
         )
         return any(far_from_zero(mean.high[:-1], variance) for mean, variance in statistics)
 
-    def refit(self, problem: Problem, rows: Int[Array, " m"], *, dual: bool | None = None) -> System:
+    def refit(self, problem: Problem, rows: Int[Array, " m"], *, dual: bool | None = None) -> LeastSquaresSystem:
         """The training system of all given rows; its validation loss scores the same rows."""
         block_of_row = np.full(len(problem.y), -1, np.int8)
         block_of_row[rows] = 0
@@ -205,7 +221,7 @@ class Ridge(LinearPredictor):
         found = [fit for fit in fits if fit is not None]
         return found if len(found) == len(fits) else None
 
-    def refits(self, problem: Problem, rows: Int[Array, " m"], loss: ResidualLoss) -> list[System] | None:
+    def refits(self, problem: Problem, rows: Int[Array, " m"], loss: ResidualLoss) -> list[LeastSquaresSystem] | None:
         """A system without each row, which is scored, if the table is small and a closed form would lose digits.
 
         It keeps the total penalty of all rows and their column scales, like the closed form of leave-one-out.
@@ -224,7 +240,7 @@ class Ridge(LinearPredictor):
         fraction = SMALLEST_REMAINDER_OF_DUAL if dual else SMALLEST_KEPT_FRACTION
         if not (is_far or system.leaves_little_of_a_row(lower, fraction)):
             return None
-        systems: list[System] = []
+        systems: list[LeastSquaresSystem] = []
         for i, row in enumerate(rows):
             system = self._orthogonal(split, forms, np.delete(rows, i), np.array([row]), loss)
             scale = self._scale(variance) * np.sqrt(w.sum() / (w.sum() - w[i]))
@@ -246,7 +262,7 @@ class Ridge(LinearPredictor):
         centre = self._centre(train.mean)
         M, p = train.about(centre), problem.X.shape[1]
         M /= train.weight
-        scored: ValidationLoss
+        scored: SumOfResiduals
         if score_rows or len(rows) < p or len(rows) * p <= MOST_SCORED_VALUES:
             scored = loss_of_rows(problem, rows, centre, loss)
         else:
@@ -287,7 +303,7 @@ class Ridge(LinearPredictor):
         loss: ResidualLoss,
         *,
         orthogonal: bool,
-    ) -> System:
+    ) -> LeastSquaresSystem:
         w, mean, variance = training_rows(problem, train)
         centre = self._centre(mean)
         root_weights = np.sqrt(len(w) / w.sum() * w)
@@ -302,9 +318,9 @@ class Ridge(LinearPredictor):
 
     def _weighted(
         self, problem: Problem, splits: list[Problem], partition: Partition, weights: ExampleWeights, loss: ResidualLoss
-    ) -> list[System]:
+    ) -> list[LeastSquaresSystem]:
         forms, ones = self.penalties(problem)[1], int(self.intercept)
-        systems: list[System] = []
+        systems: list[LeastSquaresSystem] = []
         for split, (train, validation) in zip(splits, partition.splits, strict=True):
             rows, scored_rows = partition.rows(train), partition.rows(validation)
             base, mean, variance = training_rows(split, rows)  # of this split, as another may hold an outlier

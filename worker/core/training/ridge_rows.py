@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 from worker.core.inner.least_squares.primal import SMALLEST_KEPT_FRACTION
 from worker.core.losses import ResidualLoss
-from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, ValidationLoss
+from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, SumOfResiduals
 from worker.core.records import Array
 from worker.core.rows.centre import Centre
 from worker.core.rows.problem import Problem
@@ -49,7 +49,7 @@ def score_weights_or_none(problem: Problem, rows: Int[Array, " v"]) -> Float[Arr
     return problem.score_weights(rows)
 
 
-def loss_of_rows(problem: Problem, rows: Int[Array, " v"], centre: Centre, loss: ResidualLoss) -> ValidationLoss:
+def loss_of_rows(problem: Problem, rows: Int[Array, " v"], centre: Centre, loss: ResidualLoss) -> SumOfResiduals:
     """The loss of the rows themselves."""
     return LossOfRows(*centred_rows(problem, rows, centre), loss, score_weights_or_none(problem, rows))
 

@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 import numpy as np
 from jaxtyping import Int
 
-from worker.core.objective.fitted import FittedObjective
 from worker.core.records import Array, Evaluation
 from worker.core.rows.problem import Partition
 from worker.core.search.plan import Prepared, objective_of
@@ -28,9 +27,9 @@ def arithmetic_error(prepared: Prepared, at: Evaluation) -> float:
     digits, it is machine epsilon over the smallest fraction that one has left.
     """
     training, plan, objective = prepared.plan.training, prepared.plan, prepared.objective
-    if not isinstance(training, Ridge) or not isinstance(objective, FittedObjective):
+    if not isinstance(training, Ridge) or objective.arithmetic is None:
         return np.nan
-    if objective.solver != "orthogonal" and (kept := objective.kept(at.rho)) > SMALLEST_KEPT:
+    if objective.solver != "orthogonal" and (kept := objective.arithmetic.kept(at.rho)) > SMALLEST_KEPT:
         return float(np.finfo(float).eps) / kept
     columns, splits = training.penalties(prepared.problem)[1].p, len(prepared.partition.splits)
     affordable = int(MOST_PRODUCTS / (columns**2 * splits))
@@ -48,11 +47,12 @@ def arithmetic_error(prepared: Prepared, at: Evaluation) -> float:
             prepared.problem, partition, replace(plan, training=training), prepared.hypergradient, 1
         )
         value = objective.value(at.rho)
-    assert isinstance(objective, FittedObjective)
-    fits = training.accurate_fits(prepared.problem, partition, objective.natural(at.rho), objective.recomputed_from)
+    digits = objective.arithmetic
+    assert digits is not None
+    fits = training.accurate_fits(prepared.problem, partition, objective.natural(at.rho), digits.recomputed_from)
     if fits is None:
         return np.nan
-    accurate = objective.recomputed(at.rho, fits)
+    accurate = digits.recomputed(at.rho, fits)
     return abs(value - accurate) / max(objective.unit(accurate), abs(accurate))
 
 

@@ -94,7 +94,7 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     shape = curvature(prepared.objective, best.best, best.evaluations)
     if not (shape and shape.point == "saddle" and NEARLY_SINGULAR in messages):  # the curvature is rounding then
         messages += shape_remarks(shape, prepared.objective.hyperparameters.names)
-    rise = prepared.objective.noticeable(standard_error)
+    rise = prepared.objective.meaning.noticeable(standard_error)
     intervals = None if shape is None or rise is None else _intervals(prepared, rho, shape, rise / unit)
     noise = prepared.objective.noise_variance(rho)
     return Conclusion(

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from scipy.sparse import csr_array
 
+from worker.core.inner.theta_fit import FitOfQuadratic
 from worker.core.linalg import cholesky
 from worker.core.linalg.assembled import Assembly, DenseFactor, Factor, Shape
 from worker.core.linalg.cholesky import solve_bar
@@ -91,7 +92,7 @@ class SumSystem:
 
 
 @dataclass(frozen=True, slots=True)
-class SumFit:
+class SumFit(FitOfQuadratic):
     """A minimizer theta with the factor of H. `residuals[j - 1]` is `A_j theta - b_j`; slope and bend are f', f''."""
 
     theta: Float[Array, " p"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from worker.core.inner.kernel.row_losses import RowLosses
 from worker.core.kernels import Evaluated, KernelFunction, Points
 from worker.core.linalg import cholesky
 from worker.core.linalg.triangular import solve_lower
+from worker.core.losses.over_rows import LossOfScored
 from worker.core.losses.training import MachineLoss
 from worker.core.records import Array
 
@@ -76,7 +78,7 @@ class RowFit:
     split: Split
     lam: Float[Array, " k"]
     among: Evaluated
-    scored: Evaluated
+    across: Evaluated
     model: ModelOfRows
     minimum: KernelMinimum
 
@@ -103,9 +105,14 @@ class RowFit:
         return self.minimum.theta
 
     @property
-    def predictor(self) -> Float[Array, " v"]:
+    def start(self) -> Float[Array, " m1"]:
+        """The intercept and theta, from which a fit near by starts."""
+        return np.append(self.minimum.b, self.minimum.theta)
+
+    @property
+    def scored(self) -> Float[Array, " v"]:
         """The predictors of the scored rows."""
-        return self.scored.K @ self.minimum.theta + self.minimum.b
+        return self.across.K @ self.minimum.theta + self.minimum.b
 
     def inner_gradient_norm(self) -> float:
         """The norm of `lam theta + g` (the slopes of C) in the kernel's space, relative to the norm at zero."""
@@ -114,14 +121,22 @@ class RowFit:
         square, square_0 = (max(float(v @ self.model.predictor(v)), 0.0) for v in (gradient, g_0))
         return float(np.sqrt(square / (square_0 or 1.0))) + self.split.imbalance(g, g_0)
 
-    def pullback(self, e: Float[Array, " v"]) -> KernelAdjoint:
+    def pullback(self, bar: Float[Array, " v"]) -> Float[Array, " k"]:
+        """`d(bar . scored)/drho`, through theta and through the kernels of the scored rows."""
+        return self._adjoint(bar).rho_bar
+
+    def adjoint_residual(self, bar: Float[Array, " v"]) -> float:
+        """The relative residual of the adjoint system."""
+        return self._adjoint(bar).residual
+
+    def _adjoint(self, e: Float[Array, " v"]) -> KernelAdjoint:
         """From `e = dE/df` of the scored rows.
 
         The adjoint system is `(lam I + K D) z + 1 c = K_v^T e`, `1^T D z = 1^T e`. With `y = D z` the cotangents are
         `-y theta^T` of K, `e theta^T` of K_v and `-z^T theta` of lam. If no row is curved, y is `held` times `1^T e`.
         """
         split, theta, D = self.split, self.minimum.theta, self.minimum.D
-        h, curved = e @ self.scored.K, D > 0
+        h, curved = e @ self.across.K, D > 0
         R = np.sqrt(D[curved])
         c, x = self.model.bordered(self.minimum.L, R, R * h[curved], float(e.sum()))
         y = self.minimum.held * e.sum()
@@ -129,7 +144,7 @@ class RowFit:
         K_y = self.model.predictor(y)
         z = (h - K_y - c) / self.lam[0]
         unsolved = np.append((D * z - y)[curved], (y.sum() - e.sum()) / len(y) if split.intercept else 0.0)
-        rho_bar = self.scored.contract_outer(e, theta) - self.among.contract_outer(y, theta)
+        rho_bar = self.across.contract_outer(e, theta) - self.among.contract_outer(y, theta)
         residual = float(np.linalg.norm(unsolved) / (np.linalg.norm(y) or 1.0))
         return KernelAdjoint(np.append(-self.lam[0] * (z @ theta), rho_bar), residual)
 
@@ -148,7 +163,7 @@ class LandmarkFit:
     C: Float[Array, "m m"]
     of_rows: Evaluated
     among: Evaluated
-    scored: Evaluated
+    across: Evaluated
     model: ModelOfLandmarks
     minimum: KernelMinimum
 
@@ -183,9 +198,14 @@ class LandmarkFit:
         return self._in_landmarks(self.minimum.theta)
 
     @property
-    def predictor(self) -> Float[Array, " v"]:
+    def start(self) -> Float[Array, " m1"]:
+        """The intercept and theta, from which a fit near by starts."""
+        return np.append(self.minimum.b, self.minimum.theta)
+
+    @property
+    def scored(self) -> Float[Array, " v"]:
         """The predictors of the scored rows."""
-        return self.scored.K @ self.coefficients + self.minimum.b
+        return self.across.K @ self.coefficients + self.minimum.b
 
     def inner_gradient_norm(self) -> float:
         """The norm of `lam theta + Phi^T g`, g the slopes of the losses, relative to the norm at zero."""
@@ -193,7 +213,15 @@ class LandmarkFit:
         norm = np.linalg.norm(self.lam[0] * self.minimum.theta + g @ self.model.Phi)
         return float(norm / (np.linalg.norm(g_0 @ self.model.Phi) or 1.0)) + self.split.imbalance(g, g_0)
 
-    def pullback(self, e: Float[Array, " v"]) -> KernelAdjoint:
+    def pullback(self, bar: Float[Array, " v"]) -> Float[Array, " k"]:
+        """`d(bar . scored)/drho`, through theta and through the kernels of the scored rows."""
+        return self._adjoint(bar).rho_bar
+
+    def adjoint_residual(self, bar: Float[Array, " v"]) -> float:
+        """The relative residual of the adjoint system."""
+        return self._adjoint(bar).residual
+
+    def _adjoint(self, e: Float[Array, " v"]) -> KernelAdjoint:
         """From `e = dE/df` of the scored rows.
 
         With the adjoint (c, u) of (b, theta) and `v = C^-T u`, the cotangents are `-g v^T - D (K_nm v + c) gamma^T` of
@@ -202,7 +230,7 @@ class LandmarkFit:
         """
         split, lam = self.split, self.lam
         gamma, (theta, D) = self.coefficients, (self.minimum.theta, self.minimum.D)
-        h = solve_lower(self.C, e @ self.scored.K)
+        h = solve_lower(self.C, e @ self.across.K)
         total = float(e.sum()) if split.intercept else 0.0
         if D.any():
             u, c = self.model.solve(self.minimum.L, h, total)
@@ -213,7 +241,7 @@ class LandmarkFit:
         unsolved = np.append(y @ self.model.Phi + lam[0] * u - h, (y.sum() - total) * split.intercept)
         v = self._in_landmarks(u)
         g = split.loss.at(split.y, self.minimum.f[:, None], split.shares).slope[:, 0]
-        rho_bar = self.scored.contract_outer(e, gamma) - lam[0] * self.among.contract_outer(v, gamma)
+        rho_bar = self.across.contract_outer(e, gamma) - lam[0] * self.among.contract_outer(v, gamma)
         rho_bar -= self.of_rows.contract_outer(g, v) + self.of_rows.contract_outer(y, gamma)
         # the nugget is relative to the mean diagonal, which may depend on the kernel's hyperparameters
         diagonal_bar = split.nugget * lam[0] * float(v @ gamma) / len(v)
@@ -227,3 +255,24 @@ class LandmarkFit:
 
 
 MachineFit = RowFit | LandmarkFit
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSystem:
+    """The training problem of one split with its kernel, and the loss that scores its rows.
+
+    Hyperparameters are the penalty, then those of the kernel.
+    """
+
+    split: Split
+    kernel: KernelFunction
+    loss: LossOfScored
+
+    @property
+    def solver(self) -> Literal["landmarks", "kernel_matrix"]:
+        """Whether coefficients belong to landmarks or to all rows."""
+        return "kernel_matrix" if self.split.landmarks is None else "landmarks"
+
+    def fit(self, lam: Float[Array, " k"], start: Float[Array, " m1"] | None = None) -> MachineFit | None:
+        """The minimizer, searched from the `start` of an earlier fit; None if no minimum is found."""
+        return self.split.fit(self.kernel, lam, None if start is None else (start[1:], float(start[0])))

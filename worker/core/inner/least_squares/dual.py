@@ -11,7 +11,6 @@ from scipy import sparse
 
 from worker.core.inner.least_squares.orthogonal import Orthogonal
 from worker.core.inner.least_squares.primal import CentredSystem, PenalizedFit
-from worker.core.inner.protocols import Fit
 from worker.core.linalg import cholesky
 from worker.core.linalg.cholesky import solve_bar
 from worker.core.linalg.triangular import solve_lower
@@ -40,7 +39,7 @@ class DualRidge(CentredSystem):
     orthogonal: bool = False  # whether K is factored through the rows
     solver: Literal["dual"] = "dual"
 
-    def fit(self, lam: Float[Array, " k"]) -> Fit | None:
+    def fit(self, lam: Float[Array, " k"]) -> DualFit | None:
         """The minimizer, or None if K is not positive definite to working precision."""
         penalty, n = self.penalty.at(lam), len(self.y)
         if self.orthogonal:

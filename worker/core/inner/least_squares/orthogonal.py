@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from scipy.linalg import qr, solve_triangular
 
 from worker.core.inner.least_squares.primal import SMALLEST_KEPT_FRACTION, CentredSystem, PrimalFit
-from worker.core.inner.protocols import Fit
 from worker.core.records import Array
 
 SMALLEST_PIVOT = 1e-14  # relative to the norm of a column; a smaller one is rounding
@@ -33,7 +32,7 @@ class OrthogonalRidge(CentredSystem):
     root: Float[Array, " m"]
     solver: Literal["orthogonal"] = "orthogonal"
 
-    def fit(self, lam: Float[Array, " k"]) -> Fit | None:
+    def fit(self, lam: Float[Array, " k"]) -> PrimalFit | None:
         """The minimizer, or None if the rows and the penalty leave it undetermined to working precision."""
         penalty = self.penalty.at(lam)
         A = np.vstack([self.Z, penalty.root()])

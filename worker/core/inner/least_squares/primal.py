@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from worker.core.inner.protocols import Criterion, Fit
+from worker.core.inner.protocols import Criterion
+from worker.core.inner.theta_fit import FitOfQuadratic
 from worker.core.linalg import cholesky
 from worker.core.linalg.cholesky import solve_bar
-from worker.core.losses.over_rows import ValidationLoss
+from worker.core.losses.over_rows import SumOfResiduals
 from worker.core.penalties.forms import Penalized, PenaltyForms
 from worker.core.records import Array
 from worker.core.rows.centre import Centre
@@ -29,7 +30,7 @@ class CentredSystem:
     intercept. `yy` is the mean of `y^2` about it.
     """
 
-    loss: ValidationLoss
+    loss: SumOfResiduals
     penalty: PenaltyForms
     centre: Centre
     yy: float
@@ -40,7 +41,7 @@ class CentredSystem:
 
 
 @dataclass(frozen=True, slots=True)
-class PenalizedFit(ABC):
+class PenalizedFit(FitOfQuadratic, ABC):
     """A minimizer and the derivatives of H and b in the penalties: `dH/drho_j = P_j = lam_j S_j`, b is constant."""
 
     penalty: Penalized
@@ -158,7 +159,7 @@ class PrimalRidge(CentredSystem):
             return True
         return self.yy - float(self.b @ cholesky.solve(L, self.b)) < SMALLEST_KEPT_FRACTION * self.yy
 
-    def fit(self, lam: Float[Array, " k"]) -> Fit | None:
+    def fit(self, lam: Float[Array, " k"]) -> PrimalFit | None:
         """The minimizer, or None if H is not positive definite to working precision."""
         penalty = self.penalty.at(lam)
         H = self.H0.copy(order="F")

@@ -10,8 +10,7 @@ from jaxtyping import Float, Int
 from scipy.linalg import eigh
 
 from worker.core.inner.least_squares.primal import PenalizedFit, PrimalRidge
-from worker.core.inner.protocols import Fit
-from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, ValidationLoss
+from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, SumOfResiduals
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
 from worker.core.rows.centre import Centre
@@ -26,7 +25,7 @@ class SpectralRidge:
     The loss and `theta' = V^T scale theta` belong to the rotated columns; `rotation = V / scale` maps theta' back.
     """
 
-    loss: ValidationLoss
+    loss: SumOfResiduals
     penalty: PenaltyForms
     eigenvalues: Float[Array, " p"]
     b: Float[Array, " p"]
@@ -51,7 +50,7 @@ class SpectralRidge:
         h = self.eigenvalues + self.penalty.at(lam).diagonal
         return bool(h.min() > SMALLEST_EIGENVALUE * h.max())
 
-    def fit(self, lam: Float[Array, " k"]) -> Fit | None:
+    def fit(self, lam: Float[Array, " k"]) -> SpectralFit | None:
         """The minimizer, or None if H is not positive definite to working precision."""
         penalty = self.penalty.at(lam)
         h = self.eigenvalues + penalty.diagonal
@@ -65,7 +64,7 @@ class SpectralRidge:
         return -self.centre.times(np.append(slopes, -1.0)), slopes
 
 
-def _rotated(loss: ValidationLoss, rotation: Float[Array, "p p"]) -> ValidationLoss:
+def _rotated(loss: SumOfResiduals, rotation: Float[Array, "p p"]) -> SumOfResiduals:
     """The same loss as a function of the rotated theta."""
     if isinstance(loss, SquaredErrorOfMoments):
         S, mean = np.empty_like(loss.S), np.append(loss.mean[:-1] @ rotation, loss.mean[-1])

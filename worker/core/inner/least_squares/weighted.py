@@ -12,10 +12,10 @@ from scipy.linalg import block_diag
 
 from worker.core.inner.least_squares.orthogonal import least_squares
 from worker.core.inner.least_squares.primal import PrimalFit
-from worker.core.inner.protocols import Criterion, Fit
+from worker.core.inner.protocols import Criterion
 from worker.core.linalg import cholesky
 from worker.core.linalg.triangular import outer_product
-from worker.core.losses.over_rows import ValidationLoss
+from worker.core.losses.over_rows import SumOfResiduals
 from worker.core.penalties.forms import Penalized, PenaltyForms
 from worker.core.records import Array
 from worker.core.rows.centre import Centre
@@ -33,7 +33,7 @@ class WeightedRidge:
     those of the weights.
     """
 
-    loss: ValidationLoss
+    loss: SumOfResiduals
     penalty: PenaltyForms
     origin: Centre
     intercept: bool
@@ -48,7 +48,7 @@ class WeightedRidge:
         """By the Cholesky factor of H, or by an orthogonal factorization of the rows."""
         return "orthogonal" if self.orthogonal else "primal"
 
-    def fit(self, lam: Float[Array, " k"]) -> Fit | None:
+    def fit(self, lam: Float[Array, " k"]) -> WeightedFit | None:
         """The minimizer, or None if H is not positive definite to working precision."""
         shares = self.weighting(lam[self.penalty.k :]).normalized(self.base)
         if not np.isfinite(shares.w).all():  # all weights underflow to zero

@@ -15,6 +15,7 @@ from worker.core.inner.smooth.minimize import MOST_CG_STEPS, IterativeSolver, Mi
 from worker.core.inner.smooth.straight import ties
 from worker.core.linalg import cholesky
 from worker.core.linalg.conjugate_gradients import conjugate_gradients
+from worker.core.linalg.norms import relative
 from worker.core.losses.over_rows import LossOfPredictors
 from worker.core.losses.training import TrainingLoss
 from worker.core.penalties.forms import Penalized, PenaltyForms
@@ -113,6 +114,11 @@ class GeneralizedLinearFit:
         return self.at.theta
 
     @property
+    def scored(self) -> Float[Array, " mq"]:
+        """Theta."""
+        return self.at.theta
+
+    @property
     def penalty(self) -> Penalized:
         """The total penalty at this rho."""
         return self.at.of.penalty
@@ -184,6 +190,15 @@ class GeneralizedLinearFit:
     def inner_gradient_norm(self) -> float:
         """The gradient norm at theta relative to `Point.unit`."""
         return self.found.gradient_norm
+
+    def pullback(self, bar: Float[Array, " mq"]) -> Float[Array, " k"]:
+        """`-(d2C/dtheta drho)^T H^-1 bar`."""
+        return -self.contract(self.solve(bar))
+
+    def adjoint_residual(self, bar: Float[Array, " mq"]) -> float:
+        """`|H u - bar| / |bar|`, both scaled by the diagonal of H."""
+        units = np.sqrt(self.found.diagonal)
+        return relative(self.residual(self.solve(bar), bar) / units, bar / units)
 
     def contract(self, u: Float[Array, " mq"]) -> Float[Array, " k"]:
         """`(d2C/dtheta drho)^T u`."""

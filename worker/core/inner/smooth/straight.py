@@ -27,15 +27,16 @@ def has_straight_intercept(at: Point) -> bool:
 def settled(at: Point) -> Point:
     """The point with the best intercept for its slopes, if no row is curved beyond its kink; else the point itself."""
     of = at.of
-    if not isinstance(of.loss, HuberLoss | SquaredHingeLoss) or not of.design.intercept or not np.isfinite(at.value):
+    loss = of.loss.straight
+    if loss is None or not of.design.intercept or not np.isfinite(at.value):
         return at
     curved = np.flatnonzero(of.shares * at.rows.curvatures()[:, 0, 0])
     if len(curved):
         eta, y = at.eta[curved, 0], of.y[curved]
-        distance = np.abs(of.loss.kinks_of(y) - eta).min(axis=0)
+        distance = np.abs(loss.kinks_of(y) - eta).min(axis=0)
         if (distance > AT_A_KINK * (np.abs(eta) + np.abs(y))).any():
             return at
-    best = _best_intercept(at)
+    best = _best_intercept(at, loss)
     if best is None or best.b == at.theta[0] or (len(curved) and not best.held.any()):
         return at
     new = of.at(np.append(best.b, at.theta[1:]))
@@ -50,7 +51,7 @@ def ties(at: Point) -> Float[Array, "mq m"] | None:
     if not has_straight_intercept(at):
         return None
     of, m = at.of, at.of.m
-    best = _best_intercept(at) if isinstance(of.loss, HuberLoss | SquaredHingeLoss) else None
+    best = None if of.loss.straight is None else _best_intercept(at, of.loss.straight)
     if best is None or not best.held.any():
         E = np.zeros((m * of.design.q, m))
         E[:: of.design.q] = np.eye(m)
@@ -60,9 +61,8 @@ def ties(at: Point) -> Float[Array, "mq m"] | None:
     return of.design.back(held[:, None, None])[:, 0][:, None]
 
 
-def _best_intercept(at: Point) -> BestIntercept | None:
+def _best_intercept(at: Point, loss: HuberLoss | SquaredHingeLoss) -> BestIntercept | None:
     of = at.of
-    assert isinstance(of.loss, HuberLoss | SquaredHingeLoss)
     counted = of.shares > 0
-    rows = RowLosses(of.loss, of.y[counted], of.shares[counted])
+    rows = RowLosses(loss, of.y[counted], of.shares[counted])
     return BestIntercept.of(rows, at.eta[counted, 0] - at.theta[0])
