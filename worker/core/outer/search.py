@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Gt, Le
@@ -28,7 +28,17 @@ class SearchSettings:
     tolerance: Annotated[float, Gt(0), Le(1)] = 1e-6
     starts: Annotated[int, Ge(1), Le(1000)] = 1
 
+    needs_hessian: ClassVar[bool] = False  # of J, and exact
+
     scan_accuracy: ClassVar[float | None] = None  # of the fits of a coarse scan; exact by default
+
+    def resolve(self, k: int, *, has_hessian: bool = True, inexact: bool = False) -> Any:
+        """Itself."""
+        return self
+
+    def scans(self, k: int) -> bool:
+        """No."""
+        return False
 
     def relative_gradient(self, objective: Objective, at: Evaluation) -> float:
         """Largest component of the projected gradient, relative to the unit of J; zero at a stationary point."""

@@ -15,6 +15,8 @@ from worker.core.rows.bases import Expansion
 from worker.core.rows.matrices import Criteria
 from worker.core.rows.tables import Table
 
+Splits = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]  # training blocks and validation blocks of each
+
 
 @dataclass(frozen=True, slots=True)
 class Imputation:
@@ -80,7 +82,19 @@ class Partition:
     """
 
     block_of_row: Int[Array, " n"]
-    splits: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    splits: Splits
+
+    @classmethod
+    def whole(cls, rows: Int[Array, " m"], n: int) -> Partition:
+        """One split of a table of n rows, whose given rows train and are scored."""
+        block_of_row = np.full(n, -1, np.int8)
+        block_of_row[rows] = 0
+        return cls(block_of_row, (((0,), (0,)),))
+
+    @property
+    def used(self) -> Int[Array, " m"]:
+        """Indices of the rows that splits use, ascending."""
+        return np.flatnonzero(self.block_of_row >= 0)
 
     @property
     def blocks(self) -> int:
