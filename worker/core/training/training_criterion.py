@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 
@@ -37,6 +37,7 @@ from worker.core.rows.problem import Partition, Problem
 Model = LinearModel | KernelModel
 
 
+@runtime_checkable
 class OnRows(Protocol):
     """The part of a criterion that trains on rows of a table: its loss, and J as a mean over validation rows."""
 
@@ -67,6 +68,7 @@ class OnRows(Protocol):
         """
 
 
+@runtime_checkable
 class LeastSquaresTraining(Protocol):
     """The part of a criterion that is a mean squared error of rows plus a quadratic penalty."""
 
@@ -104,6 +106,7 @@ class LeastSquaresTraining(Protocol):
         """The same criterion, which never factors rows."""
 
 
+@runtime_checkable
 class KernelMatrixTraining(Protocol):
     """The part of a criterion with squared loss in the space of a kernel, whose whole kernel matrix is used."""
 
@@ -117,6 +120,7 @@ class KernelMatrixTraining(Protocol):
         """Raises ValueError if leave-one-out would score rows that do not train."""
 
 
+@runtime_checkable
 class CurvedTraining(Protocol):
     """The part of a criterion that is a smooth loss of linear predictors, with the Hessian's factor at its minimum."""
 
@@ -132,6 +136,7 @@ class CurvedTraining(Protocol):
         """Raises ValueError if that factor is too large for memory. Needs no rows."""
 
 
+@runtime_checkable
 class OwnCriteria(Protocol):
     """The part of a criterion that the caller brings as matrices."""
 
