@@ -15,6 +15,8 @@ from worker.core.rows.bases import Expansion
 from worker.core.rows.matrices import Criteria
 from worker.core.rows.tables import Table
 
+Splits = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]  # training blocks and validation blocks of each
+
 
 @dataclass(frozen=True, slots=True)
 class Imputation:
@@ -80,7 +82,7 @@ class Partition:
     """
 
     block_of_row: Int[Array, " n"]
-    splits: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    splits: Splits
 
     @property
     def blocks(self) -> int:

@@ -20,7 +20,6 @@ from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.time_order import completed, in_order
 from worker.core.search.nested import Nested
 from worker.core.selection import LeaveOneOut, QuadraticSelection, Selection
-from worker.core.selection.listed_rows import renumbered
 from worker.core.training import KernelRidge, Quadratic, Training
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
 
@@ -85,7 +84,8 @@ def of_present_rows(problem: Problem, plan: Plan) -> tuple[Problem, Plan]:
     n, kept = len(problem.y), present_rows(problem)
     if len(kept) == n:
         return problem, plan
-    return restricted(problem, kept), replace(plan, selection=renumbered(plan.selection, kept, problem))
+    selection = replace(plan.selection, **plan.selection.settings_of_rows(kept, problem))
+    return restricted(problem, kept), replace(plan, selection=selection)
 
 
 def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tuple[Int[Array, " m"], Int[Array, " t"]]:

@@ -29,6 +29,12 @@ class ApproximateLeaveOneOut(ClosedForm):
     kind: Literal["approximate_leave_one_out"] = "approximate_leave_one_out"
 
     has_hessian: ClassVar[bool] = False
+    takes_loss: ClassVar[bool] = True
+
+    @property
+    def given_loss(self) -> Score | None:
+        """The loss that the caller chose; None if the training criterion chooses it."""
+        return self.loss
 
     def check(self, training: TableTraining, problem: Problem) -> None:
         """Raises ValueError unless the training criterion is a generalized linear model."""

@@ -6,7 +6,7 @@ They keep the total penalty `n lam` of all rows and, with `standardize`, the col
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int
@@ -16,6 +16,9 @@ from worker.core.hyperparameters import Hyperparameters
 from worker.core.objective.whole_sample import Sample
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
+from worker.core.selection.outer_folds import folds_at_random
+from worker.core.selection.selection_criterion import RowsOfSplits
+from worker.core.selection.splits import ENOUGH_ROWS
 from worker.core.training import KernelRidge, Ridge, TableTraining
 from worker.core.training.generalized_linear import GeneralizedLinearTraining
 
@@ -28,6 +31,11 @@ class ClosedForm:
     closed_form: ClassVar[bool] = True
     keeps_groups: ClassVar[bool] = False  # each row is scored with the rest of its group in training
     has_hessian: ClassVar[bool] = True  # whether J has an exact Hessian
+    split_weights: ClassVar[tuple[float, ...] | None] = None
+    durations: ClassVar[tuple[str, ...]] = ()
+    entry_per_row: ClassVar[bool] = False
+    enough_rows: ClassVar[int | None] = ENOUGH_ROWS
+    enough_groups: ClassVar[int | None] = None
 
     def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:
         """One block: every usable row trains and is scored. Raises ValueError if there are fewer than two."""
@@ -36,6 +44,18 @@ class ClosedForm:
         block_of_row = np.full(n, -1)
         block_of_row[rows] = 0
         return Partition(block_of_row, (((0,), (0,)),))
+
+    def outer_folds(self, rows: Int[Array, " m"], folds: int, seed: int, problem: Problem) -> RowsOfSplits:
+        """Random folds."""
+        return folds_at_random(rows, folds, seed)
+
+    def settings_of_rows(self, kept: Int[Array, " m"], problem: Problem) -> dict[str, Any]:
+        """None lists rows."""
+        return {}
+
+    def split_remarks(self, problem: Problem, rows: Int[Array, " m"], partition: Partition) -> tuple[str, ...]:
+        """None."""
+        return ()
 
     def hyperparameters(self) -> Hyperparameters | None:
         """Hyperparameters of the selection criterion: none here."""

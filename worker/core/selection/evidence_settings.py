@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Box, Hyperparameters
-from worker.core.losses import SquaredError
+from worker.core.losses import Score, SquaredError
 from worker.core.objective.arithmetic_of_mean import Digits
 from worker.core.objective.evidence import EvidenceFormula
 from worker.core.objective.fits import DirectFits
@@ -37,6 +37,8 @@ class Evidence(ClosedForm):
     kind: Literal["evidence"] = "evidence"
 
     integrate_intercept: ClassVar[bool] = False
+    takes_loss: ClassVar[bool] = False
+    given_loss: ClassVar[Score | None] = None
 
     def hyperparameters(self) -> Hyperparameters | None:
         """The noise variance, if it is tuned."""

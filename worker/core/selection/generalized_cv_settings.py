@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from worker.core.hypergradient import ExactHypergradient
-from worker.core.losses import SquaredError
+from worker.core.losses import Score, SquaredError
 from worker.core.objective.arithmetic_of_mean import Digits
 from worker.core.objective.fits import DirectFits
 from worker.core.objective.generalized_cv import GeneralizedCVFormula
@@ -23,6 +23,9 @@ class GeneralizedCV(ClosedForm):
 
     loss: Literal["squared_error"] = "squared_error"
     kind: Literal["generalized_cv"] = "generalized_cv"
+
+    takes_loss: ClassVar[bool] = False
+    given_loss: ClassVar[Score | None] = None
 
     def objective(
         self,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from worker.core.hypergradient import ExactHypergradient
+from worker.core.losses import Score
 from worker.core.losses.residuals import in_units_of_target
 from worker.core.objective.fits import AnchoredFits
 from worker.core.objective.laplace_evidence import LaplaceFormula
@@ -29,6 +30,8 @@ class LaplaceEvidence(ClosedForm):
     kind: Literal["laplace_evidence"] = "laplace_evidence"
 
     has_hessian: ClassVar[bool] = False
+    takes_loss: ClassVar[bool] = False
+    given_loss: ClassVar[Score | None] = None
 
     def check(self, training: TableTraining, problem: Problem) -> None:
         """Raises ValueError unless the training criterion is a likelihood of rows with fixed weights."""

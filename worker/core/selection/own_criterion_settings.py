@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -11,10 +11,12 @@ from jaxtyping import Int
 from worker.core.hypergradient import CholeskyBackprop, ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.linalg.assembled import Shape
+from worker.core.losses import Score
 from worker.core.objective.objective import Objective
 from worker.core.objective.own_criterion import own_criterion
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
+from worker.core.selection.selection_criterion import RowsOfSplits
 from worker.core.training import Quadratic
 
 
@@ -31,12 +33,31 @@ class QuadraticSelection:
     closed_form: ClassVar[bool] = False
     keeps_groups: ClassVar[bool] = True  # there are no rows
     has_hessian: ClassVar[bool] = True
+    takes_loss: ClassVar[bool] = False
+    given_loss: ClassVar[Score | None] = None
+    split_weights: ClassVar[tuple[float, ...] | None] = None
+    durations: ClassVar[tuple[str, ...]] = ()
+    entry_per_row: ClassVar[bool] = False
+    enough_rows: ClassVar[int | None] = None
+    enough_groups: ClassVar[int | None] = None
 
     def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:
         """One split of no rows. Raises ValueError if there are rows."""
         if n > 0 or len(rows) > 0:
             raise ValueError("quadratic scores no rows; choose another selection criterion for a table")
         return Partition(np.empty(0, np.int16), (((0,), (0,)),))
+
+    def outer_folds(self, rows: Int[Array, " m"], folds: int, seed: int, problem: Problem) -> RowsOfSplits:
+        """Raises ValueError: there are no rows to cut."""
+        raise ValueError("nested cross-validation cuts rows, and quadratic has none")
+
+    def settings_of_rows(self, kept: Int[Array, " m"], problem: Problem) -> dict[str, Any]:
+        """None: there are no rows."""
+        return {}
+
+    def split_remarks(self, problem: Problem, rows: Int[Array, " m"], partition: Partition) -> tuple[str, ...]:
+        """None."""
+        return ()
 
     def hyperparameters(self) -> Hyperparameters | None:
         """Hyperparameters of the selection criterion: none."""
