@@ -105,7 +105,12 @@ def _of_trained_rows(problem: Problem, partition: Partition) -> Partition:
 
 
 def _means(X: Table, columns: Int[Array, " c"], partition: Partition) -> Float[Array, "splits c"]:
-    """Means of the present values in the training rows of each split, from sums over blocks; NaN if there are none.
+    """Means of the present values in the training rows of each split; NaN if there are none."""
+    return np.vstack([_means_from_blocks(X, columns, part) for part in partition.of_few_blocks()])
+
+
+def _means_from_blocks(X: Table, columns: Int[Array, " c"], partition: Partition) -> Float[Array, "splits c"]:
+    """The means from sums over blocks.
 
     A column that is constant keeps its value exactly, so that filling does not make it vary by rounding.
     """
@@ -180,12 +185,13 @@ def _partition_of_split(partition: Partition, split: tuple[tuple[int, ...], tupl
 
 def _weighted_moments(problem: Problem, partition: Partition) -> Iterator[tuple[Moments, Moments]]:
     """Training and validation moments of each split, with training and scoring weights."""
-    train = split_moments(block_moments(problem, partition, problem.weights), partition)
-    if problem.scoring is None:
-        yield from train
-        return
-    score = split_moments(block_moments(problem, partition, problem.scoring), partition)
-    yield from ((trained[0], scored[1]) for trained, scored in zip(train, score, strict=True))
+    for part in partition.of_few_blocks():
+        train = split_moments(block_moments(problem, part, problem.weights), part)
+        if problem.scoring is None:
+            yield from train
+            continue
+        score = split_moments(block_moments(problem, part, problem.scoring), part)
+        yield from ((trained[0], scored[1]) for trained, scored in zip(train, score, strict=True))
 
 
 def _refilled(moments: Moments, p: int, columns: Int[Array, " q"], change: Float[Array, " q"]) -> Moments:
