@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from worker.core.hypergradient import ExactHypergradient, Hypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.objective.objective import Objective
-from worker.core.outer import ConcreteOuter, Outer
+from worker.core.outer import Optimizer, Outer
 from worker.core.outer.scan import points_of_grid
 from worker.core.records import Array
 from worker.core.rows.present import present_rows, restricted
@@ -60,7 +60,7 @@ class Prepared:
     problem: Problem
     plan: Plan
     hypergradient: ExactHypergradient
-    outer: ConcreteOuter
+    outer: Optimizer
     rows: Int[Array, " m"]
     test_rows: Int[Array, " t"]
     partition: Partition
@@ -110,12 +110,11 @@ def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tu
     return np.sort(order[count:]), np.sort(order[:count])
 
 
-def resolve(plan: Plan, problem: Problem) -> tuple[ExactHypergradient, ConcreteOuter]:
-    """The methods that `auto` stands for. Needs no rows."""
-    k = len(plan.hyperparameters(problem).names)
+def resolve(plan: Plan, problem: Problem, box: Hyperparameters) -> tuple[ExactHypergradient, Optimizer]:
+    """The methods that `auto` stands for. Needs no rows. `box`: all hyperparameters of the plan."""
     has_hessian = plan.selection.has_hessian and plan.training.parts.has_hessian
     inexact = has_hessian and plan.training.prefers_inexact(problem)
-    return plan.hypergradient.resolve(), plan.outer.resolve(k, has_hessian=has_hessian, inexact=inexact)
+    return plan.hypergradient.resolve(), plan.outer.resolve(len(box.names), has_hessian=has_hessian, inexact=inexact)
 
 
 def expected_trials(plan: Plan, box: Hyperparameters) -> int:
@@ -137,11 +136,14 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     partition = plan.selection.partition(rows, n, problem)
     check_weights(plan, problem, partition)
     check_nested(plan, problem, rows)
-    hypergradient, outer = resolve(plan, problem)
-    trials = expected_trials(plan, plan.hyperparameters(problem))
+    box = plan.hyperparameters(problem)
+    hypergradient, outer = resolve(plan, problem, box)
+    trials = expected_trials(plan, box)
     objective = plan.selection.objective(problem, partition, plan.training, hypergradient, trials)
-    if outer.needs_hessian and not objective.has_hessian:  # it would be too large
-        raise ValueError("there is no exact Hessian of so many hyperparameters and coefficients; use lbfgs or auto")
+    if outer.needs_hessian and not objective.has_hessian:  # it would not fit in memory
+        outer = plan.outer.resolve(len(box.names), has_hessian=False, inexact=False)
+        if outer.needs_hessian:
+            raise ValueError("the Hessian of J with so many hyperparameters and coefficients is too large; use lbfgs")
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective, given - n)
 
 
