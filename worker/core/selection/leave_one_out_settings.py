@@ -8,8 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from worker.core.capabilities import Capability, Need
 from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
-from worker.core.losses import ResidualLoss, SquaredError
-from worker.core.losses.residuals import in_units_of_target
+from worker.core.losses import ResidualScore, SquaredError
 from worker.core.objective.arithmetic_of_mean import ArithmeticOfMean, Digits
 from worker.core.objective.fits import DirectFits
 from worker.core.objective.kernel_leave_one_out import KernelLeaveOneOut
@@ -31,7 +30,7 @@ class LeaveOneOut(ClosedForm):
     `h_i` is the leverage of row i, the derivative of its fitted value in its target.
     """
 
-    loss: Annotated[ResidualLoss, ByKind(named=True)] = SquaredError()  # noqa: RUF009 - frozen
+    loss: Annotated[ResidualScore, ByKind(named=True)] = SquaredError()  # noqa: RUF009 - frozen
     kind: Literal["leave_one_out"] = "leave_one_out"
 
     needs: ClassVar[tuple[Need, ...]] = (frozenset({Capability.LEAST_SQUARES, Capability.KERNEL_MATRIX}),)
@@ -40,7 +39,7 @@ class LeaveOneOut(ClosedForm):
     takes_loss: ClassVar[bool] = True
 
     @property
-    def given_loss(self) -> ResidualLoss:
+    def given_loss(self) -> ResidualScore:
         """The loss of a row that is left out."""
         return self.loss
 
@@ -57,7 +56,7 @@ class LeaveOneOut(ClosedForm):
     ) -> Objective:
         """The outer objective."""
         rows, box = partition.rows((0,)), training.hyperparameters(problem)
-        loss = in_units_of_target(self.loss, problem, rows)
+        loss = self.loss.in_units(problem, rows)
         if (of_kernel := training.parts.kernel_matrix) is not None:
             of_kernel.check_left_out(problem, rows)
             split, kernel = of_kernel.trained_rows(problem, partition), of_kernel.function(problem)

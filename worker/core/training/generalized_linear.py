@@ -18,29 +18,23 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.capabilities import Capability, Misfit
-from worker.core.family import ByKind, kind_of
+from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.inner.smooth.fit import GeneralizedLinear
 from worker.core.inner.smooth.minimize import IterativeSolver
-from worker.core.losses import (
-    AbsoluteError,
-    Brier,
-    Deviance,
-    Huber,
-    LogLoss,
-    QuantileError,
-    Score,
-    SmoothedAuc,
-    SmoothedError,
-    SmoothedF,
-    SquaredError,
+from worker.core.losses import Huber, Prediction, PredictorScore, SelectionLoss, chosen
+from worker.core.losses.over_rows import LossOfPredictors
+from worker.core.losses.relative import Delta, Length, RelativeDelta
+from worker.core.losses.training import (
+    GammaLoss,
+    HuberLoss,
+    LogisticLoss,
+    MultinomialLoss,
+    PoissonLoss,
+    SquaredHingeLoss,
+    TrainingLoss,
 )
-from worker.core.losses.hinges import SquaredHingeLoss
-from worker.core.losses.over_rows import LossOfPredictors, PredictorScore
-from worker.core.losses.relative import Delta, RelativeDelta
-from worker.core.losses.residuals import in_units_of_target
-from worker.core.losses.training import GammaLoss, HuberLoss, LogisticLoss, MultinomialLoss, PoissonLoss, TrainingLoss
 from worker.core.objective.means import mean_of_iterative
 from worker.core.objective.objective import Objective
 from worker.core.penalties import ClassPenalty, Shared
@@ -66,8 +60,8 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
 
     solver: Literal["auto", "newton_cholesky", "newton_cg"] = "auto"
 
-    family: ClassVar[type[TrainingLoss]]  # of the loss of a row
-    scores: ClassVar[tuple[type, ...]] = (Deviance,)
+    family: ClassVar[TrainingLoss]  # the loss of a row, up to what the data add
+    predicts: ClassVar[frozenset[Prediction]]
 
     @abstractmethod
     def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
@@ -75,8 +69,8 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
 
     @property
     @abstractmethod
-    def default_score(self) -> Score:
-        """The selection loss by default."""
+    def length(self) -> Length | None:
+        """The size of residuals at which the loss bends, as it was given; None without such a size."""
 
     @property
     def parts(self) -> Parts:
@@ -89,29 +83,22 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
             return parts
         return replace(parts, likelihood=self if fixed else None, withheld=withheld)
 
-    def score(self, loss: Score | None) -> Score:
-        """The selection loss. Raises ValueError for a loss that is not among `scores`."""
-        if loss is None:
-            return self.default_score
-        if not isinstance(loss, self.scores):
-            names = ", ".join(kind_of(kind) for kind in self.scores)
-            raise ValueError(f"{loss.kind} does not score this training criterion; use one of {names}")
-        return loss
+    @abstractmethod
+    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
+        """The selection loss, or the default for None. Raises ValueError for one that does not fit."""
 
     def check_target(self, problem: Problem) -> None:
         """Raises RowError if the loss does not accept a target."""
         self.row_loss(problem).check(problem.y)
 
-    def selection_loss(self, problem: Problem, loss: Score | None, rows: Int[Array, " m"]) -> PredictorScore:
+    def selection_loss(self, problem: Problem, loss: SelectionLoss | None, rows: Int[Array, " m"]) -> PredictorScore:
         """The selection loss; a deviance takes its family from the training loss."""
-        score, row_loss = self.score(loss), self.row_loss(problem)
-        family = score.of_family(row_loss) if isinstance(score, Deviance) else score
-        return in_units_of_target(family, problem, rows)
+        return self.score(loss).in_units(problem, rows).of_family(self.row_loss(problem))
 
-    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
         """Raises ValueError if a split lacks a class, or what the training or the selection loss needs."""
         if self.classifies:
-            check_classes(problem, partition, self.score(loss))
+            check_classes(problem, partition, self.selection_loss(problem, loss, partition.used))
         if self.intercept:
             check_parts(self.row_loss(problem), problem, partition)
 
@@ -158,7 +145,9 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
                 f"{size**3 / 3:.0e} operations for each step, and {MAX_FACTORED_COEFFICIENTS} coefficients are the most"
             )
 
-    def systems(self, problem: Problem, partition: Partition, *, loss: Score | None = None) -> list[GeneralizedLinear]:
+    def systems(
+        self, problem: Problem, partition: Partition, *, loss: SelectionLoss | None = None
+    ) -> list[GeneralizedLinear]:
         """One training system with its validation loss for each split."""
         self.check_splits(problem, partition, loss)
         forms, score = self.penalties(problem)[1], self.selection_loss(problem, loss, partition.used)
@@ -171,7 +160,7 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         ]
 
     def factored_systems(
-        self, problem: Problem, partition: Partition, loss: Score | None = None
+        self, problem: Problem, partition: Partition, loss: SelectionLoss | None = None
     ) -> list[GeneralizedLinear]:
         """The same with the solver that leaves the factor of the Hessian."""
         return replace(self, solver="newton_cholesky").systems(problem, partition, loss=loss)
@@ -180,7 +169,7 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         self,
         problem: Problem,
         partition: Partition,
-        loss: Score | None,
+        loss: SelectionLoss | None,
         split_weights: Float[Array, " s"] | None,
         hypergradient: ExactHypergradient,
         trials: int,
@@ -239,8 +228,9 @@ def check_parts(row_loss: TrainingLoss, problem: Problem, partition: Partition) 
     """Raises ValueError if a split trains on rows that no finite intercept fits."""
     for number, (train, _) in enumerate(partition.splits, start=1):
         rows = partition.rows(train)
-        if text := row_loss.lacks(problem.y[rows], problem.base_weights(rows)):
-            raise ValueError(text.format(split=f"split {number} of {len(partition.splits)}"))
+        split = f"split {number} of {len(partition.splits)}"
+        if text := row_loss.lacks(problem.y[rows], problem.base_weights(rows), split):
+            raise ValueError(text)
 
 
 def _slope_positions(m: int, p: int) -> Int[Array, " mp"]:
@@ -259,7 +249,12 @@ class _Classifier(GeneralizedLinearTraining):
     class_weights: ClassWeights | None = None
 
     classifies: ClassVar[bool] = True
-    scores: ClassVar[tuple[type, ...]] = (LogLoss, Brier, Deviance, SmoothedError, SmoothedAuc, SmoothedF)
+    length: ClassVar[None] = None
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"probability", "likelihood", "class", "rank"})
+
+    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
+        """The selection loss; by default the first that fits. Raises ValueError for one that does not."""
+        return chosen(loss, self.predicts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +273,9 @@ class LogisticRegression(_Classifier):
 
     kind: Literal["logistic"] = "logistic"
 
-    family: ClassVar[type[TrainingLoss]] = LogisticLoss
+    family: ClassVar[TrainingLoss] = LogisticLoss()
     most_classes: ClassVar[int] = 2
     refuses_offset: ClassVar[None] = None
-    default_score: ClassVar[Score] = LogLoss()
 
     def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """`log(1 + e^eta) - y eta`."""
@@ -294,11 +288,10 @@ class SquaredHinge(_Classifier):
 
     kind: Literal["squared_hinge"] = "squared_hinge"
 
-    family: ClassVar[type[TrainingLoss]] = SquaredHingeLoss
+    family: ClassVar[TrainingLoss] = SquaredHingeLoss()
     most_classes: ClassVar[int] = 2
     refuses_offset: ClassVar[None] = None
-    default_score: ClassVar[Score] = SmoothedError()
-    scores: ClassVar[tuple[type, ...]] = (SmoothedError, SmoothedAuc, SmoothedF)
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"class", "rank"})
 
     def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """The squared hinge."""
@@ -315,14 +308,13 @@ class MultinomialRegression(_Classifier):
     penalty: Annotated[ClassPenalty, ByKind()] = Shared()  # type: ignore[assignment]  # noqa: RUF009 - frozen
     kind: Literal["multinomial"] = "multinomial"
 
-    family: ClassVar[type[TrainingLoss]] = MultinomialLoss
+    family: ClassVar[TrainingLoss] = MultinomialLoss(2)
     most_classes: ClassVar[None] = None
     refuses_offset: ClassVar[str] = (
         "An offset is the same for every class, so it changes nothing in multinomial; leave it out."
     )
     takes_splines: ClassVar[bool] = False
-    default_score: ClassVar[Score] = LogLoss()
-    scores: ClassVar[tuple[type, ...]] = (LogLoss, Brier, Deviance, SmoothedError)
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"probability", "likelihood", "class"})
 
     def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """The log-loss of the softmax."""
@@ -335,8 +327,13 @@ class PoissonRegression(_Regression):
 
     kind: Literal["poisson"] = "poisson"
 
-    family: ClassVar[type[TrainingLoss]] = PoissonLoss
-    default_score: ClassVar[Score] = Deviance()
+    family: ClassVar[TrainingLoss] = PoissonLoss()
+    length: ClassVar[None] = None
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"likelihood"})
+
+    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
+        """The deviance."""
+        return chosen(loss, self.predicts)
 
     def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """`e^eta - y eta`."""
@@ -349,8 +346,13 @@ class GammaRegression(_Regression):
 
     kind: Literal["gamma"] = "gamma"
 
-    family: ClassVar[type[TrainingLoss]] = GammaLoss
-    default_score: ClassVar[Score] = Deviance()
+    family: ClassVar[TrainingLoss] = GammaLoss()
+    length: ClassVar[None] = None
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"likelihood"})
+
+    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
+        """The deviance."""
+        return chosen(loss, self.predicts)
 
     def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """`y e^-eta + eta`."""
@@ -368,16 +370,18 @@ class HuberRegression(_Regression):
     delta: Delta = RelativeDelta()  # noqa: RUF009 - frozen
     kind: Literal["huber"] = "huber"
 
-    family: ClassVar[type[TrainingLoss]] = HuberLoss
-    scores: ClassVar[tuple[type, ...]] = (Huber, SquaredError, AbsoluteError, QuantileError)
+    family: ClassVar[TrainingLoss] = HuberLoss(1.0)
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"number"})
 
     @property
-    def default_score(self) -> Huber:
-        """The Huber error with the same delta."""
-        return Huber(self.delta)
+    def length(self) -> Length:
+        """Delta."""
+        return Length.given(self.delta)
+
+    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
+        """The selection loss; by default the Huber error with the same delta."""
+        return chosen(loss, self.predicts, Huber(self.delta))
 
     def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """The Huber loss with its delta for these rows."""
-        if isinstance(self.delta, RelativeDelta):
-            return HuberLoss(1.0 if rows is None else self.delta.of(problem, rows))
-        return HuberLoss(self.delta)
+        return HuberLoss((self.length.number or 1.0) if rows is None else self.length.of(problem, rows))

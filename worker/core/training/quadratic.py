@@ -15,7 +15,7 @@ from worker.core.hyperparameters import Hyperparameters, check_box
 from worker.core.inner.given.matrix_sum import SumSystem
 from worker.core.inner.linear_model import LinearModel
 from worker.core.linalg.assembled import Shape
-from worker.core.losses import Score
+from worker.core.losses import SelectionLoss
 from worker.core.records import Array
 from worker.core.rows.matrices import Criteria
 from worker.core.rows.problem import Partition, Problem
@@ -98,7 +98,7 @@ class Quadratic(TrainingCriterion):
     def check_target(self, problem: Problem) -> None:
         """There is no target."""
 
-    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
         """There are no rows to split."""
 
     def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:

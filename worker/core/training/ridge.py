@@ -28,9 +28,8 @@ from worker.core.inner.least_squares.primal import SMALLEST_KEPT_FRACTION, Prima
 from worker.core.inner.least_squares.spectral import SpectralRidge
 from worker.core.inner.least_squares.weighted import WeightedRidge
 from worker.core.inner.protocols import LeastSquaresSystem, Solver
-from worker.core.losses import ResidualLoss, Score, SquaredError
+from worker.core.losses import ResidualLoss, SelectionLoss, SquaredError
 from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, SumOfResiduals
-from worker.core.losses.residuals import in_units_of_target
 from worker.core.losses.training import HalfSquaredError
 from worker.core.objective.means import mean_of_ridge
 from worker.core.objective.objective import Objective
@@ -75,6 +74,7 @@ class Ridge(LinearPredictor):
     classifies: ClassVar[bool] = False
     most_classes: ClassVar[None] = None
     class_weights: ClassVar[None] = None
+    length: ClassVar[None] = None
     refuses_offset: ClassVar[str] = "ridge takes no offset; subtract it from the target, and leave it out."
     arithmetic: ClassVar[Literal["auto", "moments", "rows"]] = "auto"  # what is factored: rows keep more digits
 
@@ -94,7 +94,7 @@ class Ridge(LinearPredictor):
     def check_target(self, problem: Problem) -> None:
         """Any number can be trained on."""
 
-    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
         """Nothing is needed of a split."""
 
     def prefers_inexact(self, problem: Problem) -> bool:
@@ -105,19 +105,19 @@ class Ridge(LinearPredictor):
         """Half the squared error."""
         return HalfSquaredError()
 
-    def score(self, loss: Score | None) -> ResidualLoss:
+    def score(self, loss: SelectionLoss | None) -> ResidualLoss:
         """The selection loss; squared error by default. Raises ValueError for a loss of classes or counts."""
         if loss is None:
             return SquaredError()
-        if not isinstance(loss, ResidualLoss):
+        if loss.residual_loss is None:
             raise ValueError(
                 f"{loss.kind} scores classes or counts; ridge predicts numbers: use squared_error or huber"
             )
-        return loss
+        return loss.residual_loss
 
-    def selection_loss(self, problem: Problem, loss: Score | None, rows: Int[Array, " m"]) -> ResidualLoss:
+    def selection_loss(self, problem: Problem, loss: SelectionLoss | None, rows: Int[Array, " m"]) -> ResidualLoss:
         """The selection loss, its delta in units of the target in these rows."""
-        return in_units_of_target(self.score(loss), problem, rows)
+        return self.score(self.score(loss).in_units(problem, rows))
 
     @property
     def eliminates_intercept(self) -> bool:
@@ -163,7 +163,7 @@ class Ridge(LinearPredictor):
         if left_out and dual is None and forms.is_positive_diagonal and forms.p >= most_train_rows:
             dual = True  # leverages near one are many, and the n x n matrix gives what is left of them directly
         solver = self.solver(most_train_rows, forms, trials, dual=dual)
-        score_rows = left_out or not isinstance(loss, SquaredError)
+        score_rows = left_out or not loss.by_moments
         by_rows = self._may_use_rows(len(partition.splits), most_train_rows, forms.p)
         if solver == "dual" and not (by_rows and (forms.p <= most_train_rows or self._is_far(problems, partition))):
             return [
@@ -190,7 +190,7 @@ class Ridge(LinearPredictor):
         self,
         problem: Problem,
         partition: Partition,
-        loss: Score | None,
+        loss: SelectionLoss | None,
         split_weights: Float[Array, " s"] | None,
         hypergradient: ExactHypergradient,
         trials: int,

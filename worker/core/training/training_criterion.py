@@ -26,8 +26,8 @@ from worker.core.inner.protocols import LeastSquaresSystem
 from worker.core.inner.smooth.fit import GeneralizedLinear
 from worker.core.kernels import KernelFunction
 from worker.core.linalg.assembled import Shape
-from worker.core.losses import ResidualLoss, Score
-from worker.core.losses.over_rows import PredictorScore
+from worker.core.losses import PredictorScore, ResidualLoss, SelectionLoss
+from worker.core.losses.relative import Length
 from worker.core.losses.training import MachineLoss, TrainingLoss
 from worker.core.objective.objective import Objective
 from worker.core.objective.whole_sample import Sample
@@ -41,23 +41,27 @@ Model = LinearModel | KernelModel
 class OnRows(Protocol):
     """The part of a criterion that trains on rows of a table: its loss, and J as a mean over validation rows."""
 
+    @property
+    def length(self) -> Length | None:
+        """The size of residuals at which the training loss bends, as it was given; None without such a size."""
+
     def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss | MachineLoss:
         """The loss of a row in a split that trains on these rows; its link makes predictions from linear predictors.
 
         Without rows, a loss in units of the target's spread has the unit 1.
         """
 
-    def score(self, loss: Score | None) -> Score:
+    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
         """The selection loss, or the default for None. Raises ValueError if it does not fit."""
 
-    def selection_loss(self, problem: Problem, loss: Score | None, rows: Int[Array, " m"]) -> PredictorScore:
+    def selection_loss(self, problem: Problem, loss: SelectionLoss | None, rows: Int[Array, " m"]) -> PredictorScore:
         """The same, complete: a deviance has the family of the training loss, a delta the units of these rows."""
 
     def mean_of_splits(
         self,
         problem: Problem,
         partition: Partition,
-        loss: Score | None,
+        loss: SelectionLoss | None,
         split_weights: Float[Array, " s"] | None,
         hypergradient: ExactHypergradient,
         trials: int,
@@ -125,11 +129,11 @@ class CurvedTraining(Protocol):
     """The part of a criterion that is a smooth loss of linear predictors, with the Hessian's factor at its minimum."""
 
     def factored_systems(
-        self, problem: Problem, partition: Partition, loss: Score | None = None
+        self, problem: Problem, partition: Partition, loss: SelectionLoss | None = None
     ) -> list[GeneralizedLinear]:
         """One training system for each split; each fit has the factor of its Hessian."""
 
-    def selection_loss(self, problem: Problem, loss: Score | None, rows: Int[Array, " m"]) -> PredictorScore:
+    def selection_loss(self, problem: Problem, loss: SelectionLoss | None, rows: Int[Array, " m"]) -> PredictorScore:
         """As of `OnRows`."""
 
     def check_factor(self, problem: Problem) -> None:
@@ -229,7 +233,7 @@ class TrainingCriterion(ABC):
         """Raises ValueError (RowError for a single row) if a target cannot be trained on."""
 
     @abstractmethod
-    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
         """Raises ValueError if a split lacks what training or the selection loss needs."""
 
     @abstractmethod

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from jaxtyping import Float
 
-from worker.core.losses import Huber
 from worker.core.losses.measures import error_rate
-from worker.core.losses.relative import RelativeDelta
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared
-from worker.core.training import HuberRegression, Model
+from worker.core.training import Model
 from worker.core.verdict.curvature import Curvature
 
 SADDLE = (
@@ -60,12 +58,10 @@ def left_out_remark(rows: int) -> tuple[str, ...]:
 
 def spread_remark(prepared: Prepared) -> tuple[str, ...]:
     """A remark if a relative delta of the Huber loss is a multiple of the standard deviation somewhere."""
-    training, loss = prepared.plan.training, prepared.plan.selection.given_loss
-    relative = [one.delta for one in (training, loss) if isinstance(one, HuberRegression | Huber)]
+    losses = (prepared.plan.training.parts.rows, prepared.plan.selection.given_loss)
+    lengths = [one.length for one in losses if one is not None and one.length is not None]
     parts = [prepared.rows, *(prepared.partition.rows(train) for train, _ in prepared.partition.splits)]
-    if any(
-        one.lacks_spread(prepared.problem, part) for one in relative if isinstance(one, RelativeDelta) for part in parts
-    ):
+    if any(length.lacks_spread(prepared.problem, part) for length in lengths for part in parts):
         return (NO_SPREAD,)
     return ()
 
