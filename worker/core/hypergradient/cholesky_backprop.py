@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 
@@ -20,6 +20,8 @@ class CholeskyBackprop:
     """
 
     kind: Literal["cholesky_backprop"] = "cholesky_backprop"
+
+    sweeps: ClassVar[bool] = True  # whether it goes back through the dense factorization of H
 
     def __call__(
         self, fit: Fit, theta_bar: Float[Array, " p"], matrix: HessianDependence | None = None

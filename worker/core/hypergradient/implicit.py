@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 
@@ -21,6 +21,8 @@ class Implicit:
     """
 
     kind: Literal["implicit"] = "implicit"
+
+    sweeps: ClassVar[bool] = False  # whether it goes back through the dense factorization of H
 
     def __call__(
         self, fit: Fit, bar: Float[Array, " q"], matrix: HessianDependence | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -34,6 +34,8 @@ class Hoag(SearchSettings):
 
     schedule: Literal["quadratic", "cubic", "exponential"] = "quadratic"
     kind: Literal["hoag"] = "hoag"
+
+    typical_evaluations: ClassVar[int] = 200
 
     def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
         """Trials from `rho`, or from the `state` of an earlier trial."""

@@ -80,6 +80,7 @@ class Inexact(SearchSettings):
 
     kind: Literal["inexact"] = "inexact"
 
+    typical_evaluations: ClassVar[int] = 40
     scan_accuracy: ClassVar[float] = FIRST_ACCURACY
 
     def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:

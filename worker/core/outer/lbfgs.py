@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -44,6 +44,8 @@ class Lbfgs(SearchSettings):
     """Limited-memory quasi-Newton search with bounds: gradients only, memory linear in the hyperparameters."""
 
     kind: Literal["lbfgs"] = "lbfgs"
+
+    typical_evaluations: ClassVar[int] = 100
 
     def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
         """Trials from `rho`, or from the `state` of an earlier trial."""

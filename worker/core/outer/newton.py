@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -43,6 +43,9 @@ class Newton(SearchSettings):
     """Newton's method with the exact hyper-Hessian and a trust region: few iterations, quadratic convergence."""
 
     kind: Literal["newton"] = "newton"
+
+    typical_evaluations: ClassVar[int] = 15
+    takes_hessians: ClassVar[bool] = True
 
     def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
         """Trials from `rho`, or from the `state` of an earlier trial."""

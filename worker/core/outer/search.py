@@ -28,6 +28,8 @@ class SearchSettings:
     tolerance: Annotated[float, Gt(0), Le(1)] = 1e-6
     starts: Annotated[int, Ge(1), Le(1000)] = 1
 
+    typical_evaluations: ClassVar[int]  # of one start with many hyperparameters
+    takes_hessians: ClassVar[bool] = False  # whether it needs the exact Hessian of J at each point that it accepts
     scan_accuracy: ClassVar[float | None] = None  # of the fits of a coarse scan; exact by default
 
     def relative_gradient(self, objective: Objective, at: Evaluation) -> float:

@@ -59,3 +59,9 @@ class Nested:
                 f"rows of equal time stay together, so that {self.folds} nested folds do not all get rows; use fewer"
             )
         return order, borders
+
+    def shares(self, selection: Selection) -> tuple[float, ...]:
+        """The fraction of the rows that each fold tunes on. Needs no rows."""
+        if selection.ordered:
+            return tuple(part / (self.folds + 1) for part in range(1, self.folds + 1))
+        return (1.0 - 1.0 / self.folds,) * self.folds

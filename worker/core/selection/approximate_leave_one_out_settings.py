@@ -28,6 +28,7 @@ class ApproximateLeaveOneOut(ClosedForm):
     loss: Annotated[Score, ByKind(named=True)] | None = None
     kind: Literal["approximate_leave_one_out"] = "approximate_leave_one_out"
 
+    leaves_rows_out: ClassVar[bool] = True
     has_hessian: ClassVar[bool] = False
 
     def check(self, training: TableTraining, problem: Problem) -> None:

@@ -26,6 +26,7 @@ class ClosedForm:
 
     ordered: ClassVar[bool] = False
     closed_form: ClassVar[bool] = True
+    leaves_rows_out: ClassVar[bool] = False  # whether J is of rows under fits without them
     keeps_groups: ClassVar[bool] = False  # each row is scored with the rest of its group in training
     has_hessian: ClassVar[bool] = True  # whether J has an exact Hessian
 

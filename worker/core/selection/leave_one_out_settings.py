@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
@@ -30,6 +30,8 @@ class LeaveOneOut(ClosedForm):
 
     loss: Annotated[ResidualLoss, ByKind(named=True)] = SquaredError()  # noqa: RUF009 - frozen
     kind: Literal["leave_one_out"] = "leave_one_out"
+
+    leaves_rows_out: ClassVar[bool] = True
 
     def objective(
         self,

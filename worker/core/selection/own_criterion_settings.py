@@ -29,6 +29,7 @@ class QuadraticSelection:
 
     ordered: ClassVar[bool] = False
     closed_form: ClassVar[bool] = False
+    leaves_rows_out: ClassVar[bool] = False
     keeps_groups: ClassVar[bool] = True  # there are no rows
     has_hessian: ClassVar[bool] = True
 

@@ -42,6 +42,7 @@ class Resampled:
     ordered: ClassVar[bool] = False  # whether the order of the rows means something
     keeps_groups: ClassVar[bool] = False  # whether rows of one group are never trained on and scored in one split
     closed_form: ClassVar[bool] = False  # whether one fit on all rows is scored by its residuals and leverages
+    leaves_rows_out: ClassVar[bool] = False  # the same, of rows under fits without them
     has_hessian: ClassVar[bool] = True  # whether J has an exact Hessian
 
     def objective(

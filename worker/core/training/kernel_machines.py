@@ -15,9 +15,11 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float, Int
 
+from worker.core.costs import Sizes, TrainingCost
 from worker.core.family import ByKind, kind_of
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Box, Hyperparameters, Positive
+from worker.core.inner.kernel.cost_of_kernels import cost_of_kernels
 from worker.core.inner.kernel.kernel_fit import KernelSystem, Split
 from worker.core.inner.kernel.kernel_model import KernelModel, Standard
 from worker.core.kernels import Kernel, Rbf
@@ -192,6 +194,11 @@ class KernelTraining(ABC):
             X, problem.y[rows], base / base.sum(), standard.points(problem.X, scored), problem.y[scored],
             problem.score_weights(scored), self.row_loss(problem), self.intercept, landmarks, nugget,
         ), standard  # fmt: skip
+
+    def cost(self, problem: Problem, sizes: Sizes) -> TrainingCost:
+        """What it costs. Needs no rows."""
+        landmarks = None if self.landmarks is None else self.landmarks.count
+        return cost_of_kernels(len(problem.features), landmarks, sizes, iterative=self.iterative)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ import numpy as np
 from annotated_types import MaxLen, MinLen
 from jaxtyping import Int
 
+from worker.core.costs import Sizes, TrainingCost
 from worker.core.hyperparameters import Hyperparameters, check_box
+from worker.core.inner.given.cost_of_sums import cost_of_sums
 from worker.core.inner.given.matrix_sum import SumSystem
 from worker.core.linalg.assembled import Shape
 from worker.core.records import Array
@@ -90,6 +92,11 @@ class Quadratic:
     def refit(self, problem: Problem, rows: Int[Array, " m"]) -> SumSystem:
         """The same system: there are no rows to train on."""
         return self.system(problem)
+
+    def cost(self, problem: Problem, sizes: Sizes) -> TrainingCost:
+        """What it costs with the factorization that the matrices allow."""
+        assert problem.criteria is not None
+        return cost_of_sums(problem.criteria, sizes)
 
 
 def numbered(k: int) -> tuple[Multiplier, ...]:
