@@ -22,7 +22,9 @@ from worker.contract.spec_faults import faults
 from worker.core.costs import Cost
 from worker.core.family import kind_of, members
 from worker.core.hypergradient import HypergradientAuto
-from worker.core.objective.objective import Objective
+from worker.core.kernels import Rbf
+from worker.core.kernels.widths import WidthPerFeature
+from worker.core.objective.objective import Formula, Found, Objective, Residuals
 from worker.core.outer import ConcreteOuter, OuterAuto
 from worker.core.outer.search import Search, SearchSettings
 from worker.core.records import Array, Outcome, Trial
@@ -31,7 +33,10 @@ from worker.core.search.nested import Nested
 from worker.core.search.plan import Plan, prepare, resolve
 from worker.core.search.procedure import carry_out
 from worker.core.selection import KFold, WalkForward
-from worker.core.training import Ridge
+from worker.core.training import KernelRidge, Ridge
+from worker.core.verdict.certificates import TYPICAL_EVALUATIONS
+from worker.core.verdict.conclude import conclude
+from worker.core.verdict.curvature import evaluations_of_curvature
 from worker.core.verdict.expected_cost import expected_cost
 
 CASES = [
@@ -130,25 +135,57 @@ def test_evaluations_are_near_what_a_job_takes(name: str) -> None:
     assert 1 / 3 < estimate(spec, None).evaluations / step.evaluations < 3
 
 
+def kernel_job(rows: int, features: int, evaluations: int) -> Cost:
+    """The estimate of a job with a width for each feature and a budget; every evaluation takes long."""
+    kernel = Rbf(widths=WidthPerFeature())
+    training = KernelRidge(kernel=kernel)
+    return expected_cost(plan_of(training=training, max_evaluations=evaluations), table(60, features), rows)[1]
+
+
 def test_the_refit_and_the_certificates_are_in_the_estimate() -> None:
-    """Of one evaluation, most of a job is what follows the search."""
-    one, two = (expected_cost(plan_of(max_evaluations=most), table(), 100_000)[1] for most in (1, 2))
+    one, two = (kernel_job(5_000, 10, evaluations) for evaluations in (1, 2))
     assert one.evaluations_needed == two.evaluations_needed > 10
-    assert one.seconds > 5 * (two.seconds - one.seconds)
+    assert one.seconds > 8 * (two.seconds - one.seconds)
 
 
-@pytest.mark.parametrize("k", [3, 400])
-def test_gradients_that_the_curvature_takes_are_in_the_estimate(k: int) -> None:
-    """Without an exact Hessian differences of the gradient replace it, as long as the search took as many."""
-    widths = {"kind": "rbf", "widths": {"kind": "per_feature"}}
-    data = {"x": [[float(i * j % 7) for j in range(k)] for i in range(20)], "y": [float(i % 3) for i in range(20)]}
-    spec = spec_of({"data": data, "training": {"kind": "kernel_ridge", "kernel": widths}})
-    one, two = (
-        estimate(spec.model_copy(update={"limits": spec.limits.model_copy(update={"evaluations": most})}), None)
-        for most in (2 * k + 1, 2 * k + 3)
-    )
-    evaluations = (two.seconds - one.seconds) / one.seconds * one.evaluations
-    assert evaluations < 1 if k > 100 else evaluations > 1
+@pytest.mark.parametrize("features", [3, 20])
+def test_gradients_that_the_curvature_takes_are_in_the_estimate(features: int) -> None:
+    """Without an exact Hessian differences of the gradient replace it, if the search itself took as many."""
+    k = features + 1
+    before, there, after = (kernel_job(5_000, features, 2 * k + more).seconds for more in (-1, 0, 1))
+    assert (there - before) / (after - there) == pytest.approx(1 + 3 + 2 * k, rel=0.01)
+    assert evaluations_of_curvature(501, 10**6, exact=False) == 0
+
+
+@dataclass
+class Counted:
+    """A formula that counts the points at which it is asked for J."""
+
+    formula: Formula
+    points: int = 0
+
+    def value(self, rho: Float[Array, " k"]) -> float:
+        self.points += 1
+        return self.formula.value(rho)
+
+    def found(self, rho: Float[Array, " k"]) -> Found | None:
+        self.points += 1
+        return self.formula.found(rho)
+
+    def residuals(self, rho: Float[Array, " k"]) -> Residuals | None:
+        self.points += 1
+        return self.formula.residuals(rho)
+
+
+@pytest.mark.parametrize("training", [Ridge(), KernelRidge()], ids=lambda one: one.kind)
+def test_a_conclusion_takes_as_many_evaluations_as_is_estimated(training: Ridge | KernelRidge) -> None:
+    prepared = prepare(table(40), plan_of(training=training))
+    *_, step = carry_out(prepared)
+    counted = Counted(prepared.objective.formula)
+    conclude(replace(prepared, objective=replace(prepared.objective, formula=counted)), step.starts[0])
+    k, exact = len(prepared.objective.hyperparameters.names), prepared.objective.has_hessian
+    expected = TYPICAL_EVALUATIONS + evaluations_of_curvature(k, step.evaluations, exact=exact)
+    assert expected / 2 < counted.points < 2 * expected
 
 
 def cost_of(seconds: float = 1.0, evaluations: int = 30) -> Cost:

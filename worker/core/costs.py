@@ -42,7 +42,8 @@ class Sizes:
 
     `rows`: in all; `train`: in the largest training part; `filled`: the fraction of the values of the table that are
     stored; `k`: hyperparameters; `trials`: evaluations of J that the search takes at least. Facts of the other parts of
-    the plan: `closed_form` and `leaves_rows_out` of the selection criterion, `sweeps` of the hypergradient method.
+    the plan: `closed_form` and `leaves_rows_out` of the selection criterion, `needs_primal_factor` of the hypergradient
+    method.
     """
 
     rows: int
@@ -53,7 +54,7 @@ class Sizes:
     trials: int
     closed_form: bool
     leaves_rows_out: bool
-    sweeps: bool
+    needs_primal_factor: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ class CholeskyBackprop:
 
     kind: Literal["cholesky_backprop"] = "cholesky_backprop"
 
-    sweeps: ClassVar[bool] = True  # whether it goes back through the dense factorization of H
+    needs_primal_factor: ClassVar[bool] = True
 
     def __call__(
         self, fit: Fit, theta_bar: Float[Array, " p"], matrix: HessianDependence | None = None

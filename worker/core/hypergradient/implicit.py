@@ -22,7 +22,7 @@ class Implicit:
 
     kind: Literal["implicit"] = "implicit"
 
-    sweeps: ClassVar[bool] = False  # whether it goes back through the dense factorization of H
+    needs_primal_factor: ClassVar[bool] = False  # whether it takes the factor of H itself, p x p
 
     def __call__(
         self, fit: Fit, bar: Float[Array, " q"], matrix: HessianDependence | None = None

@@ -45,7 +45,7 @@ class Newton(SearchSettings):
     kind: Literal["newton"] = "newton"
 
     typical_evaluations: ClassVar[int] = 15
-    takes_hessians: ClassVar[bool] = True
+    needs_hessian: ClassVar[bool] = True
 
     def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
         """Trials from `rho`, or from the `state` of an earlier trial."""

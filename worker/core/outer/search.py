@@ -29,7 +29,7 @@ class SearchSettings:
     starts: Annotated[int, Ge(1), Le(1000)] = 1
 
     typical_evaluations: ClassVar[int]  # of one start with many hyperparameters
-    takes_hessians: ClassVar[bool] = False  # whether it needs the exact Hessian of J at each point that it accepts
+    needs_hessian: ClassVar[bool] = False  # of J, and exact
     scan_accuracy: ClassVar[float | None] = None  # of the fits of a coarse scan; exact by default
 
     def relative_gradient(self, objective: Objective, at: Evaluation) -> float:

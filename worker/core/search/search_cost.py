@@ -31,7 +31,7 @@ def expected_evaluations(plan: Plan, outer: ConcreteOuter, box: Hyperparameters)
 def search_work(cost: TrainingCost, outer: ConcreteOuter, k: int, evaluations: int) -> Work:
     """Preparing and evaluating J; with the exact Hessian at each evaluation, if the optimizer takes it."""
     trial = cost.evaluation + Work(passes=30.0 * k, calls=CALLS_OF_TRIAL)
-    if outer.takes_hessians:
+    if outer.needs_hessian:
         trial += cost.hessian + Work(CUBES_OF_MODEL * k**3)
     return cost.preparation + trial * evaluations
 
@@ -49,7 +49,7 @@ def sizes_of(
     selection = plan.selection
     return Sizes(
         int(len(tuned) * scale), int(train * scale), len(partition.splits), filled, len(box.names),
-        expected_trials(plan, box), selection.closed_form, selection.leaves_rows_out, hypergradient.sweeps,
+        expected_trials(plan, box), selection.closed_form, selection.leaves_rows_out, hypergradient.needs_primal_factor,
     )  # fmt: skip
 
 

@@ -348,7 +348,7 @@ class Ridge(LinearPredictor):
 
     def cost(self, problem: Problem, sizes: Sizes) -> TrainingCost:
         """What it costs, with the solver that `systems` takes unless rows are few and lose digits. Needs no rows."""
-        forms, dual = self.penalties(problem)[1], False if sizes.closed_form and sizes.sweeps else None
+        forms, dual = self.penalties(problem)[1], False if sizes.closed_form and sizes.needs_primal_factor else None
         if sizes.leaves_rows_out and dual is None and forms.is_positive_diagonal and forms.p >= sizes.train:
             dual = True  # as in `systems`
         whole_sample = sizes.closed_form and not sizes.leaves_rows_out

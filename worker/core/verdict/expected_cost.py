@@ -35,7 +35,7 @@ def expected_cost(plan: Plan, problem: Problem, rows: int, filled: float = 1.0) 
     work += _conclusion(plan, cost, sizes, evaluations) + Work(
         passes=PASSES_OF_REMARKS * sizes.rows * len(problem.features) * filled
     )
-    held = cost.held + (cost.tangents if outer.takes_hessians else 0.0)
+    held = cost.held + (cost.tangents if outer.needs_hessian else 0.0)
     total = evaluations * (1 + len(shares))
     return cost.solver, Cost(total, needed, work.operations, 8.0 * held, work.seconds)
 

@@ -13,7 +13,7 @@ CALLS = 25.0  # of NumPy and SciPy
 
 def cost_of_sums(criteria: Criteria, sizes: Sizes) -> TrainingCost:
     """The cost with the factorization that is used; the reverse sweep needs a dense one."""
-    assembly = Assembly.build(criteria.matrices, "dense" if sizes.sweeps else None)
+    assembly = Assembly.build(criteria.matrices, "dense" if sizes.needs_primal_factor else None)
     p, k, w = float(criteria.p), sizes.k, assembly.width
     entries = {"dense": p * p, "banded": p * (w + 1), "sparse": FILL * len(assembly.rows)}[assembly.shape]
     factor = {
@@ -22,7 +22,7 @@ def cost_of_sums(criteria: Criteria, sizes: Sizes) -> TrainingCost:
         "sparse": Work(FILL * entries, ENTRY_OF_FACTOR * entries),
     }[assembly.shape]
     given = float(sum(A.nnz for A in criteria.matrices))
-    one = factor * (3 if sizes.sweeps else 1) + Work(passes=4 * entries + 4 * given, calls=CALLS)
+    one = factor * (3 if sizes.needs_primal_factor else 1) + Work(passes=4 * entries + 4 * given, calls=CALLS)
     return TrainingCost(
         assembly.shape, Work(passes=20 * given, calls=CALLS), one,
         Work(passes=(4 * entries + 4 * given) * k, flops=4 * p * k * k, calls=CALLS), refit=one,

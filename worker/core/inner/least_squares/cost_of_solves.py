@@ -23,7 +23,7 @@ def cost_of_solves(solver: Solver, p: int, sizes: Sizes, *, reweighted: bool) ->
         one = Work(side**3 / 3, 4 * side**2 + 6 * side * p)
         one += Work(side**2 * p * sizes.filled) if dual else Work()
         one += Work(sizes.train * p**2) if reweighted else Work()
-    if sizes.sweeps:
+    if sizes.needs_primal_factor:
         one += Work(2 * side**3 / 3)
     one += Work(calls=CALLS)
     return TrainingCost(
