@@ -26,6 +26,7 @@ def job_view(record: JobRecord, *, spec: bytes = b"") -> dict[str, Any]:
         "stop_reason": record.stop_reason,
         "progress": {**progress, "queue_position": record.queue_position},
         "spec": orjson.Fragment(spec or record.spec),
+        "notes": orjson.Fragment(record.notes) if record.notes else [],
         "labels": record.labels,
         "fingerprint": record.fingerprint,
         "error": orjson.Fragment(record.error) if record.error else None,
@@ -37,9 +38,9 @@ def job_view(record: JobRecord, *, spec: bytes = b"") -> dict[str, Any]:
 
 
 def job_summary(record: JobRecord) -> dict[str, Any]:
-    """A job without its spec."""
+    """A job without its spec and notes."""
     view = job_view(record)
-    del view["spec"]
+    del view["spec"], view["notes"]
     return view
 
 

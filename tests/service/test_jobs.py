@@ -85,6 +85,28 @@ def test_the_estimate_of_many_folds_is_quick_and_grows_with_the_table(api: Api) 
     assert cost(1_000, limits={"evaluations": 3})["evaluations"] == 3
 
 
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [
+        ({"evaluations": 3}, ["limits.evaluations is 3"]),
+        ({"seconds": 1e-4}, ["limits.seconds is 0.0001"]),
+        ({"seconds": 1e-4, "evaluations": 1}, ["limits.seconds", "limits.evaluations"]),
+        ({"seconds": 500.0}, []),
+    ],
+)
+def test_limits_below_the_estimate_get_a_note(api: Api, limits: dict[str, float], named: list[str]) -> None:
+    spec = document(limits=limits)
+    validated, job = api.post("/v1/jobs?validate_only=true", json=spec).json()["notes"], api.created(spec)
+    created = job["notes"]
+    assert api.get(f"/v1/jobs/{job['id']}").json()["notes"] == created
+    assert created == [note for note in validated if note["code"] == "limit_below_estimate"]
+    assert len(created) == len(named)
+    for note, limit in zip(created, named, strict=True):
+        assert (note["severity"], limit in note["text"]) == ("warning", True)
+        assert "Raise the limit" in note["text"]
+    assert api.created(document())["notes"] == []
+
+
 def test_polling_with_an_etag(api: Api) -> None:
     job_id = api.created(document())["id"]
     path = f"/v1/jobs/{job_id}"

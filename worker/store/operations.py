@@ -81,6 +81,7 @@ def submit(
         *("algorithm", submission.algorithm),
         *("attempt", 0),
         *(("shown", submission.shown) if submission.shown else ()),
+        *(("notes", submission.notes) if submission.notes else ()),
     )
     most = "" if max_queued is None else max_queued
     room = "" if max_bytes is None else max_bytes

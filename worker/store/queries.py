@@ -14,8 +14,9 @@ from worker.store.records import Health, JobRecord
 FIELDS: Final = (
     *("status", "spec", "labels", "fingerprint", "attempt", "version", "progress", "stop_reason", "error", "seconds"),
     *("elapsed", "created_at", "started_at", "finished_at", "cancelled_at", "request_id", "traceparent"),
+    "notes",
 )
-SUMMARY: Final = tuple(name for name in FIELDS if name != "spec")
+SUMMARY: Final = tuple(name for name in FIELDS if name not in {"spec", "notes"})
 DEPTH: Final = 10_000
 """Where the search for a job's position in the queue ends: it takes time in proportion."""
 
@@ -177,4 +178,5 @@ def record_of(job_id: str, values: Mapping[str, Any], position: int | None = Non
         request_id=values["request_id"].decode(),
         traceparent=values["traceparent"].decode(),
         queue_position=position,
+        notes=values.get("notes"),
     )

@@ -31,7 +31,8 @@ class Submission:
 
     `contract` is the version of these; workers that know only older ones leave the job alone. `dataset` is the id of
     the dataset that the job uses, if any. `algorithm` is the version that the fingerprint is of. `shown` is the spec as
-    users see it, where that is another one: without its long lists.
+    users see it, where that is another one: without its long lists. `notes` is
+    a JSON list of what its user should know before it runs; empty: nothing.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Submission:
     dataset: str = ""
     algorithm: str = FIRST_ALGORITHM
     shown: bytes = b""
+    notes: bytes = b""
 
     @property
     def size(self) -> int:
@@ -92,6 +94,7 @@ class JobRecord:
     request_id: str
     traceparent: str
     queue_position: int | None = None
+    notes: bytes | None = None
 
     @property
     def done(self) -> bool:
