@@ -53,7 +53,7 @@ def _large(spec: JobSpec, selected: Selected | None) -> bool:
     elif isinstance(spec.data, MatricesData):
         rows, columns = 0, len(spec.data.vectors[0] or ())
     else:
-        table = spec.inline().x
+        table = spec.inline().data.x
         rows, columns = len(table), len(table[0])
     side = max(rows, columns) if isinstance(spec.training, KernelTraining) else columns  # of the largest matrix
     return side > SIDE or rows * columns > AREA

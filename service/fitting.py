@@ -115,11 +115,11 @@ def validated(checked: Checked) -> bytes:
 def _require_fit(spec: JobSpec, body: bytes) -> None:
     """Raise a Problem for a spec that does not fit the data that it brings, or brings too many."""
     if isinstance(spec.data, InlineData):
-        values = len(spec.data.y) + sum(len(row) for row in spec.data.x)
+        values = len(spec.data.y) + int(spec.inline().widths.sum())
         if values > MAX_VALUES:
             more = "send fewer rows, or upload the table as a dataset"
             raise TooLarge(f"Inline data may have {MAX_VALUES} numbers, and this table has {values}; {more}.")
-        _refuse(list(lost_integers(spec.data, body)))
+        _refuse(list(lost_integers(spec.inline(), body)))
         go_on()
         _refuse(faults(spec))
     elif isinstance(spec.data, MatricesData):

@@ -13,6 +13,8 @@ from worker.contract.data import Data, InlineData, MatricesData
 from worker.contract.feature_columns import FeatureColumns
 from worker.contract.grouping import grouped
 from worker.contract.inline import inline_problem
+from worker.contract.inline_criteria import InlineCriteria
+from worker.contract.inline_table import InlineTable
 from worker.contract.wire import Wire
 from worker.core.family import ByKind
 from worker.core.hypergradient import Hypergradient, HypergradientAuto
@@ -100,14 +102,28 @@ class JobSpec(Wire):
     @functools.cached_property
     def _problem(self) -> Problem:
         if isinstance(self.data, MatricesData):
-            return criteria_problem(self.data)
+            return criteria_problem(self.criteria())
         return inline_problem(self.inline(), self.training)
 
-    def inline(self) -> InlineData:
-        """The inline table. Raises TypeError for other data."""
+    def inline(self) -> InlineTable:
+        """The inline table, whose lists become arrays once. Raises TypeError for other data."""
+        return self._inline
+
+    @functools.cached_property
+    def _inline(self) -> InlineTable:
         if not isinstance(self.data, InlineData):
             raise TypeError("the table is not in the spec")
-        return self.data
+        return InlineTable(self.data)
+
+    def criteria(self) -> InlineCriteria:
+        """The matrices of the request, whose lists become arrays once. Raises TypeError for other data."""
+        return self._criteria
+
+    @functools.cached_property
+    def _criteria(self) -> InlineCriteria:
+        if not isinstance(self.data, MatricesData):
+            raise TypeError("there are no matrices in the spec")
+        return InlineCriteria(self.data)
 
     def plan(self, columns: FeatureColumns | None = None) -> Plan:
         """The core's view of the request. `columns`: the features that each column of a dataset becomes."""
