@@ -19,7 +19,7 @@ from worker.contract.columns import Selected, select, too_many_patterns
 from worker.contract.criteria import numbers
 from worker.contract.data import DatasetData, InlineData, MatricesData
 from worker.contract.dataset import Dataset
-from worker.contract.description import describe, fingerprint
+from worker.contract.description import describe, encoded_names, fingerprint
 from worker.contract.faults import MOST, Fault, crowded, schema_faults
 from worker.contract.inline import encode_data, lost_integers
 from worker.contract.spec import JobSpec
@@ -37,7 +37,8 @@ MOST_LIGHT_SCORES = 10_000  # rows times splits
 class Checked:
     """A spec that fits its data: what it uses of a dataset, or the encoded table; and how it is described.
 
-    `stored` is the description as JSON for the workers, `shown` what users see instead of it; empty: the same.
+    `stored` is the description as JSON for the workers, `shown` what users see instead of it; empty: the same. `names`
+    are the names of the hyperparameters, encoded; empty: too many to be stored.
     """
 
     spec: JobSpec
@@ -46,6 +47,7 @@ class Checked:
     description: dict[str, Any]
     stored: bytes
     shown: bytes
+    names: bytes
     fingerprint: str
 
 
@@ -141,5 +143,5 @@ def _described(spec: JobSpec, selected: Selected | None, settings: Settings) -> 
     go_on()
     digest = fingerprint(description)
     refuse_costly(spec, selected, settings)
-    stored = orjson.dumps(description)
-    return Checked(spec, selected, data, description, stored, shown_spec(description, stored), digest)
+    stored, names = orjson.dumps(description), encoded_names(spec, selected)
+    return Checked(spec, selected, data, description, stored, shown_spec(description, stored), names, digest)

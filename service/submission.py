@@ -48,6 +48,7 @@ async def submit(request: Request, checked: Checked) -> str:
         id="job_" + secrets.token_hex(12),
         spec=checked.stored,
         shown=checked.shown,
+        names=checked.names,
         data=checked.data,
         fingerprint=checked.fingerprint,
         seconds=spec.limits.seconds,

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import functools
+import json
 import threading
 from collections import Counter
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from tests.contract.specs import document
 from tests.service.api import Api
+from worker.contract.description import describe
+from worker.contract.inline import encode_data
+from worker.contract.spec import JobSpec
+from worker.load import LoadError, load
 
 CONVERTERS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asarray_chkfinite", "fromiter")
 ROWS, COLUMNS, P, ENTRIES = 47, 5, 13, 29  # sizes that nothing else has
@@ -89,3 +95,35 @@ def test_matrices_become_arrays_once(api: Api, conversions: Counter[tuple[int, s
     assert conversions[P, "f"] == 3
     assert conversions[ENTRIES, "f"] == 1
     assert conversions[ENTRIES, "i"] == 2
+
+
+@pytest.fixture
+def parses(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The JSON texts that are parsed."""
+    parsed: list[bytes] = []
+
+    def noted(parse: Any, text: bytes) -> Any:
+        parsed.append(text)
+        return parse(text)
+
+    for module in (orjson, json):
+        monkeypatch.setattr(module, "loads", functools.partial(noted, module.loads))
+    original = JobSpec.model_validate_json.__func__
+    monkeypatch.setattr(
+        JobSpec, "model_validate_json", classmethod(lambda cls, text: noted(functools.partial(original, cls), text))
+    )
+    return parsed
+
+
+def test_a_load_parses_the_description_once(parses: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = JobSpec.model_validate_json(json.dumps(a_table()))
+    data = encode_data(spec.problem())
+    described = describe(spec, data)
+    stored = orjson.dumps(described)
+    assert load(stored, data).prepared.problem.features == spec.problem().features
+    assert parses.count(stored) == 1
+    of_dataset = {"dataset_id": f"ds_{0:064x}", "target": "y", "rows": 9, "columns": 1, "expansion": ["x"]}
+    stored = orjson.dumps({**described, "data": of_dataset})
+    with pytest.raises(LoadError):
+        load(stored, b"")  # there is no such dataset
+    assert parses.count(stored) == 1

@@ -41,7 +41,19 @@ from worker.store.operations import (
 from worker.store.outage import address, note
 from worker.store.pages import PAGE_BYTES, StepsRead, jobs, steps_within
 from worker.store.patience import hurry, sharing
-from worker.store.queries import health, job, ping, result, server_info, several, snapshots, steps, stored_spec, trial
+from worker.store.queries import (
+    health,
+    job,
+    ping,
+    result,
+    server_info,
+    several,
+    snapshots,
+    steps,
+    stored_names,
+    stored_spec,
+    trial,
+)
 from worker.store.records import (
     CONTRACT,
     FIRST_ALGORITHM,
@@ -159,6 +171,7 @@ __all__ = [
     "steps",
     "steps_within",
     "stored_bytes",
+    "stored_names",
     "stored_spec",
     "submit",
     "sweep_datasets",

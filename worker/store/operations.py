@@ -81,6 +81,7 @@ def submit(
         *("algorithm", submission.algorithm),
         *("attempt", 0),
         *(("shown", submission.shown) if submission.shown else ()),
+        *(("names", submission.names) if submission.names else ()),
     )
     most = "" if max_queued is None else max_queued
     room = "" if max_bytes is None else max_bytes

@@ -59,6 +59,12 @@ def stored_spec(job_id: str) -> Operation[bytes | None]:
     return None if reply is None else bytes(reply)
 
 
+def stored_names(job_id: str) -> Operation[bytes | None]:
+    """Read the names of the hyperparameters as they were submitted; `None` if they were not."""
+    (reply,) = yield (("HGET", keys.JOB + job_id, "names"),)
+    return None if reply is None else bytes(reply)
+
+
 def result(job_id: str) -> Operation[bytes | None]:
     """Read the result document (JSON)."""
     (reply,) = yield (("GET", f"{keys.JOB}{job_id}:result"),)

@@ -31,7 +31,8 @@ class Submission:
 
     `contract` is the version of these; workers that know only older ones leave the job alone. `dataset` is the id of
     the dataset that the job uses, if any. `algorithm` is the version that the fingerprint is of. `shown` is the spec as
-    users see it, where that is another one: without its long lists.
+    users see it, where that is another one: without its long lists. `names` are the names of the hyperparameters, as
+    the contract encodes them; empty: they are made of `spec` when they are asked for.
     """
 
     id: str
@@ -46,11 +47,12 @@ class Submission:
     dataset: str = ""
     algorithm: str = FIRST_ALGORITHM
     shown: bytes = b""
+    names: bytes = b""
 
     @property
     def size(self) -> int:
         """Bytes that it takes of those that all live jobs may take."""
-        return len(self.spec) + len(self.data)
+        return len(self.spec) + len(self.data) + len(self.names)
 
 
 class Admission(StrEnum):
