@@ -21,7 +21,7 @@ ONE_OUTPUT = (LogisticRegression, SquaredHinge, KernelSvm, KernelLogistic)
 
 
 def inline_class_faults(training: Training, table: InlineTable) -> Iterator[Fault]:
-    """Why the target of the present rows cannot be the classes of a training criterion, or its numbers."""
+    """Faults of the target in the present rows: it does not hold the classes or the numbers that training takes."""
     names = table.has_names
     if not training.classifies:
         if names:
@@ -57,7 +57,7 @@ def column_classes(
 ) -> Classes | Fault:
     """The classes of the target column among the values that meet all conditions on it, or why it has none.
 
-    If rows may be left out, for a weight of 0, the worker sees whether they leave two classes: `left_classes_fault`.
+    `some_left_out`: rows may have weight 0. Then only the worker sees which classes remain; see `left_classes_fault`.
     """
     pointer, shown = "/data/target", f"Column {data.target[:60]!r}"
     if column is None:

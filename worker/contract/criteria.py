@@ -1,4 +1,4 @@
-"""Criteria that a request brings instead of a table: their faults, their matrices, and the bytes that wait."""
+"""Criteria that a request brings instead of a table: their faults, their matrices, and the bytes that are stored."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from worker.core.training.quadratic import empty_problem
 
 Sent = list[list[float]] | SparseMatrix | None
 MOST_TERMS = 1_000  # A_0, A_1, ... or b_0, b_1, ...: each takes some tenths of a millisecond to check
-ASYMMETRY = 1e-9  # of the largest entry: what rounding in the caller's own products may leave
+ASYMMETRY = 1e-9  # relative to the largest entry; rounding in the caller's own products may leave as much
 
 
 def numbers(data: MatricesData) -> int:
-    """How many numbers were sent, places of entries apart."""
+    """How many numbers were sent. The rows and columns of entries do not count."""
     matrices = [_values(sent) for sent in (*data.matrices, data.selection.matrix)]
     vectors = [len(vector) for vector in (*data.vectors, data.selection.vector) if vector]
     return sum(matrices) + sum(vectors)
@@ -38,18 +38,18 @@ def _values(sent: Sent) -> int:
 
 
 def criteria_faults(given: InlineCriteria) -> Iterator[Fault]:
-    """What a schema cannot say of matrices and vectors: shapes, symmetry, magnitudes, and whether anything is tuned."""
+    """Faults of matrices and vectors that a schema does not see: shapes, symmetry, magnitudes, nothing to tune."""
     data, p = given.data, given.p
     if p == 0:
-        told = "b_0 is missing: it has one entry for each parameter; write zeros where b does not matter."
-        yield Fault("/data/vectors/0" if data.vectors else "/data/vectors", "missing", told)
+        text = "b_0 is missing: it has one entry for each parameter; write zeros where b does not matter."
+        yield Fault("/data/vectors/0" if data.vectors else "/data/vectors", "missing", text)
         return
     if (most := max(len(data.matrices), len(data.vectors))) > MOST_TERMS:
         yield Fault("/data", "too_many", f"There are {most} matrices or vectors in a list; {MOST_TERMS} is the most.")
         return
     if most < 2:
-        told = "There is nothing to tune: give A_1, A_2, ... after A_0, or b_1, b_2, ... in `vectors`."
-        yield Fault("/data/matrices", "too_few", told)
+        text = "There is nothing to tune: give A_1, A_2, ... after A_0, or b_1, b_2, ... in `vectors`."
+        yield Fault("/data/matrices", "too_few", text)
     matrices = [(f"/data/matrices/{j}", matrix) for j, matrix in enumerate(given.matrices)]
     for place, matrix in [*matrices, ("/data/selection/matrix", given.Q)]:
         if matrix is not None and (found := next(_matrix_faults(place, matrix), None)):
@@ -62,17 +62,17 @@ def criteria_faults(given: InlineCriteria) -> Iterator[Fault]:
 
 
 def _idle_faults(data: MatricesData) -> Iterator[Fault]:
-    """Hyperparameters that nothing depends on, and a selection criterion that depends on nothing."""
+    """Faults of hyperparameters without any effect, and of a selection criterion that depends on nothing."""
     for j in range(1, max(len(data.matrices), len(data.vectors))):
         matrix = data.matrices[j] if j < len(data.matrices) else None
         vector = data.vectors[j] if j < len(data.vectors) else None
         if not _nonzero(matrix) and not any(vector or ()):
             place = f"/data/matrices/{j}" if j < len(data.matrices) else f"/data/vectors/{j}"
-            told = f"A_{j} and b_{j} are both zero, so that hyperparameter {j} has no effect; leave it out."
-            yield Fault(place, "no_effect", told)
+            text = f"A_{j} and b_{j} are both zero, so that hyperparameter {j} has no effect; leave it out."
+            yield Fault(place, "no_effect", text)
     if not _nonzero(data.selection.matrix) and not any(data.selection.vector or ()):
-        told = "Matrix and vector are both zero: E does not depend on theta, and there is nothing to minimize."
-        yield Fault("/data/selection", "no_effect", told)
+        text = "Matrix and vector are both zero: E does not depend on theta, and there is nothing to minimize."
+        yield Fault("/data/selection", "no_effect", text)
 
 
 def _nonzero(sent: Sent) -> bool:
@@ -103,7 +103,7 @@ def _matrix_faults(place: str, matrix: InlineMatrix) -> Iterator[Fault]:
 
 
 def _shape_faults(place: str, matrix: InlineMatrix) -> Iterator[Fault]:
-    """What is wrong with the lists themselves. The arrays of a matrix are made after this."""
+    """Faults of the lists themselves. The arrays of a matrix are made after this check."""
     sent, p = matrix.sent, matrix.p
     if isinstance(sent, SparseMatrix):
         yield from _entry_faults(place, sent, matrix)
@@ -159,7 +159,7 @@ def _symmetric(matrix: InlineMatrix | None, p: int) -> csr_array:
 
 
 def encode_criteria(criteria: Criteria) -> bytes:
-    """The criteria as an npz archive: the entries of all matrices in a row, that of E last."""
+    """The criteria as an npz archive: the entries of all matrices one after another, those of E last."""
     parts = [A.tocoo() for A in (*criteria.matrices, criteria.Q)]
     buffer = io.BytesIO()
     np.savez(
@@ -187,7 +187,7 @@ def decode_criteria(archive: Mapping[str, Array]) -> Problem:
 
 
 def describe_criteria(problem: Problem, encoded: bytes) -> dict[str, Any]:
-    """What identifies the criteria."""
+    """What the description of a job says of its criteria: their sizes and a hash."""
     criteria = problem.criteria
     assert criteria is not None
     return {

@@ -46,9 +46,9 @@ def describe(spec: JobSpec, data: bytes, selected: Selected | None = None) -> di
 
 
 def fingerprint(description: dict[str, Any], algorithm: str = ALGORITHM) -> str:
-    """Equal fingerprints give equal numbers: everything that they depend on, and nothing else, is hashed."""
+    """A hash of everything that the numbers depend on, and of nothing else: equal fingerprints give equal numbers."""
     relevant = {name: value for name, value in description.items() if name not in {"labels", "webhook", "limits"}}
-    if relevant["data"].get("offset", ...) is None:  # as before there were offsets
+    if relevant["data"].get("offset", ...) is None:  # the fingerprint of versions without offsets
         relevant["data"] = {name: value for name, value in relevant["data"].items() if name != "offset"}
     relevant["limits"] = {name: description["limits"][name] for name in ("evaluations", "target_value")}
     relevant["algorithm"] = algorithm
@@ -85,7 +85,7 @@ class _StoredLimits(Limits):
 
 
 class _StoredSpec(JobSpec):
-    """A spec as any version before this one stored it: settings that are gone are ignored, new ones have defaults."""
+    """A spec as this or an earlier version stored it: unknown settings are ignored, missing ones have defaults."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -126,7 +126,7 @@ class StoredJob:
 
     @property
     def dataset(self) -> DatasetData | None:
-        """What the job uses of a dataset, if it does."""
+        """The columns of a dataset that the job uses; None without a dataset."""
         return StoredDatasetData.model_validate(self.data) if "dataset_id" in self.data else None
 
     @property

@@ -1,4 +1,4 @@
-"""Data inside a request: its faults, its arrays, and the bytes in which it waits for a worker."""
+"""Data inside a request: its faults, its arrays, and the bytes that are stored for a worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from worker.contract.classes import inline_class_faults
 from worker.contract.criteria import decode_criteria, encode_criteria
 from worker.contract.data import ROLES, WEIGHTS, InlineData
-from worker.contract.expansion import SMALLEST
+from worker.contract.expansion import SMALLEST_MAGNITUDE
 from worker.contract.faults import Fault
 from worker.contract.inline_table import FLOAT_ROLES, InlineTable
 from worker.core.records import Array
@@ -21,13 +21,13 @@ from worker.core.rows.problem import Problem
 from worker.core.rows.tables import LARGEST_MAGNITUDE
 from worker.core.training import Training
 
-EXACT = 2**53  # float64 holds every integer up to this magnitude
+LARGEST_EXACT_INTEGER = 2**53  # float64 holds every integer up to this magnitude
 
 
 def inline_problem(table: InlineTable, training: Training) -> Problem:
     """The table as arrays, the target as the training criterion takes it. Call `inline_faults` first.
 
-    Classes and sources are those of the present rows. The core leaves out the other rows, whatever numbers they have.
+    Classes and sources are those of the present rows. The core leaves the others out, so their numbers do not matter.
     """
     data, n = table.data, len(table.data.x)
     roles: dict[str, Any] = dict(table.roles)
@@ -51,7 +51,7 @@ def _in_rows(rows: Array, values: Array, n: int) -> Array:
 
 
 def inline_faults(table: InlineTable, training: Training) -> Iterator[Fault]:
-    """What a schema cannot say of a table."""
+    """Faults of a table that a schema does not see."""
     data = table.data
     if not data.x:
         yield Fault("/data/x", "empty", "There are no rows.")
@@ -86,8 +86,10 @@ def inline_faults(table: InlineTable, training: Training) -> Iterator[Fault]:
 
 
 def lost_integers(table: InlineTable, body: bytes) -> Iterator[Fault]:
-    """The first integer of each list that became another number when it was read as float64; `body` is the request."""
-    large = [name for name, values in _numbers(table).items() if np.abs(values).max(initial=0.0) >= EXACT]
+    """A fault for the first integer of each list that changed when it was read as float64. `body` is the request."""
+    large = [
+        name for name, values in _numbers(table).items() if np.abs(values).max(initial=0.0) >= LARGEST_EXACT_INTEGER
+    ]
     written = json.loads(body)["data"] if large else {}
     for name in large:
         rows = written[name] if name == "x" else [written[name]]
@@ -98,8 +100,8 @@ def lost_integers(table: InlineTable, body: bytes) -> Iterator[Fault]:
                 remedy = "write it with a point where it may be rounded"
                 if name == "y":
                     remedy = f"send it as a text where it is the name of a class, or {remedy}"
-                told = f"This integer is beyond 2^53, and float64 cannot tell it from its neighbours: {remedy}."
-                yield Fault(f"/data/{name}/{place}", "integers-beyond-double", told)
+                text = f"This integer is beyond 2^53, and float64 cannot tell it from its neighbours: {remedy}."
+                yield Fault(f"/data/{name}/{place}", "integers-beyond-double", text)
                 break
 
 
@@ -120,7 +122,7 @@ def _role_faults(data: InlineData) -> Iterator[Fault]:
 
 
 def _magnitude_faults(table: InlineTable) -> Iterator[Fault]:
-    """Magnitudes whose squares overflow, and columns whose squares vanish."""
+    """Faults of magnitudes whose squares overflow, and of columns whose squares underflow."""
     width = int(table.widths[0])
     for name, values in _numbers(table).items():
         for i in np.flatnonzero(np.abs(values) > LARGEST_MAGNITUDE)[:1].tolist():
@@ -128,15 +130,17 @@ def _magnitude_faults(table: InlineTable) -> Iterator[Fault]:
             text = f"Magnitudes above {LARGEST_MAGNITUDE:g} overflow; rescale the column."
             yield Fault(f"/data/{name}/{place}", "too_large", text)
     for j, largest in enumerate(np.abs(table.X).max(axis=0)):
-        if 0 < largest < SMALLEST:
-            text = f"Magnitudes below {SMALLEST:g} are too small; rescale the column."
+        if 0 < largest < SMALLEST_MAGNITUDE:
+            text = f"Magnitudes below {SMALLEST_MAGNITUDE:g} are too small; rescale the column."
             yield Fault(f"/data/x/0/{j}", "too_small", text)
-    if not table.has_names and 0 < np.abs(table.y).max(initial=0.0) < SMALLEST:
-        yield Fault("/data/y/0", "too_small", f"Magnitudes below {SMALLEST:g} are too small; rescale the target.")
+    if not table.has_names and 0 < np.abs(table.y).max(initial=0.0) < SMALLEST_MAGNITUDE:
+        yield Fault(
+            "/data/y/0", "too_small", f"Magnitudes below {SMALLEST_MAGNITUDE:g} are too small; rescale the target."
+        )
 
 
 def encode_data(problem: Problem) -> bytes:
-    """The table as npy bytes: one float64 matrix `[X, y]`, and a column for each role that it has; or the criteria."""
+    """The table as npy bytes: one float64 matrix `[X, y]` and a column for each role. Criteria: an npz archive."""
     if problem.criteria is not None:
         return encode_criteria(problem.criteria)
     buffer = io.BytesIO()
@@ -146,7 +150,7 @@ def encode_data(problem: Problem) -> bytes:
 
 
 def decode_data(data: bytes, described: Mapping[str, Any]) -> Problem:
-    """What `encode_data` was given, with what `describe_inline` said of it."""
+    """The problem of which `encode_data` made these bytes. `described` is what `describe_inline` returned."""
     table = np.load(io.BytesIO(data), allow_pickle=False)
     if not isinstance(table, np.ndarray):
         return decode_criteria(table)
@@ -163,7 +167,7 @@ def decode_data(data: bytes, described: Mapping[str, Any]) -> Problem:
 
 
 def describe_inline(table: InlineTable, encoded: bytes, classes: tuple[str, ...]) -> dict[str, Any]:
-    """What identifies an inline table, and what its bytes do not say."""
+    """What the description of a job says of its inline table: sizes, names, roles, and a hash."""
     data = table.data
     document: dict[str, Any] = {
         "rows": len(data.x),

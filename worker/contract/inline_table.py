@@ -47,7 +47,7 @@ class InlineTable:
 
     @cached_property
     def y(self) -> Array:
-        """The target of each row, where it is a number."""
+        """The target of each row. The target holds numbers."""
         return np.array(self.data.y, dtype=float)
 
     @property
@@ -103,5 +103,5 @@ def _numbered(values: Sequence[T]) -> tuple[tuple[T, ...], Array]:
 
 
 def class_name(value: Any) -> str:
-    """A value as text: numbers as short as they can be told, whole ones without a point."""
+    """A value as text. Numbers have as few digits as identify them, and whole ones have no decimal point."""
     return value if isinstance(value, str) else repr(float(value)).removesuffix(".0")

@@ -1,4 +1,4 @@
-"""The names of the hyperparameters as they are stored: short where they are numbered, also for 100,000 of them."""
+"""The names of the hyperparameters as they are stored: numbered names are short, also 100,000 of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def encode_names(names: Iterable[str]) -> bytes:
 
 
 def decode_names(encoded: bytes) -> list[str]:
-    """What `encode_names` was given."""
+    """The names of which `encode_names` made these bytes."""
     names: list[str] = []
     for item in orjson.loads(encoded):
         if isinstance(item, str):

@@ -83,7 +83,7 @@ class JobSpec(Wire):
 
     @model_validator(mode="after")
     def _completed(self) -> Self:
-        """The spec with what its training criterion suggests where nothing is said: selection, loss, multipliers."""
+        """The spec with the defaults that depend on its training criterion: selection, loss, multipliers."""
         if isinstance(self.training, Quadratic):
             if "selection" not in self.model_fields_set:
                 self.__dict__["selection"] = QuadraticSelection()
@@ -126,7 +126,7 @@ class JobSpec(Wire):
         return InlineCriteria(self.data)
 
     def plan(self, columns: FeatureColumns | None = None) -> Plan:
-        """The core's view of the request. `columns`: the features that each column of a dataset becomes."""
+        """The plan of the request. `columns`: the features that each column of a dataset becomes."""
         return Plan(
             self.training
             if columns is None or isinstance(self.training, Quadratic)

@@ -1,4 +1,4 @@
-"""What every script begins with: the lifecycle table, the names of the keys, and the steps that scripts share."""
+"""The beginning of every script: the lifecycle table, the names of the keys, and the functions that scripts share."""
 
 from typing import Final
 
