@@ -61,5 +61,5 @@ def _shape(spec: JobSpec, selected: Selected | None) -> tuple[int, int]:
         return selected.rows, len(selected.features)
     if isinstance(spec.data, MatricesData):
         return 0, len(spec.data.vectors[0] or ())
-    table = spec.inline().x
+    table = spec.inline().data.x
     return len(table), len(table[0])

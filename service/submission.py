@@ -49,6 +49,7 @@ async def submit(request: Request, checked: Checked) -> str:
         spec=checked.stored,
         shown=checked.shown,
         notes=checked.notes,
+        names=checked.names,
         data=checked.data,
         fingerprint=checked.fingerprint,
         seconds=spec.limits.seconds,

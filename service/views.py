@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from worker.contract.abridged import LONG, abridge
+from worker.contract.abridged import MOST_SHOWN_BYTES, abridge
 from worker.contract.job import Progress
 from worker.store import JobRecord
 
@@ -46,7 +46,7 @@ def job_summary(record: JobRecord) -> dict[str, Any]:
 
 def shown_spec(description: dict[str, Any], stored: bytes) -> bytes:
     """What users see of a spec instead of what is `stored` of its `description`; empty: the same."""
-    shown = orjson.dumps(abridge(description)) if len(stored) > LONG else b""
+    shown = orjson.dumps(abridge(description)) if len(stored) > MOST_SHOWN_BYTES else b""
     return shown if shown != stored else b""
 
 

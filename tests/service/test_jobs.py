@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -17,6 +18,7 @@ from tests.service.api import Api, eventually, faults
 from tests.service.conftest import MAX_QUEUED, RETENTION_DAYS
 from worker import store
 from worker.contract.job import JobStatus
+from worker.store import keys
 
 NO_SUCH = "job_" + "0" * 24
 
@@ -244,6 +246,18 @@ def test_a_result_is_not_ready_before_the_end(api: Api) -> None:
     reply = api.get(f"/v1/jobs/{api.created(document())['id']}/result")
     assert (reply.status_code, reply.json()["code"]) == (409, "result-not-ready")
     assert reply.headers["retry-after"] == "1"
+
+
+def test_names_are_stored_at_submission_and_those_of_earlier_jobs_are_made(api: Api, client: redis.Redis) -> None:
+    penalty = {"kind": "per_group", "groups": {"one": ["x1"], "others": ["x0", "x2"]}}
+    job_id = api.created(document(training__penalty=penalty))["id"]
+    key, path = f"{keys.JOB}{job_id}", f"/v1/jobs/{job_id}/steps?names=true"
+    stored = client.hget(key, "names")
+    assert json.loads(stored) == ["penalty[one]", "penalty[others]"] == api.get(path).json()["names"]
+    client.hdel(key, "names")  # as earlier versions stored it
+    assert api.get(path).json()["names"] == ["penalty[one]", "penalty[others]"]
+    client.hset(key, mapping={"names": stored, "spec": b"of a newer version"})
+    assert api.get(path).json()["names"] == ["penalty[one]", "penalty[others]"]
 
 
 def test_a_job_that_has_not_begun_has_no_steps(api: Api) -> None:
