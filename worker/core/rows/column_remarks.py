@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -44,7 +44,7 @@ def observations(
 
 
 def _dense(part: Any) -> Array:
-    return part.toarray() if isinstance(part, csr_array) else part
+    return part if isinstance(part, np.ndarray) else part.toarray()
 
 
 def few_rows(problem: Problem, partition: Partition) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ def _constant_and_duplicates(
     size = rows_at_a_time(X, CHUNK_VALUES)
     for begin in range(0, len(rows), size):
         part = take(X, rows[begin : begin + size])
-        low, high = np.minimum(low, _column_wise(part, "min")), np.maximum(high, _column_wise(part, "max"))
+        low, high = np.minimum(low, _of_columns(part.min(axis=0))), np.maximum(high, _of_columns(part.max(axis=0)))
         class_of_column = _refined_classes(class_of_column, part)
     varies = low < high
     first: dict[int, int] = {}
@@ -113,9 +113,9 @@ def _constant_and_duplicates(
     return np.flatnonzero(~varies), [(j, original) for j, original in pairs if j != original]
 
 
-def _column_wise(part: Any, statistic: Literal["min", "max"]) -> Float[Array, " p"]:
-    values = getattr(part, statistic)(axis=0)
-    return values.toarray().ravel() if isinstance(part, csr_array) else values
+def _of_columns(values: Any) -> Float[Array, " p"]:
+    """A value of each column; sparse tables give them as a sparse row."""
+    return np.ravel(_dense(values))
 
 
 def _refined_classes(class_of_column: Int[Array, " p"], part: Any) -> Int[Array, " p"]:
