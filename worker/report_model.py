@@ -106,7 +106,7 @@ def _delta(prepared: Prepared) -> float | None:
     training = prepared.plan.training
     if not isinstance(training, HuberRegression):
         return None
-    loss = training.row_loss_on(prepared.problem, prepared.rows)
+    loss = training.row_loss(prepared.problem, prepared.rows)
     assert isinstance(loss, HuberLoss)
     return loss.delta
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 
+from worker.core.capabilities import Capability, Need
 from worker.core.hypergradient.hessian_dependence import HessianDependence
 from worker.core.inner.protocols import Fit, QuadraticFit
 from worker.core.records import Array
@@ -20,6 +21,13 @@ class CholeskyBackprop:
     """
 
     kind: Literal["cholesky_backprop"] = "cholesky_backprop"
+
+    needs: ClassVar[tuple[Need, ...]] = (frozenset({Capability.CHOLESKY_FACTOR}),)
+    needs_primal_factor: ClassVar[bool] = True
+
+    def resolve(self) -> CholeskyBackprop:
+        """Itself."""
+        return self
 
     def __call__(
         self, fit: Fit, theta_bar: Float[Array, " p"], matrix: HessianDependence | None = None

@@ -55,6 +55,9 @@ class SquaredHingeLoss:
         """NaN: there is no likelihood."""
         return np.full(len(y), np.nan)
 
+    def lacks(self, y: PerRow, w: PerRow) -> None:
+        """None: a finite intercept fits any rows."""
+
     def check(self, y: PerRow) -> None:
         """Raises ValueError unless y holds zeros and ones."""
         refuse_binary(y)

@@ -84,6 +84,9 @@ class LogisticLoss:
         """The losses: their minimum is zero."""
         return losses
 
+    def lacks(self, y: PerRow, w: PerRow) -> None:
+        """None: a finite intercept fits any rows."""
+
     def check(self, y: PerRow) -> None:
         """Raises ValueError unless y holds zeros and ones."""
         refuse_binary(y)
@@ -134,6 +137,9 @@ class MultinomialLoss:
     def excess(self, y: PerRow, eta: Outputs, losses: PerRow) -> PerRow:
         """The losses: their minimum is zero."""
         return losses
+
+    def lacks(self, y: PerRow, w: PerRow) -> None:
+        """None: a finite intercept fits any rows."""
 
     def check(self, y: PerRow) -> None:
         """Raises ValueError unless y holds class numbers."""
@@ -192,6 +198,15 @@ class PoissonLoss:
         near = (y > 0) & (np.abs(t) <= 0.5)
         return np.where(near, y * exp_less_line(np.where(near, t, 0.0)), mu - y - y * t)
 
+    def lacks(self, y: PerRow, w: PerRow) -> str | None:
+        """Why no finite intercept fits these rows; `{split}` stands for the split that they train."""
+        if (w * y).any():
+            return None
+        return (
+            "all counts that {split} trains on are zero, so that the intercept has no finite value; use other folds, "
+            "leave these rows out, or set intercept to false"
+        )
+
     def check(self, y: PerRow) -> None:
         """Raises ValueError if a target is negative."""
         refuse(~((y >= 0) & np.isfinite(y)), y, "the Poisson loss takes counts, zero or more")
@@ -234,6 +249,9 @@ class GammaLoss:
     def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
         """`y / mu - 1 - log(y / mu)`."""
         return exp_less_line(np.log(y) - eta[:, 0])
+
+    def lacks(self, y: PerRow, w: PerRow) -> None:
+        """None: a finite intercept fits any rows."""
 
     def check(self, y: PerRow) -> None:
         """Raises ValueError if a target is not positive."""
@@ -299,6 +317,9 @@ class HuberLoss:
     def excess(self, y: PerRow, eta: Column, losses: PerRow) -> PerRow:
         """The losses: their minimum is zero."""
         return losses
+
+    def lacks(self, y: PerRow, w: PerRow) -> None:
+        """None: a finite intercept fits any rows."""
 
     def check(self, y: PerRow) -> None:
         """Raises ValueError if a target is not finite."""

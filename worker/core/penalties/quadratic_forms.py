@@ -118,6 +118,13 @@ class QuadraticForms(Box):
         pairs = np.repeat(np.array(owners, int), list(map(len, ones[1:]))), np.concatenate(ones)
         return self.hyperparameters(names), PenaltyForms.build(len(names), len(features), pairs, blocks)
 
+    def matrices_of_classes(
+        self, features: Sequence[str], classes: tuple[str, ...]
+    ) -> tuple[Hyperparameters, PenaltyForms]:
+        """The same hyperparameters for all classes; coefficients are ordered by class."""
+        box, forms = self.matrices(features)
+        return box, forms.repeated(len(classes))
+
     def _columns(self, features: Sequence[str]) -> list[Int[Array, " m"]]:
         """The columns of each form. Raises ValueError as `matrices`."""
         twice = [name for name, count in Counter(form.name for form in self.forms).items() if count > 1]

@@ -87,6 +87,18 @@ class Partition:
     splits: Splits
 
     @classmethod
+    def whole(cls, rows: Int[Array, " m"], n: int) -> Partition:
+        """One split of a table of n rows, whose given rows train and are scored."""
+        block_of_row = np.full(n, -1, np.int8)
+        block_of_row[rows] = 0
+        return cls(block_of_row, (((0,), (0,)),))
+
+    @property
+    def used(self) -> Int[Array, " m"]:
+        """Indices of the rows that splits use, ascending."""
+        return np.flatnonzero(self.block_of_row >= 0)
+
+    @classmethod
     def of_rows(cls, n: int, splits: Sequence[tuple[Int[Array, " t"], Int[Array, " v"]]]) -> Partition:
         """Splits of a table of n rows, given as training rows and validation rows, which may differ in any way.
 

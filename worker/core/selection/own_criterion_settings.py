@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Int
 
-from worker.core.hypergradient import CholeskyBackprop, ExactHypergradient
+from worker.core.capabilities import Capability, Need
+from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.linalg.assembled import Shape
 from worker.core.losses import Score
@@ -16,8 +17,8 @@ from worker.core.objective.objective import Objective
 from worker.core.objective.own_criterion import own_criterion
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
-from worker.core.selection.selection_criterion import RowsOfSplits
-from worker.core.training import Quadratic
+from worker.core.selection.selection_criterion import RowsOfSplits, lacking
+from worker.core.training import TrainingCriterion
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ class QuadraticSelection:
 
     kind: Literal["quadratic"] = "quadratic"
 
+    needs: ClassVar[tuple[Need, ...]] = (frozenset({Capability.OWN_MATRICES}),)
+    alternatives: ClassVar[tuple[str, ...]] = ("k_fold",)
+    takes_factor: ClassVar[bool] = False
+    leaves_rows_out: ClassVar[bool] = False
     ordered: ClassVar[bool] = False
     closed_form: ClassVar[bool] = False
     keeps_groups: ClassVar[bool] = True  # there are no rows
@@ -63,7 +68,16 @@ class QuadraticSelection:
         """Hyperparameters of the selection criterion: none."""
         return None
 
-    def objective(self, problem: Problem, training: Quadratic, hypergradient: ExactHypergradient) -> Objective:
-        """The outer objective. CholeskyBackprop needs a dense factor."""
-        shape: Shape | None = "dense" if isinstance(hypergradient, CholeskyBackprop) else None
-        return own_criterion(training.system(problem, shape=shape), training.hyperparameters(problem), hypergradient)
+    def objective(
+        self,
+        problem: Problem,
+        partition: Partition,
+        training: TrainingCriterion,
+        hypergradient: ExactHypergradient,
+        trials: int = 1,
+    ) -> Objective:
+        """The outer objective. Its factor is dense if the hypergradient differentiates through it."""
+        if (own := training.parts.own) is None:
+            raise lacking(self.kind, training)
+        shape: Shape | None = "dense" if hypergradient.needs_primal_factor else None
+        return own_criterion(own.system(problem, shape=shape), training.hyperparameters(problem), hypergradient)

@@ -16,6 +16,7 @@ import numpy as np
 from annotated_types import Ge, MinLen
 from jaxtyping import Int
 
+from worker.core.capabilities import Capability, Need
 from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
@@ -24,8 +25,8 @@ from worker.core.objective.objective import Objective
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 from worker.core.selection.outer_folds import folds_at_random
-from worker.core.selection.selection_criterion import RowsOfSplits
-from worker.core.training import TableTraining
+from worker.core.selection.selection_criterion import RowsOfSplits, lacking
+from worker.core.training import TrainingCriterion
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,10 @@ class Resampled(ABC):
 
     loss: Annotated[Score, ByKind(named=True)] | None = None
     split_weights: Annotated[tuple[Annotated[float, Ge(0)], ...], MinLen(1)] | None = None
+    needs: ClassVar[tuple[Need, ...]] = (frozenset({Capability.ROWS}),)
+    alternatives: ClassVar[tuple[str, ...]] = ("quadratic",)
+    takes_factor: ClassVar[bool] = False
+    leaves_rows_out: ClassVar[bool] = False
     ordered: ClassVar[bool] = False
     keeps_groups: ClassVar[bool] = False
     closed_form: ClassVar[bool] = False
@@ -57,13 +62,15 @@ class Resampled(ABC):
         self,
         problem: Problem,
         partition: Partition,
-        training: TableTraining,
+        training: TrainingCriterion,
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
         """The outer objective: the mean loss over all validation rows, pooled over the splits."""
         weights = None if self.split_weights is None else np.array(self.split_weights)
-        return training.mean_of_splits(problem, partition, self.loss, weights, hypergradient, trials)
+        if (on_rows := training.parts.rows) is None:
+            raise lacking("resampling", training)
+        return on_rows.mean_of_splits(problem, partition, self.loss, weights, hypergradient, trials)
 
     def hyperparameters(self) -> Hyperparameters | None:
         """Hyperparameters of the selection criterion: none."""

@@ -6,10 +6,14 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Int
 
+from worker.core.capabilities import Need
+from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.losses import Score
+from worker.core.objective.objective import Objective
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
+from worker.core.training import TrainingCriterion
 
 RowsOfSplits = list[tuple[Int[Array, " t"], Int[Array, " v"]]]
 
@@ -21,6 +25,22 @@ class SelectionCriterion(Protocol):
     @property
     def kind(self) -> str:
         """Its name on the wire."""
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """What the training criterion has to offer."""
+
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """Kinds of selection criteria that come close where training does not offer it, by preference."""
+
+    @property
+    def takes_factor(self) -> bool:
+        """Whether it takes the factor of the Hessian of a curved training criterion, whatever solver that has."""
+
+    @property
+    def leaves_rows_out(self) -> bool:
+        """Whether the rows of one fit on all of them are scored as if each had not trained."""
 
     @property
     def ordered(self) -> bool:
@@ -66,6 +86,19 @@ class SelectionCriterion(Protocol):
     def enough_groups(self) -> int | None:
         """So many groups show whether the splits of a table of more groups can be made; None if all groups count."""
 
+    def objective(
+        self,
+        problem: Problem,
+        partition: Partition,
+        training: TrainingCriterion,
+        hypergradient: ExactHypergradient,
+        trials: int = 1,
+    ) -> Objective:
+        """The outer objective. `trials`: about how many evaluations it will have.
+
+        Raises ValueError if training lacks what this needs, or if a split does.
+        """
+
     def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:
         """The splits of the usable `rows` of a table of `n` rows. Raises ValueError if they cannot be made."""
 
@@ -87,3 +120,8 @@ class SelectionCriterion(Protocol):
 
     def hyperparameters(self) -> Hyperparameters | None:
         """Hyperparameters of the selection criterion; None if it has none."""
+
+
+def lacking(kind: str, training: TrainingCriterion) -> ValueError:
+    """The error of an objective without the part of training that it needs: `misfits` has the whole sentence."""
+    return ValueError(f"{kind} needs what {training.kind} does not have")

@@ -10,9 +10,7 @@ from worker.core.losses.relative import RelativeDelta
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared
-from worker.core.search.refit import Model
-from worker.core.training import HuberRegression, KernelLogistic, Quadratic
-from worker.core.training.kernel_machines import KernelTraining
+from worker.core.training import HuberRegression, Model
 from worker.core.verdict.curvature import Curvature
 
 SADDLE = (
@@ -62,7 +60,7 @@ def left_out_remark(rows: int) -> tuple[str, ...]:
 
 def spread_remark(prepared: Prepared) -> tuple[str, ...]:
     """A remark if a relative delta of the Huber loss is a multiple of the standard deviation somewhere."""
-    training, loss = prepared.plan.training, getattr(prepared.plan.selection, "loss", None)
+    training, loss = prepared.plan.training, prepared.plan.selection.given_loss
     relative = [one.delta for one in (training, loss) if isinstance(one, HuberRegression | Huber)]
     parts = [prepared.rows, *(prepared.partition.rows(train) for train, _ in prepared.partition.splits)]
     if any(
@@ -76,13 +74,7 @@ def separation_remark(
     prepared: Prepared, model: Model | None, problem: Problem, rho: Float[Array, " k"]
 ) -> tuple[str, ...]:
     """A remark if only the bounds of the penalties keep the coefficients of separated classes finite."""
-    training, rows = prepared.plan.training, prepared.rows
-    if isinstance(training, KernelLogistic):
-        penalties = 1
-    elif isinstance(training, Quadratic | KernelTraining) or not training.classifies:
-        return ()
-    else:
-        penalties = len(training.penalties(problem)[0].names)
+    rows, penalties = prepared.rows, prepared.plan.training.penalties_of_separable(problem)
     if model is None:
         return ()
     if "lower" not in prepared.objective.hyperparameters.at_bound(rho)[:penalties]:
