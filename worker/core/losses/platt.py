@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -29,6 +29,7 @@ class PlattLogLoss:
     """
 
     kind: Literal["platt_log_loss"] = "platt_log_loss"
+    slope_change: ClassVar[None] = None  # not a sum over rows
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Calibrated:
         """The score with its derivatives."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -30,6 +30,7 @@ class SmoothedAuc:
 
     slope: Positive = 10.0
     kind: Literal["smoothed_auc"] = "smoothed_auc"
+    slope_change: ClassVar[None] = None  # not a sum over rows
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Pairs:
         """The score with its derivatives."""
@@ -123,6 +124,7 @@ class SmoothedF:
     slope: Positive = 10.0
     beta: Positive = 1.0
     kind: Literal["smoothed_f"] = "smoothed_f"
+    slope_change: ClassVar[None] = None  # not a sum over rows
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> SoftCounts:
         """The score with its derivatives."""

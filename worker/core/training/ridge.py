@@ -38,9 +38,10 @@ from worker.core.objective.whole_sample import Sample
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
 from worker.core.rows.centre import Centre
-from worker.core.rows.filled import moments_of_splits, split_problems
+from worker.core.rows.filled import filled_splits, split_problems
 from worker.core.rows.moments import Moments, unexplained
 from worker.core.rows.problem import Partition, Problem
+from worker.core.rows.tables import DenseRows
 from worker.core.training.linear import LinearPredictor
 from worker.core.training.ridge_rows import (
     centred_rows,
@@ -155,7 +156,8 @@ class Ridge(LinearPredictor):
 
         With `left_out` the losses keep the rows, for the residuals of rows under fits without them.
         """
-        problems, loss = split_problems(problem, partition), loss or SquaredError()
+        filled, loss = filled_splits(problem, partition), loss or SquaredError()
+        problems = filled.problems
         if self.weights is not None:
             return self._weighted(problem, problems, partition, self.weights, loss)
         penalties, forms = self.penalties(problem)
@@ -175,7 +177,7 @@ class Ridge(LinearPredictor):
             systems = [
                 self._primal(split, forms, train, validation, partition.rows(rows), loss, lower, score_rows=score_rows)
                 for split, (train, validation), (_, rows) in zip(
-                    problems, moments_of_splits(problem, partition, problems), partition.splits, strict=True
+                    problems, filled.moments(), partition.splits, strict=True
                 )
             ]
             if not (by_rows and any(system.loses_digits(lower) for system in systems)):
@@ -369,7 +371,7 @@ class Ridge(LinearPredictor):
             origin, penalty = self._centre(mean), self._scaled(forms, variance)
             Z, y = dense_rows(split, rows, origin, ones)
             Z_scored, y_scored = dense_rows(split, scored_rows, origin, ones)
-            scored = LossOfRows(Z_scored, y_scored, loss, score_weights_or_none(problem, scored_rows))
+            scored = LossOfRows(DenseRows(Z_scored), y_scored, loss, score_weights_or_none(problem, scored_rows))
             systems.append(
                 WeightedRidge(
                     scored, penalty.after_intercept() if ones else penalty, origin, self.intercept,
