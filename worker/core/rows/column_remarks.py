@@ -9,7 +9,6 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.records import Array
-from worker.core.rows.bases import unexpanded
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import CHUNK_VALUES, Table, rows_at_a_time, take
 
@@ -28,9 +27,9 @@ def observations(
     """
     of_constant = "its penalty has no effect" if linear else "it has no effect"
     of_duplicate = ": the data determine the sum of their coefficients alone" if linear else ""
-    constant, duplicates = _constant_and_duplicates(unexpanded(problem.X), rows)
+    constant, duplicates = _constant_and_duplicates(problem.columns, rows)
     if linear and not intercept:
-        values = np.asarray(_dense(take(unexpanded(problem.X), rows[:1])))[0]
+        values = np.asarray(_dense(take(problem.columns, rows[:1])))[0]
         constant = constant[values[constant] == 0]
     names = problem.features
     constant_remarks = [f"Feature {names[j]!r} is constant on the rows used; {of_constant}." for j in constant]
@@ -59,12 +58,12 @@ def few_rows(problem: Problem, partition: Partition) -> tuple[str, ...]:
     return (f"A split trains on {rows}, fewer than the {p} features: the penalty alone makes its fit unique.",)
 
 
-def crowded(problem: Problem, X: Table | csr_array, rows: Int[Array, " m"]) -> tuple[str, ...]:
+def crowded(problem: Problem, rows: Int[Array, " m"]) -> tuple[str, ...]:
     """A remark for each spline between two of whose knots nearly all values lie, as when one value is far off.
 
-    X has the columns before the splines, filled.
+    The columns are filled, and not yet replaced by the splines.
     """
-    remarks = []
+    remarks, X = [], problem.X
     for basis in problem.expansion.bases if problem.expansion else ():
         (low, high), intervals = basis.range, len(basis.knots) - 1 - 2 * basis.degree
         counts, seen = np.zeros(intervals, int), [np.empty(0)] * intervals
