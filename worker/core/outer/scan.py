@@ -65,7 +65,7 @@ class Survey:
 
     def arrays(self) -> dict[str, Array]:
         """All fields, for a checkpoint."""
-        return {name: getattr(self, name) for name in NAMES}
+        return dict(zip(NAMES, (self.rho, self.value, self.gradient, self.begun, self.ends, self.failed), strict=True))
 
     @classmethod
     def of_arrays(cls, s: Mapping[str, Array]) -> Survey:
