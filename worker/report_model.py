@@ -23,13 +23,11 @@ from worker.contract.result import (
     SplineTerm,
 )
 from worker.core.inner.kernel.kernel_model import KernelModel as CoreKernelModel
-from worker.core.losses.links import SoftmaxLink
-from worker.core.losses.training import HuberLoss
 from worker.core.records import Array
 from worker.core.rows.bases import Basis
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared
-from worker.core.training import HuberRegression, Quadratic, Training
+from worker.core.training import Quadratic, Training
 from worker.core.training.kernel_machines import KernelTraining
 from worker.core.verdict.conclude import Conclusion
 
@@ -96,19 +94,14 @@ def _kernel(
 def _link(training: Training, problem: Problem) -> Link:
     """The link that the training loss states, of a model with one predictor."""
     assert not isinstance(training, Quadratic)
-    link = training.row_loss(problem).link
-    assert not isinstance(link, SoftmaxLink)
-    return link.kind
+    return training.row_loss(problem).link.kind
 
 
 def _delta(prepared: Prepared) -> float | None:
-    """The delta of the Huber loss in the refit."""
+    """The size of a residual beyond which the training loss of the refit is straight: delta of the Huber loss."""
     training = prepared.plan.training
-    if not isinstance(training, HuberRegression):
-        return None
-    loss = training.row_loss_on(prepared.problem, prepared.rows)
-    assert isinstance(loss, HuberLoss)
-    return loss.delta
+    assert not isinstance(training, Quadratic | KernelTraining)
+    return training.row_loss_on(prepared.problem, prepared.rows).straight_beyond
 
 
 def _slopes(problem: Problem, slopes: Array) -> list[Coefficient]:

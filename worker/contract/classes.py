@@ -14,11 +14,11 @@ from worker.contract.dataset import Column
 from worker.contract.expansion import levels_of, unlisted_values
 from worker.contract.faults import Fault, pointer_of
 from worker.core.records import Array
-from worker.core.training import KernelLogistic, KernelSvm, LogisticRegression, SquaredHinge, Training
+from worker.core.training import Quadratic, Training
+from worker.core.training.kernel_machines import KernelTraining
 
 MOST_NUMBERS = 100  # different numbers that can be classes: more of them are rather a quantity
 MOST_NAMES = 1000
-ONE_OUTPUT = (LogisticRegression, SquaredHinge, KernelSvm, KernelLogistic)
 
 
 def classes_of(y: Sequence[float] | Sequence[str]) -> tuple[tuple[str, ...], Array]:
@@ -84,7 +84,7 @@ def column_classes(
     kept = np.logical_and.reduce([one.met_by(np.array(levels or ())) for one in wanted] or [np.ones(len(texts), bool)])
     used = [(text, level) for text, level, used in zip(texts, levels or (), kept, strict=False) if used]
     count = MOST_NAMES + 1 if levels is None else len(used)
-    if some_left_out and isinstance(training, ONE_OUTPUT):
+    if some_left_out and _tells_two_apart(training):
         count = 2 if 2 < count <= MOST_NUMBERS else count
     if fault := _count_fault(training, count, column.type == "category", pointer, shown):
         return fault
@@ -122,13 +122,18 @@ def _count_fault(training: Training, count: int, names: bool, pointer: str, show
             else "to predict a number, use ridge, kernel_ridge, huber, poisson or gamma"
         )
         return Fault(pointer, "too_many_classes", f"{shown} has more than {most} different values; {remedy}.")
-    if isinstance(training, ONE_OUTPUT) and count > 2:
+    if _tells_two_apart(training) and count > 2:
         remedy = "use multinomial"
-        if isinstance(training, KernelSvm | KernelLogistic):
+        if isinstance(training, KernelTraining):
             remedy += ", or a job for each class against the rest"
         told = f"{shown} has {count} classes, and {training.kind} tells two apart; {remedy}."
         return Fault(pointer, "too_many_classes", told)
     return None
+
+
+def _tells_two_apart(training: Training) -> bool:
+    """Whether one predictor ranks rows between two classes, so that there cannot be more."""
+    return not isinstance(training, Quadratic) and "rank" in training.predicts
 
 
 def _predicts_numbers(training: Training) -> str:

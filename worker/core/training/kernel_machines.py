@@ -78,6 +78,7 @@ class KernelTraining(ABC):
     landmarks: Landmarks | None = None
 
     classifies: ClassVar[bool] = False
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"number"})
     takes_offset: ClassVar[bool] = False
     iterative: ClassVar[bool] = True
     has_hessian: ClassVar[bool] = False

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from worker.core.family import ByKind
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.losses import SelectionLoss
+from worker.core.losses import Prediction, SelectionLoss
 from worker.core.penalties import Penalty, PerFeature, Shared
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.penalties.splines import Spline, expansion, others
@@ -38,6 +38,7 @@ class LinearPredictor:
 
     has_hessian: ClassVar[bool] = True  # whether J can have an exact Hessian
     classifies: ClassVar[bool] = False  # whether the target is a class
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"number"})  # what its predictors say, for scores
     takes_offset: ClassVar[bool] = False  # whether a known part of the linear predictor changes the fit
 
     def check_target(self, problem: Problem) -> None:

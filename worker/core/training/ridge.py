@@ -73,6 +73,10 @@ class Ridge(LinearPredictor):
         """Half the squared error."""
         return HalfSquaredError()
 
+    def row_loss_on(self, problem: Problem, rows: Int[Array, " m"]) -> HalfSquaredError:
+        """The same in every split."""
+        return self.row_loss(problem)
+
     def score(self, loss: SelectionLoss | None) -> ResidualLoss:
         """The selection loss; squared error by default. Raises ValueError for a loss of classes or counts."""
         if loss is None:
