@@ -11,13 +11,13 @@ from worker.contract.conditions import Condition
 from worker.contract.data import DatasetData
 from worker.contract.dataset import Column
 from worker.contract.expansion import levels_of, unlisted_values
-from worker.contract.faults import Fault, pointer_of
+from worker.contract.faults import Fault
 from worker.contract.inline_table import InlineTable, class_name
-from worker.core.training import KernelLogistic, KernelSvm, LogisticRegression, SquaredHinge, Training
+from worker.core.training import Training
+from worker.core.training.kernel_machines import KernelTraining
 
 MOST_NUMBERS = 100  # different numbers that can be classes: more of them are rather a quantity
 MOST_NAMES = 1000
-ONE_OUTPUT = (LogisticRegression, SquaredHinge, KernelSvm, KernelLogistic)
 
 
 def inline_class_faults(training: Training, table: InlineTable) -> Iterator[Fault]:
@@ -71,7 +71,7 @@ def column_classes(
     kept = np.logical_and.reduce([one.met_by(np.array(levels or ())) for one in wanted] or [np.ones(len(texts), bool)])
     used = [(text, level) for text, level, used in zip(texts, levels or (), kept, strict=False) if used]
     count = MOST_NAMES + 1 if levels is None else len(used)
-    if some_left_out and isinstance(training, ONE_OUTPUT):
+    if some_left_out and training.most_classes == 2:
         count = 2 if 2 < count <= MOST_NUMBERS else count
     if fault := _count_fault(training, count, column.type == "category", pointer, shown):
         return fault
@@ -81,16 +81,6 @@ def column_classes(
 def left_classes_fault(training: Training, data: DatasetData, classes: tuple[str, ...]) -> Fault | None:
     """Why the classes of the rows that are not left out do not fit the training criterion."""
     return _count_fault(training, len(classes), True, "/data/target", f"Column {data.target[:60]!r}")
-
-
-def class_weight_faults(training: Training, classes: tuple[str, ...]) -> Iterator[Fault]:
-    """Weights of classes that the target does not have."""
-    weights = getattr(training, "class_weights", None)
-    for name in weights if isinstance(weights, dict) else ():
-        if name not in classes:
-            known = ", ".join(repr(one[:60]) for one in classes[:5]) + (", ..." if len(classes) > 5 else "")
-            told = f"The target has no class {name[:60]!r}; its classes are {known}."
-            yield Fault(pointer_of(["training", "class_weights", name]), "unknown_class", told)
 
 
 def _count_fault(training: Training, count: int, names: bool, pointer: str, shown: str) -> Fault | None:
@@ -105,9 +95,9 @@ def _count_fault(training: Training, count: int, names: bool, pointer: str, show
             else "to predict a number, use ridge, kernel_ridge, huber, poisson or gamma"
         )
         return Fault(pointer, "too_many_classes", f"{shown} has more than {most} different values; {remedy}.")
-    if isinstance(training, ONE_OUTPUT) and count > 2:
+    if training.most_classes == 2 and count > 2:
         remedy = "use multinomial"
-        if isinstance(training, KernelSvm | KernelLogistic):
+        if isinstance(training, KernelTraining):
             remedy += ", or a job for each class against the rest"
         told = f"{shown} has {count} classes, and {training.kind} tells two apart; {remedy}."
         return Fault(pointer, "too_many_classes", told)
