@@ -49,6 +49,15 @@ from worker.core.rows.filled import split_problems
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import mean_and_variance
 from worker.core.training.class_weights import ClassWeights, check_classes, weights_of_classes
+from worker.core.training.examples import (
+    THREE_CLASSES,
+    TWO_CLASSES,
+    amounts,
+    counts,
+    example_table,
+    heavy_tails,
+    likely_classes,
+)
 from worker.core.training.linear import LinearPredictor
 
 SMALLEST_SPREAD = 1e-4  # variance over squared mean; sparse columns with a smaller one are centred
@@ -235,6 +244,11 @@ class LogisticRegression(_Classifier):
 
     kind: Literal["logistic"] = "logistic"
 
+    @staticmethod
+    def example() -> Problem:
+        """Two classes."""
+        return example_table(likely_classes, TWO_CLASSES, offset=True)
+
     def row_loss(self, problem: Problem) -> TrainingLoss:
         """`log(1 + e^eta) - y eta`."""
         return LogisticLoss()
@@ -247,6 +261,11 @@ class SquaredHinge(_Classifier):
     kind: Literal["squared_hinge"] = "squared_hinge"
 
     scores: ClassVar[tuple[type, ...]] = (SmoothedError, SmoothedAuc, SmoothedF)
+
+    @staticmethod
+    def example() -> Problem:
+        """Two classes."""
+        return example_table(likely_classes, TWO_CLASSES, offset=True)
 
     def row_loss(self, problem: Problem) -> TrainingLoss:
         """The squared hinge."""
@@ -265,6 +284,11 @@ class MultinomialRegression(_Classifier):
 
     takes_offset: ClassVar[bool] = False  # an offset common to all classes changes nothing
     scores: ClassVar[tuple[type, ...]] = (LogLoss, Brier, Deviance, SmoothedError)
+
+    @staticmethod
+    def example() -> Problem:
+        """Three classes."""
+        return example_table(likely_classes, THREE_CLASSES)
 
     def outputs(self, problem: Problem) -> int:
         """One for each class."""
@@ -289,6 +313,11 @@ class PoissonRegression(GeneralizedLinearTraining):
 
     kind: Literal["poisson"] = "poisson"
 
+    @staticmethod
+    def example() -> Problem:
+        """Counts."""
+        return example_table(counts, offset=True)
+
     def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
         """Raises ValueError if a split trains on zero counts only: no finite intercept fits them."""
         for number, (train, _) in enumerate(partition.splits, start=1):
@@ -311,6 +340,11 @@ class GammaRegression(GeneralizedLinearTraining):
 
     kind: Literal["gamma"] = "gamma"
 
+    @staticmethod
+    def example() -> Problem:
+        """Positive amounts."""
+        return example_table(amounts, offset=True)
+
     def row_loss(self, problem: Problem) -> TrainingLoss:
         """`y e^-eta + eta`."""
         return GammaLoss()
@@ -328,6 +362,11 @@ class HuberRegression(GeneralizedLinearTraining):
     kind: Literal["huber"] = "huber"
 
     scores: ClassVar[tuple[type, ...]] = (Huber, SquaredError, AbsoluteError, QuantileError)
+
+    @staticmethod
+    def example() -> Problem:
+        """A straight line with outliers."""
+        return example_table(heavy_tails, offset=True)
 
     def row_loss(self, problem: Problem) -> TrainingLoss:
         """The Huber loss; a relative delta is only known for the rows of a split."""

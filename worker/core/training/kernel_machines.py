@@ -44,6 +44,7 @@ from worker.core.rows.filled import split_problems
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import mean_and_variance
 from worker.core.training.class_weights import ClassWeights, check_classes, weights_of_classes
+from worker.core.training.examples import TWO_CLASSES, example_table, likely_classes, normal_errors
 
 MAX_EXACT_ROWS = 10_000  # of an exact kernel matrix: five matrices of its size are held, 4 GB
 MAX_DENSE_VALUES = 200_000_000  # of the table as a dense array, and of its rows times the landmarks
@@ -202,6 +203,11 @@ class KernelRidge(KernelTraining):
 
     iterative: ClassVar[bool] = False
 
+    @staticmethod
+    def example() -> Problem:
+        """Numbers with normal errors."""
+        return example_table(normal_errors)
+
     def row_loss(self, problem: Problem) -> MachineLoss:
         """Half the squared error."""
         return HalfSquaredError()
@@ -291,6 +297,11 @@ class KernelSvm(_KernelClassifier):
 
     scores: ClassVar[tuple[type, ...]] = (SmoothedError, SmoothedAuc, SmoothedF, PlattLogLoss)
 
+    @staticmethod
+    def example() -> Problem:
+        """Two classes."""
+        return example_table(likely_classes, TWO_CLASSES)
+
     def row_loss(self, problem: Problem) -> MachineLoss:
         """The hinge."""
         return SquaredHingeLoss() if self.hinge == "squared" else HuberizedHingeLoss(self.half_width)
@@ -303,6 +314,11 @@ class KernelLogistic(_KernelClassifier):
     kind: Literal["kernel_logistic"] = "kernel_logistic"
 
     scores: ClassVar[tuple[type, ...]] = (LogLoss, Brier, Deviance, SmoothedError, SmoothedAuc, SmoothedF)
+
+    @staticmethod
+    def example() -> Problem:
+        """Two classes."""
+        return example_table(likely_classes, TWO_CLASSES)
 
     def row_loss(self, problem: Problem) -> MachineLoss:
         """The log-loss."""

@@ -15,6 +15,7 @@ from worker.core.linalg.assembled import Shape
 from worker.core.records import Array
 from worker.core.rows.matrices import Criteria
 from worker.core.rows.problem import Problem
+from worker.core.training.examples import example_of_matrices
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ class Quadratic:
     has_hessian: ClassVar[bool] = True
     classifies: ClassVar[bool] = False
     iterative: ClassVar[bool] = False
+
+    @staticmethod
+    def example() -> Problem:
+        """Three parameters and two multipliers."""
+        return example_of_matrices()
 
     def of(self, criteria: Criteria) -> tuple[Multiplier, ...]:
         """One multiplier for each pair `A_j`, `b_j`. Raises ValueError if their number or names do not fit."""

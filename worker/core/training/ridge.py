@@ -36,6 +36,7 @@ from worker.core.rows.centre import Centre
 from worker.core.rows.filled import moments_of_splits, split_problems
 from worker.core.rows.moments import Moments, unexplained
 from worker.core.rows.problem import Partition, Problem
+from worker.core.training.examples import example_table, normal_errors
 from worker.core.training.linear import LinearPredictor
 from worker.core.training.ridge_rows import (
     centred_rows,
@@ -68,6 +69,11 @@ class Ridge(LinearPredictor):
 
     iterative: ClassVar[bool] = False
     arithmetic: ClassVar[Literal["auto", "moments", "rows"]] = "auto"  # what is factored: rows keep more digits
+
+    @staticmethod
+    def example() -> Problem:
+        """A straight line with normal errors."""
+        return example_table(normal_errors)
 
     def row_loss(self, problem: Problem) -> HalfSquaredError:
         """Half the squared error."""
