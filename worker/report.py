@@ -30,10 +30,8 @@ from worker.contract.result import (
     Timing,
 )
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.losses import Huber
+from worker.core.losses import PredictorScore
 from worker.core.losses.measures import Measures
-from worker.core.losses.over_rows import PredictorScore
-from worker.core.losses.relative import RelativeDelta
 from worker.core.outer import OuterAuto
 from worker.core.records import Array, Evaluation, Outcome, Start, Step
 from worker.core.search.plan import Prepared, resolve
@@ -275,7 +273,7 @@ def _selection(step: Step, conclusion: Conclusion | None = None, loss: Predictor
         standard_error=conclusion.standard_error if conclusion else None,
         noise_variance=conclusion.noise_variance if conclusion else None,
         measures=_measures(conclusion.measures) if conclusion else {},
-        delta=loss.delta if isinstance(loss, Huber) and not isinstance(loss.delta, RelativeDelta) else None,
+        delta=None if loss is None or loss.length is None else loss.length.number,
     )
 
 

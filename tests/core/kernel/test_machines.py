@@ -19,7 +19,7 @@ from tests.oracles import differences
 from worker.core.hypergradient import Implicit
 from worker.core.kernels import Linear, Matern, Periodic, Polynomial, Rbf, SharedWidth, Sum, WidthPerFeature
 from worker.core.losses import Brier, Huber, LogLoss, PlattLogLoss, SmoothedAuc, SmoothedError, SmoothedF
-from worker.core.losses.hinges import HuberizedHingeLoss
+from worker.core.losses.training import HuberizedHingeLoss
 from worker.core.outer import Lbfgs
 from worker.core.records import Outcome, Start, Trial
 from worker.core.rows.problem import Problem

@@ -11,8 +11,7 @@ from scipy.spatial.distance import cdist
 from worker.core.inner.kernel.kernel_fit import Split
 from worker.core.inner.kernel.newton_model import ModelOfRows
 from worker.core.kernels import Linear, Matern, Points, Polynomial, Rbf
-from worker.core.losses.hinges import HuberizedHingeLoss, SquaredHingeLoss
-from worker.core.losses.training import LogisticLoss
+from worker.core.losses.training import HuberizedHingeLoss, LogisticLoss, SquaredHingeLoss
 
 NUGGET = 1e-8
 CASES = [seed if seed < 30 else pytest.param(seed, marks=pytest.mark.slow) for seed in range(200)]

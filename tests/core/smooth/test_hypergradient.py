@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from tests.core.smooth.problems import CLASS_PENALTIES, PENALTIES, TRAINING, table
 from tests.oracles import differences
 from worker.core.hypergradient import Implicit
-from worker.core.losses import SquaredError
+from worker.core.losses import SquaredError, scores_of
 from worker.core.outer import Lbfgs
 from worker.core.rows import design
 from worker.core.rows.design import Design
@@ -128,7 +128,9 @@ def test_penalties_of_classes(penalty, selection):
 
 @pytest.mark.unchecked
 @pytest.mark.parametrize("intercept", [True, False])
-@pytest.mark.parametrize(("kind", "score"), [(kind, score) for kind in TRAINING for score in TRAINING[kind].scores])
+@pytest.mark.parametrize(
+    ("kind", "score"), [(kind, score) for kind in TRAINING for score in scores_of(TRAINING[kind].predicts)]
+)
 def test_each_score(kind, score, intercept):
     problem, training = table(kind), TRAINING[kind](penalty=PENALTIES["per_feature"], intercept=intercept)
     folds = StratifiedKFold if problem.classes else KFold

@@ -6,10 +6,11 @@ the norm of the change of the derivative of a row's score for any move of its pr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
+from jaxtyping import Int
 from scipy.special import expit, softmax
 
 from worker.core.hyperparameters import Positive
@@ -24,14 +25,22 @@ from worker.core.losses.elementary import (
     refuse,
     residuals,
 )
-from worker.core.losses.training import LogisticLoss, MultinomialLoss, TrainingLoss
+from worker.core.losses.logistic import LogisticLoss
+from worker.core.losses.multinomial import MultinomialLoss
+from worker.core.losses.score import ClassScore, Prediction, PredictorScore, SelectionLoss
+from worker.core.losses.training_loss import TrainingLoss
+from worker.core.records import Array
+from worker.core.rows.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
-class LogLoss:
+class LogLoss(ClassScore):
     """`-log P(y)`, the negative log-likelihood of the class y."""
 
     kind: Literal["log_loss"] = "log_loss"
+
+    needs: ClassVar[Prediction] = "probability"
+    calibrator: ClassVar[None] = None
 
     def at(self, y: PerRow, eta: Outputs, w: PerRow) -> ScoreDerivatives:
         """The score with its derivatives."""
@@ -41,16 +50,27 @@ class LogLoss:
         """Raises ValueError unless y holds class numbers."""
         _refuse_fractions(y)
 
+    def lacks(self, y: PerRow) -> None:
+        """None: any rows can be scored."""
+
+    @property
+    def by_row(self) -> LogLoss:
+        """Itself."""
+        return self
+
     def slope_change(self, y: PerRow, eta: Outputs, radius: PerRow) -> PerRow:
         """Bound on the change of a row's slope."""
         return _log_loss(eta).slope_change(y, eta, radius)
 
 
 @dataclass(frozen=True, slots=True)
-class Brier:
+class Brier(ClassScore):
     """`(p - y)^2` with the probability p of class 1; with several classes the sum of the squares over all classes."""
 
     kind: Literal["brier"] = "brier"
+
+    needs: ClassVar[Prediction] = "probability"
+    calibrator: ClassVar[None] = None
 
     def at(self, y: PerRow, eta: Outputs, w: PerRow) -> ScoreDerivatives:
         """The score with its derivatives."""
@@ -63,6 +83,14 @@ class Brier:
     def check(self, y: PerRow) -> None:
         """Raises ValueError unless y holds class numbers."""
         _refuse_fractions(y)
+
+    def lacks(self, y: PerRow) -> None:
+        """None: any rows can be scored."""
+
+    @property
+    def by_row(self) -> Brier:
+        """Itself."""
+        return self
 
     def slope_change(self, y: PerRow, eta: Outputs, radius: PerRow) -> PerRow:
         """Bound on the change of a row's slope.
@@ -82,7 +110,7 @@ class Brier:
 
 
 @dataclass(frozen=True, slots=True)
-class SmoothedError:
+class SmoothedError(ClassScore):
     """`1 / (1 + e^(slope s eta))`, `s = 2 y - 1`: the error rate, its step at zero smoothed to the width `1 / slope`.
 
     With several classes it is one minus the softmax of `slope eta` for the class y.
@@ -90,6 +118,9 @@ class SmoothedError:
 
     slope: Positive = 10.0
     kind: Literal["smoothed_error"] = "smoothed_error"
+
+    needs: ClassVar[Prediction] = "class"
+    calibrator: ClassVar[None] = None
 
     def at(self, y: PerRow, eta: Outputs, w: PerRow) -> ScoreDerivatives:
         """The score with its derivatives."""
@@ -103,6 +134,14 @@ class SmoothedError:
     def check(self, y: PerRow) -> None:
         """Raises ValueError unless y holds class numbers."""
         _refuse_fractions(y)
+
+    def lacks(self, y: PerRow) -> None:
+        """None: any rows can be scored."""
+
+    @property
+    def by_row(self) -> SmoothedError:
+        """Itself."""
+        return self
 
     def slope_change(self, y: PerRow, eta: Outputs, radius: PerRow) -> PerRow:
         """Bound on the change of a row's slope.
@@ -130,7 +169,7 @@ class SmoothedError:
 
 
 @dataclass(frozen=True, slots=True)
-class Deviance:
+class Deviance(SelectionLoss):
     """Twice the log-likelihood that a perfect prediction of the row would gain, in the likelihood of the training loss.
 
     Poisson `2 (y log(y / mu) - (y - mu))`, gamma `2 ((y - mu) / mu - log(y / mu))`, classes twice the log-loss.
@@ -138,27 +177,47 @@ class Deviance:
 
     kind: Literal["deviance"] = "deviance"
 
+    needs: ClassVar[Prediction] = "likelihood"
+    length: ClassVar[None] = None
+    residual_loss: ClassVar[None] = None
+
     def of_family(self, loss: TrainingLoss) -> DevianceOf:
         """The deviance of the likelihood that training maximizes. Raises ValueError if its loss is not a likelihood."""
         if loss.is_likelihood:
             return DevianceOf(loss)
         raise ValueError("deviance needs a training loss that is a likelihood, which a hinge is not")
 
+    def in_units(self, problem: Problem, rows: Int[Array, " m"]) -> Deviance:
+        """Itself: it has no length."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
-class DevianceOf:
+class DevianceOf(PredictorScore):
     """Twice the excess of a loss over its minimum for the row's target."""
 
     loss: TrainingLoss
+    kind: Literal["deviance"] = "deviance"
+
+    calibrator: ClassVar[None] = None
+    length: ClassVar[None] = None
 
     def at(self, y: PerRow, eta: Outputs, w: PerRow) -> ScoreDerivatives:
         """The score with its derivatives."""
         half = self.loss.at(y, eta, w)
-        return Scaled(replace(half, losses=self.loss.excess(y, eta, half.losses)), 2.0)
+        return Scaled(half.with_losses(self.loss.excess(y, eta, half.losses)), 2.0)
 
     def check(self, y: PerRow) -> None:
         """Raises ValueError if the likelihood does not allow a target."""
         self.loss.check(y)
+
+    def lacks(self, y: PerRow) -> None:
+        """None: any rows can be scored."""
+
+    @property
+    def by_row(self) -> DevianceOf:
+        """Itself."""
+        return self
 
     def slope_change(self, y: PerRow, eta: Outputs, radius: PerRow) -> PerRow:
         """Bound on the change of a row's slope."""

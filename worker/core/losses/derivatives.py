@@ -47,6 +47,9 @@ class RowDerivatives(ScoreDerivatives, Protocol):
     def losses(self) -> Float[Array, " n"]:
         """The loss of each row, without its weight."""
 
+    def with_losses(self, losses: Float[Array, " n"]) -> RowDerivatives:
+        """The same with other losses, which differ from these by a constant for each row."""
+
     def least_curvature(self) -> Float[Array, " n"]:
         """For each row, without its weight, a number a with `d2 loss[v, v] >= a |Q v|^2`.
 
@@ -107,6 +110,10 @@ class Elementwise:
     def third_contract(self, A: Float[Array, "n 1 1"]) -> Float[Array, "n 1"]:
         """The third derivative times A."""
         return self.third[:, None] * A[:, :, 0]
+
+    def with_losses(self, losses: Float[Array, " n"]) -> Elementwise:
+        """The same with other losses."""
+        return replace(self, losses=losses)
 
     def least_curvature(self) -> Float[Array, " n"]:
         """The second derivative."""
@@ -170,6 +177,10 @@ class Softmax:
         Ap = np.einsum("nab,nb->na", A, p)
         forms = np.einsum("naa->na", A) - 2.0 * Ap + np.sum(p * Ap, axis=1, keepdims=True)
         return p * (forms - np.sum(p * forms, axis=1, keepdims=True))
+
+    def with_losses(self, losses: Float[Array, " n"]) -> Softmax:
+        """The same with other losses."""
+        return replace(self, losses=losses)
 
     def least_curvature(self) -> Float[Array, " n"]:
         """The smallest probability: `sum_a p_a (v_a - c)^2 >= min p sum_a (v_a - c)^2` for every c."""

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.losses.derivatives import ScoreDerivatives
-from worker.core.losses.residuals import ResidualLoss
+from worker.core.losses.score import PredictorScore, ResidualLoss
 from worker.core.records import Array
 from worker.core.rows.design import Design
 from worker.core.rows.tables import Rows
@@ -119,24 +119,6 @@ class LossOfRows:
 
     def _weighted(self, a: Float[Array, " n"]) -> Float[Array, " n"]:
         return a if self.w is None else self.w * a
-
-
-@runtime_checkable
-class PredictorScore(Protocol):
-    """A score of the target and the linear predictors."""
-
-    def at(self, y: Float[Array, " n"], eta: Float[Array, "n m"], w: Float[Array, " n"]) -> ScoreDerivatives:
-        """The weighted sum of the scores, with derivatives."""
-
-
-@runtime_checkable
-class RowScore(PredictorScore, Protocol):
-    """A score that is a sum over rows."""
-
-    def slope_change(
-        self, y: Float[Array, " n"], eta: Float[Array, "n m"], radius: Float[Array, " n"]
-    ) -> Float[Array, " n"]:
-        """Bound on the norm of the change of a row's slope, without its weight, if each eta moves by up to `radius`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
 from scipy.special import expit
 
 from worker.core.losses.elementary import Column, PerRow, refuse_binary
+from worker.core.losses.score import Calibrator, ClassScore, Prediction
 from worker.core.records import Array
 
 MOST_NEWTON_STEPS = 100
@@ -21,7 +22,7 @@ SHORTEST_STEP = 1e-10  # fraction of the whole step
 
 
 @dataclass(frozen=True, slots=True)
-class PlattLogLoss:
+class PlattLogLoss(ClassScore):
     """`-t log p - (1 - t) log(1 - p)`, `p = 1 / (1 + e^-(a eta + c))`; a and c minimize it on the scored rows.
 
     The targets are `t = (m + 1) / (m + 2)` for the m rows of class 1 and `1 / (m + 2)` for the m rows of class 0. They
@@ -30,6 +31,9 @@ class PlattLogLoss:
 
     kind: Literal["platt_log_loss"] = "platt_log_loss"
 
+    needs: ClassVar[Prediction] = "decision_value"
+    by_row: ClassVar[None] = None
+
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Calibrated:
         """The score with its derivatives."""
         return Calibrated.of(y, eta[:, 0], w)
@@ -37,6 +41,18 @@ class PlattLogLoss:
     def check(self, y: PerRow) -> None:
         """Raises ValueError unless y holds zeros and ones."""
         refuse_binary(y)
+
+    def lacks(self, y: PerRow) -> None:
+        """None: Platt's targets keep the line finite for any rows."""
+
+    @property
+    def calibrator(self) -> Calibrator:
+        """Itself."""
+        return self
+
+    def calibration(self, y: PerRow, eta: Column, w: PerRow) -> tuple[float, float]:
+        """The line `(a, c)` that minimizes the log-loss of these rows."""
+        return self.at(y, eta, w).line
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -15,13 +15,14 @@ from scipy.special import expit
 
 from worker.core.hyperparameters import Positive
 from worker.core.losses.elementary import Column, PerRow, refuse_binary
+from worker.core.losses.score import ClassScore, Prediction
 from worker.core.records import Array
 
 CHUNK_PAIRS = 200_000  # pairs of rows at a time: a few arrays of them stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
-class SmoothedAuc:
+class SmoothedAuc(ClassScore):
     """`1 - AUC` with a step of width `1 / slope`: the mean of `1 / (1 + e^(slope d))` over pairs of rows of each class.
 
     `d` is the predictor of the row of class 1 minus the predictor of the row of class 0. The weight of a pair is the
@@ -30,6 +31,10 @@ class SmoothedAuc:
 
     slope: Positive = 10.0
     kind: Literal["smoothed_auc"] = "smoothed_auc"
+
+    needs: ClassVar[Prediction] = "rank"
+    by_row: ClassVar[None] = None
+    calibrator: ClassVar[None] = None
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Pairs:
         """The score with its derivatives."""
@@ -47,15 +52,20 @@ class SmoothedAuc:
         return Pairs(losses, slope[:, None], pairs, self.slope)
 
     def check(self, y: PerRow) -> None:
-        """Raises ValueError unless y, the targets of the rows with a weight, holds both classes."""
+        """Raises ValueError unless y holds zeros and ones."""
         refuse_binary(y)
-        if (classes := np.unique(y)).size < 2:
-            raise ValueError(
-                f"the AUC compares two classes, and all validation rows are of class {classes[0]:g}; "
-                "use stratified folds or more validation rows"
-                if classes.size
-                else "the AUC compares two classes, and no validation row has a weight"
-            )
+
+    def lacks(self, y: PerRow) -> str | None:
+        """A sentence unless both classes are among the targets."""
+        classes = np.unique(y)
+        if classes.size > 1:
+            return None
+        return (
+            f"the AUC compares two classes, and all validation rows are of class {classes[0]:g}; "
+            "use stratified folds or more validation rows"
+            if classes.size
+            else "the AUC compares two classes, and no validation row has a weight"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,7 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True)
-class SmoothedF:
+class SmoothedF(ClassScore):
     """`1 - F_beta` with soft counts: a row counts as predicted positive by `p = 1 / (1 + e^(-slope eta))`.
 
     `F_beta = (1 + beta^2) TP / (beta^2 P + S)` with `TP = sum w y p`, `P = sum w y` and `S = sum w p`.
@@ -123,6 +133,10 @@ class SmoothedF:
     slope: Positive = 10.0
     beta: Positive = 1.0
     kind: Literal["smoothed_f"] = "smoothed_f"
+
+    needs: ClassVar[Prediction] = "rank"
+    by_row: ClassVar[None] = None
+    calibrator: ClassVar[None] = None
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> SoftCounts:
         """The score with its derivatives."""
@@ -136,15 +150,19 @@ class SmoothedF:
         return SoftCounts(float(w.sum()), float(lost), inner, first, -self.slope * np.tanh(z / 2), counted, y, w)
 
     def check(self, y: PerRow) -> None:
-        """Raises ValueError unless y, the targets of the rows with a weight, holds class 1."""
+        """Raises ValueError unless y holds zeros and ones."""
         refuse_binary(y)
-        if not y.size:
-            raise ValueError("the F measure counts rows of class 1, and no validation row has a weight")
-        if not y.any():
-            raise ValueError(
-                "the F measure counts rows of class 1, and no validation row is one; use stratified folds, "
-                "more validation rows, or the other class as class 1"
-            )
+
+    def lacks(self, y: PerRow) -> str | None:
+        """A sentence unless class 1 is among the targets."""
+        if y.any():
+            return None
+        return (
+            "the F measure counts rows of class 1, and no validation row is one; use stratified folds, "
+            "more validation rows, or the other class as class 1"
+            if y.size
+            else "the F measure counts rows of class 1, and no validation row has a weight"
+        )
 
 
 @dataclass(frozen=True, slots=True)

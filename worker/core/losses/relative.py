@@ -38,6 +38,30 @@ class RelativeDelta:
 Delta = Annotated[Positive | RelativeDelta, NumberOrSettings()]
 
 
+@dataclass(frozen=True, slots=True)
+class Length:
+    """A length as a caller gives it: a `number` in units of the target, or `relative` to its spread; one is None."""
+
+    number: float | None
+    relative: RelativeDelta | None
+
+    @classmethod
+    def given(cls, delta: Delta) -> Length:
+        """Of a number or of settings: the wire allows both, and this is the only place that tells them apart."""
+        return cls(None, delta) if isinstance(delta, RelativeDelta) else cls(delta, None)
+
+    def of(self, problem: Problem, rows: Int[Array, " m"]) -> float:
+        """In units of the target, for the rows that train among these."""
+        if self.relative is not None:
+            return self.relative.of(problem, rows)
+        assert self.number is not None
+        return self.number
+
+    def lacks_spread(self, problem: Problem, rows: Int[Array, " m"]) -> bool:
+        """Whether it is relative to the standard deviation, because the median absolute deviation is zero."""
+        return self.relative is not None and self.relative.lacks_spread(problem, rows)
+
+
 def spread(y: Float[Array, " n"], w: Float[Array, " n"]) -> float:
     """1.4826 times the weighted median absolute deviation about the weighted median."""
     return NORMAL_DEVIATION * _median(np.abs(y - _median(y, w)), w)

@@ -12,7 +12,7 @@ from worker.core.inner.kernel.kernel_fit import KernelSystem
 from worker.core.inner.protocols import LeastSquaresSystem
 from worker.core.inner.smooth.fit import GeneralizedLinear
 from worker.core.losses import ResidualLoss, SquaredError
-from worker.core.losses.over_rows import PredictorScore
+from worker.core.losses.score import PredictorScore
 from worker.core.objective.arithmetic_of_mean import ArithmeticOfMean, Digits
 from worker.core.objective.fits import AnchoredFits, DirectFits, SuccessiveFits
 from worker.core.objective.learning import LearningRemark

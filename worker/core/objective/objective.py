@@ -13,7 +13,7 @@ from worker.core.hyperparameters import Hyperparameters
 from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind
 from worker.core.inner.protocols import Solver
 from worker.core.losses.measures import Pooled
-from worker.core.losses.over_rows import PredictorScore
+from worker.core.losses.score import PredictorScore
 from worker.core.objective.meaning import MEAN_LOSS, Meaning
 from worker.core.records import Array, Evaluation, Outcome
 from worker.core.rows.problem import Partition, Problem

@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 
 from worker.core.hypergradient import ExactHypergradient, Hypergradient, HypergradientAuto
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.losses.residuals import Huber, in_units_of_target
 from worker.core.objective.objective import Objective
 from worker.core.outer import ConcreteOuter, Outer, OuterAuto
 from worker.core.outer.scan import points_of_grid
@@ -209,7 +208,7 @@ def objective_of(
         raise ValueError("the training and the selection criterion quadratic go together")
     loss = getattr(selection, "loss", ...)
     loss = training.score(None) if loss is None else loss
-    if isinstance(loss, Huber):
-        in_units: Any = {"loss": in_units_of_target(loss, problem, np.flatnonzero(partition.block_of_row >= 0))}
+    if loss is not ... and not isinstance(loss, str):
+        in_units: Any = {"loss": loss.in_units(problem, np.flatnonzero(partition.block_of_row >= 0))}
         selection = replace(selection, **in_units)
     return selection.objective(problem, partition, training, hypergradient, trials)

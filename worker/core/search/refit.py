@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.inner.kernel.kernel_model import KernelModel
-from worker.core.losses.over_rows import PredictorScore
+from worker.core.losses.score import PredictorScore
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.rows.tables import CHUNK_VALUES, rows_at_a_time, take

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from worker.core.hypergradient import ExactHypergradient
-from worker.core.losses.residuals import in_units_of_target
 from worker.core.objective.fits import AnchoredFits
 from worker.core.objective.laplace_evidence import LaplaceFormula
 from worker.core.objective.meaning import Meaning
@@ -52,7 +51,7 @@ class LaplaceEvidence(ClosedForm):
         systems = with_factor(training, self.kind).systems(problem, partition)
         total = float(problem.base_weights(partition.rows((0,))).sum())
         box = training.hyperparameters(problem)
-        loss = in_units_of_target(training.selection_loss(problem, None), problem, partition.rows((0,)))
+        loss = training.selection_loss(problem, training.score(None).in_units(problem, partition.rows((0,))))
         fits = AnchoredFits(systems, box)
         rows = PredictedRows(fits, [system.loss for system in systems])
         return Objective(

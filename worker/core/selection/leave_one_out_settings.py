@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
-from worker.core.losses import ResidualLoss, SquaredError
+from worker.core.losses import ResidualScore, SquaredError
 from worker.core.objective.arithmetic_of_mean import ArithmeticOfMean, Digits
 from worker.core.objective.fits import DirectFits
 from worker.core.objective.kernel_leave_one_out import KernelLeaveOneOut
@@ -28,7 +28,7 @@ class LeaveOneOut(ClosedForm):
     `h_i` is the leverage of row i, the derivative of its fitted value in its target.
     """
 
-    loss: Annotated[ResidualLoss, ByKind(named=True)] = SquaredError()  # noqa: RUF009 - frozen
+    loss: Annotated[ResidualScore, ByKind(named=True)] = SquaredError()  # noqa: RUF009 - frozen
     kind: Literal["leave_one_out"] = "leave_one_out"
 
     def objective(

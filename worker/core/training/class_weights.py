@@ -8,14 +8,14 @@ import numpy as np
 from annotated_types import Gt
 from jaxtyping import Float, Int
 
-from worker.core.losses import Score, SmoothedAuc, SmoothedF
+from worker.core.losses import PredictorScore
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 
 ClassWeights = Literal["balanced"] | dict[str, Annotated[float, Gt(0)]]
 
 
-def check_classes(problem: Problem, partition: Partition, score: Score) -> None:
+def check_classes(problem: Problem, partition: Partition, score: PredictorScore) -> None:
     """Raises ValueError if a split trains on no row of a class, or lacks one that its AUC or F measure needs."""
     rows = np.flatnonzero(partition.block_of_row >= 0)
     train_counts = _count_rows_by_class(problem, partition, rows[problem.base_weights(rows) > 0])
@@ -28,11 +28,8 @@ def check_classes(problem: Problem, partition: Partition, score: Score) -> None:
             raise ValueError(
                 f"class {name!r} has no row to train on in {split}; use stratified_k_fold, or leave its rows out"
             )
-        if isinstance(score, SmoothedAuc | SmoothedF):
-            try:
-                score.check(np.flatnonzero(validation_counts[list(validation)].sum(axis=0)).astype(float))
-            except ValueError as error:
-                raise ValueError(f"{error} ({split})") from error
+        if lacks := score.lacks(np.flatnonzero(validation_counts[list(validation)].sum(axis=0)).astype(float)):
+            raise ValueError(f"{lacks} ({split})")
 
 
 def weights_of_classes(

@@ -16,29 +16,23 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
-from worker.core.family import ByKind, kind_of
+from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.inner.smooth.fit import GeneralizedLinear
 from worker.core.inner.smooth.minimize import IterativeSolver
-from worker.core.losses import (
-    AbsoluteError,
-    Brier,
-    Deviance,
-    Huber,
-    LogLoss,
-    QuantileError,
-    Score,
-    SmoothedAuc,
-    SmoothedError,
-    SmoothedF,
-    SquaredError,
+from worker.core.losses import Huber, Prediction, PredictorScore, SelectionLoss, chosen
+from worker.core.losses.over_rows import LossOfPredictors
+from worker.core.losses.relative import Delta, Length, RelativeDelta
+from worker.core.losses.training import (
+    GammaLoss,
+    HuberLoss,
+    LogisticLoss,
+    MultinomialLoss,
+    PoissonLoss,
+    SquaredHingeLoss,
+    TrainingLoss,
 )
-from worker.core.losses.hinges import SquaredHingeLoss
-from worker.core.losses.over_rows import LossOfPredictors, PredictorScore
-from worker.core.losses.relative import Delta, RelativeDelta
-from worker.core.losses.residuals import in_units_of_target
-from worker.core.losses.training import GammaLoss, HuberLoss, LogisticLoss, MultinomialLoss, PoissonLoss, TrainingLoss
 from worker.core.objective.means import mean_of_iterative
 from worker.core.objective.objective import Objective
 from worker.core.penalties import ClassPenalty, PerClass, PerCoefficient, Shared
@@ -75,7 +69,7 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
     iterative: ClassVar[bool] = True
     takes_offset: ClassVar[bool] = True
     eliminates_intercept: ClassVar[bool] = False
-    scores: ClassVar[tuple[type, ...]] = (Deviance,)  # the first is the default
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"likelihood"})
 
     @abstractmethod
     def row_loss(self, problem: Problem) -> TrainingLoss:
@@ -85,24 +79,17 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         """The loss of a row in a split that trains on these rows."""
         return self.row_loss(problem)
 
-    def score(self, loss: Score | None) -> Score:
-        """The selection loss; by default the first of `scores`. Raises ValueError for a loss that is not among them."""
-        if loss is None:
-            default: Score = self.scores[0]()
-            return default
-        if not isinstance(loss, self.scores):
-            names = ", ".join(kind_of(kind) for kind in self.scores)
-            raise ValueError(f"{loss.kind} does not score this training criterion; use one of {names}")
-        return loss
+    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
+        """The selection loss; by default the first that fits. Raises ValueError for one that does not."""
+        return chosen(loss, self.predicts)
 
     def check_target(self, problem: Problem) -> None:
         """Raises RowError if the loss does not accept a target."""
         self.row_loss(problem).check(problem.y)
 
-    def selection_loss(self, problem: Problem, loss: Score | None) -> PredictorScore:
+    def selection_loss(self, problem: Problem, loss: SelectionLoss | None) -> PredictorScore:
         """The selection loss; a deviance takes its family from the training loss."""
-        score, row_loss = self.score(loss), self.row_loss(problem)
-        return score.of_family(row_loss) if isinstance(score, Deviance) else score
+        return self.score(loss).of_family(self.row_loss(problem))
 
     def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
         """The factor of each row's training weight, by its class; None without class weights."""
@@ -138,11 +125,13 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
                 f"{size**3 / 3:.0e} operations for each step, and {MAX_FACTORED_COEFFICIENTS} coefficients are the most"
             )
 
-    def systems(self, problem: Problem, partition: Partition, *, loss: Score | None = None) -> list[GeneralizedLinear]:
+    def systems(
+        self, problem: Problem, partition: Partition, *, loss: SelectionLoss | None = None
+    ) -> list[GeneralizedLinear]:
         """One training system with its validation loss for each split."""
         self.check_splits(problem, partition, loss)
         forms, used = self.penalties(problem)[1], np.flatnonzero(partition.block_of_row >= 0)
-        score = in_units_of_target(self.selection_loss(problem, loss), problem, used)
+        score = self.selection_loss(problem, self.score(loss).in_units(problem, used))
         rows_of_splits = [(partition.rows(train), partition.rows(scored)) for train, scored in partition.splits]
         p = problem.X.shape[1]
         hold = sum(map(len, sum(rows_of_splits, ()))) * (p + 1) <= MAX_HELD_VALUES
@@ -155,7 +144,7 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         self,
         problem: Problem,
         partition: Partition,
-        loss: Score | None,
+        loss: SelectionLoss | None,
         split_weights: Float[Array, " s"] | None,
         hypergradient: ExactHypergradient,
         trials: int,
@@ -227,11 +216,11 @@ class _Classifier(GeneralizedLinearTraining):
     class_weights: ClassWeights | None = None
 
     classifies: ClassVar[bool] = True
-    scores: ClassVar[tuple[type, ...]] = (LogLoss, Brier, Deviance, SmoothedError, SmoothedAuc, SmoothedF)
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"probability", "likelihood", "class", "rank"})
 
-    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
         """Raises ValueError if a split trains on no row of a class, or lacks one that its AUC or F measure needs."""
-        check_classes(problem, partition, self.score(loss))
+        check_classes(problem, partition, self.selection_loss(problem, loss))
 
     def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
         """Weights by class."""
@@ -260,7 +249,7 @@ class SquaredHinge(_Classifier):
 
     kind: Literal["squared_hinge"] = "squared_hinge"
 
-    scores: ClassVar[tuple[type, ...]] = (SmoothedError, SmoothedAuc, SmoothedF)
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"class", "rank"})
 
     @staticmethod
     def example() -> Problem:
@@ -283,7 +272,7 @@ class MultinomialRegression(_Classifier):
     kind: Literal["multinomial"] = "multinomial"
 
     takes_offset: ClassVar[bool] = False  # an offset common to all classes changes nothing
-    scores: ClassVar[tuple[type, ...]] = (LogLoss, Brier, Deviance, SmoothedError)
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"probability", "likelihood", "class"})
 
     @staticmethod
     def example() -> Problem:
@@ -318,16 +307,13 @@ class PoissonRegression(GeneralizedLinearTraining):
         """Counts."""
         return example_table(counts, offset=True)
 
-    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
         """Raises ValueError if a split trains on zero counts only: no finite intercept fits them."""
         for number, (train, _) in enumerate(partition.splits, start=1):
-            rows = partition.rows(train)
-            if self.intercept and not (problem.base_weights(rows) * problem.y[rows]).any():
-                split = f"split {number} of {len(partition.splits)}"
-                raise ValueError(
-                    f"all counts that {split} trains on are zero, so that the intercept has no finite value; use other "
-                    "folds, leave these rows out, or set intercept to false"
-                )
+            rows, split = partition.rows(train), f"split {number} of {len(partition.splits)}"
+            lacks = self.row_loss(problem).lacks(problem.y[rows], problem.base_weights(rows), split)
+            if self.intercept and lacks:
+                raise ValueError(lacks)
 
     def row_loss(self, problem: Problem) -> TrainingLoss:
         """`e^eta - y eta`."""
@@ -361,7 +347,7 @@ class HuberRegression(GeneralizedLinearTraining):
     delta: Delta = RelativeDelta()  # noqa: RUF009 - frozen
     kind: Literal["huber"] = "huber"
 
-    scores: ClassVar[tuple[type, ...]] = (Huber, SquaredError, AbsoluteError, QuantileError)
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"number"})
 
     @staticmethod
     def example() -> Problem:
@@ -370,12 +356,12 @@ class HuberRegression(GeneralizedLinearTraining):
 
     def row_loss(self, problem: Problem) -> TrainingLoss:
         """The Huber loss; a relative delta is only known for the rows of a split."""
-        return HuberLoss(1.0 if isinstance(self.delta, RelativeDelta) else self.delta)
+        return HuberLoss(Length.given(self.delta).number or 1.0)
 
     def row_loss_on(self, problem: Problem, rows: Int[Array, " m"]) -> TrainingLoss:
         """The Huber loss with its delta for these rows."""
-        return HuberLoss(self.delta.of(problem, rows) if isinstance(self.delta, RelativeDelta) else self.delta)
+        return HuberLoss(Length.given(self.delta).of(problem, rows))
 
-    def score(self, loss: Score | None) -> Score:
+    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
         """The selection loss; by default the Huber error with the same delta."""
-        return Huber(self.delta) if loss is None else super(HuberRegression, self).score(loss)
+        return chosen(loss, self.predicts, Huber(self.delta))

@@ -15,28 +15,22 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float, Int
 
-from worker.core.family import ByKind, kind_of
+from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Box, Hyperparameters, Positive
 from worker.core.inner.kernel.kernel_fit import KernelSystem, Split
 from worker.core.inner.kernel.kernel_model import KernelModel, Standard
 from worker.core.kernels import Kernel, Rbf
-from worker.core.losses import (
-    Brier,
-    Deviance,
-    LogLoss,
-    PlattLogLoss,
-    ResidualLoss,
-    Score,
-    SmoothedAuc,
-    SmoothedError,
-    SmoothedF,
-    SquaredError,
-)
+from worker.core.losses import Prediction, PredictorScore, ResidualLoss, SelectionLoss, SquaredError, chosen
 from worker.core.losses.elementary import refuse_binary
-from worker.core.losses.hinges import HuberizedHingeLoss, SquaredHingeLoss
-from worker.core.losses.over_rows import LossOfScored, PredictorScore
-from worker.core.losses.training import HalfSquaredError, LogisticLoss, MachineLoss
+from worker.core.losses.over_rows import LossOfScored
+from worker.core.losses.training import (
+    HalfSquaredError,
+    HuberizedHingeLoss,
+    LogisticLoss,
+    MachineLoss,
+    SquaredHingeLoss,
+)
 from worker.core.objective.means import mean_of_machines
 from worker.core.objective.objective import Objective
 from worker.core.records import Array
@@ -96,13 +90,12 @@ class KernelTraining(ABC):
         """The loss of a row."""
 
     @abstractmethod
-    def score(self, loss: Score | None) -> Score:
+    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
         """The selection loss, or the default for None. Raises ValueError if it does not fit."""
 
-    def selection_loss(self, problem: Problem, loss: Score | None) -> PredictorScore:
+    def selection_loss(self, problem: Problem, loss: SelectionLoss | None) -> PredictorScore:
         """The selection loss; a deviance takes its family from the training loss."""
-        score = self.score(loss)
-        return score.of_family(LogisticLoss()) if isinstance(score, Deviance) else score
+        return self.score(loss).of_family(LogisticLoss())
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """The penalty, then those of the kernel. Raises ValueError when the kernel does not fit the features."""
@@ -117,7 +110,7 @@ class KernelTraining(ABC):
         """Raises ValueError if a target cannot be trained on."""
 
     @abstractmethod
-    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
         """Raises ValueError if a split lacks what training or the selection loss needs."""
 
     def check_size(self, rows: int, features: int) -> None:
@@ -143,7 +136,7 @@ class KernelTraining(ABC):
         self,
         problem: Problem,
         partition: Partition,
-        loss: Score | None,
+        loss: SelectionLoss | None,
         split_weights: Float[Array, " s"] | None,
         hypergradient: ExactHypergradient,
         trials: int,
@@ -212,18 +205,18 @@ class KernelRidge(KernelTraining):
         """Half the squared error."""
         return HalfSquaredError()
 
-    def score(self, loss: Score | None) -> ResidualLoss:
+    def score(self, loss: SelectionLoss | None) -> ResidualLoss:
         """The selection loss; squared error by default. Raises ValueError for a loss of classes."""
         if loss is None:
             return SquaredError()
-        if not isinstance(loss, ResidualLoss):
+        if loss.residual_loss is None:
             raise ValueError(f"{loss.kind} scores classes; kernel_ridge predicts numbers: use squared_error or huber")
-        return loss
+        return loss.residual_loss
 
     def check_target(self, problem: Problem) -> None:
         """Raises ValueError if a target cannot be trained on. Here any number can."""
 
-    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
         """Raises ValueError if a split lacks what training or the selection loss needs. Here nothing is needed."""
 
     def check_left_out(self, problem: Problem, rows: Int[Array, " m"]) -> None:
@@ -259,25 +252,19 @@ class _KernelClassifier(KernelTraining):
     class_weights: ClassWeights | None = None
 
     classifies: ClassVar[bool] = True
-    scores: ClassVar[tuple[type, ...]] = (SmoothedError,)  # the first is the default
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"class"})
 
-    def score(self, loss: Score | None) -> Score:
-        """The selection loss; by default the first of `scores`. Raises ValueError for a loss that is not among them."""
-        if loss is None:
-            default: Score = self.scores[0]()
-            return default
-        if not isinstance(loss, self.scores):
-            names = ", ".join(kind_of(kind) for kind in self.scores)
-            raise ValueError(f"{loss.kind} does not score this training criterion; use one of {names}")
-        return loss
+    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
+        """The selection loss; by default the first that fits. Raises ValueError for one that does not."""
+        return chosen(loss, self.predicts)
 
     def check_target(self, problem: Problem) -> None:
         """Raises RowError if a target is neither 0 nor 1."""
         refuse_binary(problem.y)
 
-    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
         """Raises ValueError if a split trains on no row of a class, or lacks one that its AUC or F measure needs."""
-        check_classes(problem, partition, self.score(loss))
+        check_classes(problem, partition, self.selection_loss(problem, loss))
 
     def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
         """Weights by class."""
@@ -295,7 +282,7 @@ class KernelSvm(_KernelClassifier):
     half_width: Annotated[float, Ge(0.01), Lt(1)] = 0.5
     kind: Literal["kernel_svm"] = "kernel_svm"
 
-    scores: ClassVar[tuple[type, ...]] = (SmoothedError, SmoothedAuc, SmoothedF, PlattLogLoss)
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"class", "rank", "decision_value"})
 
     @staticmethod
     def example() -> Problem:
@@ -313,7 +300,7 @@ class KernelLogistic(_KernelClassifier):
 
     kind: Literal["kernel_logistic"] = "kernel_logistic"
 
-    scores: ClassVar[tuple[type, ...]] = (LogLoss, Brier, Deviance, SmoothedError, SmoothedAuc, SmoothedF)
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"probability", "likelihood", "class", "rank"})
 
     @staticmethod
     def example() -> Problem:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from worker.core.family import ByKind
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.losses import Score
+from worker.core.losses import SelectionLoss
 from worker.core.penalties import Penalty, PerFeature, Shared
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.penalties.splines import Spline, expansion, others
@@ -43,7 +43,7 @@ class LinearPredictor:
     def check_target(self, problem: Problem) -> None:
         """Raises ValueError (RowError for a single row) if a target cannot be trained on. Here any number can."""
 
-    def check_splits(self, problem: Problem, partition: Partition, loss: Score | None) -> None:
+    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
         """Raises ValueError if a split lacks what training or the selection loss needs. Here nothing is needed."""
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:

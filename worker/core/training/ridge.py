@@ -25,7 +25,7 @@ from worker.core.inner.least_squares.primal import SMALLEST_KEPT_FRACTION, Prima
 from worker.core.inner.least_squares.spectral import SpectralRidge
 from worker.core.inner.least_squares.weighted import WeightedRidge
 from worker.core.inner.protocols import LeastSquaresSystem, Solver
-from worker.core.losses import ResidualLoss, Score, SquaredError
+from worker.core.losses import ResidualLoss, SelectionLoss, SquaredError
 from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, SumOfResiduals
 from worker.core.losses.training import HalfSquaredError
 from worker.core.objective.means import mean_of_ridge
@@ -79,17 +79,17 @@ class Ridge(LinearPredictor):
         """Half the squared error."""
         return HalfSquaredError()
 
-    def score(self, loss: Score | None) -> ResidualLoss:
+    def score(self, loss: SelectionLoss | None) -> ResidualLoss:
         """The selection loss; squared error by default. Raises ValueError for a loss of classes or counts."""
         if loss is None:
             return SquaredError()
-        if not isinstance(loss, ResidualLoss):
+        if loss.residual_loss is None:
             raise ValueError(
                 f"{loss.kind} scores classes or counts; ridge predicts numbers: use squared_error or huber"
             )
-        return loss
+        return loss.residual_loss
 
-    def selection_loss(self, problem: Problem, loss: Score | None) -> ResidualLoss:
+    def selection_loss(self, problem: Problem, loss: SelectionLoss | None) -> ResidualLoss:
         """The selection loss; it needs nothing from the training loss."""
         return self.score(loss)
 
@@ -117,7 +117,7 @@ class Ridge(LinearPredictor):
         problem: Problem,
         partition: Partition,
         *,
-        loss: Score | None = None,
+        loss: SelectionLoss | None = None,
         dual: bool | None = None,
         left_out: bool = False,
         trials: int = 1,
@@ -137,7 +137,7 @@ class Ridge(LinearPredictor):
         if left_out and dual is None and forms.is_positive_diagonal and forms.p >= most_train_rows:
             dual = True  # leverages near one are many, and the n x n matrix gives what is left of them directly
         solver = self.solver(most_train_rows, forms, trials, dual=dual)
-        score_rows = left_out or not isinstance(loss, SquaredError)
+        score_rows = left_out or not loss.by_moments
         by_rows = self._may_use_rows(len(partition.splits), most_train_rows, forms.p)
         if solver == "dual" and not (by_rows and (forms.p <= most_train_rows or self._is_far(problems, partition))):
             return [
@@ -164,7 +164,7 @@ class Ridge(LinearPredictor):
         self,
         problem: Problem,
         partition: Partition,
-        loss: Score | None,
+        loss: SelectionLoss | None,
         split_weights: Float[Array, " s"] | None,
         hypergradient: ExactHypergradient,
         trials: int,

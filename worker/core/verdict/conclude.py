@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from worker.core.losses import PlattLogLoss, SmoothedAuc, SmoothedF
 from worker.core.losses.measures import Measures, Pooled
 from worker.core.records import Array, Start
 from worker.core.rows.bases import unexpanded
@@ -107,14 +106,14 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
 
 def _calibration(prepared: Prepared, pooled: Pooled | None) -> tuple[float, float] | None:
     """Platt's line of the pooled validation rows; None unless the selection loss is Platt's."""
-    score, problem = prepared.objective.loss, prepared.problem
-    if pooled is None or not isinstance(score, PlattLogLoss):
+    calibrator, problem = prepared.objective.loss.calibrator, prepared.problem
+    if pooled is None or calibrator is None:
         return None
     splits = prepared.partition.splits
     split_weights = getattr(prepared.plan.selection, "split_weights", None) or (1.0,) * len(splits)
     scored = [prepared.partition.rows(rows) for weight, (_, rows) in zip(split_weights, splits, strict=True) if weight]
     total_weight = sum(float(problem.score_weights(rows).sum()) for rows in scored)  # Platt's targets depend on it
-    return score.at(pooled.y, pooled.eta, total_weight * pooled.w).line
+    return calibrator.calibration(pooled.y, pooled.eta, total_weight * pooled.w)
 
 
 def _score_test_rows(
@@ -131,11 +130,8 @@ def _score_test_rows(
         if prepared.plan.training.classifies
         else None
     )
-    if isinstance(score, SmoothedAuc | SmoothedF):
-        try:
-            score.check(problem.y[rows[problem.score_weights(rows) > 0]])
-        except ValueError:
-            return None, tested, (TEST_CLASS_MISSING.format(score.kind),)
+    if score.lacks(problem.y[rows[problem.score_weights(rows) > 0]]):
+        return None, tested, (TEST_CLASS_MISSING.format(score.kind),)
     return model.score(score, problem, rows), tested, ()
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from jaxtyping import Float
 
-from worker.core.losses import Huber
 from worker.core.losses.measures import error_rate
-from worker.core.losses.relative import RelativeDelta
+from worker.core.losses.relative import Length
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared
@@ -63,11 +62,11 @@ def left_out_remark(rows: int) -> tuple[str, ...]:
 def spread_remark(prepared: Prepared) -> tuple[str, ...]:
     """A remark if a relative delta of the Huber loss is a multiple of the standard deviation somewhere."""
     training, loss = prepared.plan.training, getattr(prepared.plan.selection, "loss", None)
-    relative = [one.delta for one in (training, loss) if isinstance(one, HuberRegression | Huber)]
+    lengths = [Length.given(training.delta)] if isinstance(training, HuberRegression) else []
+    if loss is not None and not isinstance(loss, str) and loss.length is not None:
+        lengths.append(loss.length)
     parts = [prepared.rows, *(prepared.partition.rows(train) for train, _ in prepared.partition.splits)]
-    if any(
-        one.lacks_spread(prepared.problem, part) for one in relative if isinstance(one, RelativeDelta) for part in parts
-    ):
+    if any(length.lacks_spread(prepared.problem, part) for length in lengths for part in parts):
         return (NO_SPREAD,)
     return ()
 

@@ -15,7 +15,7 @@ from worker.core.kernels import Evaluated, KernelFunction, Points
 from worker.core.linalg import cholesky
 from worker.core.linalg.triangular import solve_lower
 from worker.core.losses.over_rows import LossOfScored
-from worker.core.losses.training import MachineLoss
+from worker.core.losses.training_loss import MachineLoss
 from worker.core.records import Array
 
 

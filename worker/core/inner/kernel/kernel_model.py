@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.kernels import KernelFunction, Points
-from worker.core.losses.over_rows import PredictorScore
+from worker.core.losses.score import PredictorScore
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.rows.tables import Table, take

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 
 from worker.core.losses.derivatives import Elementwise
-from worker.core.losses.training import HuberLoss, MachineLoss
+from worker.core.losses.training_loss import MachineLoss
 from worker.core.records import Array
 
 LARGEST_STRAIGHT_CURVATURE = 1e-20  # relative to the largest curvature that a row can have; up to it a row is straight
@@ -17,7 +17,7 @@ LARGEST_STRAIGHT_CURVATURE = 1e-20  # relative to the largest curvature that a r
 class RowLosses:
     """The losses of the training rows as functions of their predictors; `shares` sum to one."""
 
-    loss: MachineLoss | HuberLoss
+    loss: MachineLoss
     y: Float[Array, " n"]
     shares: Float[Array, " n"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.losses.derivatives import RowDerivatives
-from worker.core.losses.training import TrainingLoss
+from worker.core.losses.training_loss import TrainingLoss
 from worker.core.penalties.forms import Penalized
 from worker.core.records import Array
 from worker.core.rows.design import Design

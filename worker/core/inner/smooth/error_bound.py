@@ -15,7 +15,6 @@ from jaxtyping import Float
 
 from worker.core.inner.smooth.fit import GeneralizedLinear, GeneralizedLinearFit
 from worker.core.inner.smooth.metric import FactorMetric, Metric, PenaltyMetric
-from worker.core.losses.over_rows import RowScore
 from worker.core.records import Array
 
 RADIUS_FACTORS = (1.02, 1.1, 1.3, 1.7, 2.5, 4.0, 8.0)  # trial radii relative to the dual norm of the gradient
@@ -89,13 +88,14 @@ def bounds(
 
     `eta` are the predictors of the scored rows. Bounds are known only for scores that are sums over rows.
     """
-    if not isinstance(system.loss.score, RowScore):
+    score = system.loss.score.by_row
+    if score is None:
         return None
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow gives an infinite bound or none
         error = fit_error(system, fit)
         if error is None:
             return None
-        slopes = system.loss.score.slope_change(system.loss.y, eta, error.radius * error.scored_rows)
+        slopes = score.slope_change(system.loss.y, eta, error.radius * error.scored_rows)
         theta_bar_change = float(system.loss.w @ (slopes * error.scored_rows))
         value = (error.metric.dual(adjoint.theta_bar) + theta_bar_change) * error.radius
         errors = value, _gradient_error(system, fit, error, adjoint, theta_bar_change)

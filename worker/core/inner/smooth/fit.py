@@ -17,7 +17,7 @@ from worker.core.linalg import cholesky
 from worker.core.linalg.conjugate_gradients import conjugate_gradients
 from worker.core.linalg.norms import relative
 from worker.core.losses.over_rows import LossOfPredictors
-from worker.core.losses.training import TrainingLoss
+from worker.core.losses.training_loss import TrainingLoss
 from worker.core.penalties.forms import Penalized, PenaltyForms
 from worker.core.records import Array
 from worker.core.rows.design import Design

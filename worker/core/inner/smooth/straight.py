@@ -12,8 +12,7 @@ from jaxtyping import Float
 from worker.core.inner.kernel.best_intercept import BestIntercept
 from worker.core.inner.kernel.row_losses import RowLosses
 from worker.core.inner.smooth.criterion import Point
-from worker.core.losses.hinges import SquaredHingeLoss
-from worker.core.losses.training import HuberLoss
+from worker.core.losses.training_loss import MachineLoss
 from worker.core.records import Array
 
 AT_A_KINK = 1e-7  # of a row from its kink, relative to its predictor and target; up to it Newton may have led there
@@ -61,7 +60,7 @@ def ties(at: Point) -> Float[Array, "mq m"] | None:
     return of.design.back(held[:, None, None])[:, 0][:, None]
 
 
-def _best_intercept(at: Point, loss: HuberLoss | SquaredHingeLoss) -> BestIntercept | None:
+def _best_intercept(at: Point, loss: MachineLoss) -> BestIntercept | None:
     of = at.of
     counted = of.shares > 0
     rows = RowLosses(loss, of.y[counted], of.shares[counted])

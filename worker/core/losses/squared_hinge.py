@@ -1,4 +1,4 @@
-"""Hinge losses for two classes: the squared hinge, and a hinge with a parabola at its kink."""
+"""The squared hinge of two classes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from jaxtyping import Float
 from worker.core.losses.derivatives import Elementwise
 from worker.core.losses.elementary import Column, PerRow, reached, refuse_binary
 from worker.core.losses.links import IdentityLink, Link
+from worker.core.losses.training_loss import MachineLoss, TrainingLoss
 from worker.core.records import Array
 
 
 @dataclass(frozen=True, slots=True)
-class SquaredHingeLoss:
+class SquaredHingeLoss(TrainingLoss, MachineLoss):
     """`max(0, 1 - s eta)^2 / 2` with `s = 2 y - 1`, y in {0, 1}: for support vector machines.
 
     The slope is continuous, with a kink; there the second and third derivatives count as zero.
@@ -25,12 +26,13 @@ class SquaredHingeLoss:
     concordance: ClassVar[float | None] = None
     link: ClassVar[Link] = IdentityLink()
     is_likelihood: ClassVar[bool] = False
+    example_targets: ClassVar[tuple[float, ...]] = (0.0, 1.0)
     straight_beyond: ClassVar[float | None] = None
     largest_curvature: ClassVar[float] = 1.0
     kinks: ClassVar[tuple[float, ...]] = (1.0,)
 
     @property
-    def straight(self) -> SquaredHingeLoss:
+    def straight(self) -> MachineLoss:
         """Itself."""
         return self
 
@@ -59,6 +61,9 @@ class SquaredHingeLoss:
         """Raises ValueError unless y holds zeros and ones."""
         refuse_binary(y)
 
+    def lacks(self, y: PerRow, w: PerRow, rows: str) -> None:
+        """None: the minimum is finite."""
+
     def constant(self, y: PerRow, w: PerRow) -> Float[Array, " 1"]:
         """The weighted fraction of class 1 minus the weighted fraction of class 0."""
         total = w.sum()
@@ -73,40 +78,3 @@ class SquaredHingeLoss:
         """Largest change of `max(0, 1 - s eta)`, caused by a move away from the margin."""
         shortfall = 1.0 - (2.0 * y - 1.0) * eta[:, 0]
         return np.maximum(shortfall + radius, 0.0) - np.maximum(shortfall, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class HuberizedHingeLoss:
-    """The hinge `max(0, 1 - z)` with a parabola of half width `h` at its kink, `z = s eta`, `s = 2 y - 1`.
-
-    `(1 + h - z)^2 / (4 h)` for `|1 - z| <= h` (Chapelle 2007, section 2.2).
-    """
-
-    h: float
-
-    link: ClassVar[Link] = IdentityLink()
-    is_likelihood: ClassVar[bool] = False
-
-    @property
-    def largest_curvature(self) -> float:
-        """The curvature of the parabola."""
-        return 0.5 / self.h
-
-    @property
-    def kinks(self) -> tuple[float, ...]:
-        """The ends of the parabola."""
-        return 1.0 - self.h, 1.0 + self.h
-
-    def kinks_of(self, y: PerRow) -> Float[Array, "q n"]:
-        """The predictors of each row at which its curvature jumps."""
-        return np.outer(self.kinks, 2.0 * y - 1.0)
-
-    def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
-        """Losses and derivatives; at the ends of the parabola the curvature counts as zero."""
-        sign = 2.0 * y - 1.0
-        shortfall = 1.0 - sign * eta[:, 0]
-        on_parabola, from_flat_end = np.abs(shortfall) < self.h, np.clip(shortfall + self.h, 0.0, 2.0 * self.h)
-        losses = np.where(on_parabola, from_flat_end**2 / (4.0 * self.h), np.maximum(shortfall, 0.0))
-        return Elementwise(
-            losses, -sign * from_flat_end / (2.0 * self.h), on_parabola / (2.0 * self.h), np.zeros_like(shortfall), w
-        )
