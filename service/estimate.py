@@ -16,6 +16,7 @@ from worker.core.hypergradient import CholeskyBackprop
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.linalg.assembled import Assembly
 from worker.core.losses.relative import RelativeDelta
+from worker.core.outer.scan import TYPICAL_EVALUATIONS
 from worker.core.records import Array
 from worker.core.rows.held import MAX_COPIED_BYTES, MIN_SHARED_FRACTION
 from worker.core.rows.problem import Partition, Problem
@@ -32,8 +33,6 @@ FILL = 10  # entries of a sparse factor for one of the matrix, typical of grids 
 DECOMPOSITION = 9  # flops of an eigendecomposition over the cube of its size
 KERNEL = 100  # operations that an exponential and what surrounds it count for
 NEWTON_STEPS, CG_STEPS = 4, 20  # of a fit that begins near its minimum, typical
-EVALUATIONS = {"newton": 25, "lbfgs": 120, "inexact": 40, "hoag": 200}  # typical of one start
-SCAN = {1: 15, 2: 60}  # typical evaluations of the scan, by the number of hyperparameters
 
 
 def validation_view(
@@ -43,7 +42,7 @@ def validation_view(
     problem, plan = _outlined(spec, selected)
     box = plan.hyperparameters(problem)
     names = box.names
-    hypergradient, outer = resolve(plan, problem)
+    hypergradient, outer = resolve(plan, problem, box)
     solver, cost = _estimated(spec, plan, problem, box, selected)
     return {
         "spec": abridge(description),
@@ -74,7 +73,7 @@ def _outlined(spec: JobSpec, selected: Selected | None) -> tuple[Problem, Plan]:
 def _estimated(
     spec: JobSpec, plan: Plan, problem: Problem, box: Hyperparameters, selected: Selected | None
 ) -> tuple[str, dict[str, float]]:
-    hypergradient, outer = resolve(plan, problem)
+    hypergradient, outer = resolve(plan, problem, box)
     n = selected.rows if selected else len(problem.y)
     filled = selected.filled if selected else 1.0
     return _cost(spec, plan, problem, box, n, (hypergradient.kind, outer.kind), filled)
@@ -128,7 +127,7 @@ def _cost(
     sizes = np.bincount(partition.block_of_row + 1)[1:]
     train = max(int(sizes[list(blocks)].sum()) for blocks, _ in partition.splits) * n // m
     closed = spec.selection.closed_form
-    evaluations = _evaluations(spec, plan, box, outer)
+    evaluations = _evaluations(spec, plan, problem, box)
     if isinstance(plan.training, KernelTraining):
         return _cost_of_kernels(plan.training, len(problem.features), n, train, splits, evaluations, closed=closed)
     forms = plan.training.penalties(problem)[1]
@@ -165,9 +164,10 @@ def _stand_in_partition(selection: Selection, rows: Array, problem: Problem) -> 
         return KFold(folds=2).partition(rows, len(problem.y))
 
 
-def _evaluations(spec: JobSpec, plan: Plan, box: Hyperparameters, outer: str) -> int:
-    typical = spec.outer.starts * min(EVALUATIONS[outer], spec.outer.max_iterations + 1)
-    typical += SCAN[len(box.names)] if plan.scans(box) else 0
+def _evaluations(spec: JobSpec, plan: Plan, problem: Problem, box: Hyperparameters) -> int:
+    _, outer = resolve(plan, problem, box)
+    typical = spec.outer.starts * min(outer.typical_evaluations, spec.outer.max_iterations + 1)
+    typical += TYPICAL_EVALUATIONS[len(box.names)] if plan.scans(box) else 0
     return min(typical, spec.limits.evaluations or typical)
 
 
@@ -184,7 +184,7 @@ def _cost_of_criteria(
     factorization = {"dense": p**3 / 3, "banded": p * (w + 1) ** 2, "sparse": FILL * entries}[assembly.shape]
     evaluation = (3 if swept else 1) * factorization + 4 * entries + 4 * sum(A.nnz for A in criteria.matrices)
     hessian = 4 * entries * k + 4 * p * k * k + 9 * k**3 if outer == "newton" else 0.0
-    evaluations = _evaluations(spec, plan, box, outer)
+    evaluations = _evaluations(spec, plan, problem, box)
     flops = evaluations * (evaluation + hessian)
     held = 3 * entries + 4 * sum(A.nnz for A in criteria.matrices) + 2 * p * (k + 1)
     seconds = flops / RATE + evaluations * OVERHEAD

@@ -12,13 +12,14 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Self
 
+from worker.core.outer.descend import Search, Trials
 from worker.core.records import Array, Outcome, Trial
 from worker.core.search.one_start import search
 from worker.core.search.plan import Prepared
@@ -80,8 +81,10 @@ def _be_fork(
     """Search, and say what comes of it. Never returns, and leaves nothing to any `finally` of the parent's."""
     try:
         memory.divide(share)
-        for event in search(prepared, number, state):
-            connection.send(event)
+        trials = Trials(search(prepared, number, state))
+        for trial in trials:
+            connection.send(trial)
+        connection.send(trials.outcome)
         connection.close()
     except BrokenPipeError:  # nobody wants to know any more
         pass
@@ -99,7 +102,7 @@ def _seconds(prepared: Prepared, number: int) -> float:
 
 
 class Ahead:
-    """What `tune` asks for the events of a start: searches up to `at_once` starts at the same time.
+    """What `tune` asks for the trials of a start: searches up to `at_once` starts at the same time.
 
     A fork that dies, or that gets no memory, is replaced by a search in this process from where it had come to.
     """
@@ -122,33 +125,32 @@ class Ahead:
             fork.end()
         self._forks.clear()
 
-    def __call__(self, prepared: Prepared, number: int, state: Mapping[str, Array] | None = None) -> Iterator[Event]:
-        """The trials of a start, from the `state` of an earlier trial, then its outcome."""
+    def __call__(self, prepared: Prepared, number: int, state: Mapping[str, Array] | None = None) -> Search:
+        """The trials of a start, from the `state` of an earlier trial."""
         if self._of is not prepared:
             self.stop()
             self._of, self._worth = prepared, self._at_once > 1 and _seconds(prepared, number) >= self._least
         alone = number + 1 >= prepared.outer.starts and number not in self._forks
         if self._at_once < 2 or not self._worth or alone:
-            yield from search(prepared, number, state)
-            return
-        since = 0  # events told since `state`
+            return (yield from search(prepared, number, state))
+        since = 0  # trials told since `state`
         while True:
             event = self._next(prepared, number, state)
             if event is None:
                 break
             if isinstance(event, Outcome):
                 self._forks.pop(number).end()
-                yield event
-                return
+                return event
             yield event
             state, since = (state, since + 1) if event.state is None else (event.state, 0)
         self._at_once = 1  # there may be no memory for more than one
         self.stop()
-        again = search(prepared, number, state)
-        for event in again:
+        again = Trials(search(prepared, number, state))
+        for trial in again:
             since -= 1
             if since < 0:
-                yield event
+                yield trial
+        return again.outcome
 
     def _next(self, prepared: Prepared, number: int, state: Mapping[str, Array] | None) -> Event | None:
         """The next event of a start, None where its fork is dead."""

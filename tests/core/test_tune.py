@@ -57,7 +57,7 @@ def test_a_search_that_stalled_next_to_a_stationary_point_that_it_saw_has_conver
             for rho in points:
                 at = objective.evaluate(rho)
                 yield Trial(at, 1, of.outer.relative_gradient(objective, at), None)
-            yield Outcome.STALLED
+            return Outcome.STALLED
 
         *_, last = tune(prepared, searches=search)
         return last.ended

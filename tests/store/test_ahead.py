@@ -15,6 +15,7 @@ import pytest
 from tests.contract.specs import document, parsed, table
 from worker import ahead, checkpoint
 from worker.ahead import Ahead
+from worker.core.outer.descend import Search, Trials
 from worker.core.records import Outcome, Step
 from worker.core.search.one_start import search
 from worker.core.search.plan import Prepared, prepare
@@ -115,11 +116,13 @@ def test_a_fork_that_fails_is_replaced(error: type[Exception], monkeypatch: pyte
     job, here = prepared(starts=3), os.getpid()
     expected = [bits(step) for step in tune(job)]
 
-    def failing(*arguments: Any) -> Iterator[Any]:
-        for number, event in enumerate(search(*arguments)):
+    def failing(*arguments: Any) -> Search:
+        trials = Trials(search(*arguments))
+        for number, trial in enumerate(trials):
             if number == 2 and os.getpid() != here:
                 raise error
-            yield event
+            yield trial
+        return trials.outcome
 
     monkeypatch.setattr(ahead, "search", failing)
     with Ahead(3, 0.0) as searches:

@@ -21,6 +21,10 @@ class CholeskyBackprop:
 
     kind: Literal["cholesky_backprop"] = "cholesky_backprop"
 
+    def resolve(self) -> CholeskyBackprop:
+        """The method itself: it was chosen."""
+        return self
+
     def __call__(
         self, fit: Fit, theta_bar: Float[Array, " p"], matrix: HessianDependence | None = None
     ) -> Float[Array, " k"]:

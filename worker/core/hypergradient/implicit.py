@@ -22,6 +22,10 @@ class Implicit:
 
     kind: Literal["implicit"] = "implicit"
 
+    def resolve(self) -> Implicit:
+        """The method itself: it was chosen."""
+        return self
+
     def __call__(
         self, fit: Fit, bar: Float[Array, " q"], matrix: HessianDependence | None = None
     ) -> Float[Array, " k"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from worker.core.outer.descend import Optimizer
 from worker.core.outer.hoag import Hoag
 from worker.core.outer.inexact import Inexact
 from worker.core.outer.lbfgs import Lbfgs
@@ -9,7 +10,7 @@ from worker.core.outer.newton import Newton
 from worker.core.outer.outer_auto import OuterAuto
 
 ConcreteOuter = Newton | Lbfgs | Inexact | Hoag
-Outer = OuterAuto | Newton | Lbfgs | Inexact | Hoag
+Outer = OuterAuto | ConcreteOuter
 
 __all__ = [
     "ConcreteOuter",
@@ -17,6 +18,7 @@ __all__ = [
     "Inexact",
     "Lbfgs",
     "Newton",
+    "Optimizer",
     "Outer",
     "OuterAuto",
 ]

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from scipy.optimize import nnls
 
 from worker.core.objective.objective import Objective
-from worker.core.outer.search import Search, SearchSettings
+from worker.core.outer.search import SearchSettings
 from worker.core.records import EQUAL_VALUES, Array, Evaluation, Outcome, Trial
 
 MOST_HYPERPARAMETERS = 100  # the matrix is dense, and a corner may join as many pieces
@@ -69,20 +69,21 @@ def new_state(rho: Float[Array, " k"], iteration: int) -> dict[str, Array]:
     }
 
 
-def descend(settings: SearchSettings, objective: Objective, state: Mapping[str, Array]) -> Search:
-    """Trials from a state on. A last one repeats the point of the result, with the smallest combination of gradients.
+def step(
+    settings: SearchSettings, objective: Objective, state: dict[str, Array]
+) -> Generator[Trial, None, Trial | None]:
+    """The next point with a weak Wolfe step; None if J is not defined at the first one.
 
-    So the gradient norm of the result is the one that decided.
+    Where the search ends, the point of the result once more, with the smallest combination of gradients. So the
+    gradient norm of the result is the one that decided. The state then holds the outcome.
     """
-    if ended := str(state["outcome"]):  # saved at the end of the search, before the outcome was reported
-        return Outcome[ended]
-    search = _Descent(settings, objective, {name: array.copy() for name, array in state.items()})
+    search = _Descent(settings, objective, state)
     here = search.saved_point()
     if here is None:
         here = search.begin()
         yield search.trial(here)
         if here.inside.failure is not None:
-            return Outcome.STALLED
+            return None
     while True:
         (outcome, _), found = search.settled(here), None
         if outcome is None:
@@ -90,15 +91,13 @@ def descend(settings: SearchSettings, objective: Objective, state: Mapping[str, 
             outcome = None if found else search.settled(here)[0] or Outcome.STALLED
         if found is not None:
             search.learn(here, found)
-            here = found
-            yield search.trial(here, saved=True)
-        elif (lower := search.lower(here)) is not None:  # a point of a line search, which ended elsewhere
-            here = lower
-            yield search.trial(here)
-        else:
+            return search.trial(found, saved=True)
+        lower = search.lower(here)
+        if lower is None:
             assert outcome is not None
-            yield search.last_trial(here, outcome)
-            return outcome
+            return search.last_trial(here, outcome)
+        here = lower  # a point of a line search, which ended elsewhere
+        yield search.trial(here)
 
 
 @dataclass(slots=True)

@@ -8,15 +8,15 @@ is doubled. After every accepted step L decreases a little.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from worker.core.objective.objective import Objective
-from worker.core.outer.search import Search, SearchSettings
+from worker.core.outer.descend import Optimizer, evaluation_of
 from worker.core.records import ROUND_OFF, Array, Evaluation, Outcome, Trial
 
 FIRST_ACCURACY = 0.1  # tolerance of the first iteration
@@ -26,7 +26,7 @@ LIPSCHITZ_DECAY = 0.95  # factor of L after an accepted step
 
 
 @dataclass(frozen=True, slots=True)
-class Hoag(SearchSettings):
+class Hoag(Optimizer):
     """HOAG (Pedregosa 2016): gradient descent with a schedule of tolerances, for comparison; `inexact` is better.
 
     The tolerance of iteration i is 0.1 / i^2 (`quadratic`), 0.1 / i^3 (`cubic`) or 0.1 * 0.9^i (`exponential`).
@@ -35,38 +35,36 @@ class Hoag(SearchSettings):
     schedule: Literal["quadratic", "cubic", "exponential"] = "quadratic"
     kind: Literal["hoag"] = "hoag"
 
-    def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
-        """Trials from `rho`, or from the `state` of an earlier trial."""
-        if state is None:
-            at, iteration = objective.approximate(rho, self._accuracy(1)), 0
-            # the first step has the length sqrt(k): one unit of rho for each hyperparameter
-            L = float(np.linalg.norm(at.gradient)) / np.sqrt(len(rho))
-            yield self._trial(objective, at, L, iteration)
-            if at.failure is not None:
-                return at.failure
-        else:
-            at, L, iteration = _restored(state)
-        while (outcome := self.settled(objective, at) or self._out_of_iterations(iteration)) is None:
-            accuracy = self._accuracy(iteration + 2)
-            while True:
-                new = objective.approximate(self._next_point(objective, at, L), accuracy)
-                squared_length = float(np.sum((new.rho - at.rho) ** 2))
-                slack = new.value_error + at.value_error  # infinite while a rough early value has no bound
-                if L * squared_length <= ROUND_OFF * objective.unit(at.value):
-                    return (yield from self._finish(objective, at, iteration, Outcome.STALLED))
-                if new.failure is None and new.value <= at.value - L / 2 * squared_length + slack:
-                    break
-                yield Trial(new, iteration, self.relative_gradient(objective, new), None)
-                L *= 2.0
-            at, L, iteration = new, LIPSCHITZ_DECAY * L, iteration + 1
-            yield self._trial(objective, at, L, iteration)
-        return (yield from self._finish(objective, at, iteration, outcome))
+    typical_evaluations: ClassVar[int] = 200
+    approximates: ClassVar[bool] = True
 
-    def _finish(self, objective: Objective, at: Evaluation, iteration: int, outcome: Outcome) -> Search:
-        """Evaluates the last point exactly and ends the search."""
-        exact = objective.evaluate(at.rho)
-        yield Trial(exact, iteration, self.relative_gradient(objective, exact), None)
-        return outcome
+    def begin(self, objective: Objective, rho: Float[Array, " k"]) -> Generator[Trial, None, Trial]:
+        """The start. The first step has the length sqrt(k): one unit of rho for each hyperparameter."""
+        yield from ()  # no evaluation comes before
+        at = objective.approximate(rho, self._accuracy(1))
+        return self._trial(objective, at, float(np.linalg.norm(at.gradient)) / np.sqrt(len(rho)), 0)
+
+    def step(self, objective: Objective, state: dict[str, Array]) -> Generator[Trial, None, Trial | None]:
+        """A step of gradient descent that the quadratic model allows; None if rounding hides it."""
+        at, L, iteration = evaluation_of(state), float(state["L"]), int(state["iteration"])
+        accuracy = self._accuracy(iteration + 2)
+        while True:
+            new = objective.approximate(self._next_point(objective, at, L), accuracy)
+            squared_length = float(np.sum((new.rho - at.rho) ** 2))
+            slack = new.value_error + at.value_error  # infinite while a rough early value has no bound
+            if L * squared_length <= ROUND_OFF * objective.unit(at.value):
+                return None
+            if new.failure is None and new.value <= at.value - L / 2 * squared_length + slack:
+                return self._trial(objective, new, LIPSCHITZ_DECAY * L, iteration + 1)
+            yield self.trial(objective, new, iteration)
+            L *= 2.0
+
+    def ended(self, objective: Objective, state: Mapping[str, Array]) -> Outcome | None:
+        """By the gradient as it was found, whatever its error."""
+        return self.stationary_or_spent(objective, state)
+
+    def _trial(self, objective: Objective, at: Evaluation, L: float, iteration: int) -> Trial:
+        return self.trial(objective, at, iteration, {"L": np.array(L)})
 
     def _next_point(self, objective: Objective, at: Evaluation, L: float) -> Float[Array, " k"]:
         box = objective.hyperparameters
@@ -75,15 +73,3 @@ class Hoag(SearchSettings):
     def _accuracy(self, iteration: int) -> float:
         decay = {"quadratic": iteration**-2.0, "cubic": iteration**-3.0, "exponential": EXPONENTIAL_DECAY**iteration}
         return max(FIRST_ACCURACY * decay[self.schedule], BEST_ACCURACY)
-
-    def _trial(self, objective: Objective, at: Evaluation, L: float, iteration: int) -> Trial:
-        state = {
-            "rho": at.rho, "value": np.array(at.value), "gradient": at.gradient, "per_split": at.per_split,
-            "errors": np.array([at.value_error, at.gradient_error]), "L": np.array(L), "iteration": np.array(iteration),
-        }  # fmt: skip
-        return Trial(at, iteration, self.relative_gradient(objective, at), None if at.failure else state)
-
-
-def _restored(s: Mapping[str, Array]) -> tuple[Evaluation, float, int]:
-    at = Evaluation(s["rho"], float(s["value"]), s["gradient"], s["per_split"], None, *s["errors"].tolist())
-    return at, float(s["L"]), int(s["iteration"])

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from worker.core.objective.objective import Objective
-from worker.core.outer.search import Search, SearchSettings
+from worker.core.outer.descend import Optimizer, evaluation_of
 from worker.core.records import ROUND_OFF, Array, Evaluation, Outcome, Trial
 
 FIRST_ACCURACY = 1e-3  # largest gradient norm of the inner search, relative to the size of theta
@@ -51,27 +51,22 @@ class SearchState:
     changes: Float[Array, "m k"] = field(default_factory=lambda: np.zeros((0, 0)))
     rises: Float[Array, " m"] = field(default_factory=lambda: np.zeros(0))
 
-    def state(self) -> dict[str, Array]:
-        """All fields as arrays, for a checkpoint."""
-        at = self.at
+    def memory(self) -> dict[str, Array]:
+        """All fields as arrays but the point and the iteration, for a state."""
         return {
-            "rho": at.rho, "value": np.array(at.value), "gradient": at.gradient, "per_split": at.per_split,
-            "errors": np.array([at.value_error, at.gradient_error]), "accuracy": np.array(self.accuracy),
-            "reach": np.array(self.reach), "iteration": np.array(self.iteration),
+            "accuracy": np.array(self.accuracy), "reach": np.array(self.reach),
             "steps": self.steps, "changes": self.changes, "rises": self.rises,
         }  # fmt: skip
 
     @classmethod
     def of_state(cls, s: Mapping[str, Array]) -> SearchState:
-        """The inverse of `state`."""
-        errors = s["errors"].tolist()
-        at = Evaluation(s["rho"], float(s["value"]), s["gradient"], s["per_split"], None, *errors)
+        """The inverse: all fields from the state of a trial."""
         pairs = s["steps"], s["changes"], s["rises"]
-        return cls(at, float(s["accuracy"]), float(s["reach"]), int(s["iteration"]), *pairs)
+        return cls(evaluation_of(s), float(s["accuracy"]), float(s["reach"]), int(s["iteration"]), *pairs)
 
 
 @dataclass(frozen=True, slots=True)
-class Inexact(SearchSettings):
+class Inexact(Optimizer):
     """Quasi-Newton descent with inexact hypergradients: each fit and adjoint is only as accurate as the step needs.
 
     For training criteria without a closed form that have many rows or columns. Every step has an error bound of its
@@ -80,36 +75,29 @@ class Inexact(SearchSettings):
 
     kind: Literal["inexact"] = "inexact"
 
+    typical_evaluations: ClassVar[int] = 40
+    approximates: ClassVar[bool] = True
     scan_accuracy: ClassVar[float] = FIRST_ACCURACY
 
-    def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
-        """Trials from `rho`, or from the `state` of an earlier trial."""
-        if state is None:
-            here = SearchState(objective.approximate(rho, FIRST_ACCURACY))
-            here = replace(here, steps=np.zeros((0, len(rho))), changes=np.zeros((0, len(rho))))
-            if here.at.failure is not None:
-                yield self._trial(objective, here, saved=False)
-                return here.at.failure
+    def begin(self, objective: Objective, rho: Float[Array, " k"]) -> Generator[Trial, None, Trial]:
+        """The start, with a gradient that is accurate enough for a step."""
+        none = np.zeros((0, len(rho)))
+        here = SearchState(objective.approximate(rho, FIRST_ACCURACY), steps=none, changes=none)
+        if here.at.failure is None:
             here = yield from self._refined(objective, here)
-            yield self._trial(objective, here)
-        else:
-            here = SearchState.of_state(state)
-        while (outcome := self._settled(objective, here) or self._out_of_iterations(here.iteration)) is None:
-            found = yield from self._step(objective, here)
-            if found is None:
-                outcome = Outcome.STALLED
-                break
-            here = yield from self._refined(objective, found)
-            yield self._trial(objective, here)
-        exact = objective.evaluate(here.at.rho)
-        yield Trial(exact, here.iteration, self.relative_gradient(objective, exact), None)
-        return outcome
+        return self._trial(objective, here)
 
-    def _settled(self, objective: Objective, here: SearchState) -> Outcome | None:
-        """As `settled`, once the gradient's error meets the tolerance or cannot be made smaller."""
+    def step(self, objective: Objective, state: dict[str, Array]) -> Generator[Trial, None, Trial | None]:
+        """The next point, with a gradient that is accurate enough for a step; None if no step certainly lowers J."""
+        found = yield from self._lower(objective, SearchState.of_state(state))
+        return None if found is None else self._trial(objective, (yield from self._refined(objective, found)))
+
+    def ended(self, objective: Objective, state: Mapping[str, Array]) -> Outcome | None:
+        """As usual, once the gradient's error meets the tolerance or cannot be made smaller."""
+        here = SearchState.of_state(state)
         error = here.at.gradient_error / objective.unit(here.at.value)
         known = error <= self.tolerance or here.accuracy <= BEST_ACCURACY
-        return self.settled(objective, here.at) if known else None
+        return self.stationary_or_spent(objective, state) if known else self.out_of_iterations(here.iteration)
 
     def _refined(self, objective: Objective, here: SearchState) -> Generator[Trial, None, SearchState]:
         """The same point, with a gradient that is accurate enough for a step."""
@@ -129,7 +117,7 @@ class Inexact(SearchSettings):
             here = replace(here, at=at, accuracy=accuracy)
         return here
 
-    def _step(self, objective: Objective, here: SearchState) -> Generator[Trial, None, SearchState | None]:
+    def _lower(self, objective: Objective, here: SearchState) -> Generator[Trial, None, SearchState | None]:
         """The next point; None if no step certainly lowers J."""
         box, free = objective.hyperparameters, _free_variables(objective, here.at)
         direction = search_direction(here, free)
@@ -162,9 +150,7 @@ class Inexact(SearchSettings):
         return None
 
     def _trial(self, objective: Objective, here: SearchState, *, saved: bool = True) -> Trial:
-        return Trial(
-            here.at, here.iteration, self.relative_gradient(objective, here.at), here.state() if saved else None
-        )
+        return self.trial(objective, here.at, here.iteration, here.memory() if saved else None)
 
 
 def _error_of_change(here: SearchState, new: Evaluation) -> float:

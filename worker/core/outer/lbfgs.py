@@ -17,9 +17,9 @@ If the routine gives up, J may have corners there. `corners.py` then goes on fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -28,8 +28,8 @@ from scipy.optimize import _lbfgsb
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.objective.objective import Objective
 from worker.core.outer import corners
-from worker.core.outer.search import Search, SearchSettings
-from worker.core.records import EQUAL_VALUES, Array, Outcome, Trial
+from worker.core.outer.descend import Optimizer
+from worker.core.records import EQUAL_VALUES, Array, Evaluation, Outcome, Trial
 
 LONGEST_MOVE = 4.0  # of one hyperparameter in one iteration, on the scale of rho: a factor of about 55
 MEMORY_PAIRS = 10  # correction pairs; SciPy's default
@@ -40,57 +40,69 @@ NEW_ITERATION, EVALUATE = 1, 3  # values of task[0]; at any other the routine ha
 
 
 @dataclass(frozen=True, slots=True)
-class Lbfgs(SearchSettings):
+class Lbfgs(Optimizer):
     """Limited-memory quasi-Newton search with bounds: gradients only, memory linear in the hyperparameters."""
 
     kind: Literal["lbfgs"] = "lbfgs"
 
-    def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
-        """Trials from `rho`, or from the `state` of an earlier trial."""
-        if state is not None and corners.is_own_state(state):
-            return corners.descend(self, objective, state)
-        return self._search(objective, rho, state)
+    typical_evaluations: ClassVar[int] = 120
 
-    def _search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> Search:
-        box = objective.hyperparameters
-        w = _workspace(rho) | _bookkeeping(rho) if state is None else _restored(state)
-        if state is None:
-            _advance(w, _iteration_bounds(w, box))
-        elif ended := str(w["outcome"]):  # saved at the end of the search, before the outcome was reported
-            return Outcome[ended]
+    def begin(self, objective: Objective, rho: Float[Array, " k"]) -> Generator[Trial, None, Trial]:
+        """The start, which the routine asks for first. Its value and steepest slope give the units."""
+        yield from ()  # no evaluation comes before
+        w = _workspace(rho) | _bookkeeping(rho)
+        _advance(w, _iteration_bounds(w, objective.hyperparameters))
+        at = objective.evaluate(w["x"])
+        if at.failure is not None:
+            return Trial(at, 0, np.inf, None)
+        unit = objective.unit(at.value)
+        steepest = max(self.relative_gradient(objective, at), self.tolerance) * unit
+        w["unit"][...] = 2.0 ** np.round(np.log2(steepest))  # a power of two, so that division does not round
+        w["ceiling"][...] = 10.0 * abs(at.value) + unit
+        return self._after(objective, w, at)
+
+    def step(self, objective: Objective, state: dict[str, Array]) -> Generator[Trial, None, Trial | None]:
+        """The next iterate; or, once the routine has given up, the next of a descent along corners."""
+        if corners.is_own_state(state):
+            return (yield from corners.step(self, objective, state))
+        w = _complete(state)
         while w["task"][0] == EVALUATE:
-            at, begins = objective.evaluate(w["x"]), bool(w["begins"])
-            if not np.isfinite(w["ceiling"]):
-                if at.failure is not None:
-                    yield Trial(at, 0, np.inf, None)
-                    return at.failure
-                unit = objective.unit(at.value)
-                steepest = max(self.relative_gradient(objective, at), self.tolerance) * unit
-                w["unit"][...] = 2.0 ** np.round(np.log2(steepest))  # a power of two, so that division does not round
-                w["ceiling"][...] = 10.0 * abs(at.value) + unit
-            if at.value < w["lowest"]:
-                w["lowest"][...], w["lowest_x"][...] = at.value, at.rho
-            # at a singular trial point J is infinite; a high finite value makes the line search turn back
-            w["f"][...], w["g"][...] = min(at.value, float(w["ceiling"])) / w["unit"], at.gradient / w["unit"]
-            w["begins"][...] = False
-            _advance(w, _iteration_bounds(w, box) if begins else (box.lower, box.upper))
-            outcome = self.settled(objective, at) if begins else None
-            if accepted := w["task"][0] == NEW_ITERATION:
-                w["iteration"] += 1
-                outcome = self.settled(objective, at) or self._out_of_iterations(int(w["iteration"]))
-                if outcome in STATIONARY_OUTCOMES and w["lowest"] < at.value - EQUAL_VALUES * objective.unit(at.value):
-                    w, outcome = w | _workspace(w["lowest_x"]), None
-                    w["begins"][...] = True
-                if outcome is None:
-                    _advance(w, _iteration_bounds(w, box))  # asks for the first point along the next direction
-            w["outcome"][...] = "" if outcome is None else outcome.name
-            state = {name: array.copy() for name, array in w.items()} if begins or accepted else None
-            yield Trial(at, int(w["iteration"]), self.relative_gradient(objective, at), state)
-            if outcome is not None:
-                return outcome
-        if len(rho) > corners.MOST_HYPERPARAMETERS:
-            return Outcome.STALLED
-        return (yield from corners.descend(self, objective, corners.new_state(w["lowest_x"], int(w["iteration"]))))
+            trial = self._after(objective, w, objective.evaluate(w["x"]))
+            if trial.state is not None:
+                return trial
+            yield trial
+        if len(w["x"]) > corners.MOST_HYPERPARAMETERS:
+            return None
+        return (yield from corners.step(self, objective, corners.new_state(w["lowest_x"], int(w["iteration"]))))
+
+    def ended(self, objective: Objective, state: Mapping[str, Array]) -> Outcome | None:
+        """As the state says: this is decided before the routine goes on, and the state is saved after that."""
+        name = str(state.get("outcome", ""))
+        return Outcome[name] if name else None
+
+    def _after(self, objective: Objective, w: dict[str, Array], at: Evaluation) -> Trial:
+        """Tell the routine J, and go on to the next point. The trial has a state if an iterate or a start is reached.
+
+        At a singular trial point J is infinite; a high finite value makes the line search turn back.
+        """
+        box, begins = objective.hyperparameters, bool(w["begins"])
+        if at.value < w["lowest"]:
+            w["lowest"][...], w["lowest_x"][...] = at.value, at.rho
+        w["f"][...], w["g"][...] = min(at.value, float(w["ceiling"])) / w["unit"], at.gradient / w["unit"]
+        w["begins"][...] = False
+        _advance(w, _iteration_bounds(w, box) if begins else (box.lower, box.upper))
+        outcome = self.settled(objective, at) if begins else None
+        if accepted := w["task"][0] == NEW_ITERATION:
+            w["iteration"] += 1
+            outcome = self.settled(objective, at) or self.out_of_iterations(int(w["iteration"]))
+            if outcome in STATIONARY_OUTCOMES and w["lowest"] < at.value - EQUAL_VALUES * objective.unit(at.value):
+                w |= _workspace(w["lowest_x"])
+                w["begins"][...], outcome = True, None
+            if outcome is None:
+                _advance(w, _iteration_bounds(w, box))  # asks for the first point along the next direction
+        w["outcome"][...] = "" if outcome is None else outcome.name
+        norm = self.relative_gradient(objective, at)
+        return Trial(at, int(w["iteration"]), norm, w if begins or accepted else None)
 
 
 def _iteration_bounds(w: dict[str, Array], box: Hyperparameters) -> Bounds:
@@ -141,9 +153,9 @@ def _bookkeeping(rho: Float[Array, " k"]) -> dict[str, Array]:
     }
 
 
-def _restored(state: Mapping[str, Array]) -> dict[str, Array]:
-    """Copies of the arrays. States of earlier versions have fewer."""
-    w = _bookkeeping(state["x"]) | {name: array.copy() for name, array in state.items()}
+def _complete(state: dict[str, Array]) -> dict[str, Array]:
+    """The arrays of a state. States of earlier versions have fewer."""
+    w = _bookkeeping(state["x"]) | state
     if "begins" not in state:
         w["begins"][...] = False
     return w

@@ -17,9 +17,9 @@ With one hyperparameter, once the minimum is between two evaluations, the model 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -27,8 +27,8 @@ from scipy.linalg import eigh
 
 from worker.core.linalg import cholesky
 from worker.core.objective.objective import Objective
+from worker.core.outer.descend import Optimizer, evaluation_of
 from worker.core.outer.quartic import Quartic
-from worker.core.outer.search import Search, SearchSettings
 from worker.core.records import ROUND_OFF, Array, Evaluation, Outcome, Trial
 
 FIRST_TRUST_RADIUS = 0.8  # in x, times the square root of the number of hyperparameters
@@ -39,70 +39,66 @@ ACCEPT_RATIO, SHRINK_RATIO, GROW_RATIO = 1e-4, 0.25, 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Newton(SearchSettings):
+class Newton(Optimizer):
     """Newton's method with the exact hyper-Hessian and a trust region: few iterations, quadratic convergence."""
 
     kind: Literal["newton"] = "newton"
 
-    def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
-        """Trials from `rho`, or from the `state` of an earlier trial."""
-        at, before, radius, iteration = _first_or_restored(rho, state)
-        if at is None:
-            at = objective.evaluate(rho)
-            yield self._trial(objective, at, before, 0, radius)
-            if at.failure is not None:
-                return at.failure
-        while (outcome := self.settled(objective, at) or self._out_of_iterations(iteration)) is None:
-            model = TrustRegionModel.build(objective, at)
-            if model is None:
-                return Outcome.STALLED
-            ratio = -np.inf
-            while ratio < ACCEPT_RATIO:
-                model = model.after(before)
-                x, radius = model.minimizer(radius)
-                predicted, rounding = -model.change(x), ROUND_OFF * objective.unit(at.value)
-                new = objective.evaluate(model.point(x))
-                if predicted <= rounding:  # rounding hides the change of J: the gradient decides
-                    if self._halves_gradient(objective, at, new):
-                        break
-                    yield Trial(new, iteration, self.relative_gradient(objective, new), None)
-                    return Outcome.STALLED
-                ratio = (at.value - new.value) / predicted
-                radius = _next_radius(radius, ratio, float(np.linalg.norm(x)), len(rho))
-                if ratio < ACCEPT_RATIO:
-                    yield Trial(new, iteration, self.relative_gradient(objective, new), None)
-                    before = new
-            at, before, iteration = new, at, iteration + 1
-            yield self._trial(objective, at, before, iteration, radius)
-        return outcome
+    typical_evaluations: ClassVar[int] = 25
+    needs_hessian: ClassVar[bool] = True
+
+    def begin(self, objective: Objective, rho: Float[Array, " k"]) -> Generator[Trial, None, Trial]:
+        """The start."""
+        yield from ()  # no evaluation comes before
+        radius = FIRST_TRUST_RADIUS * float(np.sqrt(len(rho)))
+        return self.trial(objective, objective.evaluate(rho), 0, {"radius": np.array(radius)})
+
+    def step(self, objective: Objective, state: dict[str, Array]) -> Generator[Trial, None, Trial | None]:
+        """The minimizer of the model in the largest ball where the model is good; None if rounding hides J's change."""
+        at, before = evaluation_of(state), _before(state)
+        radius, iteration = float(state["radius"]), int(state["iteration"])
+        model = TrustRegionModel.build(objective, at)
+        if model is None:
+            return None
+        while True:
+            model = model.after(before)
+            x, radius = model.minimizer(radius)
+            predicted, rounding = -model.change(x), ROUND_OFF * objective.unit(at.value)
+            new = objective.evaluate(model.point(x))
+            if not predicted > rounding:  # rounding hides the change of J: the gradient decides
+                if self._halves_gradient(objective, at, new):
+                    break
+                yield self.trial(objective, new, iteration)
+                return None
+            ratio = (at.value - new.value) / predicted
+            radius = _next_radius(radius, ratio, float(np.linalg.norm(x)), len(at.rho))
+            if ratio >= ACCEPT_RATIO:
+                break
+            yield self.trial(objective, new, iteration)
+            before = new
+        return self.trial(objective, new, iteration + 1, {"radius": np.array(radius), **_as_before(at)})
+
+    def ended(self, objective: Objective, state: Mapping[str, Array]) -> Outcome | None:
+        """By the gradient."""
+        return self.stationary_or_spent(objective, state)
 
     def _halves_gradient(self, objective: Objective, at: Evaluation, new: Evaluation) -> bool:
         """Whether the gradient at the new point is at most half the old one."""
         halved = self.relative_gradient(objective, new) <= 0.5 * self.relative_gradient(objective, at)
         return new.failure is None and halved
 
-    def _trial(
-        self, objective: Objective, at: Evaluation, before: Evaluation | None, iteration: int, radius: float
-    ) -> Trial:
-        state = {
-            "rho": at.rho, "value": np.array(at.value), "gradient": at.gradient, "per_split": at.per_split,
-            "radius": np.array(radius), "iteration": np.array(iteration),
-        }  # fmt: skip
-        if before is not None and len(at.rho) == 1:
-            state["before"] = np.array([before.rho[0], before.value, before.gradient[0]])
-        return Trial(at, iteration, self.relative_gradient(objective, at), None if at.failure else state)
+
+def _as_before(at: Evaluation) -> dict[str, Array]:
+    """The part of a state that holds the point before, with one hyperparameter."""
+    return {"before": np.array([at.rho[0], at.value, at.gradient[0]])} if len(at.rho) == 1 else {}
 
 
-def _first_or_restored(
-    rho: Float[Array, " k"], state: Mapping[str, Array] | None
-) -> tuple[Evaluation | None, Evaluation | None, float, int]:
-    if state is None:
-        return None, None, FIRST_TRUST_RADIUS * float(np.sqrt(len(rho))), 0
-    at, before = Evaluation(state["rho"], float(state["value"]), state["gradient"], state["per_split"]), None
-    if "before" in state:
-        point, value, slope = state["before"]
-        before = Evaluation(np.array([point]), float(value), np.array([slope]), np.empty(0))
-    return at, before, float(state["radius"]), int(state["iteration"])
+def _before(state: Mapping[str, Array]) -> Evaluation | None:
+    """Its inverse; None at the start, with several hyperparameters, and in states of earlier versions."""
+    if "before" not in state:
+        return None
+    point, value, slope = state["before"]
+    return Evaluation(np.array([point]), float(value), np.array([slope]), np.empty(0))
 
 
 def _next_radius(radius: float, ratio: float, length: float, k: int) -> float:

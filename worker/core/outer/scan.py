@@ -28,6 +28,7 @@ SPACING = {1: np.log(10.0), 2: 3.0 * np.log(10.0)}
 MOST_INTERVALS = {1: 24, 2: 4}  # also the number of intervals on a scale that is not logarithmic
 MOST_POINTS = {1: 50, 2: 90}
 MOST_DOUBTFUL = {1: 0, 2: 4}
+TYPICAL_EVALUATIONS = {1: 15, 2: 60}  # by the number of hyperparameters, for estimates
 WORTHWHILE = {1: 1e-7, 2: 1e-3}  # a possible decrease of J, relative to J, that is worth another point
 NEAR = {1: 0.1, 2: 0.25}  # distance from a known point at which another tells little, in units of the grid's spacing
 SHORTEST = 0.05  # the same of neighbours between which nothing is looked for

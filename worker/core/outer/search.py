@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -11,9 +10,7 @@ from annotated_types import Ge, Gt, Le
 from jaxtyping import Float
 
 from worker.core.objective.objective import Objective
-from worker.core.records import Array, Evaluation, Outcome, Trial
-
-Search = Generator[Trial, None, Outcome]
+from worker.core.records import Array, Evaluation, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +25,7 @@ class SearchSettings:
     tolerance: Annotated[float, Gt(0), Le(1)] = 1e-6
     starts: Annotated[int, Ge(1), Le(1000)] = 1
 
+    needs_hessian: ClassVar[bool] = False  # of J, and exact
     scan_accuracy: ClassVar[float | None] = None  # of the fits of a coarse scan; exact by default
 
     def relative_gradient(self, objective: Objective, at: Evaluation) -> float:
@@ -50,5 +48,6 @@ class SearchSettings:
         all_at_bounds = all(objective.hyperparameters.at_bound(at.rho))
         return Outcome.AT_BOUNDS if all_at_bounds else Outcome.CONVERGED
 
-    def _out_of_iterations(self, iteration: int) -> Outcome | None:
+    def out_of_iterations(self, iteration: int) -> Outcome | None:
+        """MAX_ITERATIONS after as many as there may be; else None."""
         return Outcome.MAX_ITERATIONS if iteration >= self.max_iterations else None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
+from worker.core.outer.descend import Search, Trials
 from worker.core.outer.plateau import off_plateau
 from worker.core.outer.scan import MOST_POINTS, Scan, Survey
-from worker.core.outer.search import Search
 from worker.core.records import Array, Evaluation, Outcome, Start, Trial
 from worker.core.search.plan import Prepared
 
@@ -18,27 +18,27 @@ MEMORY_PREFIX = "memory."  # in a state it marks arrays of the objective
 SCAN_PREFIX = "scan."  # and this those of the scan; the others belong to the outer optimizer
 
 
-def search(prepared: Prepared, number: int, state: Mapping[str, Array] | None = None) -> Iterator[Trial | Outcome]:
-    """The trials of one start, from the `state` of an earlier one on, then its outcome. Other starts have no effect."""
+def search(prepared: Prepared, number: int, state: Mapping[str, Array] | None = None) -> Search:
+    """The trials of one start, from the `state` of an earlier one on. Other starts have no effect."""
     objective = prepared.objective
     rho = objective.hyperparameters.start(number, prepared.plan.seed)
     search_state, memory = (None, {}) if state is None else split(state, MEMORY_PREFIX)
     objective.recall(memory)
     scans = prepared.scans and number == 0
-    trials = _TrialsWithOutcome((_descents if scans else _descent)(prepared, rho, search_state))
+    trials = Trials((_descents if scans else _descent)(prepared, rho, search_state))
     for trial in trials:
         if trial.state is None:
             yield trial
         else:
             memory = {MEMORY_PREFIX + name: array for name, array in objective.memory().items()}
             yield replace(trial, state={**trial.state, **memory})
-    yield trials.outcome
+    return trials.outcome
 
 
 def _descent(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> Search:
     """The search. If it ends at its start, and that is on a plateau, it starts again off the plateau."""
     outer, objective = prepared.outer, prepared.objective
-    trials = _TrialsWithOutcome(outer.search(objective, rho, state))
+    trials = Trials(outer.search(objective, rho, state))
     moved = state is not None and bool(state["iteration"])
     for trial in trials:
         moved = moved or trial.iteration > 0
@@ -47,18 +47,6 @@ def _descent(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, Ar
         return trials.outcome
     new_start = yield from off_plateau(outer, objective, rho)
     return trials.outcome if new_start is None else (yield from outer.search(objective, new_start))
-
-
-class _TrialsWithOutcome:
-    """Iterates over the trials of a search, then holds its outcome."""
-
-    outcome: Outcome
-
-    def __init__(self, trials: Search) -> None:
-        self._trials = trials
-
-    def __iter__(self) -> Iterator[Trial]:
-        self.outcome = yield from self._trials
 
 
 def split(state: Mapping[str, Array], prefix: str) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -164,7 +152,7 @@ def _one_descent(
 ) -> Generator[Trial, None, _Expedition]:
     """The descent that has begun last, with what earlier ones have left of the iterations."""
     outer = replace(prepared.outer, max_iterations=prepared.outer.max_iterations - here.iterations)
-    trials = _TrialsWithOutcome(_descent(replace(prepared, outer=outer), here.survey.begun[-1], state))
+    trials = Trials(_descent(replace(prepared, outer=outer), here.survey.begun[-1], state))
     for trial in trials:
         here = here.after(trial, scan)
         yield _saved(replace(trial, iteration=here.iterations + trial.iteration), here, trial.state)

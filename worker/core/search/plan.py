@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from worker.core.hypergradient import ExactHypergradient, Hypergradient, HypergradientAuto
+from worker.core.hypergradient import ExactHypergradient, Hypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.objective.objective import Objective
-from worker.core.outer import ConcreteOuter, Outer, OuterAuto
+from worker.core.outer import Optimizer, Outer
 from worker.core.outer.scan import points_of_grid
 from worker.core.records import Array
 from worker.core.rows.present import present_rows, restricted
@@ -50,7 +50,7 @@ class Plan:
 
     def scans(self, box: Hyperparameters) -> bool:
         """Whether the box of the hyperparameters is scanned."""
-        return isinstance(self.outer, OuterAuto) and self.outer.scans(len(box.names))
+        return self.outer.scans(len(box.names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Prepared:
     problem: Problem
     plan: Plan
     hypergradient: ExactHypergradient
-    outer: ConcreteOuter
+    outer: Optimizer
     rows: Int[Array, " m"]
     test_rows: Int[Array, " t"]
     partition: Partition
@@ -112,18 +112,12 @@ def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tu
     return np.sort(order[count:]), np.sort(order[:count])
 
 
-def resolve(plan: Plan, problem: Problem) -> tuple[ExactHypergradient, ConcreteOuter]:
-    """The methods that `auto` stands for. Needs no rows."""
-    hypergradient = (
-        plan.hypergradient.resolve() if isinstance(plan.hypergradient, HypergradientAuto) else plan.hypergradient
-    )
-    if not isinstance(plan.outer, OuterAuto):
-        return hypergradient, plan.outer
-    k = len(plan.hyperparameters(problem).names)
+def resolve(plan: Plan, problem: Problem, box: Hyperparameters) -> tuple[ExactHypergradient, Optimizer]:
+    """The methods that `auto` stands for. Needs no rows. `box`: all hyperparameters of the plan."""
     has_hessian, inexact = plan.selection.has_hessian and plan.training.has_hessian, False
     if has_hessian and isinstance(plan.training, GeneralizedLinearTraining):
         inexact = plan.training.method(plan.training.coefficients(problem)) == "newton_cg"
-    return hypergradient, plan.outer.resolve(k, has_hessian=has_hessian, inexact=inexact)
+    return plan.hypergradient.resolve(), plan.outer.resolve(len(box.names), has_hessian=has_hessian, inexact=inexact)
 
 
 def expected_trials(plan: Plan, box: Hyperparameters) -> int:
@@ -146,8 +140,9 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     partition = plan.selection.partition(rows, n, problem)
     check_weights(plan, problem, partition)
     check_nested(plan, problem, rows)
-    hypergradient, outer = resolve(plan, problem)
-    trials = expected_trials(plan, plan.hyperparameters(problem))
+    box = plan.hyperparameters(problem)
+    hypergradient, outer = resolve(plan, problem, box)
+    trials = expected_trials(plan, box)
     objective = objective_of(problem, partition, plan, hypergradient, trials)
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective, given - n)
 

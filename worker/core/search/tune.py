@@ -5,36 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from worker.core.records import Array, Outcome, Start, State, Step, Trial
+from worker.core.outer.descend import Search, Trials
+from worker.core.records import Array, Outcome, Start, State, Step
 from worker.core.search.one_start import search
 from worker.core.search.plan import Plan, Prepared
 
-Searches = Callable[[Prepared, int, Mapping[str, Array] | None], Iterator[Trial | Outcome]]
+Searches = Callable[[Prepared, int, Mapping[str, Array] | None], Search]
 
 
 def tune(prepared: Prepared, resume: State | None = None, searches: Searches = search) -> Iterator[Step]:
     """Descend from each start in turn, with one step for each evaluation, and a last one with `ended` set.
 
     `resume` is the `state` of an earlier step: the run then goes on as if it had never stopped, bit for bit.
-    `searches` yields what `search` yields, and may compute later starts in advance.
+    `searches` does what `search` does, and may compute later starts in advance.
     """
     plan = prepared.plan
     done: tuple[Start, ...] = resume.starts[:-1] if resume else ()
     running = resume.starts[-1] if resume else None
     search_state = resume.search if resume else None
     for number in range(len(done), prepared.outer.starts):
-        for event in searches(prepared, number, search_state):
-            if isinstance(event, Outcome):
-                assert running is not None  # a search evaluates before it ends
-                done = (*done, replace(running, outcome=_outcome_of_best(prepared, running, event)))
-                break
-            running = running.after(event) if running else Start.begin(event)
-            state = State(event.state, (*done, running)) if event.state is not None else None
-            step = Step(event.evaluation, event.gradient_norm, (*done, running), state, None)
+        trials = Trials(searches(prepared, number, search_state))
+        for trial in trials:
+            running = running.after(trial) if running else Start.begin(trial)
+            state = State(trial.state, (*done, running)) if trial.state is not None else None
+            step = Step(trial.evaluation, trial.gradient_norm, (*done, running), state, None)
             yield step
             if spent := _spent_budget(plan, step):
                 yield last_step((*done, replace(running, outcome=spent)), spent)
                 return
+        assert running is not None  # a search evaluates before it ends
+        done = (*done, replace(running, outcome=_outcome_of_best(prepared, running, trials.outcome)))
         running, search_state = None, None
     yield last_step(done, None)
 
