@@ -128,7 +128,7 @@ def check_predictions(prepared: Prepared, stored: bytes, document: Part) -> None
         assert np.isfinite(model.theta).all()
         return
     layout = row_layout(stored)
-    asked = _new_rows(layout.features, offset=layout.offset)
+    asked = new_rows(layout.features, offset=layout.offset)
     rows = rows_of(PredictionRequest.model_validate_json(json.dumps(asked)), layout, model.fills)
     assert isinstance(rows, Rows), rows
     predicted = predict(model, rows)
@@ -138,7 +138,8 @@ def check_predictions(prepared: Prepared, stored: bytes, document: Part) -> None
     _check_means(prepared, document["model"], predicted, predicted.eta.reshape(NEW_ROWS, -1))
 
 
-def _new_rows(features: Any, *, offset: bool) -> Part:
+def new_rows(features: Any, *, offset: bool) -> Part:
+    """Rows to predict, with offsets if the model takes them."""
     rng = np.random.default_rng(9)
     x = np.round(rng.normal(size=(NEW_ROWS, len(features))) * 1.5 + 0.5, 3)
     return {"x": x.tolist()} | ({"offset": [0.25 * i for i in range(NEW_ROWS)]} if offset else {})

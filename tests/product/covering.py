@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tests.product.factors import FACTORS, Choice, plain, restricted
+from tests.product.factors import FACTORS, MEMBERS, Choice, plain, restricted
 
 Level = tuple[str, str]
 Pair = frozenset[Level]
@@ -27,6 +27,7 @@ class Covering:
     """`accepted` choices, `refused` ones, and the smallest sets of levels that do not go together."""
 
     is_refused: Callable[[Choice], bool]
+    of: Level | None = None  # only pairs of this level with members of families
     seed: int = 0
     accepted: list[Choice] = field(default_factory=list)
     refused: list[Choice] = field(default_factory=list)
@@ -36,10 +37,15 @@ class Covering:
 
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(self.seed)
-        pairs = list(_pairs())
+        pairs = [pair for pair in _pairs() if self._is_asked_for(pair)]
         self.left = dict.fromkeys(pairs[i] for i in self._rng.permutation(len(pairs)))
         while self.left:
             self._cover(next(iter(self.left)))
+
+    def _is_asked_for(self, pair: Pair) -> bool:
+        if self.of is None:
+            return True
+        return self.of in pair and all(name in MEMBERS for name, _ in pair)
 
     def _cover(self, pair: Pair) -> None:
         """Add a case of the pair."""

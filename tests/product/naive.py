@@ -9,6 +9,12 @@ from typing import Any
 import numpy as np
 
 Row = Mapping[str, float]
+# of the scaled squared distance, the settings and the values of the kernel
+OF_DISTANCE: dict[str, Callable[[float, Mapping[str, Any], Mapping[str, float]], float]] = {
+    "rbf": lambda s, _, __: math.exp(-s / 2),
+    "matern": lambda s, kernel, _: _matern(kernel["nu"], s),
+    "rational_quadratic": lambda s, _, values: (1 + s / (2 * values["alpha"])) ** -values["alpha"],
+}
 
 
 def predictors(model: Mapping[str, Any], rows: Sequence[Row], offsets: Sequence[float]) -> np.ndarray:
@@ -72,25 +78,23 @@ class _Pairs:
         b = [(z[j] - self.centre[j]) / self.scale[j] / w for j, w in zip(columns, widths, strict=True)]
         s = math.fsum((p - q) ** 2 for p, q in zip(a, b, strict=True))
         g = math.fsum(p * q for p, q in zip(a, b, strict=True))
-        formulas: dict[str, Callable[[], float]] = {
-            "rbf": lambda: math.exp(-s / 2),
-            "matern": lambda: _matern(kernel["nu"], s),
-            "rational_quadratic": lambda: (1 + s / (2 * values["alpha"])) ** -values["alpha"],
-            "periodic": lambda: math.exp(
-                -2 * math.fsum(
-                    math.sin(math.pi * (x[j] - z[j]) / values["period"]) ** 2 / w**2
-                    for j, w in zip(columns, widths, strict=True)
-                )
-            ),
-            "linear": lambda: g,
-            "polynomial": lambda: (values["constant"] + g) ** kernel["degree"],
-            "product": lambda: math.prod(self._part(one, values, x, z) for one in kernel["factors"]),
-            "sum": lambda: math.fsum(
-                (values[f"{_name(one)}.weight"] if number else 1.0) * self._part(one, values, x, z)
-                for number, one in enumerate(kernel["terms"])
-            ),
-        }  # fmt: skip
-        return formulas[kernel["kind"]]()
+        if kernel["kind"] in OF_DISTANCE:
+            return OF_DISTANCE[kernel["kind"]](s, kernel, values)
+        match kernel["kind"]:
+            case "periodic":
+                turns = (math.sin(math.pi * (x[j] - z[j]) / values["period"]) for j in columns)
+                return math.exp(-2 * math.fsum(t**2 / w**2 for t, w in zip(turns, widths, strict=True)))
+            case "linear":
+                return g
+            case "polynomial":
+                return float((values["constant"] + g) ** kernel["degree"])
+            case "product":
+                return math.prod(self._part(one, values, x, z) for one in kernel["factors"])
+            case "sum":
+                first, *others = kernel["terms"]
+                weighted = (values[f"{_name(one)}.weight"] * self._part(one, values, x, z) for one in others)
+                return self._part(first, values, x, z) + math.fsum(weighted)
+        raise NotImplementedError(f"write down the kernel {kernel['kind']} here")
 
     def _part(self, kernel: Mapping[str, Any], values: Mapping[str, float], x: Any, z: Any) -> float:
         begin = f"{_name(kernel)}."

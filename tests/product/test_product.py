@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from service import fitting
-from tests.product.carry import carry, check_faults, error_of, refused, submitted
-from tests.product.covering import Covering, smallest
-from tests.product.factors import FACTORS, FILES, MEMBERS, Choice, plain, request, restricted, shelve
-from worker.load import LoadError
+from tests.product.carry import check_faults, submitted
+from tests.product.choices import drawn, failure, is_refused
+from tests.product.covering import Covering
+from tests.product.factors import FACTORS, MEMBERS, plain, request, shelve
 
 pytestmark = pytest.mark.unchecked
 CHUNKS = 12
@@ -39,39 +39,9 @@ def _same_environment(_shelved: None) -> None:
     """The directory is there before the environment is looked at."""
 
 
-def is_refused(choice: Choice) -> bool:
-    return refused(request(choice))
-
-
 @functools.cache
 def covering() -> Covering:
     return Covering(is_refused)
-
-
-def carried(choice: Choice) -> None:
-    """Raises whatever goes wrong with a request of the choice."""
-    asked = request(choice)
-    checked = submitted(asked)
-    if isinstance(checked, list):
-        check_faults(asked, checked)
-        return
-    try:
-        carry(checked)
-    except LoadError as error:  # of a file the service has seen no values yet; those of a table it has
-        if choice.get("data") not in FILES or error.code != "data-do-not-fit":
-            raise
-        if choice["data"] != "where" and not is_refused({**choice, "data": "inline"}):
-            raise
-
-
-def failure(choice: Choice) -> str | None:
-    """What goes wrong, with the fewest levels with which it does; None if nothing does."""
-    error = error_of(lambda: carried(choice))
-    if error is None:
-        return None
-    same = error[:50]
-    cut = smallest(choice, lambda other: (error_of(lambda: carried(other)) or "").startswith(same))
-    return f"{cut}\n    {error}"
 
 
 def none_of(found: Iterator[str | None]) -> None:
@@ -114,16 +84,6 @@ def test_a_pointer_to_nowhere_is_found() -> None:
     del asked["selection"]
     with pytest.raises(KeyError):
         check_faults(asked, found)
-
-
-def drawn(fixed: Choice, rng: np.random.Generator) -> Choice | None:
-    """The fixed levels among others that are drawn, or beside plain ones if that is refused."""
-    begin = plain(fixed)
-    if begin is None:
-        return None
-    others = {name: str(rng.choice(factor.levels)) for name, factor in FACTORS.items() if rng.random() < 0.3}
-    choice = restricted({**begin, **others, **fixed})
-    return choice if fixed.items() <= choice.items() and not is_refused(choice) else begin
 
 
 @pytest.mark.slow
