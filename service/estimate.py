@@ -196,7 +196,7 @@ def _cost_of_kernels(
     training: KernelTraining, p: int, n: int, train: int, splits: int, evaluations: int, *, closed: bool
 ) -> tuple[str, dict[str, float]]:
     """The same for kernel machines: a factor of the curved rows for each Newton step, or of the landmarks."""
-    steps = NEWTON_STEPS if training.iterative else 1
+    steps = NEWTON_STEPS if training.classifies else 1
     if training.landmarks is None:
         flops = splits * (steps * train**3 / 3 + 4.0 * train * n * p + KERNEL * train * n + closed * 2.0 * train**3)
         held = 5.0 * train**2 + 2.0 * n * p

@@ -24,12 +24,11 @@ from worker.contract.result import (
 )
 from worker.core.inner.kernel.kernel_model import KernelModel as CoreKernelModel
 from worker.core.losses.links import SoftmaxLink
-from worker.core.losses.training import HuberLoss
 from worker.core.records import Array
 from worker.core.rows.bases import Basis
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared
-from worker.core.training import HuberRegression, Quadratic, Training
+from worker.core.training import Training
 from worker.core.training.kernel_machines import KernelTraining
 from worker.core.verdict.conclude import Conclusion
 
@@ -95,20 +94,19 @@ def _kernel(
 
 def _link(training: Training, problem: Problem) -> Link:
     """The link that the training loss states, of a model with one predictor."""
-    assert not isinstance(training, Quadratic)
-    link = training.row_loss(problem).link
+    on_rows = training.parts.rows
+    assert on_rows is not None
+    link = on_rows.row_loss(problem).link
     assert not isinstance(link, SoftmaxLink)
     return link.kind
 
 
 def _delta(prepared: Prepared) -> float | None:
     """The delta of the Huber loss in the refit."""
-    training = prepared.plan.training
-    if not isinstance(training, HuberRegression):
+    on_rows = prepared.plan.training.parts.rows
+    if on_rows is None or on_rows.length is None:
         return None
-    loss = training.row_loss_on(prepared.problem, prepared.rows)
-    assert isinstance(loss, HuberLoss)
-    return loss.delta
+    return on_rows.length.of(prepared.problem, prepared.rows)
 
 
 def _slopes(problem: Problem, slopes: Array) -> list[Coefficient]:

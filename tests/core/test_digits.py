@@ -123,8 +123,7 @@ def test_means_and_centred_rows_keep_the_digits_of_the_spread(sparse):
     a = [Fraction(float(v)) for v in X[:, 0]]
     true = sum(a) / 50
     assert_allclose(variance[0], float(sum((v - true) ** 2 for v in a) / 50), rtol=1e-13)
-    Z = centred(table, rows, mean)
-    Z = Z if isinstance(Z, np.ndarray) else Z.dense()
+    Z = centred(table, rows, mean).dense()
     assert_allclose(Z[:, 0], [float(v - true) for v in a], atol=1e-15)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.core.names import NameList, Numbered, places, without
+from worker.core.names import NameList, Numbered, Part, Plain, places, without
 
 PLAIN = st.lists(st.sampled_from(["a", "x", "x01", "town=Ulm", "y7", "z 3", ""]), unique=True, max_size=7).map(tuple)
 
@@ -16,7 +16,7 @@ PLAIN = st.lists(st.sampled_from(["a", "x", "x01", "town=Ulm", "y7", "z 3", ""])
 def lists(draw: st.DrawFn) -> NameList:
     """Parts of every kind, whose names are all different."""
     free = {"x": list(range(60)), "": list(range(100, 130))}
-    parts: list[tuple[str, ...] | Numbered] = [draw(PLAIN)]
+    parts: list[Part] = [Plain(draw(PLAIN))]
     for _ in range(draw(st.integers(0, 20))):
         prefix = draw(st.sampled_from(sorted(free)))
         if draw(st.booleans()):
@@ -28,6 +28,7 @@ def lists(draw: st.DrawFn) -> NameList:
             numbers = np.array(chosen, int)
         free[prefix] = [number for number in free[prefix] if number not in chosen]
         parts.append(Numbered(prefix, numbers))
+    parts.append(Plain(draw(st.sampled_from([(), ("b",), ("c", "b c", "x007")]))))
     return NameList(parts)
 
 
@@ -36,7 +37,7 @@ def lists(draw: st.DrawFn) -> NameList:
 @given(lists(), st.lists(st.from_regex(r"x?(0|[1-9]?[0-9]{1,2})?", fullmatch=True), max_size=8))
 def test_a_list_is_the_tuple_of_its_names(names: NameList, others: list[str]) -> None:
     plain = tuple(names)
-    asked = [*others, *plain[::3], "town=Ulm", "y8"]
+    asked = [*others, *plain[::3], "town=Ulm", "y8", "b c"]
     assert names == plain
     assert plain == names
     assert len(names) == len(plain)

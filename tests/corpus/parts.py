@@ -28,7 +28,7 @@ def kinds(family: Any) -> list[str]:
 
 TRAININGS: dict[str, Any] = {kind_of(member): member for member in members(FAMILIES["training"])}
 TABLE, LINEAR, MACHINES = kinds(TableTraining), kinds(LinearTraining), kinds(KernelMachine)
-ITERATIVE = [kind for kind in LINEAR if TRAININGS[kind].iterative]
+ITERATIVE = [kind for kind in LINEAR if TRAININGS[kind]().parts.curved]
 TARGET = {"huber": "noisy", "poisson": "count", "gamma": "amount", "multinomial": "three"}
 
 PER_FEATURE = {"kind": "per_feature", "initial": 0.1}

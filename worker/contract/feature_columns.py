@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 import numpy as np
 
 from worker.contract.patterns import Pattern, Texts
-from worker.core.names import NameList, Numbered
+from worker.core.names import NameList, Numbered, Plain
 from worker.core.records import Array
 
 Group = tuple[str, tuple[str, ...]]
@@ -30,19 +30,17 @@ class FeatureColumns(Mapping[str, tuple[str, ...]]):
             part[column] = part.get(column, ()) + names
 
     @cached_property
-    def features(self) -> Sequence[str]:
+    def features(self) -> NameList:
         """Names of all features."""
-        names = [
-            part if isinstance(part, Numbered) else tuple(name for made in part.values() for name in made)
+        return NameList(
+            part if isinstance(part, Numbered) else Plain(tuple(name for made in part.values() for name in made))
             for part in self.parts
-        ]
-        plain = [part for part in names if isinstance(part, tuple)]
-        return NameList(names) if len(plain) < len(names) else tuple(name for part in plain for name in part)
+        )
 
     @cached_property
     def names(self) -> NameList:
         """Names of the columns."""
-        return NameList(part if isinstance(part, Numbered) else tuple(part) for part in self.parts)
+        return NameList(part if isinstance(part, Numbered) else Plain(tuple(part)) for part in self.parts)
 
     @cached_property
     def dense(self) -> dict[str, tuple[str, ...]]:

@@ -9,8 +9,9 @@ from worker.contract.feature_columns import FeatureColumns
 from worker.contract.patterns import is_pattern
 from worker.core.kernels import Kernel, Product, Simple, Sum, WidthPerGroup
 from worker.core.penalties import PerGroup
-from worker.core.training import LinearTraining, TableTraining
+from worker.core.training import LinearTraining, Training
 from worker.core.training.kernel_machines import KernelTraining
+from worker.core.training.linear import LinearPredictor
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +43,16 @@ class _Names:
         return {group: self.expanded(members, named) for group, members in groups.items()}
 
 
-def grouped(training: TableTraining, columns: FeatureColumns) -> TableTraining:
+def grouped(training: Training, columns: FeatureColumns) -> Training:
     """The training criterion with its groups written out in features: columns and patterns are expanded."""
-    penalty = training.penalty
+    penalty = training.penalty if isinstance(training, LinearPredictor) else None
     if not isinstance(training, KernelTraining) and not isinstance(penalty, PerGroup):
         return training
     features: Sequence[str] = columns.features
     names = _Names(columns, frozenset(features) if isinstance(features, tuple) else features)
     if isinstance(training, KernelTraining):
         return replace(training, kernel=_kernel(training.kernel, names))
-    assert isinstance(penalty, PerGroup)
+    assert isinstance(training, LinearPredictor) and isinstance(penalty, PerGroup)  # noqa: PT018
     return _penalized(training, penalty, names)
 
 

@@ -9,10 +9,11 @@ from worker.contract.feature_columns import FeatureColumns
 from worker.contract.feature_list import MOST_PIECES, pieces
 from worker.contract.patterns import is_pattern, pattern_faults
 from worker.core.kernels import Product, Simple, Sum, WidthPerFeature, WidthPerGroup
-from worker.core.penalties import PerCoefficient, PerFeature, PerGroup, QuadraticForms
+from worker.core.penalties import ClassPenalty, PerCoefficient, PerFeature, PerGroup, QuadraticForms
 from worker.core.penalties.quadratic_forms import Difference, Identity, Matrix
-from worker.core.training import LinearTraining, TableTraining, Training
+from worker.core.training import Training
 from worker.core.training.kernel_machines import KernelTraining
+from worker.core.training.linear import LinearPredictor
 
 MOST_HYPERPARAMETERS = 100_000
 MOST_MEMBERS = 100_000  # features that are named by groups and kernels, columns and patterns written out
@@ -27,7 +28,7 @@ MOST_OF_FORMS = {Identity: MOST_IDENTITIES, Difference: MOST_DIFFERENCES, Matrix
 Listed = list[tuple[str, str]]  # pointers and names
 
 
-def size_faults(training: TableTraining, columns: FeatureColumns, classes: int) -> Iterator[Fault]:
+def size_faults(training: Training, columns: FeatureColumns, classes: int) -> Iterator[Fault]:
     """What is too much, before any of it is made. `classes`: how many the target has, 0 for a number."""
     if (scattered := pieces(columns)) > MOST_PIECES:
         told = f"These features are {scattered} separate runs of columns, and {MOST_PIECES} is the most"
@@ -56,14 +57,15 @@ def size_faults(training: TableTraining, columns: FeatureColumns, classes: int) 
 
 def spline_faults(training: Training) -> Iterator[Fault]:
     """More splines than are checked in a moment, whatever the data are."""
-    if isinstance(training, LinearTraining) and len(training.splines) > MOST_SPLINES:
+    if isinstance(training, LinearPredictor) and len(training.splines) > MOST_SPLINES:
         told = f"There are {len(training.splines)} splines, and {MOST_SPLINES} is the most"
         yield Fault("/training/splines", "too_many", f"{told}; leave some features linear.")
 
 
-def form_faults(training: TableTraining, p: int) -> Iterator[Fault]:
+def form_faults(training: Training, p: int) -> Iterator[Fault]:
     """Quadratic forms of p features with larger matrices than the API makes to check them."""
-    forms = training.penalty.forms if isinstance(training.penalty, QuadraticForms) else ()
+    penalty = _penalty(training)
+    forms = penalty.forms if isinstance(penalty, QuadraticForms) else ()
     total = dict.fromkeys((Identity, Difference, Matrix), 0)
     for i, form in enumerate(forms):
         m = p if form.features is None else len(form.features)
@@ -77,10 +79,10 @@ def form_faults(training: TableTraining, p: int) -> Iterator[Fault]:
 
 
 def _count_faults(
-    training: TableTraining, kernels: list[tuple[str, Simple]], p: int, columns: int, classes: int
+    training: Training, kernels: list[tuple[str, Simple]], p: int, columns: int, classes: int
 ) -> Iterator[Fault]:
     """Hyperparameters that grow with the features; all others are written out in the spec."""
-    penalty = training.penalty
+    penalty = _penalty(training)
     counts = [(f"{place}/widths", p) for place, one in kernels if _per_feature(one)]
     if isinstance(penalty, PerFeature):
         counts.append(("/training/penalty", p))
@@ -93,11 +95,16 @@ def _count_faults(
         yield Fault(counts[-1][0], "too_many_hyperparameters", f"{told}; choose shared, few groups, or fewer features.")
 
 
+def _penalty(training: Training) -> ClassPenalty | None:
+    """The penalty of the coefficients of features, if there are any."""
+    return training.penalty if isinstance(training, LinearPredictor) else None
+
+
 def _per_feature(kernel: Simple) -> bool:
     return kernel.features is None and isinstance(kernel.widths, WidthPerFeature)
 
 
-def _kernels(training: TableTraining) -> Iterator[tuple[str, Simple]]:
+def _kernels(training: Training) -> Iterator[tuple[str, Simple]]:
     """The simple kernels with their pointers."""
     if not isinstance(training, KernelTraining):
         return
@@ -110,10 +117,10 @@ def _kernels(training: TableTraining) -> Iterator[tuple[str, Simple]]:
             yield here, term
 
 
-def _listed(training: TableTraining, kernels: list[tuple[str, Simple]]) -> Listed:
+def _listed(training: Training, kernels: list[tuple[str, Simple]]) -> Listed:
     """The names that groups and kernels list."""
     listed: Listed = []
-    penalty = training.penalty
+    penalty = _penalty(training)
     if isinstance(penalty, PerGroup) and penalty.groups is not None:
         listed += _of_groups("/training/penalty/groups", penalty.groups)
     for place, kernel in kernels:

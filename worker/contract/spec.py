@@ -88,7 +88,7 @@ class JobSpec(Wire):
             if self.training.multipliers is None and isinstance(self.data, MatricesData):
                 k = max(len(self.data.matrices), len(self.data.vectors)) - 1
                 self.__dict__["training"] = replace(self.training, multipliers=numbered(k))
-        elif not isinstance(self.selection, QuadraticSelection) and getattr(self.selection, "loss", ...) is None:
+        elif self.selection.takes_loss and self.selection.given_loss is None:
             named: Any = {"loss": self.training.score(None)}
             self.__dict__["selection"] = replace(self.selection, **named)
         return self
@@ -112,9 +112,7 @@ class JobSpec(Wire):
     def plan(self, columns: FeatureColumns | None = None) -> Plan:
         """The core's view of the request. `columns`: the features that each column of a dataset becomes."""
         return Plan(
-            self.training
-            if columns is None or isinstance(self.training, Quadratic)
-            else grouped(self.training, columns),
+            self.training if columns is None else grouped(self.training, columns),
             self.selection,
             self.hypergradient,
             self.outer,

@@ -15,25 +15,14 @@ from worker.contract.inline import inline_faults
 from worker.contract.search_size import form_faults, size_faults, spline_faults
 from worker.contract.spec import JobSpec
 from worker.core.durations import MICROSECONDS_PER_DAY, microseconds
-from worker.core.penalties.splines import SplineError, others, too_few
+from worker.core.penalties.splines import SplineError, too_few
 from worker.core.records import Array
+from worker.core.rows.present import present_rows
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Plan, check_nested, check_splits, check_weights, of_present_rows, split_rows
-from worker.core.selection import (
-    GivenFolds,
-    GroupKFold,
-    KFold,
-    QuadraticSelection,
-    Selection,
-    StratifiedGroupKFold,
-    WalkForward,
-)
-from worker.core.training import Quadratic, TableTraining
-from worker.core.training.kernel_machines import KernelTraining
-
-OUTLINED = 100_000  # rows that stand for any larger number of them where splits are counted
-COUNTED = (KFold, GivenFolds, GroupKFold, StratifiedGroupKFold)
-OUTLINED_GROUPS = 10_000  # groups that stand for any larger number of them: they are assigned to folds one by one
+from worker.core.selection import QuadraticSelection, WalkForward
+from worker.core.training import Quadratic, Training
+from worker.core.training.linear import LinearPredictor
 
 
 def faults(spec: JobSpec, selected: Selected | None = None) -> list[Fault]:
@@ -77,14 +66,15 @@ def _multiplier_faults(spec: JobSpec) -> Iterator[Fault]:
 
 def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = None) -> Iterator[Fault]:
     found = list(spline_faults(spec.training))
-    if not found and selected is not None and not isinstance(spec.training, Quadratic):
+    if not found and selected is not None:
         found = list(size_faults(spec.training, selected.groups, len(selected.classes.names)))
-    if found:
+    if found := found or list(form_faults(spec.training, len(problem.features))):
         yield from found
         return
     plan = spec.plan(selected.groups if selected else None)
-    assert not isinstance(plan.training, Quadratic)
-    found = list(combination_faults(plan.training, plan.selection, plan.hypergradient, plan.outer, problem))
+    known = len(present_rows(problem)) if selected is None else 0 if selected.where else selected.rows
+    found = list(combination_faults(plan, problem, known))
+    found += _distinct_faults(spec.training, selected.distinct if selected else {})
     if found := found or ([] if selected else list(target_faults(plan.training, problem))):
         yield from found
         return
@@ -93,18 +83,8 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
     except ValueError as error:
         yield Fault("/selection", "does_not_fit", sentence(str(error)))
         return
-    assert not isinstance(plan.training, Quadratic)
-    n = len(problem.y)
-    known = n if selected is None else 0 if selected.where else selected.rows
-    if found := [
-        *_training_faults(plan.training, problem, known),
-        *_distinct_faults(plan.training, selected.distinct if selected else {}),
-    ]:
-        yield from found
-        if any(fault.pointer.startswith("/training/splines") for fault in found):
-            return
     try:
-        rows, _ = split_rows(n, plan, problem.time)
+        rows, _ = split_rows(len(problem.y), plan, problem.time)
     except ValueError as error:
         yield Fault("/test_fraction", "does_not_fit", sentence(str(error)))
         return
@@ -115,9 +95,9 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
             place = f"/{error.number}" if isinstance(error, SplineError) else ""
             yield Fault(f"/training/splines{place}", "does_not_fit", sentence(str(error)))
             return
-    if selected and isinstance(spec.selection, WalkForward) and spec.selection.durations:
-        yield from _span_faults(spec.selection, selected)  # the splits are known when the dates are read
-    elif not (selected and selected.where and _lists_rows(spec.selection)):  # else when rows are counted
+    if selected and isinstance(plan.selection, WalkForward) and plan.selection.durations:
+        yield from _span_faults(plan.selection, selected)  # the splits are known when the dates are read
+    elif not (selected and selected.where and plan.selection.entry_per_row):  # else when rows are counted
         yield from _split_faults(plan, problem, rows, values=selected is None)
 
 
@@ -153,51 +133,12 @@ def _split_faults(plan: Plan, problem: Problem, rows: Array, *, values: bool) ->
         yield Fault("/nested", "does_not_fit", sentence(str(error)))
 
 
-def _training_faults(training: TableTraining, problem: Problem, rows: int) -> Iterator[Fault]:
-    """What does not fit the features, or is too large for so many `rows`, zero where that is not known yet."""
-    try:
-        others(training.splines, problem.features)
-    except ValueError as error:
-        yield Fault("/training/splines", "does_not_fit", sentence(str(error)))
-        return
-    if isinstance(training, KernelTraining):
-        yield from _kernel_faults(training, problem, rows)
-        return
-    if found := list(form_faults(training, len(problem.features))):
-        yield from found
-        return
-    try:
-        training.penalties(problem)
-    except ValueError as error:
-        yield Fault("/training/penalty", "does_not_fit", sentence(str(error)))
-    try:
-        if training.weights is not None:
-            training.weights.hyperparameters(problem)
-    except ValueError as error:
-        yield Fault("/training/weights", "does_not_fit", sentence(str(error)))
-
-
-def _distinct_faults(training: TableTraining, distinct: Mapping[str, int]) -> Iterator[Fault]:
+def _distinct_faults(training: Training, distinct: Mapping[str, int]) -> Iterator[Fault]:
     """Splines of features of which the record of a dataset tells that they have too few distinct values."""
-    for number, spline in enumerate(training.splines):
+    for number, spline in enumerate(training.splines if isinstance(training, LinearPredictor) else ()):
         told = too_few(spline, distinct[spline.feature]) if spline.feature in distinct else None
         if told is not None:
             yield Fault(f"/training/splines/{number}", "does_not_fit", sentence(told))
-
-
-def _kernel_faults(training: KernelTraining, problem: Problem, rows: int) -> Iterator[Fault]:
-    try:
-        training.kernel.over(problem.features)
-    except ValueError as error:
-        yield Fault("/training/kernel", "does_not_fit", sentence(str(error)))
-    try:
-        training.check_size(rows, len(problem.features))
-    except ValueError as error:
-        yield Fault("/training/landmarks", "too_large", sentence(str(error)))
-
-
-def _lists_rows(selection: Selection) -> bool:
-    return any(getattr(selection, name, None) is not None for name in ("fold_of_row", "group_of_row"))
 
 
 def outline(spec: JobSpec, selected: Selected | None) -> Problem:
@@ -206,13 +147,13 @@ def outline(spec: JobSpec, selected: Selected | None) -> Problem:
         return spec.problem()
     n = selected.rows
     classes = selected.classes.names
-    counted = isinstance(spec.selection, COUNTED) and not _lists_rows(spec.selection)
-    if counted or spec.selection.closed_form:
-        n = min(n, OUTLINED)
+    if spec.selection.enough_rows is not None:
+        n = min(n, spec.selection.enough_rows)
     every = np.arange(n)
     # evenly spaced dates stand in only where they matter: rows of equal time are not known
-    days = selected.dates if isinstance(spec.selection, WalkForward) and spec.selection.durations else None
-    grouped_rows = every % OUTLINED_GROUPS if isinstance(spec.selection, StratifiedGroupKFold) else every
+    days = selected.dates if spec.selection.durations else None
+    enough_groups = spec.selection.enough_groups
+    grouped_rows = every if enough_groups is None else every % enough_groups
     return Problem(
         np.empty((n, 0)),
         every % max(len(classes), 1) + 0.0,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, overload
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -24,6 +24,60 @@ def split_number(name: str) -> tuple[str, int] | None:
     """The shortest prefix and the number of a name that ends with a number without leading zeros; None for others."""
     match = _NUMBERED.fullmatch(name)
     return (match[1], int(match[2])) if match else None
+
+
+@dataclass(slots=True)
+class _Index:
+    """Where names stand in a list: each plain name, and for each prefix its numbered parts with their first places."""
+
+    plain: dict[str, int] = field(default_factory=dict)
+    numbered: dict[str, list[tuple[Numbered, int | Array]]] = field(default_factory=lambda: defaultdict(list))
+
+
+@runtime_checkable
+class Part(Protocol):
+    """Some names of a list, all different."""
+
+    def __len__(self) -> int:
+        """Number of names."""
+
+    def __iter__(self) -> Iterator[str]:
+        """The names in order."""
+
+    def name(self, i: int) -> str:
+        """Name number `i`."""
+
+    def without(self, places: Int[Array, " d"]) -> list[Part]:
+        """The names at the other places, in the same order."""
+
+    def enter(self, index: _Index, begin: int) -> None:
+        """Add the names to an index of a list in which they stand from place `begin` on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plain:
+    """Names that are kept as they are."""
+
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def name(self, i: int) -> str:
+        """Name number `i`."""
+        return self.names[i]
+
+    def without(self, places: Int[Array, " d"]) -> list[Part]:
+        """The names at the other places, in the same order."""
+        gone = frozenset(places.tolist())
+        return [Plain(tuple(name for i, name in enumerate(self.names) if i not in gone))]
+
+    def enter(self, index: _Index, begin: int) -> None:
+        """Add each name to an index."""
+        index.plain.update(zip(self.names, range(begin, begin + len(self.names)), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +122,12 @@ class Numbered:
         """The order in which the numbers ascend; None if they do."""
         return None if (np.diff(self.numbers) > 0).all() else np.argsort(self.numbers)
 
-    def without(self, places: Int[Array, " d"]) -> list[Numbered]:
-        """The other names, in the same order; a range in pieces."""
+    def enter(self, index: _Index, begin: int) -> None:
+        """Add all names to an index as one part."""
+        index.numbered[self.prefix].append((self, begin))
+
+    def without(self, places: Int[Array, " d"]) -> list[Part]:
+        """The names at the other places, in the same order; a range in pieces."""
         if not isinstance(self.numbers, range):
             return [Numbered(self.prefix, np.delete(self.numbers, places))]
         edges = [-1, *np.sort(places).tolist(), len(self)]
@@ -77,15 +135,20 @@ class Numbered:
 
 
 class NameList(Sequence[str]):
-    """Names, all different, given in parts: tuples of names, and numbered ones."""
+    """Names, all different, given in parts."""
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, parts: Iterable[tuple[str, ...] | Numbered]) -> None:
+    def __init__(self, parts: Iterable[Part]) -> None:
         self.parts = tuple(part for part in parts if len(part))
         self._begins = [0]
         for part in self.parts:
             self._begins.append(self._begins[-1] + len(part))
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> NameList:
+        """The list of these names. Callers that have few give a tuple, which is taken as it is."""
+        return names if isinstance(names, NameList) else cls((Plain(tuple(names)),))
 
     def __len__(self) -> int:
         return self._begins[-1]
@@ -103,18 +166,17 @@ class NameList(Sequence[str]):
         if not 0 <= place < len(self):
             raise IndexError(i)
         which = int(np.searchsorted(self._begins, place, side="right")) - 1
-        part, place = self.parts[which], place - self._begins[which]
-        return part[place] if isinstance(part, tuple) else part.name(place)
+        return self.parts[which].name(place - self._begins[which])
 
     def __iter__(self) -> Iterator[str]:
         for part in self.parts:
             yield from part
 
     def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str) or name in self._plain:
+        if not isinstance(name, str) or name in self._index.plain:
             return isinstance(name, str)
         split = split_number(name)
-        return split is not None and any(part.has(split[1]) for part, _ in self._numbered.get(split[0], ()))
+        return split is not None and any(part.has(split[1]) for part, _ in self._index.numbered.get(split[0], ()))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, tuple | NameList):
@@ -130,63 +192,49 @@ class NameList(Sequence[str]):
 
     def places(self, wanted: Sequence[str]) -> Int[Array, " m"]:
         """Where the wanted names stand; -1 for those that are not there."""
-        found = np.array([self._plain.get(name, -1) for name in wanted], int)
+        plain, numbered = self._index.plain, self._index.numbered
+        found = np.array([plain.get(name, -1) for name in wanted], int)
         asked: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for i in np.flatnonzero(found < 0).tolist():
+        for i in np.flatnonzero(found < 0).tolist() if numbered else ():
             split = split_number(wanted[i])
-            if split is not None and split[0] in self._numbered:
+            if split is not None and split[0] in numbered:
                 asked[split[0]].append((i, split[1]))
         for prefix, pairs in asked.items():
             rows, numbers = np.array(pairs).T
-            for part, where in self._numbered[prefix]:
+            for part, where in numbered[prefix]:
                 place = part.places(numbers)
                 there = place >= 0
                 found[rows[there]] = where[place[there]] if isinstance(where, np.ndarray) else where + place[there]
         return found
 
     @cached_property
-    def _plain(self) -> dict[str, int]:
-        pairs = zip(self.parts, self._begins, strict=False)
-        return {name: begin + i for part, begin in pairs if isinstance(part, tuple) for i, name in enumerate(part)}
-
-    @cached_property
-    def _numbered(self) -> dict[str, list[tuple[Numbered, int | Array]]]:
-        """The numbered parts of each prefix with the place of their first name; many parts as one, with all places."""
-        parts: dict[str, list[tuple[Numbered, int | Array]]] = defaultdict(list)
+    def _index(self) -> _Index:
+        """Where the names stand; many numbered parts of one prefix as one, with all places."""
+        index = _Index()
         for part, begin in zip(self.parts, self._begins, strict=False):
-            if isinstance(part, Numbered):
-                parts[part.prefix].append((part, begin))
-        for prefix, several in parts.items():
+            part.enter(index, begin)
+        for prefix, several in index.numbered.items():
             if len(several) > FEW:
                 numbers = np.concatenate([np.asarray(part.numbers) for part, _ in several])
                 places = np.concatenate([np.arange(len(part)) + begin for part, begin in several])
-                parts[prefix] = [(Numbered(prefix, numbers), places)]
-        return dict(parts)
+                index.numbered[prefix] = [(Numbered(prefix, numbers), places)]
+        return index
 
     def without(self, dropped: Collection[str]) -> NameList:
         """The other names, in the same order."""
         gone = self.places(tuple(dropped))
-        kept: list[tuple[str, ...] | Numbered] = []
+        kept: list[Part] = []
         for part, begin in zip(self.parts, self._begins, strict=False):
             places = gone[(gone >= begin) & (gone < begin + len(part))] - begin
-            if isinstance(part, Numbered):
-                kept += part.without(places) if len(places) else [part]
-            else:
-                kept.append(tuple(name for name in part if name not in dropped))
+            kept += part.without(places) if len(places) else [part]
         return NameList(kept)
 
 
 def places(known: Sequence[str], wanted: Sequence[str]) -> Int[Array, " m"]:
     """Where the wanted names stand among the known ones; -1 for those that do not."""
-    if isinstance(known, NameList):
-        return known.places(wanted)
-    of_name = {name: i for i, name in enumerate(known)}
-    return np.array([of_name.get(name, -1) for name in wanted], int)
+    return NameList.of(known).places(wanted)
 
 
 def without(names: Sequence[str], dropped: Collection[str]) -> Sequence[str]:
     """The names but those that are dropped, in the same order."""
-    if not dropped:
-        return names
-    gone = frozenset(dropped)
-    return names.without(gone) if isinstance(names, NameList) else tuple(name for name in names if name not in gone)
+    return NameList.of(names).without(dropped) if dropped else names

@@ -143,7 +143,7 @@ def test_no_predictor_makes_a_nan(loss):
             assert not np.isnan(loss.link.mean(eta)).any()
 
 
-@pytest.mark.parametrize("loss", (*KERNEL_LOSSES, HuberLoss(0.75)), ids=name)
+@pytest.mark.parametrize("loss", [*KERNEL_LOSSES, HuberLoss(0.75)], ids=name)
 def test_a_loss_of_machines_bends_only_between_its_kinks_and_never_more_than_it_says(loss):
     y = np.tile([0.0, 1.0], 200)
     eta = np.random.default_rng(4).normal(scale=3.0, size=(400, 1))

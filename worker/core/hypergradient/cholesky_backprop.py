@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 
+from worker.core.capabilities import Capability, Need
 from worker.core.hypergradient.hessian_dependence import HessianDependence
-from worker.core.inner.protocols import Fit, QuadraticFit
+from worker.core.inner.protocols import Fit
 from worker.core.records import Array
 
 
@@ -21,16 +22,26 @@ class CholeskyBackprop:
 
     kind: Literal["cholesky_backprop"] = "cholesky_backprop"
 
+    needs: ClassVar[tuple[Need, ...]] = (frozenset({Capability.CHOLESKY_FACTOR}),)
+    needs_primal_factor: ClassVar[bool] = True
+
     def resolve(self) -> CholeskyBackprop:
-        """The method itself: it was chosen."""
+        """Itself."""
         return self
 
     def __call__(
-        self, fit: Fit, theta_bar: Float[Array, " p"], matrix: HessianDependence | None = None
+        self, fit: Fit, bar: Float[Array, " q"], matrix: HessianDependence | None = None
     ) -> Float[Array, " k"]:
-        """`dJ/drho` of one split from `theta_bar = dE/dtheta` and the dependence of E on the factor of H, if any."""
-        assert isinstance(fit, QuadraticFit)
+        """`dJ/drho` of one split from the cotangent of what is scored, and the dependence of E on the factor of H.
+
+        Raises ValueError if the fit has no factor to sweep through.
+        """
+        sweep = fit.sweep
+        if sweep is None:
+            raise ValueError(
+                "cholesky_backprop needs a training criterion that is solved by one Cholesky factorization"
+            )
         if matrix is None:
-            return fit.sweep(theta_bar)
-        gradient = fit.sweep(theta_bar, matrix.L_bar())
+            return sweep(bar)
+        gradient = sweep(bar, matrix.L_bar)
         return gradient if matrix.on_penalty is None else gradient + matrix.on_penalty()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 
+from worker.core.capabilities import Need
 from worker.core.hypergradient.hessian_dependence import HessianDependence
 from worker.core.inner.protocols import Fit
 from worker.core.records import Array
@@ -22,8 +23,11 @@ class Implicit:
 
     kind: Literal["implicit"] = "implicit"
 
+    needs: ClassVar[tuple[Need, ...]] = ()
+    needs_primal_factor: ClassVar[bool] = False  # whether it takes the factor of H itself, p x p
+
     def resolve(self) -> Implicit:
-        """The method itself: it was chosen."""
+        """Itself."""
         return self
 
     def __call__(

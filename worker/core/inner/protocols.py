@@ -13,6 +13,8 @@ from worker.core.penalties.forms import Penalized
 from worker.core.records import Array
 from worker.core.weights import Weighting
 
+# the cotangent of a lower Cholesky factor, as a function of the factor
+OfFactor = Callable[[Float[Array, "p p"]], Float[Array, "p p"]]
 # primal, dual: one factorization, with a row for each feature or each training row; orthogonal: one of the rows
 # themselves, for small tables whose moments lose digits; spectral: one decomposition for all rho; newton_*: iterations
 # with factors or products of the Hessian; dense, banded, sparse: one factorization of the caller's matrix;
@@ -43,6 +45,31 @@ class Criterion:
     second: Callable[[], Float[Array, "k k"]]
 
 
+@dataclass(frozen=True, slots=True)
+class Leverages:
+    """The training rows under the fit without each of them.
+
+    The leverage of row i is `h_i = s_i q_i`, with its share `s_i` in C and `q_i = x_i^T H^-1 x_i`, plus 1 if an
+    intercept was eliminated. `XP = X H^-1`. If `s_i` is zero, `q_i` and the row of XP do not matter and may be zero.
+    """
+
+    XP: Float[Array, "n p"]
+    r: Float[Array, " n"]  # residuals, in units of the target
+    q: Float[Array, " n"]
+    remainders: Float[Array, " n"]  # `1 - h_i`
+
+
+@runtime_checkable
+class Sweep(Protocol):
+    """Reverse-mode differentiation of a fit through its Cholesky factorization (Bengio 2000, section 3)."""
+
+    def __call__(self, bar: Float[Array, " p"], of_factor: OfFactor | None = None) -> Float[Array, " k"]:
+        """`d(bar . scored)/drho`, plus the part of a criterion that depends on the factor L of H directly.
+
+        `of_factor` gives the cotangent of L. Raises ValueError with it if another matrix than H is factored.
+        """
+
+
 @runtime_checkable
 class Fit(Protocol):
     """A minimizer of the training criterion C at one rho, and how what is scored moves with rho.
@@ -62,6 +89,10 @@ class Fit(Protocol):
 
     def inner_gradient_norm(self) -> float:
         """The relative norm of `dC/dtheta`."""
+
+    @property
+    def sweep(self) -> Sweep | None:
+        """`pullback` by reverse-mode differentiation; None without a Cholesky factor of the system of theta."""
 
 
 @runtime_checkable
@@ -101,23 +132,100 @@ class SmoothFit(Fit, Protocol):
 
 
 @runtime_checkable
-class QuadraticFit(SmoothFit, Protocol):
-    """A fit of a quadratic criterion `theta^T H theta / 2 - b^T theta + ...`: H does not depend on theta.
+class InRho(Protocol):
+    """The derivatives of a criterion of least squares in rho at fixed theta, at the minimizer theta.
 
-    `H_j`, `b_j`, `H_jl`, `b_jl` are the derivatives of H and b in rho, so that `g_j = H_j theta - b_j`.
+    The criterion is `theta^T H theta / 2 - b^T theta + ...` with H and b independent of theta. `H_j`, `b_j`, `H_jl`,
+    `b_jl` are their derivatives, so that `g_j = H_j theta - b_j`. The first hyperparameters are those of the penalty.
     """
-
-    def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "m m"] | None = None) -> Float[Array, " k"]:
-        """`rho_bar` by reverse-mode differentiation of the fit, from the cotangents of theta and of its factor."""
-
-
-@runtime_checkable
-class LeastSquaresFit(QuadraticFit, Protocol):
-    """A fit of a mean squared error of rows plus a penalty, with what selection criteria need of its Hessian."""
 
     @property
     def penalty(self) -> Penalized:
         """The total penalty at this rho."""
+
+    @property
+    def one_entry_each(self) -> bool:
+        """Whether `H_j` has a single entry, on the diagonal in column j, and `b_j` is zero."""
+
+    def contract(self, u: Float[Array, " p"]) -> Float[Array, " k"]:
+        """`u^T g_j`."""
+
+    def curvature(self, u: Float[Array, " p"]) -> Float[Array, "k k"]:
+        """`u^T g_jl`."""
+
+    def columns(self, chosen: Int[Array, " f"]) -> Float[Array, "p f"]:
+        """`g_j` for the chosen hyperparameters, ascending indices; Fortran-ordered."""
+
+    def contract_columns(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "k f"]:
+        """`u^T H_j D_l` for each hyperparameter j and each column of D."""
+
+    def contract_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, " k"]:
+        """`<H_bar, H_j>` for each hyperparameter; H_bar symmetric."""
+
+    def contract_system(self, H_bar: Float[Array, "p p"], b_bar: Float[Array, " p"]) -> Float[Array, " k"]:
+        """`<H_bar, H_j> + b_bar . b_j` for each hyperparameter; H_bar symmetric."""
+
+    def curvature_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, "k k"]:
+        """`<H_bar, H_jl>` for each pair; H_bar symmetric."""
+
+    def forms(self, W: Float[Array, "n p"]) -> Float[Array, "n k"]:
+        """`w_i^T H_j w_i` for each row of W and each hyperparameter."""
+
+    def pairs(self, P: Float[Array, "p p"], S: Float[Array, "p p"]) -> Float[Array, "k k"]:
+        """The symmetric part of `tr(H_j P H_l S)`; P and S symmetric."""
+
+    def shares_of(self, base: Float[Array, " n"]) -> Weighting:
+        """The share of each training row in C, with its derivatives; `base` are the fixed weights."""
+
+    def criterion(self, value: float) -> Criterion:
+        """C, whose minimum is `value`, with its derivatives."""
+
+
+@runtime_checkable
+class OfInverse(Protocol):
+    """Functions of the inverse of H, the Hessian of a criterion of least squares, with their derivatives in rho."""
+
+    def log_determinant_gradient(self) -> Float[Array, " k"]:
+        """The derivatives of `log |H|`, `<H^-1, H_j>`."""
+
+    def log_determinant_hessian(self) -> Float[Array, "k k"]:
+        """The second derivatives of `log |H|`, `<H^-1, H_jl> - tr(H_j H^-1 H_l H^-1)`."""
+
+    def hat_trace(self) -> tuple[float, Float[Array, " k"]]:
+        """The trace of the hat matrix, `tr(H^-1 (H - P))`, and its derivatives."""
+
+    def hat_trace_hessian(self) -> Float[Array, "k k"]:
+        """The second derivatives of the trace of the hat matrix."""
+
+    def leverages(
+        self, X: Float[Array, "n p"], r: Float[Array, " n"], shares: Float[Array, " n"], level: float
+    ) -> Leverages:
+        """Of the training rows X with the residuals r and the `shares`; `level` is 1 if an intercept was eliminated.
+
+        Residuals come back as they are, or with more digits.
+        """
+
+    def contract_rows(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, " k"]:
+        """`sum_i bar_i w_i^T H_j w_i`: minus the derivatives of `sum_i bar_i q_i`, from the rows `w_i = H^-1 x_i`."""
+
+    def rows_hessian(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, "k k"]:
+        """The second derivatives of `sum_i bar_i q_i`, from the rows `w_i = H^-1 x_i`.
+
+        `sum_i bar_i (2 w_i^T H_j H^-1 H_l w_i - w_i^T H_jl w_i)`.
+        """
+
+
+@runtime_checkable
+class LeastSquaresFit(SmoothFit, Protocol):
+    """A fit of a mean squared error of rows plus a penalty, with what selection criteria need of its Hessian."""
+
+    @property
+    def in_rho(self) -> InRho:
+        """The derivatives of C in rho at fixed theta."""
+
+    @property
+    def of_inverse(self) -> OfInverse:
+        """Functions of `H^-1`."""
 
     def inverse(self) -> Float[Array, "p p"]:
         """`H^-1`."""
@@ -128,44 +236,8 @@ class LeastSquaresFit(QuadraticFit, Protocol):
     def log_determinant(self) -> float:
         """`log |H|`."""
 
-    def log_determinant_gradient(self) -> Float[Array, " k"]:
-        """The derivatives of `log |H|` in rho, `<H^-1, H_j>`."""
-
-    def log_determinant_hessian(self) -> Float[Array, "k k"]:
-        """The second derivatives of `log |H|` in rho, `<H^-1, H_jl> - tr(H_j H^-1 H_l H^-1)`."""
-
-    def hat_trace(self) -> tuple[float, Float[Array, " k"]]:
-        """The trace of the hat matrix, `tr(H^-1 (H - P))`, and its derivatives in rho."""
-
-    def hat_trace_hessian(self) -> Float[Array, "k k"]:
-        """The second derivatives of the trace of the hat matrix in rho."""
-
     def criterion(self) -> Criterion:
         """C at theta with its derivatives in rho at fixed theta."""
-
-    def forms(self, W: Float[Array, "n p"]) -> Float[Array, "n k"]:
-        """`w_i^T H_j w_i` for each row of W and each hyperparameter."""
-
-    def pairs(self, P: Float[Array, "p p"], S: Float[Array, "p p"]) -> Float[Array, "k k"]:
-        """The symmetric part of `tr(H_j P H_l S)`; P and S symmetric."""
-
-    def contract_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, " k"]:
-        """`<H_bar, H_j>` for each hyperparameter; H_bar symmetric."""
-
-    def curvature_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, "k k"]:
-        """`<H_bar, H_jl>` for each pair; H_bar symmetric."""
-
-    def contract_rows(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, " k"]:
-        """`sum_i bar_i w_i^T H_j w_i` for each hyperparameter."""
-
-    def rows_hessian(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, "k k"]:
-        """The second derivatives of `sum_i bar_i x_i^T H^-1 x_i` in rho, from the rows `w_i = H^-1 x_i`.
-
-        `sum_i bar_i (2 w_i^T H_j H^-1 H_l w_i - w_i^T H_jl w_i)`.
-        """
-
-    def shares_of(self, base: Float[Array, " n"]) -> Weighting:
-        """The share of each training row in C, with its derivatives; `base` are the fixed weights."""
 
 
 F_co = TypeVar("F_co", bound=Fit, covariant=True)

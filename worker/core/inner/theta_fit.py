@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 from jaxtyping import Float
 
 from worker.core.linalg.norms import relative
@@ -50,3 +51,7 @@ class FitOfQuadratic(ABC):
         """The norm of `dC/dtheta` at theta, relative to its norm at theta = 0."""
         gradient = self.gradient()
         return relative(gradient, gradient - self.apply(self.theta))
+
+    def third(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "f f"]:
+        """The third derivative of a quadratic criterion: zero."""
+        return np.zeros((D.shape[1], D.shape[1]))

@@ -43,9 +43,9 @@ class _KernelOfFeatures:
 class _Stationary(_KernelOfFeatures, ABC):
     widths: Annotated[Widths, ByKind(named=True)] = SharedWidth()  # noqa: RUF009 - frozen
 
+    @abstractmethod
     def shape(self) -> Hyperparameters | None:
-        """A hyperparameter of the profile, if it has one."""
-        return None
+        """The hyperparameter of the profile, if it has one."""
 
     @abstractmethod
     def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
@@ -96,6 +96,9 @@ class Rbf(_Stationary):
 
     kind: Literal["rbf"] = "rbf"
 
+    def shape(self) -> None:
+        """None."""
+
     def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
         """`phi' = -phi / 2`."""
         s *= -0.5
@@ -113,6 +116,9 @@ class Matern(_Stationary):
 
     nu: Literal["1/2", "3/2", "5/2"] = "5/2"
     kind: Literal["matern"] = "matern"
+
+    def shape(self) -> None:
+        """None: `nu` is fixed."""
 
     def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
         """The kernel with `phi' = -e^-r / (2 r)`, `-3/2 e^-a`, `-5/6 (1 + a) e^-a` for 1/2, 3/2, 5/2."""

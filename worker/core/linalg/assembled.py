@@ -10,7 +10,7 @@ a sparse factor has than the matrix is known only after it is computed: 2 times 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -30,6 +30,10 @@ SPARSE_ENTRY_COST = 200.0  # of an entry of a sparse matrix with its likely fill
 @runtime_checkable
 class Factor(Protocol):
     """A factored matrix H."""
+
+    @property
+    def L(self) -> Float[Array, "p p"] | None:
+        """The lower Cholesky factor as a dense matrix; None if there is none."""
 
     def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
         """`H^-1 b`."""
@@ -52,6 +56,7 @@ class BandedFactor:
 
     bands: Float[Array, "w1 p"]
     order: Int[Array, " p"]
+    L: ClassVar[None] = None
 
     def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
         """`H^-1 b`."""
@@ -68,6 +73,7 @@ class SparseFactor:
     """`L D L^T` of H by SuperLU (Li 2005); for a definite H its pivots are on the diagonal."""
 
     lu: SuperLU
+    L: ClassVar[None] = None
 
     def solve(self, b: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
         """`H^-1 b`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from worker.core.losses.derivatives import ScoreDerivatives
 from worker.core.losses.score import PredictorScore, ResidualLoss
 from worker.core.records import Array
 from worker.core.rows.design import Design
-from worker.core.rows.tables import Rows
+from worker.core.rows.tables import DenseRows, Rows
 
 
 @runtime_checkable
@@ -42,8 +42,15 @@ class ValidationLoss(ScoredLoss, Protocol):
 class SumOfResiduals(ValidationLoss, Protocol):
     """A loss of the residuals of least squares, which knows what subtractions cost."""
 
+    @property
+    def rows(self) -> LossOfRows | None:
+        """The loss from its rows; None if only their moments are kept."""
+
     def kept(self, theta: Float[Array, " p"]) -> float:
         """The smallest fraction that subtractions have left of a number."""
+
+    def rotated(self, rotation: Float[Array, "p p"]) -> SumOfResiduals:
+        """The same loss as a function of theta', with `theta = rotation theta'`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,7 @@ class SquaredErrorOfMoments:
     S: Float[Array, "p1 p1"]
     mean: Float[Array, " p1"]
     reference: Float[Array, " p"]
+    rows: ClassVar[None] = None
 
     def value(self, theta: Float[Array, " p"]) -> float:
         """The sum."""
@@ -82,6 +90,14 @@ class SquaredErrorOfMoments:
         of_mean = self.mean[:-1] @ D
         return 2.0 * (D.T @ (self.S[:-1, :-1] @ D) + self.weight * np.outer(of_mean, of_mean))
 
+    def rotated(self, rotation: Float[Array, "p p"]) -> SquaredErrorOfMoments:
+        """The moments of the columns `X rotation`."""
+        S, mean = np.empty_like(self.S), np.append(self.mean[:-1] @ rotation, self.mean[-1])
+        S[:-1, :-1] = rotation.T @ self.S[:-1, :-1] @ rotation
+        S[-1, :-1] = S[:-1, -1] = self.S[-1, :-1] @ rotation
+        S[-1, -1] = self.S[-1, -1]
+        return SquaredErrorOfMoments(self.weight, S, mean, np.linalg.solve(rotation, self.reference))
+
 
 @dataclass(frozen=True, slots=True)
 class LossOfRows:
@@ -91,6 +107,11 @@ class LossOfRows:
     y: Float[Array, " n"]
     loss: ResidualLoss
     w: Float[Array, " n"] | None = None
+
+    @property
+    def rows(self) -> LossOfRows:
+        """Itself."""
+        return self
 
     @property
     def weight(self) -> float:
@@ -116,6 +137,10 @@ class LossOfRows:
         curvatures = self._weighted(self.loss.of(self.y - self.X @ theta)[2])
         eta_dot = self.X @ D
         return (eta_dot.T * curvatures) @ eta_dot
+
+    def rotated(self, rotation: Float[Array, "p p"]) -> LossOfRows:
+        """The rows `X rotation`."""
+        return LossOfRows(DenseRows(self.X @ rotation), self.y, self.loss, self.w)
 
     def _weighted(self, a: Float[Array, " n"]) -> Float[Array, " n"]:
         return a if self.w is None else self.w * a

@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hypergradient.hessian_dependence import HessianDependence
 from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind
-from worker.core.inner.least_squares.primal import PrimalFit
 from worker.core.inner.protocols import LeastSquaresFit
 from worker.core.objective.arithmetic_of_mean import Digits
 from worker.core.objective.fits import DirectFits
@@ -76,9 +75,9 @@ class EvidenceFormula:
         C, (s2, nu_bar) = fit.criterion(), self._noise_and_slope(rho, fits[0])
         gradient = self.hypergradient(fit, np.zeros(len(fit.theta)), self._log_determinant_dependence(fit))
         gradient += self.sample.rows * C.rho_bar / s2
-        gradient[: self.sample.penalties] -= fit.penalty.log_determinant.gradient / 2
+        gradient[: self.sample.penalties] -= fit.in_rho.penalty.log_determinant.gradient / 2
         if self._tunes_weights:
-            shares, used = fit.shares_of(self.base), self.base > 0
+            shares, used = fit.in_rho.shares_of(self.base), self.base > 0
             gradient -= (shares.w_dot[used] / shares.w[used, None]).sum(axis=0) / 2
         if self.noise:
             gradient = np.append(gradient, nu_bar)
@@ -102,10 +101,10 @@ class EvidenceFormula:
         D = fit.sensitivity(np.arange(k))
         C_jl = C.second() - D.T @ fit.apply(D)
         n = self.sample.rows
-        total = n * C_jl / s2 + fit.log_determinant_hessian() / 2
-        total[: self.sample.penalties, : self.sample.penalties] -= fit.penalty.log_determinant_hessian() / 2
+        total = n * C_jl / s2 + fit.of_inverse.log_determinant_hessian() / 2
+        total[: self.sample.penalties, : self.sample.penalties] -= fit.in_rho.penalty.log_determinant_hessian() / 2
         if self._tunes_weights:
-            shares, used = fit.shares_of(self.base), self.base > 0
+            shares, used = fit.in_rho.shares_of(self.base), self.base > 0
             slope = shares.w_dot[used] / shares.w[used, None]
             reciprocal = np.divide(1.0, shares.w, out=np.zeros(len(used)), where=used)
             total -= (shares.second(reciprocal) - slope.T @ slope) / 2
@@ -118,7 +117,7 @@ class EvidenceFormula:
 
     def _unpenalized(self, fit: LeastSquaresFit) -> int:
         """M: the unpenalized parameters that the likelihood is integrated over."""
-        explicit = len(fit.theta) - fit.penalty.log_determinant.rank
+        explicit = len(fit.theta) - fit.in_rho.penalty.log_determinant.rank
         count = explicit + self.sample.eliminated
         return count if self.integrate_intercept else count - self.sample.has_intercept
 
@@ -151,7 +150,7 @@ class EvidenceFormula:
         s2, _ = self._noise_and_slope(rho, fit, minimum)
         n, M = self.sample.rows, self._unpenalized(fit)
         twice_J = (n - M) * np.log(2.0 * np.pi * s2) + 2.0 * n * minimum / s2
-        twice_J += log_determinant - fit.penalty.log_determinant.value + M * np.log(n)
+        twice_J += log_determinant - fit.in_rho.penalty.log_determinant.value + M * np.log(n)
         return float(twice_J - self._log_shares(fit)) / 2
 
     @property
@@ -162,13 +161,12 @@ class EvidenceFormula:
     def _log_shares(self, fit: LeastSquaresFit) -> float:
         """`sum_i log(n s_i)`; computed once for fixed weights, as nothing else here passes over the rows."""
         if self.log_shares is None or self._tunes_weights:
-            w = fit.shares_of(self.base).w if self._tunes_weights else self.base / self.base.sum()
+            w = fit.in_rho.shares_of(self.base).w if self._tunes_weights else self.base / self.base.sum()
             self.log_shares = float(np.log(self.sample.rows * w[self.base > 0]).sum())
         return self.log_shares
 
     def _log_determinant_dependence(self, fit: LeastSquaresFit) -> HessianDependence:
-        def L_bar() -> Float[Array, "p p"]:
-            assert isinstance(fit, PrimalFit)
-            return np.diag(1.0 / np.diag(fit.L))
+        def L_bar(L: Float[Array, "p p"]) -> Float[Array, "p p"]:
+            return np.diag(1.0 / np.diag(L))
 
-        return HessianDependence(lambda: fit.log_determinant_gradient() / 2, L_bar)
+        return HessianDependence(lambda: fit.of_inverse.log_determinant_gradient() / 2, L_bar)

@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hypergradient.hessian_dependence import HessianDependence
 from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind
-from worker.core.inner.least_squares.primal import PrimalFit
 from worker.core.inner.protocols import LeastSquaresFit
 from worker.core.linalg.triangular import solve_lower, solve_lower_right
 from worker.core.objective.arithmetic_of_mean import Digits
@@ -44,7 +43,7 @@ class GeneralizedCVFormula:
         if fits is None:
             return np.inf
         loss = self.fits.systems[0].loss
-        return loss.value(fits[0].theta) / loss.weight / self._remainder(fits[0].hat_trace()[0]) ** 2
+        return loss.value(fits[0].theta) / loss.weight / self._remainder(fits[0].of_inverse.hat_trace()[0]) ** 2
 
     def found(self, rho: Float[Array, " k"]) -> Found | None:
         """J and `dJ/drho`."""
@@ -53,7 +52,7 @@ class GeneralizedCVFormula:
             return None
         fit, loss = fits[0], self.fits.systems[0].loss
         rss, theta_bar = loss.value_and_gradient(fit.theta)
-        trace, slope = fit.hat_trace()
+        trace, slope = fit.of_inverse.hat_trace()
         q = self._remainder(trace)
         value, trace_bar = rss / loss.weight / q**2, 2.0 * rss / (loss.weight * self.sample.rows * q**3)
         gradient = self.hypergradient(
@@ -72,14 +71,16 @@ class GeneralizedCVFormula:
             return None
         fit, loss = fits[0], self.fits.systems[0].loss
         rss, theta_bar = loss.value_and_gradient(fit.theta)
-        trace, tau_j = fit.hat_trace()
+        trace, tau_j = fit.of_inverse.hat_trace()
         q, n, W = self._remainder(trace), self.sample.rows, loss.weight
         u, D = fit.solve(theta_bar), fit.sensitivity(np.arange(len(rho)))
         cross = fit.contract_columns(u, D)
         rss_j = -fit.contract(u)
         rss_jl = loss.hessian_form(D, fit.theta) - cross - cross.T - fit.curvature(u)
         mixed = np.outer(rss_j, tau_j)
-        total = rss_jl / (W * q**2) + 2.0 / (W * n * q**3) * (mixed + mixed.T + rss * fit.hat_trace_hessian())
+        total = rss_jl / (W * q**2) + 2.0 / (W * n * q**3) * (
+            mixed + mixed.T + rss * fit.of_inverse.hat_trace_hessian()
+        )
         total += 6.0 * rss / (W * n**2 * q**4) * np.outer(tau_j, tau_j)
         return total[np.ix_(chosen, chosen)]
 
@@ -88,7 +89,7 @@ class GeneralizedCVFormula:
         fits = self.fits.at(rho)
         if fits is None:
             return 0.0
-        return min(self.digits.kept(rho), self._remainder(fits[0].hat_trace()[0]))
+        return min(self.digits.kept(rho), self._remainder(fits[0].of_inverse.hat_trace()[0]))
 
     def recomputed(self, rho: Float[Array, " k"], fits: list[AccurateFit]) -> float:
         """J from an accurate fit."""
@@ -99,7 +100,7 @@ class GeneralizedCVFormula:
     def remarks(self, rho: Float[Array, " k"]) -> tuple[str, ...]:
         """A warning if numerator and denominator are both near zero."""
         fits = self.fits.at(rho)
-        is_small = fits is not None and self._remainder(fits[0].hat_trace()[0]) < SMALLEST_REMAINDER
+        is_small = fits is not None and self._remainder(fits[0].of_inverse.hat_trace()[0]) < SMALLEST_REMAINDER
         return (NEARLY_INTERPOLATED,) if is_small else ()
 
     def _remainder(self, trace: float) -> float:
@@ -107,13 +108,12 @@ class GeneralizedCVFormula:
 
     def _trace_dependence(self, fit: LeastSquaresFit, slope: Float[Array, " k"], trace_bar: float) -> HessianDependence:
         def on_penalty() -> Float[Array, " k"]:
-            return -trace_bar * self.sample.only_penalties(fit.contract_matrix(fit.inverse()))
+            return -trace_bar * self.sample.only_penalties(fit.in_rho.contract_matrix(fit.inverse()))
 
-        def L_bar() -> Float[Array, "p p"]:
+        def L_bar(L: Float[Array, "p p"]) -> Float[Array, "p p"]:
             """`tau = p - tr T` with `T = L^-1 P L^-T`, so `L_bar = 2 trace_bar L^-T T`."""
-            assert isinstance(fit, PrimalFit)
-            half = solve_lower(fit.L, np.asfortranarray(fit.penalty.apply(np.eye(len(fit.L)))))
-            T = solve_lower_right(fit.L, half, transposed=True)
-            return 2.0 * trace_bar * solve_lower(fit.L, T, transposed=True)
+            half = solve_lower(L, np.asfortranarray(fit.in_rho.penalty.apply(np.eye(len(L)))))
+            T = solve_lower_right(L, half, transposed=True)
+            return 2.0 * trace_bar * solve_lower(L, T, transposed=True)
 
         return HessianDependence(lambda: trace_bar * slope, L_bar, on_penalty)

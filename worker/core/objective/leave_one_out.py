@@ -10,19 +10,15 @@ from jaxtyping import Float, Int
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hypergradient.hessian_dependence import HessianDependence
 from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind
-from worker.core.inner.least_squares.dual import DualFit
-from worker.core.inner.least_squares.primal import PrimalFit
 from worker.core.inner.protocols import LeastSquaresFit
 from worker.core.linalg.triangular import solve_lower
 from worker.core.losses import ResidualLoss
-from worker.core.losses.over_rows import LossOfRows
 from worker.core.objective.arithmetic_of_mean import Digits
 from worker.core.objective.fits import DirectFits
 from worker.core.objective.mean_of_splits import MeanOfSplits, residuals_of
 from worker.core.objective.objective import Found, Residuals, Scores
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
-from worker.core.rows.tables import SparseRows
 from worker.core.weights import Weighting
 
 
@@ -57,13 +53,12 @@ class _Leverages:
         bar = self.h_bar * self.shares.w
 
         def to_rho() -> Float[Array, " k"]:
-            return -self.fit.contract_rows(self.XP, bar)
+            return -self.fit.of_inverse.contract_rows(self.XP, bar)
 
-        def L_bar() -> Float[Array, "p p"]:
+        def L_bar(L: Float[Array, "p p"]) -> Float[Array, "p p"]:
             """With `q_i` the squared norm of column i of `V = L^-1 X^T`, `V_bar = 2 V diag(bar)`."""
-            assert isinstance(self.fit, PrimalFit)
-            V = solve_lower(self.fit.L, np.asfortranarray(self.X.T))
-            return -solve_lower(self.fit.L, np.asfortranarray(2.0 * V * bar), transposed=True) @ V.T
+            V = solve_lower(L, np.asfortranarray(self.X.T))
+            return -solve_lower(L, np.asfortranarray(2.0 * V * bar), transposed=True) @ V.T
 
         return HessianDependence(to_rho, L_bar)
 
@@ -116,14 +111,14 @@ class LeaveOneOutFormula:
         fit = fits[0]
         at = self._leverages(fit)
         D = fit.sensitivity(np.arange(len(rho)))
-        q_dot = -fit.forms(at.XP)
+        q_dot = -fit.in_rho.forms(at.XP)
         r_dot, h_dot = -at.X @ D, at.shares.w[:, None] * q_dot + at.q[:, None] * at.shares.w_dot
         mixed = (r_dot.T * at.rh) @ h_dot
         total = (r_dot.T * at.rr) @ r_dot + mixed + mixed.T + (h_dot.T * at.hh) @ h_dot
         u = fit.solve(-at.r_bar @ at.X)
         cross = fit.contract_columns(u, D)
         shares_part = at.shares.w_dot.T @ (at.h_bar[:, None] * q_dot)
-        total += fit.rows_hessian(at.XP, at.h_bar * at.shares.w)
+        total += fit.of_inverse.rows_hessian(at.XP, at.h_bar * at.shares.w)
         total += shares_part + shares_part.T + at.shares.second(at.h_bar * at.q)
         total -= cross + cross.T + fit.curvature(u)
         return total[np.ix_(chosen, chosen)]
@@ -151,27 +146,17 @@ class LeaveOneOutFormula:
         return float(fit.weights @ self.loss.of(fit.residuals / fit.remainders)[0] / fit.weights.sum())
 
     def _leverages(self, fit: LeastSquaresFit) -> _Leverages:
-        rows = self.fits.systems[0].loss
-        assert isinstance(rows, LossOfRows)
-        X = rows.X.dense() if isinstance(rows.X, SparseRows) else rows.X  # leverages need dense rows
-        shares = fit.shares_of(self.base)
-        r = rows.y - X @ fit.theta
-        if isinstance(fit, DualFit):
-            used, XP = shares.w > 0, fit.times_inverse()
-            m, q = np.ones(len(r)), np.zeros(len(r))
-            r[used], m[used] = fit.left_out(used)
-            q[used] = (1.0 - m[used]) / shares.w[used]
-        else:
-            XP = np.ascontiguousarray(fit.solve(np.asfortranarray(X.T)).T)
-            q = np.einsum("ij,ij->i", XP, X) + self.eliminated
-            m = 1.0 - shares.w * q
-        e = r / m
+        rows = self.digits.losses[0].rows
+        assert rows is not None, "leave-one-out needs systems whose losses keep the rows"
+        X, shares = rows.X.dense(), fit.in_rho.shares_of(self.base)  # leverages need dense rows
+        at = fit.of_inverse.leverages(X, rows.y - X @ fit.theta, shares.w, float(self.eliminated))
+        m, e = at.remainders, at.r / at.remainders
         losses, slopes, curvatures = rows.loss.of(e)
         w = np.ones(len(e)) if rows.w is None else rows.w
         w = w / w.sum()
         product_slope = curvatures * e + slopes  # d(e loss'(e)) / de
         return _Leverages(
-            fit, X, XP, q, shares, losses, w,
+            fit, X, at.XP, at.q, shares, losses, w,
             r_bar=w * slopes / m,
             h_bar=w * slopes * e / m,
             rr=w * curvatures / m**2,

@@ -142,6 +142,10 @@ class PenaltyForms:
         entries = np.tile(old.data, len(copies)), (j, columns)
         return PenaltyForms(sparse.csr_array(entries, shape=(self.k, size)), blocks)
 
+    def repeated(self, m: int) -> PenaltyForms:
+        """The forms of m vectors of coefficients, one after the other, which share their hyperparameters."""
+        return self if m == 1 else self.placed([c * self.p + np.arange(self.p) for c in range(m)], m * self.p)
+
     @staticmethod
     def _scale_columns(A: Array | sparse.csr_array, scale: Float[Array, " p"]) -> Array | sparse.csr_array:
         return A * scale if isinstance(A, np.ndarray) else sparse.csr_array(A.multiply(scale[None, :]))

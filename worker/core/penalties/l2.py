@@ -27,6 +27,13 @@ class Shared(Box):
         """The hyperparameters and their matrices."""
         return self.hyperparameters(("penalty",)), PenaltyForms.shared(len(features))
 
+    def matrices_of_classes(
+        self, features: Sequence[str], classes: tuple[str, ...]
+    ) -> tuple[Hyperparameters, PenaltyForms]:
+        """The same hyperparameters for all classes; coefficients are ordered by class."""
+        box, forms = self.matrices(features)
+        return box, forms.repeated(len(classes))
+
 
 @dataclass(frozen=True, slots=True)
 class PerFeature(Box):
@@ -40,6 +47,13 @@ class PerFeature(Box):
         entries = np.arange(p), np.arange(p)
         names = tuple(f"penalty[{name}]" for name in features)
         return self.hyperparameters(names), PenaltyForms.build(p, p, entries)
+
+    def matrices_of_classes(
+        self, features: Sequence[str], classes: tuple[str, ...]
+    ) -> tuple[Hyperparameters, PenaltyForms]:
+        """The same hyperparameters for all classes; coefficients are ordered by class."""
+        box, forms = self.matrices(features)
+        return box, forms.repeated(len(classes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +115,13 @@ class PerGroup(Box):
         names = tuple(f"penalty[{group}]" for group in groups)
         entries = np.repeat(np.arange(len(groups)), [len(members) for members in chosen]), columns
         return self.hyperparameters(names), PenaltyForms.build(len(names), len(features), entries)
+
+    def matrices_of_classes(
+        self, features: Sequence[str], classes: tuple[str, ...]
+    ) -> tuple[Hyperparameters, PenaltyForms]:
+        """The same hyperparameters for all classes; coefficients are ordered by class."""
+        box, forms = self.matrices(features)
+        return box, forms.repeated(len(classes))
 
 
 def positions_of(members_of: Mapping[str, Sequence[str]], features: Sequence[str]) -> list[Int[Array, " m"]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +24,32 @@ MAX_ASYMMETRY = 1e-10  # relative to the largest entry; smaller asymmetries are 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Form:
+class _Form(ABC):
     name: str
     features: tuple[str, ...] | None = None
 
     """Without `features` it is of all of them."""
+
+    @abstractmethod
+    def parts(self, j: int, columns: Int[Array, " m"]) -> tuple[Int[Array, " d"], tuple[Block, ...]]:
+        """The matrix as form j: the columns in which its diagonal is 1, and the rest. Raises ValueError if it misfits.
+
+        The diagonal of the columns, or one block.
+        """
+
+
+class _FormOfBlock(_Form, ABC):
+    """A form that is no diagonal matrix."""
+
+    __slots__ = ()
+
+    def parts(self, j: int, columns: Int[Array, " m"]) -> tuple[Int[Array, " d"], tuple[Block, ...]]:
+        """One block."""
+        return columns[:0], (self.block(j, columns),)
+
+    @abstractmethod
+    def block(self, j: int, columns: Int[Array, " m"]) -> Block:
+        """The matrix as form j on these columns. Raises ValueError if it does not fit them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +58,13 @@ class Identity(_Form):
 
     kind: Literal["identity"] = "identity"
 
+    def parts(self, j: int, columns: Int[Array, " m"]) -> tuple[Int[Array, " d"], tuple[Block, ...]]:
+        """The diagonal of the columns."""
+        return columns, ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference(_Form):
+class Difference(_FormOfBlock):
     """The sum of squared differences of neighbouring coefficients, in the given order (Eilers and Marx 1996).
 
     Order 1 pulls neighbours together, 2 towards a line, 3 towards a parabola. `cyclic`: the last is next to the first.
@@ -59,7 +85,7 @@ class Difference(_Form):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Matrix(_Form):
+class Matrix(_FormOfBlock):
     """Any symmetric positive semidefinite matrix, dense, one row for each of the named features."""
 
     matrix: tuple[tuple[float, ...], ...]
@@ -74,7 +100,7 @@ class Matrix(_Form):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Banded(_Form):
+class Banded(_FormOfBlock):
     """A symmetric positive semidefinite band matrix: `bands[0]` is its diagonal, `bands[d]` the d-th below it."""
 
     bands: Annotated[tuple[tuple[float, ...], ...], MinLen(1)]
@@ -106,17 +132,22 @@ class QuadraticForms(Box):
 
         Raises ValueError when a form does not fit its features, is not semidefinite, or has the name of another.
         """
-        blocks, ones = [], [np.empty(0, int)]
         columns_of_forms = self._columns(features)
-        for j, (form, columns) in enumerate(zip(self.forms, columns_of_forms, strict=True)):
-            if isinstance(form, Identity):
-                ones.append(columns)
-            else:
-                blocks.append(form.block(j, columns))
-        owners = [j for j, form in enumerate(self.forms) if isinstance(form, Identity)]
+        parts = [
+            form.parts(j, columns) for j, (form, columns) in enumerate(zip(self.forms, columns_of_forms, strict=True))
+        ]
+        ones = [diagonal for diagonal, _ in parts]
+        blocks = [block for _, rest in parts for block in rest]
         names = tuple(f"penalty[{form.name}]" for form in self.forms)
-        pairs = np.repeat(np.array(owners, int), list(map(len, ones[1:]))), np.concatenate(ones)
+        pairs = np.repeat(np.arange(len(parts)), list(map(len, ones))), np.concatenate(ones)
         return self.hyperparameters(names), PenaltyForms.build(len(names), len(features), pairs, blocks)
+
+    def matrices_of_classes(
+        self, features: Sequence[str], classes: tuple[str, ...]
+    ) -> tuple[Hyperparameters, PenaltyForms]:
+        """The same hyperparameters for all classes; coefficients are ordered by class."""
+        box, forms = self.matrices(features)
+        return box, forms.repeated(len(classes))
 
     def _columns(self, features: Sequence[str]) -> list[Int[Array, " m"]]:
         """The columns of each form. Raises ValueError as `matrices`."""

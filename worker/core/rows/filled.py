@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.records import Array
-from worker.core.rows.bases import unexpanded
 from worker.core.rows.moments import Moments, block_moments, split_moments
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import CHUNK_VALUES, Table, rows_at_a_time
@@ -41,15 +40,21 @@ class Filled:
 
 
 @dataclass(frozen=True, slots=True)
-class _FilledWithIndicators(Filled):
+class _FilledWithIndicators:
     """The filled table, followed by a 0/1 indicator of missing entries for each of `columns`."""
+
+    X: Table
+    columns: Int[Array, " q"]
+    values: Float[Array, " q"]
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
         n, p = self.X.shape
         return n, p + len(self.columns)
 
     def __getitem__(self, rows: slice | Int[Array, " m"]) -> Float[Array, "m pq"]:
+        """Rows without missing values, and the indicators."""
         return np.hstack(_fill(np.array(self.X[rows]), self.columns, self.values))
 
 
@@ -67,23 +72,56 @@ def filled_by(problem: Problem, rows: Int[Array, " m"]) -> tuple[Problem, Float[
     """The problem with missing values filled from the given rows, and the values that fill them."""
     block_of_row = np.full(len(problem.y), -1, np.int8)
     block_of_row[rows] = 0
-    (split,) = split_problems(problem, Partition(block_of_row, (((0,), (0,)),)))
-    filled = unexpanded(split.X)
-    return split, filled.values if isinstance(filled, Filled) else np.empty(0)
+    splits = filled_splits(problem, Partition(block_of_row, (((0,), (0,)),)))
+    return splits.problems[0], splits.fills[0]
 
 
 def split_problems(problem: Problem, partition: Partition) -> list[Problem]:
     """The problem of each split: missing values filled from its training rows, then columns expanded."""
-    splits, expansion = _filled_problems(problem, partition), problem.expansion
-    return (
-        splits if expansion is None else [replace(split, X=expansion.of(split.X), expansion=None) for split in splits]
-    )
+    return filled_splits(problem, partition).problems
 
 
-def _filled_problems(problem: Problem, partition: Partition) -> list[Problem]:
+@dataclass(frozen=True, slots=True)
+class FilledSplits:
+    """The problem of each split, as `split_problems` gives it, and the values that fill it; none without imputation."""
+
+    problem: Problem
+    partition: Partition
+    problems: list[Problem]
+    fills: Float[Array, "splits q"]
+
+    def moments(self) -> Iterator[tuple[Moments, Moments]]:
+        """Training and validation moments of each split; one pass over the rows unless there is an expansion."""
+        problem, partition, imputation = self.problem, self.partition, self.problem.imputation
+        if imputation is None:
+            yield from _weighted_moments(self.problems[0], partition)
+            return
+        if problem.expansion is not None:  # a basis of a filled column is not linear in it
+            for split, pair in zip(self.problems, partition.splits, strict=True):
+                yield from _weighted_moments(split, _partition_of_split(partition, pair))
+            return
+        assert not isinstance(problem.X, csr_array)
+        columns, reference = imputation.columns, np.median(self.fills, axis=0)  # not that of a split with an outlier
+        with_indicators = replace(problem, X=_FilledWithIndicators(problem.X, columns, reference), imputation=None)
+        p = problem.X.shape[1]
+        for (train, validation), fill in zip(_weighted_moments(with_indicators, partition), self.fills, strict=True):
+            change = fill - reference
+            yield _refilled(train, p, columns, change), _refilled(validation, p, columns, change)
+
+
+def filled_splits(problem: Problem, partition: Partition) -> FilledSplits:
+    """Missing values filled from the training rows of each split, then columns expanded."""
+    problems, fills = _filled_problems(problem, partition)
+    if (expansion := problem.expansion) is not None:
+        problems = [replace(split, X=expansion.of(split.X), expansion=None) for split in problems]
+    return FilledSplits(problem, partition, problems, fills)
+
+
+def _filled_problems(problem: Problem, partition: Partition) -> tuple[list[Problem], Float[Array, "splits q"]]:
+    """The filled problem of each split before columns are expanded, and the values that fill it."""
     imputation = problem.imputation
     if imputation is None or isinstance(problem.X, csr_array):
-        return [problem] * len(partition.splits)
+        return [problem] * len(partition.splits), np.empty((len(partition.splits), 0))
     values = np.tile(imputation.constants, (len(partition.splits), 1))
     partition = _of_trained_rows(problem, partition)
     rules = np.array(imputation.rules)
@@ -91,10 +129,8 @@ def _filled_problems(problem: Problem, partition: Partition) -> list[Problem]:
         chosen = np.flatnonzero(rules == rule)
         if len(chosen):
             values[:, chosen] = statistic(problem.X, imputation.columns[chosen], partition)
-    return [
-        replace(problem, X=Filled(problem.X, imputation.columns, row), imputation=None)
-        for row in np.nan_to_num(values, nan=0.0)
-    ]
+    values = np.nan_to_num(values, nan=0.0)
+    return [replace(problem, X=Filled(problem.X, imputation.columns, row), imputation=None) for row in values], values
 
 
 def _of_trained_rows(problem: Problem, partition: Partition) -> Partition:
@@ -105,7 +141,12 @@ def _of_trained_rows(problem: Problem, partition: Partition) -> Partition:
 
 
 def _means(X: Table, columns: Int[Array, " c"], partition: Partition) -> Float[Array, "splits c"]:
-    """Means of the present values in the training rows of each split, from sums over blocks; NaN if there are none.
+    """Means of the present values in the training rows of each split; NaN if there are none."""
+    return np.vstack([_means_from_blocks(X, columns, part) for part in partition.of_few_blocks()])
+
+
+def _means_from_blocks(X: Table, columns: Int[Array, " c"], partition: Partition) -> Float[Array, "splits c"]:
+    """The means from sums over blocks.
 
     A column that is constant keeps its value exactly, so that filling does not make it vary by rounding.
     """
@@ -150,28 +191,6 @@ def _median(values: Float[Array, " m"]) -> float:
     return float(np.median(values)) if len(values) else np.nan
 
 
-def moments_of_splits(
-    problem: Problem, partition: Partition, splits: list[Problem]
-) -> Iterator[tuple[Moments, Moments]]:
-    """Training and validation moments of each split, filled as in `splits`; one pass unless there is an expansion."""
-    imputation = problem.imputation
-    if imputation is None:
-        yield from _weighted_moments(splits[0], partition)
-        return
-    if problem.expansion is not None:  # a basis of a filled column is not linear in it
-        for split, pair in zip(splits, partition.splits, strict=True):
-            yield from _weighted_moments(split, _partition_of_split(partition, pair))
-        return
-    fills = [split.X.values for split in splits if isinstance(split.X, Filled)]
-    assert not isinstance(problem.X, csr_array)
-    columns, reference = imputation.columns, np.median(fills, axis=0)  # not that of a split with an outlier
-    with_indicators = replace(problem, X=_FilledWithIndicators(problem.X, columns, reference), imputation=None)
-    p = problem.X.shape[1]
-    for (train, validation), fill in zip(_weighted_moments(with_indicators, partition), fills, strict=True):
-        change = fill - reference
-        yield _refilled(train, p, columns, change), _refilled(validation, p, columns, change)
-
-
 def _partition_of_split(partition: Partition, split: tuple[tuple[int, ...], tuple[int, ...]]) -> Partition:
     """The partition with this split only."""
     used = np.isin(partition.block_of_row, split[0] + split[1])
@@ -180,12 +199,13 @@ def _partition_of_split(partition: Partition, split: tuple[tuple[int, ...], tupl
 
 def _weighted_moments(problem: Problem, partition: Partition) -> Iterator[tuple[Moments, Moments]]:
     """Training and validation moments of each split, with training and scoring weights."""
-    train = split_moments(block_moments(problem, partition, problem.weights), partition)
-    if problem.scoring is None:
-        yield from train
-        return
-    score = split_moments(block_moments(problem, partition, problem.scoring), partition)
-    yield from ((trained[0], scored[1]) for trained, scored in zip(train, score, strict=True))
+    for part in partition.of_few_blocks():
+        train = split_moments(block_moments(problem, part, problem.weights), part)
+        if problem.scoring is None:
+            yield from train
+            continue
+        score = split_moments(block_moments(problem, part, problem.scoring), part)
+        yield from ((trained[0], scored[1]) for trained, scored in zip(train, score, strict=True))
 
 
 def _refilled(moments: Moments, p: int, columns: Int[Array, " q"], change: Float[Array, " q"]) -> Moments:

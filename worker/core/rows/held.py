@@ -28,9 +28,9 @@ class HeldRows(ABC):
         """Number of rows."""
 
     @property
+    @abstractmethod
     def passed(self) -> int:
         """Number of rows that a product passes over."""
-        return len(self)
 
     @abstractmethod
     def times(self, V: Float[Array, "q f"]) -> Float[Array, "n f"]:
@@ -68,6 +68,11 @@ class DenseHeld(HeldRows):
     Z: Float[Array, "n q"]
 
     def __len__(self) -> int:
+        return len(self.Z)
+
+    @property
+    def passed(self) -> int:
+        """All rows."""
         return len(self.Z)
 
     def times(self, V: Float[Array, "q f"]) -> Float[Array, "n f"]:

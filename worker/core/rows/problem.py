@@ -15,6 +15,10 @@ from worker.core.rows.bases import Expansion
 from worker.core.rows.matrices import Criteria
 from worker.core.rows.tables import Table
 
+TRAINS, SCORED = 1, 2  # bits of the part that a row has in a split
+MOST_BLOCKS_PER_SPLIT = 4  # walk-forward has a border before and after the rows that train and those that are scored
+Splits = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]  # training blocks and validation blocks of each
+
 
 @dataclass(frozen=True, slots=True)
 class Imputation:
@@ -80,7 +84,32 @@ class Partition:
     """
 
     block_of_row: Int[Array, " n"]
-    splits: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    splits: Splits
+
+    @classmethod
+    def whole(cls, rows: Int[Array, " m"], n: int) -> Partition:
+        """One split of a table of n rows, whose given rows train and are scored."""
+        block_of_row = np.full(n, -1, np.int8)
+        block_of_row[rows] = 0
+        return cls(block_of_row, (((0,), (0,)),))
+
+    @property
+    def used(self) -> Int[Array, " m"]:
+        """Indices of the rows that splits use, ascending."""
+        return np.flatnonzero(self.block_of_row >= 0)
+
+    @classmethod
+    def of_rows(cls, n: int, splits: Sequence[tuple[Int[Array, " t"], Int[Array, " v"]]]) -> Partition:
+        """Splits of a table of n rows, given as training rows and validation rows, which may differ in any way.
+
+        Rows that have the same part in every split are one block, so that there are at most n blocks.
+        """
+        parts = np.zeros((n, len(splits)), np.uint8)
+        for split, (train, scored) in enumerate(splits):
+            parts[train, split] |= TRAINS
+            parts[scored, split] |= SCORED
+        block_of_row, parts_of_block = _distinct(parts)
+        return cls(block_of_row, _splits_of(parts_of_block))
 
     @property
     def blocks(self) -> int:
@@ -90,3 +119,53 @@ class Partition:
     def rows(self, blocks: tuple[int, ...]) -> Int[Array, " m"]:
         """Indices of the rows in the given blocks, ascending."""
         return np.flatnonzero(np.isin(self.block_of_row, blocks))
+
+    def of_few_blocks(self) -> list[Partition]:
+        """The splits in their order, in partitions with few blocks each: this one, or if it has many, several.
+
+        Repeats of K-fold cross-validation cut the rows into about as many blocks as there are rows; the K splits of one
+        repeat need K blocks. Statistics of each block cost memory; each partition costs a pass over the rows.
+        """
+        blocks, splits = self.blocks, len(self.splits)
+        if blocks <= MOST_BLOCKS_PER_SPLIT * splits:
+            return [self]
+        parts = np.zeros((blocks, splits), np.uint8)
+        for split, (train, scored) in enumerate(self.splits):
+            parts[list(train), split] |= TRAINS
+            parts[list(scored), split] |= SCORED
+        found, begin = list[Partition](), 0
+        while begin < splits:
+            end, place, of_block = begin + 1, *_distinct(parts[:, begin : begin + 1])
+            while end < splits:
+                wider, of_wider = _distinct(parts[:, begin : end + 1])
+                if (
+                    len(of_wider) > end + 1 - begin + 2
+                ):  # K-fold: a block for each fold, one of the others, and the rest
+                    break
+                end, place, of_block = end + 1, wider, of_wider
+            block_of_row = np.append(place, -1)[self.block_of_row]
+            found.append(Partition(block_of_row, _splits_of(of_block)))
+            begin = end
+        return found
+
+
+def _distinct(parts: Array) -> tuple[Array, Array]:
+    """The block of each row of `parts`, -1 for one without any part, and the parts of each block.
+
+    Blocks that the first split scores come first, then those that the second one scores, and so on.
+    """
+    keys = np.ascontiguousarray(parts).view(f"S{parts.shape[1]}").ravel()  # one comparison for all splits
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    of_block = parts[first[::-1]]
+    block = len(first) - 1 - inverse
+    if not of_block[-1].any():
+        block[block == len(first) - 1] = -1
+        of_block = of_block[:-1]
+    return block, of_block
+
+
+def _splits_of(parts_of_block: Array) -> Splits:
+    return tuple(
+        (tuple(np.flatnonzero(part & TRAINS).tolist()), tuple(np.flatnonzero(part & SCORED).tolist()))
+        for part in parts_of_block.T
+    )

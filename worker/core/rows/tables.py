@@ -30,21 +30,77 @@ class Table(Protocol):
         """The rows of a slice, or those with the given ascending indices."""
 
 
+@runtime_checkable
+class Rows(Protocol):
+    """Rows X in memory, n x p, with the products that least squares needs."""
+
+    __array_ufunc__: ClassVar[None]  # so that `array @ rows` calls `__rmatmul__`
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def __matmul__(self, v: Float[Array, " p *m"], /) -> Float[Array, " n *m"]:
+        """`X v`."""
+
+    def __rmatmul__(self, v: Float[Array, "*m n"], /) -> Float[Array, "*m p"]:
+        """`v X`."""
+
+    def back(self, v: Float[Array, " n *m"]) -> Float[Array, " p *m"]:
+        """`X^T v`."""
+
+    def dense(self) -> Float[Array, "n p"]:
+        """The rows as an array."""
+
+    def gram(self, diagonal: Float[Array, " p"]) -> Float[Array, "n n"]:
+        """`X P^-1 X^T`, P = diag(diagonal), at least its lower triangle; Fortran-ordered."""
+
+    def column_forms(self, K: Float[Array, "n n"]) -> Float[Array, " p"]:
+        """`x_j^T K x_j` for each column."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenseRows:
+    """Rows as an array."""
+
+    X: Float[Array, "n p"]
+    __array_ufunc__: ClassVar[None] = None
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __matmul__(self, v: Float[Array, " p *m"]) -> Float[Array, " n *m"]:
+        return self.X @ v
+
+    def __rmatmul__(self, v: Float[Array, "*m n"]) -> Float[Array, "*m p"]:
+        return v @ self.X
+
+    def back(self, v: Float[Array, " n *m"]) -> Float[Array, " p *m"]:
+        """`X^T v`."""
+        return self.X.T @ v
+
+    def dense(self) -> Float[Array, "n p"]:
+        """The array."""
+        return self.X
+
+    def gram(self, diagonal: Float[Array, " p"]) -> Float[Array, "n n"]:
+        """`X P^-1 X^T`, its lower triangle."""
+        return outer_product(np.asfortranarray(self.X / np.sqrt(diagonal)))
+
+    def column_forms(self, K: Float[Array, "n n"]) -> Float[Array, " p"]:
+        """`x_j^T K x_j` for each column."""
+        return np.einsum("ij,ij->j", self.X, K @ self.X)
+
+
 @dataclass(frozen=True, slots=True)
 class SparseRows:
-    """`S - 1 offset^T`: centred rows whose sparse part stays sparse, with the products that training needs.
+    """`S - 1 offset^T`: centred rows whose sparse part stays sparse.
 
     Columns that most rows store are centred inside S, with an offset of zero: see `centred`.
     """
 
     S: csr_array
     offset: Float[Array, " p"]
-    __array_ufunc__: ClassVar[None] = None  # so that `array @ rows` calls `__rmatmul__`
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.S.shape
+    __array_ufunc__: ClassVar[None] = None
 
     def __len__(self) -> int:
         return int(self.S.shape[0])
@@ -56,56 +112,38 @@ class SparseRows:
         sums = v.sum(axis=-1)
         return (transposed(self.S) @ v.T).T - (np.outer(sums, self.offset) if v.ndim == 2 else sums * self.offset)
 
-    @property
-    def T(self) -> _Transposed:
-        """The transpose, which only supports products `T @ v`."""
-        return _Transposed(self)
+    def back(self, v: Float[Array, " n *m"]) -> Float[Array, " p *m"]:
+        """`X^T v`."""
+        return (v.T @ self).T
 
     def dense(self) -> Float[Array, "n p"]:
         """The rows as an array."""
         return self.S.toarray() - self.offset
 
+    def gram(self, diagonal: Float[Array, " p"]) -> Float[Array, "n n"]:
+        """`X P^-1 X^T`, at least its lower triangle, by pieces of `CHUNK_VALUES` entries."""
+        S, n = self.S * (1.0 / np.sqrt(diagonal)), len(self)
+        K = np.zeros((n, n), order="F")
+        begin = 0
+        while begin < n:
+            end = min(n, begin + max(1, CHUNK_VALUES // (begin + 1)))
+            K[begin:end, :end] = (S[begin:end] @ S[:end].T).toarray()
+            begin = end
+        cross = self.S @ (self.offset / diagonal)
+        K -= cross[:, None]
+        K -= cross - self.offset @ (self.offset / diagonal)
+        return K
 
-@dataclass(frozen=True, slots=True)
-class _Transposed:
-    rows: SparseRows
-
-    def __matmul__(self, v: Float[Array, " n *m"]) -> Float[Array, " p *m"]:
-        return (v.T @ self.rows).T
-
-
-Rows = Float[Array, "n p"] | SparseRows
-
-
-def gram(X: Rows, diagonal: Float[Array, " p"], values: int) -> Float[Array, "n n"]:
-    """`X P^-1 X^T`, P = diag(diagonal), at least its lower triangle; sparse X by pieces of about `values` entries."""
-    if not isinstance(X, SparseRows):
-        return outer_product(np.asfortranarray(X / np.sqrt(diagonal)))
-    S, n = X.S * (1.0 / np.sqrt(diagonal)), len(X)
-    K = np.zeros((n, n), order="F")
-    begin = 0
-    while begin < n:
-        end = min(n, begin + max(1, values // (begin + 1)))
-        K[begin:end, :end] = (S[begin:end] @ S[:end].T).toarray()
-        begin = end
-    cross = X.S @ (X.offset / diagonal)
-    K -= cross[:, None]
-    K -= cross - X.offset @ (X.offset / diagonal)
-    return K
-
-
-def column_forms(X: Rows, K: Float[Array, "n n"], values: int) -> Float[Array, " p"]:
-    """`x_j^T K x_j` for each column of X."""
-    if not isinstance(X, SparseRows):
-        return np.einsum("ij,ij->j", X, K @ X)
-    columns, (n, p) = X.S.tocsc(), X.shape
-    forms = np.empty(p)
-    width = max(1, values // n)
-    for begin in range(0, p, width):
-        chunk = slice(begin, begin + width)
-        dense = columns[:, chunk].toarray() - X.offset[chunk]
-        forms[chunk] = np.einsum("ij,ij->j", dense, K @ dense)
-    return forms
+    def column_forms(self, K: Float[Array, "n n"]) -> Float[Array, " p"]:
+        """`x_j^T K x_j` for each column, by chunks of columns."""
+        columns, (n, p) = self.S.tocsc(), self.S.shape
+        forms = np.empty(p)
+        width = max(1, CHUNK_VALUES // n)
+        for begin in range(0, p, width):
+            chunk = slice(begin, begin + width)
+            dense = columns[:, chunk].toarray() - self.offset[chunk]
+            forms[chunk] = np.einsum("ij,ij->j", dense, K @ dense)
+        return forms
 
 
 def take(X: Table | csr_array, rows: Int[Array, " m"]) -> Any:
@@ -148,7 +186,7 @@ def centred(X: Table | csr_array, rows: Int[Array, " m"], centre: Centre) -> Row
     """
     part = take(X, rows)
     if not isinstance(part, csr_array):
-        return centre.subtracted_from(part)
+        return DenseRows(centre.subtracted_from(part))
     full, dense, rest = without_full_columns(part)
     offset = centre.high + centre.low
     if not len(full):

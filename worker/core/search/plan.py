@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,10 +17,8 @@ from worker.core.rows.present import present_rows, restricted
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.time_order import completed, in_order
 from worker.core.search.nested import Nested
-from worker.core.selection import LeaveOneOut, QuadraticSelection, Selection
-from worker.core.selection.listed_rows import renumbered
-from worker.core.training import KernelRidge, Quadratic, Training
-from worker.core.training.generalized_linear import GeneralizedLinearTraining
+from worker.core.selection import Selection
+from worker.core.training import Training
 
 MIN_TRIALS_PER_START = 12  # evaluations of J that one start takes at least, including those of the certificates
 
@@ -84,7 +81,8 @@ def of_present_rows(problem: Problem, plan: Plan) -> tuple[Problem, Plan]:
     n, kept = len(problem.y), present_rows(problem)
     if len(kept) == n:
         return problem, plan
-    return restricted(problem, kept), replace(plan, selection=renumbered(plan.selection, kept, problem))
+    selection = replace(plan.selection, **plan.selection.settings_of_rows(kept, problem))
+    return restricted(problem, kept), replace(plan, selection=selection)
 
 
 def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tuple[Int[Array, " m"], Int[Array, " t"]]:
@@ -114,9 +112,8 @@ def split_rows(n: int, plan: Plan, time: Float[Array, " n"] | None = None) -> tu
 
 def resolve(plan: Plan, problem: Problem, box: Hyperparameters) -> tuple[ExactHypergradient, Optimizer]:
     """The methods that `auto` stands for. Needs no rows. `box`: all hyperparameters of the plan."""
-    has_hessian, inexact = plan.selection.has_hessian and plan.training.has_hessian, False
-    if has_hessian and isinstance(plan.training, GeneralizedLinearTraining):
-        inexact = plan.training.method(plan.training.coefficients(problem)) == "newton_cg"
+    has_hessian = plan.selection.has_hessian and plan.training.parts.has_hessian
+    inexact = has_hessian and plan.training.prefers_inexact(problem)
     return plan.hypergradient.resolve(), plan.outer.resolve(len(box.names), has_hessian=has_hessian, inexact=inexact)
 
 
@@ -134,8 +131,7 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     problem, plan = of_present_rows(problem, plan)
     n = len(problem.y)
     rows, test_rows = split_rows(n, plan, problem.time)
-    if not isinstance(plan.training, Quadratic):
-        plan.training.check_target(problem)
+    plan.training.check_target(problem)
     problem = plan.training.expanded(problem, rows)
     partition = plan.selection.partition(rows, n, problem)
     check_weights(plan, problem, partition)
@@ -143,7 +139,11 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     box = plan.hyperparameters(problem)
     hypergradient, outer = resolve(plan, problem, box)
     trials = expected_trials(plan, box)
-    objective = objective_of(problem, partition, plan, hypergradient, trials)
+    objective = plan.selection.objective(problem, partition, plan.training, hypergradient, trials)
+    if outer.needs_hessian and not objective.has_hessian:  # it would not fit in memory
+        outer = plan.outer.resolve(len(box.names), has_hessian=False, inexact=False)
+        if outer.needs_hessian:
+            raise ValueError("the Hessian of J with so many hyperparameters and coefficients is too large; use lbfgs")
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective, given - n)
 
 
@@ -163,9 +163,7 @@ def check_nested(plan: Plan, problem: Problem, rows: Int[Array, " m"], *, values
 
 def check_splits(plan: Plan, problem: Problem, partition: Partition) -> None:
     """Raises ValueError if a split lacks what training or the selection loss needs."""
-    assert not isinstance(plan.training, Quadratic)
-    loss = getattr(plan.selection, "loss", None)
-    plan.training.check_splits(problem, partition, None if isinstance(loss, str) else loss)
+    plan.training.check_splits(problem, partition, plan.selection.given_loss)
 
 
 def check_weights(plan: Plan, problem: Problem, partition: Partition) -> None:
@@ -176,7 +174,7 @@ def check_weights(plan: Plan, problem: Problem, partition: Partition) -> None:
     if problem.weights is None and problem.scoring is None:
         return
     min_rows = 2 if plan.selection.closed_form else 1
-    rows = np.flatnonzero(partition.block_of_row >= 0)
+    rows = partition.used
     block = partition.block_of_row[rows]
     training_rows = np.bincount(block, problem.base_weights(rows) > 0, minlength=partition.blocks)
     scored = np.bincount(block, problem.score_weights(rows), minlength=partition.blocks)
@@ -184,26 +182,10 @@ def check_weights(plan: Plan, problem: Problem, partition: Partition) -> None:
         if (count := training_rows[list(train)].sum()) < min_rows:
             without_weight = "all rows but one" if count else "all rows"
             raise ValueError(f"{without_weight} that split {number} of {len(partition.splits)} trains on have weight 0")
-    split_weights = getattr(plan.selection, "split_weights", None) or (1.0,) * len(partition.splits)
+    split_weights = plan.selection.split_weights or (1.0,) * len(partition.splits)
     weighted_splits = zip(split_weights, partition.splits, strict=True)
     if not any(weight and scored[list(validation)].any() for weight, (_, validation) in weighted_splits):
         raise ValueError("every row that would be scored has weight 0, or its split has")
-    if isinstance(plan.training, KernelRidge) and isinstance(plan.selection, LeaveOneOut):
-        plan.training.check_left_out(problem, rows)
-
-
-def objective_of(
-    problem: Problem, partition: Partition, plan: Plan, hypergradient: ExactHypergradient, trials: int
-) -> Objective:
-    """The outer objective. Raises ValueError if one criterion needs a table and the other none."""
-    training, selection = plan.training, plan.selection
-    if isinstance(training, Quadratic) and isinstance(selection, QuadraticSelection):
-        return selection.objective(problem, training, hypergradient)
-    if isinstance(training, Quadratic) or isinstance(selection, QuadraticSelection):
-        raise ValueError("the training and the selection criterion quadratic go together")
-    loss = getattr(selection, "loss", ...)
-    loss = training.score(None) if loss is None else loss
-    if loss is not ... and not isinstance(loss, str):
-        in_units: Any = {"loss": loss.in_units(problem, np.flatnonzero(partition.block_of_row >= 0))}
-        selection = replace(selection, **in_units)
-    return selection.objective(problem, partition, training, hypergradient, trials)
+    kernel_matrix = plan.training.parts.kernel_matrix
+    if plan.selection.leaves_rows_out and kernel_matrix is not None:
+        kernel_matrix.check_left_out(problem, rows)

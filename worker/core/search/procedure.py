@@ -11,8 +11,7 @@ from jaxtyping import Int
 from worker.core.records import Array, FoldScore, Outcome, State, Step
 from worker.core.rows.filled import filled_by
 from worker.core.search.one_start import search
-from worker.core.search.plan import Prepared, expected_trials, objective_of
-from worker.core.search.refit import refit
+from worker.core.search.plan import Prepared, expected_trials
 from worker.core.search.tune import Searches, last_step, tune
 
 BUDGET_OUTCOMES = {Outcome.TARGET_VALUE, Outcome.MAX_EVALUATIONS}
@@ -54,7 +53,7 @@ def _restricted_to(prepared: Prepared, rows: Int[Array, " t"]) -> Prepared:
     plan, problem = prepared.plan, prepared.problem
     partition = plan.selection.partition(rows, len(problem.y), problem)
     trials = expected_trials(plan, prepared.objective.hyperparameters)
-    objective = objective_of(problem, partition, plan, prepared.hypergradient, trials)
+    objective = plan.selection.objective(problem, partition, plan.training, prepared.hypergradient, trials)
     return replace(prepared, rows=rows, test_rows=rows[:0], partition=partition, objective=objective)
 
 
@@ -63,7 +62,7 @@ def _fold_score(fold: Prepared, step: Step, scored: Int[Array, " v"]) -> FoldSco
     problem, _ = filled_by(fold.problem, fold.rows)
     best, model = step.best.best, None
     if np.isfinite(best.value):
-        model = refit(fold.plan.training, problem, fold.rows, fold.objective.natural(best.rho))
+        model = fold.plan.training.model(problem, fold.rows, fold.objective.natural(best.rho))
     value = np.nan if model is None else model.score(fold.objective.loss, problem, scored)
     weight = float(fold.problem.score_weights(scored).sum())
     return FoldScore(value, weight, len(scored), best.value, step.iterations, step.evaluations, step.scanned)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+from worker.core.capabilities import Capability, Need
 from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.losses import Score
@@ -14,8 +15,9 @@ from worker.core.objective.objective import Objective
 from worker.core.objective.rough_loss import RoughLossRemark
 from worker.core.objective.scored_rows import PredictedRows
 from worker.core.rows.problem import Partition, Problem
-from worker.core.selection.closed_form import ClosedForm, as_generalized_linear, with_factor
-from worker.core.training import TableTraining
+from worker.core.selection.closed_form import ClosedForm
+from worker.core.selection.selection_criterion import lacking
+from worker.core.training import TrainingCriterion
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +30,34 @@ class ApproximateLeaveOneOut(ClosedForm):
     loss: Annotated[Score, ByKind(named=True)] | None = None
     kind: Literal["approximate_leave_one_out"] = "approximate_leave_one_out"
 
+    needs: ClassVar[tuple[Need, ...]] = (frozenset({Capability.CURVATURE}),)
+    alternatives: ClassVar[tuple[str, ...]] = ("leave_one_out", "k_fold")
     has_hessian: ClassVar[bool] = False
+    takes_factor: ClassVar[bool] = True
+    leaves_rows_out: ClassVar[bool] = True
+    takes_loss: ClassVar[bool] = True
 
-    def check(self, training: TableTraining, problem: Problem) -> None:
-        """Raises ValueError unless the training criterion is a generalized linear model."""
-        as_generalized_linear(training, self.kind)
+    @property
+    def given_loss(self) -> Score | None:
+        """The loss that the caller chose; None if the training criterion chooses it."""
+        return self.loss
+
+    def hyperparameters(self) -> None:
+        """None: the selection criterion has no hyperparameters of its own."""
 
     def objective(
         self,
         problem: Problem,
         partition: Partition,
-        training: TableTraining,
+        training: TrainingCriterion,
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
         """The outer objective. It factors the Hessian of all coefficients, however many there are."""
-        self.check(training, problem)
-        factored, loss = with_factor(training, self.kind), training.selection_loss(problem, self.loss)
-        systems, box = factored.systems(problem, partition, loss=self.loss), training.hyperparameters(problem)
+        if (curved := training.parts.curved) is None:
+            raise lacking(self.kind, training)
+        loss = curved.selection_loss(problem, self.loss, partition.rows((0,)))
+        systems, box = curved.factored_systems(problem, partition, self.loss), training.hyperparameters(problem)
         fits = AnchoredFits(systems, box)
         formula, rows = ApproximateLeaveOneOutFormula(fits), PredictedRows(fits, [system.loss for system in systems])
         return Objective(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from worker.core.capabilities import Capability, Need
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Box, Hyperparameters
-from worker.core.losses import SquaredError
+from worker.core.losses import Score, SquaredError
 from worker.core.objective.arithmetic_of_mean import Digits
 from worker.core.objective.evidence import EvidenceFormula
 from worker.core.objective.fits import DirectFits
@@ -16,8 +17,9 @@ from worker.core.objective.learning import LearningRemark
 from worker.core.objective.meaning import Meaning
 from worker.core.objective.objective import Objective
 from worker.core.rows.problem import Partition, Problem
-from worker.core.selection.closed_form import ClosedForm, as_ridge, dual_matrix, sample_of
-from worker.core.training import KernelRidge, TableTraining
+from worker.core.selection.closed_form import ClosedForm, dual_matrix
+from worker.core.selection.selection_criterion import lacking
+from worker.core.training import TrainingCriterion
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,11 @@ class Evidence(ClosedForm):
     noise_variance: NoiseVariance | None = None
     kind: Literal["evidence"] = "evidence"
 
+    needs: ClassVar[tuple[Need, ...]] = (frozenset({Capability.LEAST_SQUARES, Capability.KERNEL_MATRIX}),)
+    alternatives: ClassVar[tuple[str, ...]] = ("laplace_evidence", "approximate_leave_one_out", "k_fold")
     integrate_intercept: ClassVar[bool] = False
+    takes_loss: ClassVar[bool] = False
+    given_loss: ClassVar[Score | None] = None
 
     def hyperparameters(self) -> Hyperparameters | None:
         """The noise variance, if it is tuned."""
@@ -46,7 +52,7 @@ class Evidence(ClosedForm):
         self,
         problem: Problem,
         partition: Partition,
-        training: TableTraining,
+        training: TrainingCriterion,
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
@@ -54,8 +60,8 @@ class Evidence(ClosedForm):
         noise, box = self.hyperparameters(), training.hyperparameters(problem)
         whole = box if noise is None else box + noise
         own = 0 if noise is None else len(noise.names)
-        if isinstance(training, KernelRidge):
-            split, kernel = training.exact(problem, partition, self.kind), training.kernel.over(problem.features)
+        if (of_kernel := training.parts.kernel_matrix) is not None:
+            split, kernel = of_kernel.trained_rows(problem, partition), of_kernel.function(problem)
             process = GaussianProcessEvidence(
                 split, whole, kernel, noise=noise is not None, integrate_intercept=self.integrate_intercept
             )
@@ -65,12 +71,13 @@ class Evidence(ClosedForm):
                 process, whole, SquaredError(), "kernel_matrix",
                 meaning=meaning, own=own, noise=process.noise_variance, notes=(remark,),
             )  # fmt: skip
-        training = as_ridge(training, self.kind)
-        systems = training.systems(problem, partition, dual=dual_matrix(hypergradient))
+        if (least_squares := training.parts.least_squares) is None:
+            raise lacking(self.kind, training)
+        systems = least_squares.systems(problem, partition, dual=dual_matrix(hypergradient))
         fits = DirectFits(systems, whole, own)
         digits = Digits(fits, [system.loss for system in systems])
         formula = EvidenceFormula(
-            fits, digits, hypergradient, sample_of(problem, partition, training),
+            fits, digits, hypergradient, least_squares.sample(problem, partition.rows((0,))),
             base=problem.base_weights(partition.rows((0,))),
             noise=noise is not None,
             integrate_intercept=self.integrate_intercept,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from worker.core.capabilities import Capability, Need
 from worker.core.hypergradient import ExactHypergradient
+from worker.core.losses import Score
 from worker.core.objective.fits import AnchoredFits
 from worker.core.objective.laplace_evidence import LaplaceFormula
 from worker.core.objective.meaning import Meaning
@@ -13,8 +15,9 @@ from worker.core.objective.objective import Objective
 from worker.core.objective.rough_loss import RoughLossRemark
 from worker.core.objective.scored_rows import PredictedRows
 from worker.core.rows.problem import Partition, Problem
-from worker.core.selection.closed_form import ClosedForm, as_generalized_linear, with_factor
-from worker.core.training import TableTraining
+from worker.core.selection.closed_form import ClosedForm
+from worker.core.selection.selection_criterion import lacking
+from worker.core.training import TrainingCriterion
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +30,31 @@ class LaplaceEvidence(ClosedForm):
 
     kind: Literal["laplace_evidence"] = "laplace_evidence"
 
+    needs: ClassVar[tuple[Need, ...]] = (frozenset({Capability.LIKELIHOOD}),)
+    alternatives: ClassVar[tuple[str, ...]] = ("evidence", "approximate_leave_one_out", "k_fold")
     has_hessian: ClassVar[bool] = False
+    takes_factor: ClassVar[bool] = True
+    takes_loss: ClassVar[bool] = False
+    given_loss: ClassVar[Score | None] = None
 
-    def check(self, training: TableTraining, problem: Problem) -> None:
-        """Raises ValueError unless the training criterion is a likelihood of rows with fixed weights."""
-        if not as_generalized_linear(training, self.kind).row_loss(problem).is_likelihood:
-            raise ValueError(
-                f"laplace_evidence needs a likelihood, which {training.kind} is not; use logistic or k_fold"
-            )
-        if training.weights is not None:
-            raise ValueError("laplace_evidence does not tune example weights; use approximate_leave_one_out")
+    def hyperparameters(self) -> None:
+        """None: the selection criterion has no hyperparameters of its own."""
 
     def objective(
         self,
         problem: Problem,
         partition: Partition,
-        training: TableTraining,
+        training: TrainingCriterion,
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
         """The outer objective. It factors the Hessian of all coefficients, however many there are."""
-        self.check(training, problem)
-        systems = with_factor(training, self.kind).systems(problem, partition)
+        if (likelihood := training.parts.likelihood) is None:
+            raise lacking(self.kind, training)
+        systems = likelihood.factored_systems(problem, partition)
         total = float(problem.base_weights(partition.rows((0,))).sum())
         box = training.hyperparameters(problem)
-        loss = training.selection_loss(problem, training.score(None).in_units(problem, partition.rows((0,))))
+        loss = likelihood.selection_loss(problem, None, partition.rows((0,)))
         fits = AnchoredFits(systems, box)
         rows = PredictedRows(fits, [system.loss for system in systems])
         return Objective(

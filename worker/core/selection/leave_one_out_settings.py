@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
+from worker.core.capabilities import Capability, Need
 from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.losses import ResidualScore, SquaredError
@@ -17,8 +18,9 @@ from worker.core.objective.mean_of_splits import HessianOfMean, MeanOfSplits
 from worker.core.objective.meaning import MEAN_LOSS
 from worker.core.objective.objective import Objective
 from worker.core.rows.problem import Partition, Problem
-from worker.core.selection.closed_form import ClosedForm, as_ridge, dual_matrix
-from worker.core.training import KernelRidge, TableTraining
+from worker.core.selection.closed_form import ClosedForm, dual_matrix
+from worker.core.selection.selection_criterion import lacking
+from worker.core.training import TrainingCriterion
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,40 +33,56 @@ class LeaveOneOut(ClosedForm):
     loss: Annotated[ResidualScore, ByKind(named=True)] = SquaredError()  # noqa: RUF009 - frozen
     kind: Literal["leave_one_out"] = "leave_one_out"
 
+    needs: ClassVar[tuple[Need, ...]] = (frozenset({Capability.LEAST_SQUARES, Capability.KERNEL_MATRIX}),)
+    alternatives: ClassVar[tuple[str, ...]] = ("approximate_leave_one_out", "k_fold")
+    leaves_rows_out: ClassVar[bool] = True
+    takes_loss: ClassVar[bool] = True
+
+    @property
+    def given_loss(self) -> ResidualScore:
+        """The loss of a row that is left out."""
+        return self.loss
+
+    def hyperparameters(self) -> None:
+        """None: the selection criterion has no hyperparameters of its own."""
+
     def objective(
         self,
         problem: Problem,
         partition: Partition,
-        training: TableTraining,
+        training: TrainingCriterion,
         hypergradient: ExactHypergradient,
         trials: int = 1,
     ) -> Objective:
         """The outer objective."""
         rows, box = partition.rows((0,)), training.hyperparameters(problem)
-        if isinstance(training, KernelRidge):
-            split, kernel = training.exact(problem, partition, self.kind), training.kernel.over(problem.features)
-            left_out = KernelLeaveOneOut(split, box, kernel, self.loss)
+        loss = self.loss.in_units(problem, rows)
+        if (of_kernel := training.parts.kernel_matrix) is not None:
+            of_kernel.check_left_out(problem, rows)
+            split, kernel = of_kernel.trained_rows(problem, partition), of_kernel.function(problem)
+            left_out = KernelLeaveOneOut(split, box, kernel, loss)
             remark = LearningRemark(kernel, split.X, box, MEAN_LOSS, left_out.value, left_out.value)
-            return Objective(left_out, box, self.loss, "kernel_matrix", rows=left_out.scores, notes=(remark,))
-        training = as_ridge(training, self.kind)
-        refits = training.refits(problem, rows, training.score(self.loss))
+            return Objective(left_out, box, loss, "kernel_matrix", rows=left_out.scores, notes=(remark,))
+        if (least_squares := training.parts.least_squares) is None:
+            raise lacking(self.kind, training)
+        refits = least_squares.refits(problem, rows, loss)
         if refits is not None:
             fits = DirectFits(refits, box)
             formula = RefittedRows(MeanOfSplits(fits, hypergradient), fits)
-            arithmetic = ArithmeticOfMean(Digits(fits, [one.loss for one in refits]), self.loss, None, "refits")
+            arithmetic = ArithmeticOfMean(Digits(fits, [one.loss for one in refits]), loss, None, "refits")
             return Objective(
-                formula, box, self.loss, refits[0].solver,
+                formula, box, loss, refits[0].solver,
                 second=HessianOfMean(fits), rows=formula.scores, arithmetic=arithmetic,
             )  # fmt: skip
         dual = dual_matrix(hypergradient)
         trials = trials if dual is None else 1
-        systems = training.systems(problem, partition, loss=self.loss, dual=dual, left_out=True, trials=trials)
+        systems = least_squares.systems(problem, partition, loss=loss, dual=dual, left_out=True, trials=trials)
         fits = DirectFits(systems, box)
         closed = LeaveOneOutFormula(
-            fits, Digits(fits, [system.loss for system in systems]), hypergradient, self.loss,
-            problem.base_weights(rows), training.eliminates_intercept,
+            fits, Digits(fits, [system.loss for system in systems]), hypergradient, loss,
+            problem.base_weights(rows), least_squares.sample(problem, rows).eliminated,
         )  # fmt: skip
         return Objective(
-            closed, box, self.loss, systems[0].solver,
+            closed, box, loss, systems[0].solver,
             second=closed.hessian, rows=closed.scores, arithmetic=closed,
         )  # fmt: skip

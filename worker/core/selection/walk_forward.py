@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -16,12 +16,18 @@ from worker.core.durations import RowsOrDuration, microseconds
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.time_order import in_order, microseconds_of, run_starts
-from worker.core.selection.resampled import MAX_FOLDS, Resampled, unassigned_blocks
+from worker.core.selection.outer_folds import folds_in_time
+from worker.core.selection.resampled import Resampled
+from worker.core.selection.selection_criterion import RowsOfSplits
+from worker.core.selection.splits import MAX_FOLDS, unassigned_blocks
 
 MAX_ORIGINS = 100_000  # origins that are looked at; those with nothing to score count here and not among the splits
 MIN_TRAINING_ROWS = 2
 Amount = int | str  # a number of rows, or a duration
-LENGTHS = ("initial", "horizon", "step", "gap", "window")  # settings that are amounts
+EQUAL_TIMES = (
+    "Rows of equal time stay together, so that borders of walk_forward moved to the end of such rows: no row is scored "
+    "by a model that was trained on rows of its own time."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +51,24 @@ class WalkForward(Resampled):
     gap: Annotated[Amount, RowsOrDuration(0)] = 0
     window: Annotated[Amount, RowsOrDuration(MIN_TRAINING_ROWS)] | None = None
     kind: Literal["walk_forward"] = "walk_forward"
+
     ordered: ClassVar[bool] = True
+    entry_per_row: ClassVar[bool] = False
+    enough_rows: ClassVar[int | None] = None
 
     @property
     def durations(self) -> tuple[str, ...]:
         """Names of the settings that are durations."""
-        return tuple(name for name in LENGTHS if isinstance(getattr(self, name), str))
+        amounts: dict[str, Amount | None] = {
+            "initial": self.initial,
+            "horizon": self.horizon,
+            "step": self.step,
+            "gap": self.gap,
+            "window": self.window,
+        }
+        return tuple(name for name, amount in amounts.items() if isinstance(amount, str))
 
-    def partition(self, rows: Array, n: int, roles: Problem | None = None) -> Partition:
+    def partition(self, rows: Int[Array, " m"], n: int, roles: Problem | None = None) -> Partition:
         """Blocks of consecutive rows, cut at every border. Raises ValueError if nothing is left to score.
 
         Raises ValueError for durations without a time column of dates, and where a split trains on too few rows.
@@ -73,9 +89,26 @@ class WalkForward(Resampled):
             (tuple(range(block_at[begin], block_at[origin])), tuple(range(block_at[first], block_at[last])))
             for begin, origin, first, last in spans
         )
-        return self._partition(block_of_row, splits)
+        return self.weighted(Partition(block_of_row, splits))
 
-    def _clock(self, rows: Array, roles: Problem | None) -> Shaped[Array, " m"]:
+    def outer_folds(self, rows: Int[Array, " m"], folds: int, seed: int, problem: Problem) -> RowsOfSplits:
+        """Parts of the series, each scored after tuning on the parts before it."""
+        return folds_in_time(rows, folds, problem)
+
+    def settings_of_rows(self, kept: Int[Array, " m"], problem: Problem) -> dict[str, Any]:
+        """None lists rows: amounts count those that are there."""
+        return {}
+
+    def split_remarks(self, problem: Problem, rows: Int[Array, " m"], partition: Partition) -> tuple[str, ...]:
+        """Borders that moved because rows have equal times."""
+        if problem.time is None or self.durations:
+            return ()
+        ordered = rows[np.argsort(problem.time[rows], kind="stable")]
+        untied = self.partition(np.arange(len(rows)), len(rows))
+        moved = not np.array_equal(untied.block_of_row, partition.block_of_row[ordered])
+        return (EQUAL_TIMES,) if moved else ()
+
+    def _clock(self, rows: Int[Array, " m"], roles: Problem | None) -> Shaped[Array, " m"]:
         """The time of each row, in microseconds if there are durations; without a time column its place."""
         time, dated = (None, False) if roles is None else (roles.time, roles.time_in_days)
         if self.durations and not (dated and time is not None):

@@ -13,6 +13,7 @@ from worker.core.training.generalized_linear import (
 from worker.core.training.kernel_machines import KernelLogistic, KernelRidge, KernelSvm
 from worker.core.training.quadratic import Quadratic
 from worker.core.training.ridge import Ridge
+from worker.core.training.training_criterion import Model, TrainingCriterion
 
 # criteria with one coefficient for each feature
 LinearTraining = (
@@ -38,6 +39,7 @@ __all__ = [
     "KernelSvm",
     "LinearTraining",
     "LogisticRegression",
+    "Model",
     "MultinomialRegression",
     "PoissonRegression",
     "Quadratic",
@@ -45,4 +47,5 @@ __all__ = [
     "SquaredHinge",
     "TableTraining",
     "Training",
+    "TrainingCriterion",
 ]

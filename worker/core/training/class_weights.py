@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Gt
 from jaxtyping import Float, Int
 
+from worker.core.capabilities import Misfit
 from worker.core.losses import PredictorScore
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
@@ -45,6 +47,17 @@ def weights_of_classes(
     else:
         weights = np.array([class_weights.get(name, 1.0) for name in problem.classes])
     return weights[codes]
+
+
+def class_weight_misfits(class_weights: ClassWeights | None, classes: tuple[str, ...]) -> Iterator[Misfit]:
+    """Weights of classes that the target does not have."""
+    if class_weights is None or class_weights == "balanced":
+        return
+    for name in class_weights:
+        if name not in classes:
+            known = ", ".join(repr(one[:60]) for one in classes[:5]) + (", ..." if len(classes) > 5 else "")
+            text = f"The target has no class {name[:60]!r}; its classes are {known}."
+            yield Misfit(("training", "class_weights", name), text, "unknown_class")
 
 
 def _count_rows_by_class(problem: Problem, partition: Partition, rows: Int[Array, " r"]) -> Int[Array, "blocks m"]:

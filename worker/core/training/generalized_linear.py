@@ -9,13 +9,15 @@ The hypergradient follows from the implicit function theorem (Bengio 2000, secti
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
+from worker.core.capabilities import Capability, Misfit
 from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
@@ -35,7 +37,7 @@ from worker.core.losses.training import (
 )
 from worker.core.objective.means import mean_of_iterative
 from worker.core.objective.objective import Objective
-from worker.core.penalties import ClassPenalty, PerClass, PerCoefficient, Shared
+from worker.core.penalties import ClassPenalty, Shared
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
 from worker.core.rows.design import Design
@@ -53,6 +55,7 @@ from worker.core.training.examples import (
     likely_classes,
 )
 from worker.core.training.linear import LinearPredictor
+from worker.core.training.training_criterion import Parts
 
 SMALLEST_SPREAD = 1e-4  # variance over squared mean; sparse columns with a smaller one are centred
 AUTO_CHOLESKY_MAX_COEFFICIENTS = 1000  # above, a factor costs more than the products of conjugate gradients
@@ -66,44 +69,70 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
 
     solver: Literal["auto", "newton_cholesky", "newton_cg"] = "auto"
 
-    iterative: ClassVar[bool] = True
-    takes_offset: ClassVar[bool] = True
-    eliminates_intercept: ClassVar[bool] = False
-    predicts: ClassVar[frozenset[Prediction]] = frozenset({"likelihood"})
+    family: ClassVar[TrainingLoss]  # the loss of a row, up to what the data add
+    predicts: ClassVar[frozenset[Prediction]]
 
     @abstractmethod
-    def row_loss(self, problem: Problem) -> TrainingLoss:
-        """The loss of a row."""
-
-    def row_loss_on(self, problem: Problem, rows: Int[Array, " m"]) -> TrainingLoss:
+    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """The loss of a row in a split that trains on these rows."""
-        return self.row_loss(problem)
 
+    @property
+    @abstractmethod
+    def length(self) -> Length | None:
+        """The size of residuals at which the loss bends, as it was given; None without such a size."""
+
+    @property
+    def parts(self) -> Parts:
+        """Rows and curvature, means with an exact Hessian; a likelihood if the loss is one and weights are fixed."""
+        fixed = self.weights is None
+        remedy = ("weights", "does not tune example weights; leave them out, or use approximate_leave_one_out")
+        withheld = {} if fixed else {Capability.LIKELIHOOD: remedy}
+        parts = Parts(rows=self, curved=self, has_hessian=True)
+        if not self.family.is_likelihood:
+            return parts
+        return replace(parts, likelihood=self if fixed else None, withheld=withheld)
+
+    @abstractmethod
     def score(self, loss: SelectionLoss | None) -> SelectionLoss:
-        """The selection loss; by default the first that fits. Raises ValueError for one that does not."""
-        return chosen(loss, self.predicts)
+        """The selection loss, or the default for None. Raises ValueError for one that does not fit."""
 
     def check_target(self, problem: Problem) -> None:
         """Raises RowError if the loss does not accept a target."""
         self.row_loss(problem).check(problem.y)
 
-    def selection_loss(self, problem: Problem, loss: SelectionLoss | None) -> PredictorScore:
+    def selection_loss(self, problem: Problem, loss: SelectionLoss | None, rows: Int[Array, " m"]) -> PredictorScore:
         """The selection loss; a deviance takes its family from the training loss."""
-        return self.score(loss).of_family(self.row_loss(problem))
+        return self.score(loss).in_units(problem, rows).of_family(self.row_loss(problem))
 
-    def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
-        """The factor of each row's training weight, by its class; None without class weights."""
-        return None
+    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
+        """Raises ValueError if a split lacks a class, or what the training or the selection loss needs."""
+        if self.classifies:
+            check_classes(problem, partition, self.selection_loss(problem, loss, partition.used))
+        if self.intercept:
+            check_parts(self.row_loss(problem), problem, partition)
 
     def outputs(self, problem: Problem) -> int:
-        """Number of linear predictors of a row."""
-        return 1
+        """Number of linear predictors of a row. Needs no rows."""
+        return self.row_loss(problem).outputs
 
     def penalties(self, problem: Problem) -> tuple[Hyperparameters, PenaltyForms]:
         """Hyperparameters and matrices of the penalties on the slopes, one output after the other."""
-        box, forms = self.penalties_of_features(problem.features)
-        m = self.outputs(problem)
-        return box, forms if m == 1 else forms.placed([c * forms.p + np.arange(forms.p) for c in range(m)], m * forms.p)
+        if self.outputs(problem) == 1:
+            return self.penalties_of_features(problem.features)
+        return self.penalty.matrices_of_classes(problem.features, problem.classes)
+
+    def prefers_inexact(self, problem: Problem) -> bool:
+        """With conjugate gradients, whose number depends on the accuracy."""
+        return self.method(self.coefficients(problem)) == "newton_cg"
+
+    def misfits(self, problem: Problem, rows: int) -> Iterator[Misfit]:
+        """As of all linear predictors, and a factor that is too large."""
+        yield from self._misfits_of_columns(problem)
+        if self.solver == "newton_cholesky":
+            try:
+                self.check_factor(problem)
+            except ValueError as error:
+                yield Misfit(("training", "solver"), f"{error}; use newton_cg or auto", "too_large")
 
     def method(self, columns: int) -> IterativeSolver:
         """The inner solver for this number of coefficients."""
@@ -116,10 +145,10 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         columns = len(problem.features) + sum(spline.basis - 2 for spline in self.splines)
         return self.outputs(problem) * (columns + self.intercept)
 
-    def check_size(self, problem: Problem) -> None:
-        """Raises ValueError if the Hessian has to be factored and is too large for memory."""
+    def check_factor(self, problem: Problem) -> None:
+        """Raises ValueError if the factor of the Hessian is too large for memory. Needs no rows."""
         size = self.coefficients(problem)
-        if self.method(size) == "newton_cholesky" and size > MAX_FACTORED_COEFFICIENTS:
+        if size > MAX_FACTORED_COEFFICIENTS:
             raise ValueError(
                 f"a factor for {size} coefficients takes about {16e-9 * size**2:.0f} GB for each split and "
                 f"{size**3 / 3:.0e} operations for each step, and {MAX_FACTORED_COEFFICIENTS} coefficients are the most"
@@ -130,8 +159,7 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
     ) -> list[GeneralizedLinear]:
         """One training system with its validation loss for each split."""
         self.check_splits(problem, partition, loss)
-        forms, used = self.penalties(problem)[1], np.flatnonzero(partition.block_of_row >= 0)
-        score = self.selection_loss(problem, self.score(loss).in_units(problem, used))
+        forms, score = self.penalties(problem)[1], self.selection_loss(problem, loss, partition.used)
         rows_of_splits = [(partition.rows(train), partition.rows(scored)) for train, scored in partition.splits]
         p = problem.X.shape[1]
         hold = sum(map(len, sum(rows_of_splits, ()))) * (p + 1) <= MAX_HELD_VALUES
@@ -139,6 +167,12 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
             self._system(split, forms, score, rows, scored, hold=hold)
             for split, (rows, scored) in zip(split_problems(problem, partition), rows_of_splits, strict=True)
         ]
+
+    def factored_systems(
+        self, problem: Problem, partition: Partition, loss: SelectionLoss | None = None
+    ) -> list[GeneralizedLinear]:
+        """The same with the solver that leaves the factor of the Hessian."""
+        return replace(self, solver="newton_cholesky").systems(problem, partition, loss=loss)
 
     def mean_of_splits(
         self,
@@ -151,13 +185,12 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
     ) -> Objective:
         """The mean score over the validation rows of all splits."""
         systems, box = self.systems(problem, partition, loss=loss), self.hyperparameters(problem)
-        return mean_of_iterative(systems, box, hypergradient, self.selection_loss(problem, loss), split_weights)
+        scored = self.selection_loss(problem, loss, partition.used)
+        return mean_of_iterative(systems, box, hypergradient, scored, split_weights)
 
     def refit(self, problem: Problem, rows: Int[Array, " m"]) -> GeneralizedLinear:
         """The training system of all given rows; its validation loss scores the same rows."""
-        block_of_row = np.full(len(problem.y), -1, np.int8)
-        block_of_row[rows] = 0
-        return self.systems(problem, Partition(block_of_row, (((0,), (0,)),)))[0]
+        return self.systems(problem, Partition.whole(rows, len(problem.y)))[0]
 
     def _system(
         self,
@@ -169,9 +202,9 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         *,
         hold: bool,
     ) -> GeneralizedLinear:
-        row_loss, base = self.row_loss_on(problem, rows), problem.base_weights(rows)
+        row_loss, base = self.row_loss(problem, rows), problem.base_weights(rows)
         m = row_loss.outputs
-        class_factors = self.class_weights_of(problem, rows)
+        class_factors = weights_of_classes(self.class_weights, problem, rows)
         base = base if class_factors is None else base * class_factors
         mean, variance = mean_and_variance(problem.X, rows, base)
         origin = mean.high if self.intercept else np.zeros_like(mean.high)
@@ -200,6 +233,15 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         )  # fmt: skip
 
 
+def check_parts(row_loss: TrainingLoss, problem: Problem, partition: Partition) -> None:
+    """Raises ValueError if a split trains on rows that no finite intercept fits."""
+    for number, (train, _) in enumerate(partition.splits, start=1):
+        rows = partition.rows(train)
+        split = f"split {number} of {len(partition.splits)}"
+        if text := row_loss.lacks(problem.y[rows], problem.base_weights(rows), split):
+            raise ValueError(text)
+
+
 def _slope_positions(m: int, p: int) -> Int[Array, " mp"]:
     """Indices of the slopes in theta, in which each output begins with its intercept."""
     return (np.arange(m)[:, None] * (p + 1) + 1 + np.arange(p)).ravel()
@@ -216,15 +258,22 @@ class _Classifier(GeneralizedLinearTraining):
     class_weights: ClassWeights | None = None
 
     classifies: ClassVar[bool] = True
+    length: ClassVar[None] = None
     predicts: ClassVar[frozenset[Prediction]] = frozenset({"probability", "likelihood", "class", "rank"})
 
-    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
-        """Raises ValueError if a split trains on no row of a class, or lacks one that its AUC or F measure needs."""
-        check_classes(problem, partition, self.selection_loss(problem, loss))
+    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
+        """The selection loss; by default the first that fits. Raises ValueError for one that does not."""
+        return chosen(loss, self.predicts)
 
-    def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
-        """Weights by class."""
-        return weights_of_classes(self.class_weights, problem, rows)
+
+@dataclass(frozen=True, slots=True)
+class _Regression(GeneralizedLinearTraining):
+    """A regression of numbers."""
+
+    classifies: ClassVar[bool] = False
+    most_classes: ClassVar[None] = None
+    class_weights: ClassVar[None] = None
+    refuses_offset: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +282,16 @@ class LogisticRegression(_Classifier):
 
     kind: Literal["logistic"] = "logistic"
 
+    family: ClassVar[TrainingLoss] = LogisticLoss()
+    most_classes: ClassVar[int] = 2
+    refuses_offset: ClassVar[None] = None
+
     @staticmethod
     def example() -> Problem:
         """Two classes."""
         return example_table(likely_classes, TWO_CLASSES, offset=True)
 
-    def row_loss(self, problem: Problem) -> TrainingLoss:
+    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """`log(1 + e^eta) - y eta`."""
         return LogisticLoss()
 
@@ -249,6 +302,9 @@ class SquaredHinge(_Classifier):
 
     kind: Literal["squared_hinge"] = "squared_hinge"
 
+    family: ClassVar[TrainingLoss] = SquaredHingeLoss()
+    most_classes: ClassVar[int] = 2
+    refuses_offset: ClassVar[None] = None
     predicts: ClassVar[frozenset[Prediction]] = frozenset({"class", "rank"})
 
     @staticmethod
@@ -256,7 +312,7 @@ class SquaredHinge(_Classifier):
         """Two classes."""
         return example_table(likely_classes, TWO_CLASSES, offset=True)
 
-    def row_loss(self, problem: Problem) -> TrainingLoss:
+    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """The squared hinge."""
         return SquaredHingeLoss()
 
@@ -271,7 +327,12 @@ class MultinomialRegression(_Classifier):
     penalty: Annotated[ClassPenalty, ByKind()] = Shared()  # type: ignore[assignment]  # noqa: RUF009 - frozen
     kind: Literal["multinomial"] = "multinomial"
 
-    takes_offset: ClassVar[bool] = False  # an offset common to all classes changes nothing
+    family: ClassVar[TrainingLoss] = MultinomialLoss(2)
+    most_classes: ClassVar[None] = None
+    refuses_offset: ClassVar[str] = (
+        "An offset is the same for every class, so it changes nothing in multinomial; leave it out."
+    )
+    takes_splines: ClassVar[bool] = False
     predicts: ClassVar[frozenset[Prediction]] = frozenset({"probability", "likelihood", "class"})
 
     @staticmethod
@@ -279,65 +340,61 @@ class MultinomialRegression(_Classifier):
         """Three classes."""
         return example_table(likely_classes, THREE_CLASSES)
 
-    def outputs(self, problem: Problem) -> int:
-        """One for each class."""
-        return len(problem.classes)
-
-    def row_loss(self, problem: Problem) -> TrainingLoss:
+    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """The log-loss of the softmax."""
         return MultinomialLoss(len(problem.classes))
 
-    def penalties(self, problem: Problem) -> tuple[Hyperparameters, PenaltyForms]:
-        """Hyperparameters and matrices of the penalties on the slopes, one class after the other."""
-        if not isinstance(self.penalty, PerClass | PerCoefficient):
-            return super(MultinomialRegression, self).penalties(problem)
-        if self.splines:
-            raise ValueError(f"{self.penalty.kind} does not go with splines, which have penalties of their own")
-        return self.penalty.matrices_of_classes(problem.features, problem.classes)
-
 
 @dataclass(frozen=True, slots=True)
-class PoissonRegression(GeneralizedLinearTraining):
+class PoissonRegression(_Regression):
     """Poisson regression of counts with the mean `e^eta`."""
 
     kind: Literal["poisson"] = "poisson"
+
+    family: ClassVar[TrainingLoss] = PoissonLoss()
+    length: ClassVar[None] = None
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"likelihood"})
 
     @staticmethod
     def example() -> Problem:
         """Counts."""
         return example_table(counts, offset=True)
 
-    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
-        """Raises ValueError if a split trains on zero counts only: no finite intercept fits them."""
-        for number, (train, _) in enumerate(partition.splits, start=1):
-            rows, split = partition.rows(train), f"split {number} of {len(partition.splits)}"
-            lacks = self.row_loss(problem).lacks(problem.y[rows], problem.base_weights(rows), split)
-            if self.intercept and lacks:
-                raise ValueError(lacks)
+    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
+        """The deviance."""
+        return chosen(loss, self.predicts)
 
-    def row_loss(self, problem: Problem) -> TrainingLoss:
+    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """`e^eta - y eta`."""
         return PoissonLoss()
 
 
 @dataclass(frozen=True, slots=True)
-class GammaRegression(GeneralizedLinearTraining):
+class GammaRegression(_Regression):
     """Regression of positive targets whose spread is proportional to their mean `e^eta`."""
 
     kind: Literal["gamma"] = "gamma"
+
+    family: ClassVar[TrainingLoss] = GammaLoss()
+    length: ClassVar[None] = None
+    predicts: ClassVar[frozenset[Prediction]] = frozenset({"likelihood"})
 
     @staticmethod
     def example() -> Problem:
         """Positive amounts."""
         return example_table(amounts, offset=True)
 
-    def row_loss(self, problem: Problem) -> TrainingLoss:
+    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
+        """The deviance."""
+        return chosen(loss, self.predicts)
+
+    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """`y e^-eta + eta`."""
         return GammaLoss()
 
 
 @dataclass(frozen=True, slots=True)
-class HuberRegression(GeneralizedLinearTraining):
+class HuberRegression(_Regression):
     """Linear regression with the Huber loss: squared error up to residuals of `delta`, absolute error beyond.
 
     `delta` is a number in units of the target, or relative to the spread of the target in the training rows of each
@@ -347,6 +404,7 @@ class HuberRegression(GeneralizedLinearTraining):
     delta: Delta = RelativeDelta()  # noqa: RUF009 - frozen
     kind: Literal["huber"] = "huber"
 
+    family: ClassVar[TrainingLoss] = HuberLoss(1.0)
     predicts: ClassVar[frozenset[Prediction]] = frozenset({"number"})
 
     @staticmethod
@@ -354,14 +412,15 @@ class HuberRegression(GeneralizedLinearTraining):
         """A straight line with outliers."""
         return example_table(heavy_tails, offset=True)
 
-    def row_loss(self, problem: Problem) -> TrainingLoss:
-        """The Huber loss; a relative delta is only known for the rows of a split."""
-        return HuberLoss(Length.given(self.delta).number or 1.0)
-
-    def row_loss_on(self, problem: Problem, rows: Int[Array, " m"]) -> TrainingLoss:
-        """The Huber loss with its delta for these rows."""
-        return HuberLoss(Length.given(self.delta).of(problem, rows))
+    @property
+    def length(self) -> Length:
+        """Delta."""
+        return Length.given(self.delta)
 
     def score(self, loss: SelectionLoss | None) -> SelectionLoss:
         """The selection loss; by default the Huber error with the same delta."""
         return chosen(loss, self.predicts, Huber(self.delta))
+
+    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
+        """The Huber loss with its delta for these rows."""
+        return HuberLoss((self.length.number or 1.0) if rows is None else self.length.of(problem, rows))

@@ -8,6 +8,7 @@ Theta are coefficients of rows (Keerthi, Sindhwani and Chapelle 2006; Chapelle 2
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -15,12 +16,13 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float, Int
 
+from worker.core.capabilities import Capability, Misfit
 from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Box, Hyperparameters, Positive
 from worker.core.inner.kernel.kernel_fit import KernelSystem, Split
 from worker.core.inner.kernel.kernel_model import KernelModel, Standard
-from worker.core.kernels import Kernel, Rbf
+from worker.core.kernels import Kernel, KernelFunction, Rbf
 from worker.core.losses import Prediction, PredictorScore, ResidualLoss, SelectionLoss, SquaredError, chosen
 from worker.core.losses.elementary import refuse_binary
 from worker.core.losses.over_rows import LossOfScored
@@ -34,11 +36,18 @@ from worker.core.losses.training import (
 from worker.core.objective.means import mean_of_machines
 from worker.core.objective.objective import Objective
 from worker.core.records import Array
+from worker.core.rows.column_remarks import observations
 from worker.core.rows.filled import split_problems
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import mean_and_variance
-from worker.core.training.class_weights import ClassWeights, check_classes, weights_of_classes
+from worker.core.training.class_weights import (
+    ClassWeights,
+    check_classes,
+    class_weight_misfits,
+    weights_of_classes,
+)
 from worker.core.training.examples import TWO_CLASSES, example_table, likely_classes, normal_errors
+from worker.core.training.training_criterion import Parts, TrainingCriterion
 
 MAX_EXACT_ROWS = 10_000  # of an exact kernel matrix: five matrices of its size are held, 4 GB
 MAX_DENSE_VALUES = 200_000_000  # of the table as a dense array, and of its rows times the landmarks
@@ -66,7 +75,7 @@ class Landmarks:
 
 
 @dataclass(frozen=True, slots=True)
-class KernelTraining(ABC):
+class KernelTraining(TrainingCriterion, ABC):
     """`f(x) = sum_i theta_i k(x_i, x)` plus an intercept that is not penalized.
 
     `standardize`: features are scaled to unit variance over the training rows of each split.
@@ -78,24 +87,55 @@ class KernelTraining(ABC):
     standardize: bool = True
     landmarks: Landmarks | None = None
 
-    classifies: ClassVar[bool] = False
-    takes_offset: ClassVar[bool] = False
-    iterative: ClassVar[bool] = True
-    has_hessian: ClassVar[bool] = False
     splines: ClassVar[tuple[()]] = ()
     weights: ClassVar[None] = None
+    length: ClassVar[None] = None
+
+    @property
+    @abstractmethod
+    def class_weights(self) -> ClassWeights | None:
+        """Factors of the training weights by class, if there are any."""
+
+    @property
+    def refuses_offset(self) -> str:
+        """A kernel machine fits no part beside its own."""
+        return f"{self.kind} takes no offset; leave it out."
 
     @abstractmethod
-    def row_loss(self, problem: Problem) -> MachineLoss:
+    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> MachineLoss:
         """The loss of a row."""
 
     @abstractmethod
     def score(self, loss: SelectionLoss | None) -> SelectionLoss:
         """The selection loss, or the default for None. Raises ValueError if it does not fit."""
 
-    def selection_loss(self, problem: Problem, loss: SelectionLoss | None) -> PredictorScore:
+    def selection_loss(self, problem: Problem, loss: SelectionLoss | None, rows: Int[Array, " m"]) -> PredictorScore:
         """The selection loss; a deviance takes its family from the training loss."""
-        return self.score(loss).of_family(LogisticLoss())
+        return self.score(loss).in_units(problem, rows).of_family(LogisticLoss())
+
+    def misfits(self, problem: Problem, rows: int) -> Iterator[Misfit]:
+        """Class weights and a kernel that do not fit the classes or columns, or more rows than a matrix can have."""
+        yield from class_weight_misfits(self.class_weights, problem.classes)
+        try:
+            self.kernel.over(problem.features)
+        except ValueError as error:
+            yield Misfit(("training", "kernel"), str(error))
+        try:
+            self.check_size(rows, len(problem.features))
+        except ValueError as error:
+            yield Misfit(("training", "landmarks"), str(error), "too_large")
+
+    def prefers_inexact(self, problem: Problem) -> bool:
+        """No: fits are exact to rounding."""
+        return False
+
+    def observations(self, problem: Problem, rows: Int[Array, " m"], partition: Partition) -> tuple[str, ...]:
+        """Remarks about constant and equal columns."""
+        return observations(problem, problem.trained(rows), linear=False)
+
+    def function(self, problem: Problem) -> KernelFunction:
+        """The kernel over the features of the problem."""
+        return self.kernel.over(problem.features)
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """The penalty, then those of the kernel. Raises ValueError when the kernel does not fit the features."""
@@ -128,10 +168,6 @@ class KernelTraining(ABC):
         if self.landmarks is not None and self.landmarks.count * rows > MAX_DENSE_VALUES:
             raise ValueError(f"{self.landmarks.count} landmarks of {rows} rows are too many; choose fewer landmarks")
 
-    def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
-        """The factor of each row's training weight, by its class; None without class weights."""
-        return None
-
     def mean_of_splits(
         self,
         problem: Problem,
@@ -143,7 +179,7 @@ class KernelTraining(ABC):
     ) -> Objective:
         """The mean score over the validation rows of all splits."""
         self.check_splits(problem, partition, loss)
-        score, kernel = self.selection_loss(problem, loss), self.kernel.over(problem.features)
+        score, kernel = self.selection_loss(problem, loss, partition.used), self.function(problem)
         systems = [
             KernelSystem(split, kernel, LossOfScored(split.y_scored, score, split.w_scored))
             for split in self.splits(problem, partition)
@@ -154,14 +190,14 @@ class KernelTraining(ABC):
         """The rows of each split as kernels take them: standardized, with landmarks if there are any."""
         rows_of_splits = [(partition.rows(train), partition.rows(scored)) for train, scored in partition.splits]
         # the refit uses all of these rows
-        self.check_size(int(np.count_nonzero(partition.block_of_row >= 0)), problem.X.shape[1])
+        self.check_size(len(partition.used), problem.X.shape[1])
         problems = split_problems(problem, partition)
         return [self._split(split, *rows)[0] for split, rows in zip(problems, rows_of_splits, strict=True)]
 
     def model(self, problem: Problem, rows: Int[Array, " m"], lam: Float[Array, " k"]) -> KernelModel | None:
         """The model of the given rows, whose missing values are filled; None if training has no minimum."""
         split, standard = self._split(problem, rows, rows[:1])
-        kernel = self.kernel.over(problem.features)
+        kernel = self.function(problem)
         fit = split.fit(kernel, lam, None)
         if fit is None:
             return None
@@ -171,7 +207,7 @@ class KernelTraining(ABC):
         )
 
     def _split(self, problem: Problem, rows: Int[Array, " m"], scored: Int[Array, " v"]) -> tuple[Split, Standard]:
-        base, class_factors = problem.base_weights(rows), self.class_weights_of(problem, rows)
+        base, class_factors = problem.base_weights(rows), weights_of_classes(self.class_weights, problem, rows)
         base = base if class_factors is None else base * class_factors
         rows, base = rows[base > 0], base[base > 0]
         mean, variance = mean_and_variance(problem.X, rows, base)
@@ -194,14 +230,35 @@ class KernelRidge(KernelTraining):
 
     kind: Literal["kernel_ridge"] = "kernel_ridge"
 
-    iterative: ClassVar[bool] = False
+    classifies: ClassVar[bool] = False
+    most_classes: ClassVar[None] = None
+    class_weights: ClassVar[None] = None
 
     @staticmethod
     def example() -> Problem:
         """Numbers with normal errors."""
         return example_table(normal_errors)
 
-    def row_loss(self, problem: Problem) -> MachineLoss:
+    @property
+    def parts(self) -> Parts:
+        """Rows and, without landmarks, the whole kernel matrix."""
+        if self.landmarks is None:
+            return Parts(rows=self, kernel_matrix=self)
+        return Parts(
+            rows=self,
+            withheld={
+                Capability.KERNEL_MATRIX: (
+                    "landmarks",
+                    "needs the exact kernel matrix; leave landmarks out, or use k_fold or holdout",
+                )
+            },
+        )
+
+    def penalties_of_separable(self, problem: Problem) -> int:
+        """None: the target is no class."""
+        return 0
+
+    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> MachineLoss:
         """Half the squared error."""
         return HalfSquaredError()
 
@@ -226,17 +283,10 @@ class KernelRidge(KernelTraining):
                 "leave_one_out of kernel_ridge scores training rows only; give rows of weight 0 the scoring weight 0"
             )
 
-    def exact(self, problem: Problem, partition: Partition, kind: str) -> Split:
-        """All rows with a positive weight, for a criterion that needs the exact kernel matrix.
-
-        Raises ValueError with landmarks, or if leave-one-out would score rows that do not train.
-        """
-        if self.landmarks is not None:
-            raise ValueError(f"{kind} needs the exact kernel matrix; leave landmarks out, or use k_fold or holdout")
+    def trained_rows(self, problem: Problem, partition: Partition) -> Split:
+        """All rows with a positive weight, for a criterion of one fit on all of them."""
         rows = partition.rows((0,))
         trained = problem.trained(rows)
-        if kind == "leave_one_out":
-            self.check_left_out(problem, rows)
         self.check_size(len(rows), problem.X.shape[1])
         return self._split(split_problems(problem, partition)[0], trained, trained)[0]
 
@@ -252,7 +302,13 @@ class _KernelClassifier(KernelTraining):
     class_weights: ClassWeights | None = None
 
     classifies: ClassVar[bool] = True
+    most_classes: ClassVar[int] = 2
     predicts: ClassVar[frozenset[Prediction]] = frozenset({"class"})
+
+    @property
+    def parts(self) -> Parts:
+        """Rows."""
+        return Parts(rows=self)
 
     def score(self, loss: SelectionLoss | None) -> SelectionLoss:
         """The selection loss; by default the first that fits. Raises ValueError for one that does not."""
@@ -264,11 +320,7 @@ class _KernelClassifier(KernelTraining):
 
     def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
         """Raises ValueError if a split trains on no row of a class, or lacks one that its AUC or F measure needs."""
-        check_classes(problem, partition, self.selection_loss(problem, loss))
-
-    def class_weights_of(self, problem: Problem, rows: Int[Array, " m"]) -> Float[Array, " m"] | None:
-        """Weights by class."""
-        return weights_of_classes(self.class_weights, problem, rows)
+        check_classes(problem, partition, self.selection_loss(problem, loss, partition.used))
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +341,11 @@ class KernelSvm(_KernelClassifier):
         """Two classes."""
         return example_table(likely_classes, TWO_CLASSES)
 
-    def row_loss(self, problem: Problem) -> MachineLoss:
+    def penalties_of_separable(self, problem: Problem) -> int:
+        """None: the hinge is zero at finite coefficients."""
+        return 0
+
+    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> MachineLoss:
         """The hinge."""
         return SquaredHingeLoss() if self.hinge == "squared" else HuberizedHingeLoss(self.half_width)
 
@@ -307,6 +363,10 @@ class KernelLogistic(_KernelClassifier):
         """Two classes."""
         return example_table(likely_classes, TWO_CLASSES)
 
-    def row_loss(self, problem: Problem) -> MachineLoss:
+    def penalties_of_separable(self, problem: Problem) -> int:
+        """The penalty, before the hyperparameters of the kernel."""
+        return 1
+
+    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> MachineLoss:
         """The log-loss."""
         return LogisticLoss()

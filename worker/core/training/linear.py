@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from worker.core.capabilities import Misfit
 from worker.core.family import ByKind
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.losses import SelectionLoss
+from worker.core.inner.linear_model import LinearModel
+from worker.core.inner.protocols import LinearSystem, SmoothFit
 from worker.core.penalties import Penalty, PerFeature, Shared
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.penalties.splines import Spline, expansion, others
 from worker.core.records import Array
+from worker.core.rows.bases import unexpanded
+from worker.core.rows.column_remarks import crowded, few_rows, observations
 from worker.core.rows.problem import Partition, Problem
+from worker.core.training.class_weights import ClassWeights, class_weight_misfits
+from worker.core.training.training_criterion import TrainingCriterion
 from worker.core.weights import ExampleWeights
+
+NO_SPLINES = (
+    "Penalties of splines leave straight lines free, and those of all classes could move together: multinomial takes "
+    "no splines; use logistic for two classes, or one for each class against the rest."
+)
 
 
 @dataclass(frozen=True, slots=True)
-class LinearPredictor:
+class LinearPredictor(TrainingCriterion, ABC):
     """`eta = intercept + x^T theta` with any number of L2 penalties on theta; the intercept is not penalized.
 
     `standardize`: penalties apply to columns scaled to unit variance over the training rows of each split. `weights`:
@@ -36,15 +48,23 @@ class LinearPredictor:
     weights: Annotated[ExampleWeights, ByKind()] | None = None
     splines: tuple[Spline, ...] = ()
 
-    has_hessian: ClassVar[bool] = True  # whether J can have an exact Hessian
-    classifies: ClassVar[bool] = False  # whether the target is a class
-    takes_offset: ClassVar[bool] = False  # whether a known part of the linear predictor changes the fit
+    takes_splines: ClassVar[bool] = True
 
-    def check_target(self, problem: Problem) -> None:
-        """Raises ValueError (RowError for a single row) if a target cannot be trained on. Here any number can."""
+    @property
+    @abstractmethod
+    def class_weights(self) -> ClassWeights | None:
+        """Factors of the training weights by class, if there are any."""
 
-    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
-        """Raises ValueError if a split lacks what training or the selection loss needs. Here nothing is needed."""
+    @abstractmethod
+    def penalties(self, problem: Problem) -> tuple[Hyperparameters, PenaltyForms]:
+        """Hyperparameters and matrices of the penalties: of features without splines, then of splines.
+
+        Needs no rows. Raises ValueError if a penalty does not fit the features.
+        """
+
+    @abstractmethod
+    def refit(self, problem: Problem, rows: Int[Array, " m"]) -> LinearSystem[SmoothFit]:
+        """The training system of all given rows; its validation loss scores the same rows."""
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """Names, boxes and initial values: penalties first, then weights. Needs no rows.
@@ -54,9 +74,26 @@ class LinearPredictor:
         penalties = self.penalties(problem)[0]
         return penalties if self.weights is None else penalties + self.weights.hyperparameters(problem)
 
-    def penalties(self, problem: Problem) -> tuple[Hyperparameters, PenaltyForms]:
-        """The penalties of features without splines, then of splines. Raises ValueError like `hyperparameters`."""
-        return self.penalties_of_features(problem.features)
+    def _misfits_of_columns(self, problem: Problem) -> Iterator[Misfit]:
+        """Settings that do not fit the columns or the classes."""
+        yield from class_weight_misfits(self.class_weights, problem.classes)
+        if self.splines and not self.takes_splines:
+            yield Misfit(("training", "splines"), NO_SPLINES)
+            return
+        try:
+            others(self.splines, problem.features)
+        except ValueError as error:
+            yield Misfit(("training", "splines"), str(error))
+            return
+        try:
+            self.penalties(problem)
+        except ValueError as error:
+            yield Misfit(("training", "penalty"), str(error))
+        try:
+            if self.weights is not None:
+                self.weights.hyperparameters(problem)
+        except ValueError as error:
+            yield Misfit(("training", "weights"), str(error))
 
     def penalties_of_features(self, features: Sequence[str]) -> tuple[Hyperparameters, PenaltyForms]:
         """The same for one output with these features."""
@@ -82,6 +119,24 @@ class LinearPredictor:
             if self.splines
             else problem
         )
+
+    def model(self, problem: Problem, rows: Int[Array, " m"], lam: Float[Array, " k"]) -> LinearModel | None:
+        """The linear model of these rows, whose missing values are filled; None if training is singular."""
+        system = self.refit(problem, rows)
+        fit = system.fit(lam)
+        return None if fit is None else LinearModel(*system.coefficients(fit.theta))
+
+    def observations(self, problem: Problem, rows: Int[Array, " m"], partition: Partition) -> tuple[str, ...]:
+        """Remarks about constant and equal columns, crowded splines, and splits of fewer rows than columns."""
+        trained = problem.trained(rows)
+        remarks = observations(problem, trained, linear=True, intercept=self.intercept)
+        if problem.expansion is not None:
+            remarks += crowded(problem, unexpanded(problem.X), trained)
+        return remarks + few_rows(problem, partition)
+
+    def penalties_of_separable(self, problem: Problem) -> int:
+        """All penalties, if the target is a class."""
+        return len(self.penalties(problem)[0].names) if self.classifies else 0
 
     def _scale(self, variance: Float[Array, " p"]) -> Float[Array, " p"]:
         """The factor of each coefficient in its penalty: a standard deviation, or 1 for columns of a spline basis."""

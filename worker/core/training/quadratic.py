@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import MaxLen, MinLen
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
+from worker.core.capabilities import Misfit
 from worker.core.hyperparameters import Hyperparameters, check_box
 from worker.core.inner.given.matrix_sum import SumSystem
+from worker.core.inner.linear_model import LinearModel
 from worker.core.linalg.assembled import Shape
+from worker.core.losses import SelectionLoss
 from worker.core.records import Array
 from worker.core.rows.matrices import Criteria
-from worker.core.rows.problem import Problem
+from worker.core.rows.problem import Partition, Problem
 from worker.core.training.examples import example_of_matrices
+from worker.core.training.training_criterion import Parts, TrainingCriterion
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Multiplier:
 
 
 @dataclass(frozen=True, slots=True)
-class Quadratic:
+class Quadratic(TrainingCriterion):
     """The caller's own criterion `C = theta^T H theta / 2 - b^T theta`, with the matrices and vectors in the data.
 
     `H = A_0 + sum_j h_j A_j` and `b = b_0 + sum_j h_j b_j`: each h_j has one entry in `multipliers`. By default these
@@ -56,14 +61,19 @@ class Quadratic:
     multipliers: Annotated[tuple[Multiplier, ...], MinLen(1)] | None = None
     kind: Literal["quadratic"] = "quadratic"
 
-    has_hessian: ClassVar[bool] = True
     classifies: ClassVar[bool] = False
-    iterative: ClassVar[bool] = False
+    most_classes: ClassVar[None] = None
+    refuses_offset: ClassVar[str] = "quadratic takes no offset; leave it out."
 
     @staticmethod
     def example() -> Problem:
         """Three parameters and two multipliers."""
         return example_of_matrices()
+
+    @property
+    def parts(self) -> Parts:
+        """The caller's matrices, with an exact Hessian and a factor of H."""
+        return Parts(own=self, has_hessian=True, has_factor=True)
 
     def of(self, criteria: Criteria) -> tuple[Multiplier, ...]:
         """One multiplier for each pair `A_j`, `b_j`. Raises ValueError if their number or names do not fit."""
@@ -84,18 +94,44 @@ class Quadratic:
             first += other
         return first
 
+    def misfits(self, problem: Problem, rows: int) -> Iterator[Misfit]:
+        """Multipliers that do not fit the matrices."""
+        try:
+            self.hyperparameters(problem)
+        except ValueError as error:
+            yield Misfit(("training", "multipliers"), str(error))
+
+    def check_target(self, problem: Problem) -> None:
+        """There is no target."""
+
+    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
+        """There are no rows to split."""
+
     def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
         """The problem, unchanged."""
         return problem
+
+    def prefers_inexact(self, problem: Problem) -> bool:
+        """No: training is solved directly."""
+        return False
+
+    def observations(self, problem: Problem, rows: Int[Array, " m"], partition: Partition) -> tuple[str, ...]:
+        """None: there are no columns."""
+        return ()
+
+    def penalties_of_separable(self, problem: Problem) -> int:
+        """None: there are no classes."""
+        return 0
 
     def system(self, problem: Problem, *, shape: Shape | None = None) -> SumSystem:
         """The training system; `shape` None takes the cheapest factorization."""
         assert problem.criteria is not None
         return SumSystem.build(problem.criteria, self.hyperparameters(problem).log, shape)
 
-    def refit(self, problem: Problem, rows: Int[Array, " m"]) -> SumSystem:
-        """The same system: there are no rows to train on."""
-        return self.system(problem)
+    def model(self, problem: Problem, rows: Int[Array, " m"], lam: Float[Array, " k"]) -> LinearModel | None:
+        """Theta as coefficients; None if H is not positive definite."""
+        fit = self.system(problem).fit(lam)
+        return None if fit is None else LinearModel(0.0, fit.theta)
 
 
 def numbered(k: int) -> tuple[Multiplier, ...]:

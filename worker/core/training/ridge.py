@@ -11,13 +11,16 @@ changes only the penalty: `S_j` contains the variances of the training rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from worker.core.capabilities import Misfit
 from worker.core.hypergradient import ExactHypergradient
+from worker.core.hyperparameters import Hyperparameters
 from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind, accurate_fit
 from worker.core.inner.least_squares.dual import DualRidge
 from worker.core.inner.least_squares.orthogonal import OrthogonalRidge
@@ -30,12 +33,14 @@ from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, SumO
 from worker.core.losses.training import HalfSquaredError
 from worker.core.objective.means import mean_of_ridge
 from worker.core.objective.objective import Objective
+from worker.core.objective.whole_sample import Sample
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
 from worker.core.rows.centre import Centre
-from worker.core.rows.filled import moments_of_splits, split_problems
+from worker.core.rows.filled import filled_splits, split_problems
 from worker.core.rows.moments import Moments, unexplained
 from worker.core.rows.problem import Partition, Problem
+from worker.core.rows.tables import DenseRows
 from worker.core.training.examples import example_table, normal_errors
 from worker.core.training.linear import LinearPredictor
 from worker.core.training.ridge_rows import (
@@ -47,6 +52,7 @@ from worker.core.training.ridge_rows import (
     score_weights_or_none,
     training_rows,
 )
+from worker.core.training.training_criterion import Parts
 from worker.core.weights import ExampleWeights
 
 MIN_TRIALS_FOR_SPECTRAL = 36  # from here on one eigendecomposition costs less than a factorization per trial (measured)
@@ -67,7 +73,11 @@ class Ridge(LinearPredictor):
 
     kind: Literal["ridge"] = "ridge"
 
-    iterative: ClassVar[bool] = False
+    classifies: ClassVar[bool] = False
+    most_classes: ClassVar[None] = None
+    class_weights: ClassVar[None] = None
+    length: ClassVar[None] = None
+    refuses_offset: ClassVar[str] = "ridge takes no offset; subtract it from the target, and leave it out."
     arithmetic: ClassVar[Literal["auto", "moments", "rows"]] = "auto"  # what is factored: rows keep more digits
 
     @staticmethod
@@ -75,7 +85,30 @@ class Ridge(LinearPredictor):
         """A straight line with normal errors."""
         return example_table(normal_errors)
 
-    def row_loss(self, problem: Problem) -> HalfSquaredError:
+    @property
+    def parts(self) -> Parts:
+        """Rows, least squares with an exact Hessian, and a factor of the Hessian."""
+        return Parts(rows=self, least_squares=self, has_hessian=True, has_factor=True)
+
+    def penalties(self, problem: Problem) -> tuple[Hyperparameters, PenaltyForms]:
+        """The penalties of features without splines, then of splines."""
+        return self.penalties_of_features(problem.features)
+
+    def misfits(self, problem: Problem, rows: int) -> Iterator[Misfit]:
+        """Settings that do not fit the columns."""
+        return self._misfits_of_columns(problem)
+
+    def check_target(self, problem: Problem) -> None:
+        """Any number can be trained on."""
+
+    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
+        """Nothing is needed of a split."""
+
+    def prefers_inexact(self, problem: Problem) -> bool:
+        """No: training is solved directly."""
+        return False
+
+    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> HalfSquaredError:
         """Half the squared error."""
         return HalfSquaredError()
 
@@ -89,9 +122,9 @@ class Ridge(LinearPredictor):
             )
         return loss.residual_loss
 
-    def selection_loss(self, problem: Problem, loss: SelectionLoss | None) -> ResidualLoss:
-        """The selection loss; it needs nothing from the training loss."""
-        return self.score(loss)
+    def selection_loss(self, problem: Problem, loss: SelectionLoss | None, rows: Int[Array, " m"]) -> ResidualLoss:
+        """The selection loss, its delta in units of the target in these rows."""
+        return self.score(self.score(loss).in_units(problem, rows))
 
     @property
     def eliminates_intercept(self) -> bool:
@@ -117,7 +150,7 @@ class Ridge(LinearPredictor):
         problem: Problem,
         partition: Partition,
         *,
-        loss: SelectionLoss | None = None,
+        loss: ResidualLoss | None = None,
         dual: bool | None = None,
         left_out: bool = False,
         trials: int = 1,
@@ -129,7 +162,8 @@ class Ridge(LinearPredictor):
 
         With `left_out` the losses keep the rows, for the residuals of rows under fits without them.
         """
-        problems, loss = split_problems(problem, partition), self.score(loss)
+        filled, loss = filled_splits(problem, partition), loss or SquaredError()
+        problems = filled.problems
         if self.weights is not None:
             return self._weighted(problem, problems, partition, self.weights, loss)
         penalties, forms = self.penalties(problem)
@@ -149,7 +183,7 @@ class Ridge(LinearPredictor):
             systems = [
                 self._primal(split, forms, train, validation, partition.rows(rows), loss, lower, score_rows=score_rows)
                 for split, (train, validation), (_, rows) in zip(
-                    problems, moments_of_splits(problem, partition, problems), partition.splits, strict=True
+                    problems, filled.moments(), partition.splits, strict=True
                 )
             ]
             if not (by_rows and any(system.loses_digits(lower) for system in systems)):
@@ -170,8 +204,22 @@ class Ridge(LinearPredictor):
         trials: int,
     ) -> Objective:
         """The mean loss over the validation rows of all splits."""
-        systems, box = self.systems(problem, partition, loss=loss, trials=trials), self.hyperparameters(problem)
-        return mean_of_ridge(systems, box, hypergradient, self.score(loss), split_weights)
+        scored = self.selection_loss(problem, loss, partition.used)
+        systems, box = self.systems(problem, partition, loss=scored, trials=trials), self.hyperparameters(problem)
+        return mean_of_ridge(systems, box, hypergradient, scored, split_weights)
+
+    def columns(self, problem: Problem) -> int:
+        """The number of penalized coefficients."""
+        return self.penalties(problem)[1].p
+
+    def sample(self, problem: Problem, rows: Int[Array, " m"]) -> Sample:
+        """What criteria of one fit on these rows know of them."""
+        trained, penalties = int(np.count_nonzero(problem.base_weights(rows))), len(self.penalties(problem)[0].names)
+        return Sample(trained, penalties, self.intercept, self.eliminates_intercept)
+
+    def of_moments(self) -> RidgeOfMoments:
+        """The same criterion, which never factors rows."""
+        return RidgeOfMoments(self.intercept, self.standardize, self.penalty, self.weights, self.splines)
 
     def _may_use_rows(self, splits: int, rows: int, columns: int) -> bool:
         """Whether orthogonal factorizations of the rows are wanted, or are allowed and cheap enough."""
@@ -190,9 +238,7 @@ class Ridge(LinearPredictor):
 
     def refit(self, problem: Problem, rows: Int[Array, " m"], *, dual: bool | None = None) -> LeastSquaresSystem:
         """The training system of all given rows; its validation loss scores the same rows."""
-        block_of_row = np.full(len(problem.y), -1, np.int8)
-        block_of_row[rows] = 0
-        return self.systems(problem, Partition(block_of_row, (((0,), (0,)),)), dual=dual)[0]
+        return self.systems(problem, Partition.whole(rows, len(problem.y)), dual=dual)[0]
 
     def accurate_fits(
         self, problem: Problem, partition: Partition, lam: Float[Array, " k"], kind: AccurateKind
@@ -232,9 +278,7 @@ class Ridge(LinearPredictor):
 
         It keeps the total penalty of all rows and their column scales, like the closed form of leave-one-out.
         """
-        block_of_row = np.full(len(problem.y), -1)
-        block_of_row[rows] = 0
-        whole = Partition(block_of_row, (((0,), (0,)),))
+        whole = Partition.whole(rows, len(problem.y))
         forms, lower = self.penalties(problem)[1], self.hyperparameters(problem).box[0]
         if self.weights is not None or not self._may_use_rows(len(rows), len(rows), forms.p):
             return None
@@ -333,7 +377,7 @@ class Ridge(LinearPredictor):
             origin, penalty = self._centre(mean), self._scaled(forms, variance)
             Z, y = dense_rows(split, rows, origin, ones)
             Z_scored, y_scored = dense_rows(split, scored_rows, origin, ones)
-            scored = LossOfRows(Z_scored, y_scored, loss, score_weights_or_none(problem, scored_rows))
+            scored = LossOfRows(DenseRows(Z_scored), y_scored, loss, score_weights_or_none(problem, scored_rows))
             systems.append(
                 WeightedRidge(
                     scored, penalty.after_intercept() if ones else penalty, origin, self.intercept,

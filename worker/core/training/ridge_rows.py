@@ -11,7 +11,7 @@ from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, SumO
 from worker.core.records import Array
 from worker.core.rows.centre import Centre
 from worker.core.rows.problem import Problem
-from worker.core.rows.tables import CHUNK_VALUES, Rows, SparseRows, centred, mean_and_variance
+from worker.core.rows.tables import CHUNK_VALUES, Rows, centred, mean_and_variance
 
 
 def training_rows(problem: Problem, train: Int[Array, " m"]) -> tuple[Float[Array, " m"], Centre, Float[Array, " p"]]:
@@ -33,7 +33,7 @@ def dense_rows(
 ) -> tuple[Float[Array, "m q"], Float[Array, " m"]]:
     """The rows of X, as an array after so many columns of ones, and of y, minus the centre."""
     X, y = centred_rows(problem, rows, centre)
-    dense = X.dense() if isinstance(X, SparseRows) else X
+    dense = X.dense()
     return np.hstack([np.ones((len(rows), ones)), dense]) if ones else dense, y
 
 

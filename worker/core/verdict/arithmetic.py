@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-
 import numpy as np
 from jaxtyping import Int
 
 from worker.core.records import Array, Evaluation
 from worker.core.rows.problem import Partition
-from worker.core.search.plan import Prepared, objective_of
-from worker.core.training import Ridge
-from worker.core.training.ridge import RidgeOfMoments
+from worker.core.search.plan import Prepared
+from worker.core.training import TrainingCriterion
 
 MOST_ROWS = 1000  # that are used for the comparison
 MOST_PRODUCTS = 4e6  # of entries of rows, over all splits: about a second
@@ -26,39 +23,34 @@ def arithmetic_error(prepared: Prepared, at: Evaluation) -> float:
     Where there are more rows, both are of the same random rows. Where no subtraction can have cost more than three
     digits, it is machine epsilon over the smallest fraction that one has left.
     """
-    training, plan, objective = prepared.plan.training, prepared.plan, prepared.objective
-    if not isinstance(training, Ridge) or objective.arithmetic is None:
+    plan, objective = prepared.plan, prepared.objective
+    least_squares = plan.training.parts.least_squares
+    if least_squares is None or objective.arithmetic is None:
         return np.nan
     if objective.solver != "orthogonal" and (kept := objective.arithmetic.kept(at.rho)) > SMALLEST_KEPT:
         return float(np.finfo(float).eps) / kept
-    columns, splits = training.penalties(prepared.problem)[1].p, len(prepared.partition.splits)
+    columns, splits = least_squares.columns(prepared.problem), len(prepared.partition.splits)
     affordable = int(MOST_PRODUCTS / (columns**2 * splits))
     if affordable < min(FEWEST_ROWS, len(prepared.rows)):
         return np.nan
     partition, value = prepared.partition, at.value
+    training: TrainingCriterion = plan.training
     if len(prepared.rows) > min(affordable, MOST_ROWS):
         part = _some_rows(partition, min(affordable, MOST_ROWS), prepared.plan.seed)
         if part is None:
             return np.nan
         partition = part
         if objective.solver != "orthogonal":
-            training = _of_moments(training)
-        objective = objective_of(
-            prepared.problem, partition, replace(plan, training=training), prepared.hypergradient, 1
-        )
+            training = least_squares.of_moments()
+        objective = plan.selection.objective(prepared.problem, partition, training, prepared.hypergradient)
         value = objective.value(at.rho)
     digits = objective.arithmetic
     assert digits is not None
-    fits = training.accurate_fits(prepared.problem, partition, objective.natural(at.rho), digits.recomputed_from)
+    fits = least_squares.accurate_fits(prepared.problem, partition, objective.natural(at.rho), digits.recomputed_from)
     if fits is None:
         return np.nan
     accurate = digits.recomputed(at.rho, fits)
     return abs(value - accurate) / max(objective.unit(accurate), abs(accurate))
-
-
-def _of_moments(training: Ridge) -> Ridge:
-    """The same criterion, which never factors rows."""
-    return RidgeOfMoments(**{field.name: getattr(training, field.name) for field in fields(training)})
 
 
 def _some_rows(partition: Partition, count: int, seed: int) -> Partition | None:

@@ -9,13 +9,10 @@ from jaxtyping import Float
 
 from worker.core.losses.measures import Measures, Pooled
 from worker.core.records import Array, Start
-from worker.core.rows.bases import unexpanded
-from worker.core.rows.column_remarks import crowded, few_rows, observations
 from worker.core.rows.filled import filled_by
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared
-from worker.core.search.refit import Model, refit
-from worker.core.training.kernel_machines import KernelTraining
+from worker.core.training import Model
 from worker.core.verdict.arithmetic import ARITHMETIC_LIMIT, arithmetic_error
 from worker.core.verdict.certificates import DIFFERENCE_LIMIT, RESIDUAL_LIMIT, Certificates, certify
 from worker.core.verdict.curvature import Curvature, curvature
@@ -67,15 +64,9 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     pooled = prepared.objective.pooled(rho) if prepared.plan.training.classifies else None
     standard_error = None if scores is None else scores.standard_error()
     problem, fills = filled_by(prepared.problem, prepared.rows)
-    model = refit(prepared.plan.training, problem, prepared.rows, prepared.objective.natural(rho))
-    linear = not isinstance(prepared.plan.training, KernelTraining)
-    intercept = getattr(prepared.plan.training, "intercept", True)
+    model = prepared.plan.training.model(problem, prepared.rows, prepared.objective.natural(rho))
     messages = left_out_remark(prepared.left_out) + spread_remark(prepared)
-    messages += observations(problem, problem.trained(prepared.rows), linear=linear, intercept=intercept)
-    if prepared.problem.expansion is not None:
-        messages += crowded(prepared.problem, unexpanded(problem.X), problem.trained(prepared.rows))
-    if linear:
-        messages += few_rows(problem, prepared.partition)
+    messages += prepared.plan.training.observations(problem, prepared.rows, prepared.partition)
     messages += split_remarks(prepared.plan.selection, prepared.problem, prepared.rows, prepared.partition)
     if model is None:
         messages += ("The refit on all rows is singular to working precision, so there is no model.",)
@@ -110,7 +101,7 @@ def _calibration(prepared: Prepared, pooled: Pooled | None) -> tuple[float, floa
     if pooled is None or calibrator is None:
         return None
     splits = prepared.partition.splits
-    split_weights = getattr(prepared.plan.selection, "split_weights", None) or (1.0,) * len(splits)
+    split_weights = prepared.plan.selection.split_weights or (1.0,) * len(splits)
     scored = [prepared.partition.rows(rows) for weight, (_, rows) in zip(split_weights, splits, strict=True) if weight]
     total_weight = sum(float(problem.score_weights(rows).sum()) for rows in scored)  # Platt's targets depend on it
     return calibrator.calibration(pooled.y, pooled.eta, total_weight * pooled.w)

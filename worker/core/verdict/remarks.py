@@ -5,13 +5,10 @@ from __future__ import annotations
 from jaxtyping import Float
 
 from worker.core.losses.measures import error_rate
-from worker.core.losses.relative import Length
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared
-from worker.core.search.refit import Model
-from worker.core.training import HuberRegression, KernelLogistic, Quadratic
-from worker.core.training.kernel_machines import KernelTraining
+from worker.core.training import Model
 from worker.core.verdict.curvature import Curvature
 
 SADDLE = (
@@ -61,10 +58,8 @@ def left_out_remark(rows: int) -> tuple[str, ...]:
 
 def spread_remark(prepared: Prepared) -> tuple[str, ...]:
     """A remark if a relative delta of the Huber loss is a multiple of the standard deviation somewhere."""
-    training, loss = prepared.plan.training, getattr(prepared.plan.selection, "loss", None)
-    lengths = [Length.given(training.delta)] if isinstance(training, HuberRegression) else []
-    if loss is not None and not isinstance(loss, str) and loss.length is not None:
-        lengths.append(loss.length)
+    losses = (prepared.plan.training.parts.rows, prepared.plan.selection.given_loss)
+    lengths = [one.length for one in losses if one is not None and one.length is not None]
     parts = [prepared.rows, *(prepared.partition.rows(train) for train, _ in prepared.partition.splits)]
     if any(length.lacks_spread(prepared.problem, part) for length in lengths for part in parts):
         return (NO_SPREAD,)
@@ -75,13 +70,7 @@ def separation_remark(
     prepared: Prepared, model: Model | None, problem: Problem, rho: Float[Array, " k"]
 ) -> tuple[str, ...]:
     """A remark if only the bounds of the penalties keep the coefficients of separated classes finite."""
-    training, rows = prepared.plan.training, prepared.rows
-    if isinstance(training, KernelLogistic):
-        penalties = 1
-    elif isinstance(training, Quadratic | KernelTraining) or not training.classifies:
-        return ()
-    else:
-        penalties = len(training.penalties(problem)[0].names)
+    rows, penalties = prepared.rows, prepared.plan.training.penalties_of_separable(problem)
     if model is None:
         return ()
     if "lower" not in prepared.objective.hyperparameters.at_bound(rho)[:penalties]:

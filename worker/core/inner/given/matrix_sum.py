@@ -9,9 +9,10 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from scipy.sparse import csr_array
 
+from worker.core.inner.protocols import OfFactor, Sweep
 from worker.core.inner.theta_fit import FitOfQuadratic
 from worker.core.linalg import cholesky
-from worker.core.linalg.assembled import Assembly, DenseFactor, Factor, Shape
+from worker.core.linalg.assembled import Assembly, Factor, Shape
 from worker.core.linalg.cholesky import solve_bar
 from worker.core.records import Array
 from worker.core.rows.matrices import Criteria
@@ -131,15 +132,17 @@ class SumFit(FitOfQuadratic):
         """`u^T dH_j D_l` for each hyperparameter j and each column of D."""
         return self.slope[:, None] * (self.of.products(u)[1:] @ D)
 
-    def third(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "f f"]:
-        """The third derivative of a quadratic criterion: zero."""
-        return np.zeros((D.shape[1], D.shape[1]))
-
-    def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "p p"] | None = None) -> Float[Array, " k"]:
-        """`rho_bar` by the reverse sweep through the dense factorization (Bengio 2000, section 3)."""
-        assert isinstance(self.factor, DenseFactor)
-        assert L_bar is None
+    @property
+    def sweep(self) -> Sweep | None:
+        """Through a dense factorization; None through others."""
         L = self.factor.L
-        through_theta, b_bar = solve_bar(L, self.of.vectors @ self.h, self.theta, theta_bar)
-        to_h = self.of.contract_matrix(cholesky.pullback(L, through_theta)) + b_bar @ self.of.vectors
-        return self.slope * to_h[1:]
+        if L is None:
+            return None
+
+        def swept(bar: Float[Array, " p"], of_factor: OfFactor | None = None) -> Float[Array, " k"]:
+            L_bar, b_bar = solve_bar(L, self.of.vectors @ self.h, self.theta, bar)
+            total = L_bar if of_factor is None else L_bar + of_factor(L)
+            to_h = self.of.contract_matrix(cholesky.pullback(L, total)) + b_bar @ self.of.vectors
+            return self.slope * to_h[1:]
+
+        return swept

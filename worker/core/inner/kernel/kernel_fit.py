@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -81,6 +81,7 @@ class RowFit:
     across: Evaluated
     model: ModelOfRows
     minimum: KernelMinimum
+    sweep: ClassVar[None] = None  # theta is found by iterations
 
     @classmethod
     def at(
@@ -166,6 +167,7 @@ class LandmarkFit:
     across: Evaluated
     model: ModelOfLandmarks
     minimum: KernelMinimum
+    sweep: ClassVar[None] = None  # theta is found by iterations
 
     @classmethod
     def at(

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.linalg import qr, solve_triangular
 
+from worker.core.inner.least_squares.in_penalties import InPenalties
 from worker.core.inner.least_squares.primal import SMALLEST_KEPT_FRACTION, CentredSystem, PrimalFit
 from worker.core.records import Array
 
@@ -41,7 +42,8 @@ class OrthogonalRidge(CentredSystem):
         if factors is None:
             return None
         theta, rest = factors.least_squares(self.y)
-        return PrimalFit(penalty, theta, factors.lower(), self.Z.T @ self.Z, self.y @ self.Z, float(rest @ rest) / 2)
+        in_rho, minimum = InPenalties(penalty, theta), float(rest @ rest) / 2
+        return PrimalFit(theta, in_rho, factors.lower(), self.Z.T @ self.Z, self.y @ self.Z, minimum)
 
     def leaves_little_of_a_row(self, lam: Float[Array, " k"], fraction: float = SMALLEST_KEPT_FRACTION) -> bool:
         """Whether a row has a leverage that leaves less than this fraction of one."""

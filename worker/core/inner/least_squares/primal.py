@@ -9,7 +9,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from worker.core.inner.protocols import Criterion
+from worker.core.inner.least_squares.in_penalties import InPenalties
+from worker.core.inner.least_squares.of_inverse import ByInverse
+from worker.core.inner.protocols import Criterion, InRho, OfFactor
 from worker.core.inner.theta_fit import FitOfQuadratic
 from worker.core.linalg import cholesky
 from worker.core.linalg.cholesky import solve_bar
@@ -17,7 +19,6 @@ from worker.core.losses.over_rows import SumOfResiduals
 from worker.core.penalties.forms import Penalized, PenaltyForms
 from worker.core.records import Array
 from worker.core.rows.centre import Centre
-from worker.core.weights import Weighting
 
 SMALLEST_KEPT_FRACTION = 5e-7  # of a number after subtractions: nine digits of it are left
 
@@ -42,95 +43,31 @@ class CentredSystem:
 
 @dataclass(frozen=True, slots=True)
 class PenalizedFit(FitOfQuadratic, ABC):
-    """A minimizer and the derivatives of H and b in the penalties: `dH/drho_j = P_j = lam_j S_j`, b is constant."""
+    """The base of fits of least squares: a minimizer theta, and the derivatives of C in rho there."""
 
-    penalty: Penalized
     theta: Float[Array, " p"]
+    in_rho: InRho
+
+    @property
+    def penalty(self) -> Penalized:
+        """The total penalty."""
+        return self.in_rho.penalty
 
     def contract(self, u: Float[Array, " p"]) -> Float[Array, " k"]:
-        """`u^T (dH_j theta - db_j)` for each hyperparameter."""
-        return self.penalty.contract(u, self.theta)
+        """`u^T g_j` for each hyperparameter."""
+        return self.in_rho.contract(u)
 
     def curvature(self, u: Float[Array, " p"]) -> Float[Array, "k k"]:
-        """`u^T (d2H_jl theta - d2b_jl)` for each pair."""
-        return np.diag(self.contract(u))
+        """`u^T g_jl` for each pair."""
+        return self.in_rho.curvature(u)
 
     def contract_columns(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "k f"]:
-        """`u^T dH_j D_l` for each hyperparameter j and each column of D."""
-        return self.penalty.contract_columns(u, D)
-
-    def third(self, u: Float[Array, " p"], D: Float[Array, "p f"]) -> Float[Array, "f f"]:
-        """The third derivative of a quadratic criterion: zero."""
-        return np.zeros((D.shape[1], D.shape[1]))
-
-    def contract_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, " k"]:
-        """`<H_bar, dH_j>` for each hyperparameter."""
-        return self.penalty.contract_matrix(H_bar)
-
-    def curvature_matrix(self, H_bar: Float[Array, "p p"]) -> Float[Array, "k k"]:
-        """`<H_bar, d2H_jl>` for each pair."""
-        return np.diag(self.penalty.contract_matrix(H_bar))
-
-    def forms(self, W: Float[Array, "n p"]) -> Float[Array, "n k"]:
-        """`w_i^T dH_j w_i` for each row of W and each hyperparameter."""
-        return self.penalty.forms(W)
-
-    def contract_rows(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, " k"]:
-        """`sum_i bar_i w_i^T dH_j w_i` for each hyperparameter."""
-        return self.contract_matrix((W.T * bar) @ W)
-
-    def rows_hessian(self, W: Float[Array, "n p"], bar: Float[Array, " n"]) -> Float[Array, "k k"]:
-        """`sum_i bar_i (2 w_i^T dH_j H^-1 dH_l w_i - w_i^T d2H_jl w_i)` for each pair."""
-        inner = (W.T * bar) @ W
-        return 2.0 * self.pairs(self.inverse(), inner) - self.curvature_matrix(inner)
-
-    def shares_of(self, base: Float[Array, " n"]) -> Weighting:
-        """The share of each training row in the criterion, with its derivatives; `base` are the fixed weights."""
-        k = self.penalty.of.k
-        return Weighting(base / base.sum(), np.zeros((len(base), k)), lambda _: np.zeros((k, k)))
-
-    def pairs(self, P: Float[Array, "p p"], S: Float[Array, "p p"]) -> Float[Array, "k k"]:
-        """The symmetric part of `tr(dH_j P dH_l S)`; P and S symmetric."""
-        return self.penalty.pairs(P, S)
-
-    def log_determinant_gradient(self) -> Float[Array, " k"]:
-        """`<H^-1, dH_j>` for each hyperparameter."""
-        return self.contract_matrix(self.inverse())
-
-    def log_determinant_hessian(self) -> Float[Array, "k k"]:
-        """`<H^-1, d2H_jl> - tr(dH_j H^-1 dH_l H^-1)` for each pair."""
-        inverse = self.inverse()
-        return self.curvature_matrix(inverse) - self.pairs(inverse, inverse)
-
-    def hat_trace(self) -> tuple[float, Float[Array, " k"]]:
-        """`tau = tr(H^-1 (H - P))`, and `tau_j = <Q, H_j> - <H^-1, P_j>` with `Q = H^-1 P H^-1`."""
-        inverse, Q = self._inverse_and_trace_bar()
-        penalty_part, gradient = self.penalty.contract_matrix(inverse), self.contract_matrix(Q)
-        gradient[: len(penalty_part)] -= penalty_part
-        return len(inverse) - float(penalty_part.sum()), gradient
-
-    def hat_trace_hessian(self) -> Float[Array, "k k"]:
-        """`<H^-1, H_j H^-1 P_l + H_l H^-1 P_j - P_jl> + <Q, H_jl> - 2 tr(H_j H^-1 H_l Q)`."""
-        inverse, Q = self._inverse_and_trace_bar()
-        out = self.curvature_matrix(Q) - 2.0 * self.pairs(inverse, Q)
-        is_penalty = (np.arange(len(out)) < self.penalty.of.k).astype(float)
-        out += self.pairs(inverse, inverse) * (is_penalty[:, None] + is_penalty)
-        return out - self.curvature_matrix(inverse) * np.outer(is_penalty, is_penalty)
-
-    def _inverse_and_trace_bar(self) -> tuple[Float[Array, "p p"], Float[Array, "p p"]]:
-        """`H^-1`, and `Q = H^-1 P H^-1`, the cotangent of H in the trace of the hat matrix."""
-        inverse = self.inverse()
-        Q = inverse @ self.penalty.apply(inverse)
-        return inverse, (Q + Q.T) / 2
+        """`u^T H_j D_l` for each hyperparameter j and each column of D."""
+        return self.in_rho.contract_columns(u, D)
 
     def criterion(self) -> Criterion:
         """The criterion at its minimum, with its derivatives in rho at fixed theta."""
-        explicit = self.penalty.contract(self.theta, self.theta) / 2
-        return Criterion(self._value(), explicit, lambda: np.diag(explicit))
-
-    @abstractmethod
-    def inverse(self) -> Float[Array, "p p"]:
-        """`H^-1`."""
+        return self.in_rho.criterion(self._value())
 
     @abstractmethod
     def _value(self) -> float:
@@ -168,7 +105,8 @@ class PrimalRidge(CentredSystem):
         if L is None:
             return None
         theta = cholesky.solve(L, self.b)
-        return PrimalFit(penalty, theta, L, self.H0, self.b, (self.yy - float(self.b @ theta)) / 2)
+        minimum = (self.yy - float(self.b @ theta)) / 2
+        return PrimalFit(theta, InPenalties(penalty, theta), L, self.H0, self.b, minimum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +123,10 @@ class PrimalFit(PenalizedFit):
         return cholesky.solve(self.L, b)
 
     def sensitivity(self, chosen: Int[Array, " f"]) -> Float[Array, "p f"]:
-        """`dtheta/drho_j = -H^-1 (dH_j theta - db_j)` for the chosen hyperparameters."""
-        if self.penalty.of.one_column_each and 3 * len(chosen) > len(self.theta):
+        """`dtheta/drho_j = -H^-1 g_j` for the chosen hyperparameters."""
+        if self.in_rho.one_entry_each and 3 * len(chosen) > len(self.theta):
             return cholesky.inverse(self.L)[:, chosen] * (-self.penalty.diagonal * self.theta)[chosen]
-        return -self.solve(self.penalty.products(self.theta, chosen))
+        return -self.solve(self.in_rho.columns(chosen))
 
     def apply(self, v: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
         """`H v`."""
@@ -212,17 +150,16 @@ class PrimalFit(PenalizedFit):
         explained = float(self.b @ self.theta) / 2
         return min(float(pivots.min(initial=1.0)), self.minimum / (self.minimum + explained or 1.0))
 
-    def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "p p"] | None = None) -> Float[Array, " k"]:
-        """`rho_bar` by the reverse sweep through the factorization (Bengio 2000, section 3).
+    @property
+    def of_inverse(self) -> ByInverse:
+        """From the inverse."""
+        return ByInverse(self)
 
-        `L_bar` is the cotangent of the factor from the direct dependence of the selection criterion on it.
-        """
-        through_theta, b_bar = solve_bar(self.L, self.b, self.theta, theta_bar)
-        total = through_theta if L_bar is None else through_theta + L_bar
-        return self._to_rho(cholesky.pullback(self.L, total), b_bar)
-
-    def _to_rho(self, H_bar: Float[Array, "p p"], b_bar: Float[Array, " p"]) -> Float[Array, " k"]:
-        return self.contract_matrix(H_bar)
+    def sweep(self, bar: Float[Array, " p"], of_factor: OfFactor | None = None) -> Float[Array, " k"]:
+        """`rho_bar` from the cotangent of theta, and of L if the criterion depends on it."""
+        L_bar, b_bar = solve_bar(self.L, self.b, self.theta, bar)
+        total = L_bar if of_factor is None else L_bar + of_factor(self.L)
+        return self.in_rho.contract_system(cholesky.pullback(self.L, total), b_bar)
 
     def _value(self) -> float:
         return self.minimum

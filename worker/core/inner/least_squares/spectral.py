@@ -9,8 +9,11 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.linalg import eigh
 
+from worker.core.inner.least_squares.in_penalties import InPenalties
+from worker.core.inner.least_squares.of_inverse import ByInverse
 from worker.core.inner.least_squares.primal import PenalizedFit, PrimalRidge
-from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, SumOfResiduals
+from worker.core.inner.protocols import OfFactor
+from worker.core.losses.over_rows import SumOfResiduals
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
 from worker.core.rows.centre import Centre
@@ -42,8 +45,9 @@ class SpectralRidge:
         rotation = V / scale[:, None]
         p = len(scale)
         ones = PenaltyForms.build(1, p, (np.zeros(p, int), np.arange(p)))
-        loss = _rotated(system.loss, rotation)
-        return cls(loss, ones, eigenvalues, system.b @ rotation, system.yy, rotation, system.centre)
+        return cls(
+            system.loss.rotated(rotation), ones, eigenvalues, system.b @ rotation, system.yy, rotation, system.centre
+        )
 
     def keeps_digits(self, lam: Float[Array, " k"]) -> bool:
         """Whether the eigenvalues at `lam` are above the rounding of the largest one."""
@@ -56,24 +60,13 @@ class SpectralRidge:
         h = self.eigenvalues + penalty.diagonal
         if not h.min() > len(h) * np.finfo(float).eps * h.max():
             return None
-        return SpectralFit(penalty, self.b / h, h, self.b, self.yy)
+        theta = self.b / h
+        return SpectralFit(theta, InPenalties(penalty, theta), h, self.b, self.yy)
 
     def coefficients(self, theta: Float[Array, " p"]) -> tuple[float, Float[Array, " p"]]:
         """Intercept and slopes in original units."""
         slopes = self.rotation @ theta
         return -self.centre.times(np.append(slopes, -1.0)), slopes
-
-
-def _rotated(loss: SumOfResiduals, rotation: Float[Array, "p p"]) -> SumOfResiduals:
-    """The same loss as a function of the rotated theta."""
-    if isinstance(loss, SquaredErrorOfMoments):
-        S, mean = np.empty_like(loss.S), np.append(loss.mean[:-1] @ rotation, loss.mean[-1])
-        S[:-1, :-1] = rotation.T @ loss.S[:-1, :-1] @ rotation
-        S[-1, :-1] = S[:-1, -1] = loss.S[-1, :-1] @ rotation
-        S[-1, -1] = loss.S[-1, -1]
-        return SquaredErrorOfMoments(loss.weight, S, mean, np.linalg.solve(rotation, loss.reference))
-    assert isinstance(loss, LossOfRows)
-    return LossOfRows(loss.X @ rotation, loss.y, loss.loss, loss.w)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +83,7 @@ class SpectralFit(PenalizedFit):
 
     def sensitivity(self, chosen: Int[Array, " f"]) -> Float[Array, "p f"]:
         """`dtheta/drho_j = -H^-1 P_j theta` for the chosen hyperparameters."""
-        return -self.solve(self.penalty.products(self.theta, chosen))
+        return -self.solve(self.in_rho.columns(chosen))
 
     def apply(self, v: Float[Array, " p *m"]) -> Float[Array, " p *m"]:
         """`H v`."""
@@ -112,12 +105,18 @@ class SpectralFit(PenalizedFit):
         """`log |H|`."""
         return float(np.log(self.h).sum())
 
-    def sweep(self, theta_bar: Float[Array, " p"], L_bar: Float[Array, "p p"] | None = None) -> Float[Array, " k"]:
+    @property
+    def of_inverse(self) -> ByInverse:
+        """From the inverse."""
+        return ByInverse(self)
+
+    def sweep(self, bar: Float[Array, " p"], of_factor: OfFactor | None = None) -> Float[Array, " k"]:
         """`rho_bar`; the factor of a diagonal matrix is its square root."""
-        through_theta = -theta_bar * self.theta / self.h
-        if L_bar is not None:
-            through_theta += np.diag(L_bar) / (2.0 * np.sqrt(self.h))
-        return self.penalty.contract_diagonal(through_theta)
+        h_bar = -bar * self.theta / self.h
+        if of_factor is not None:
+            root = np.sqrt(self.h)
+            h_bar += np.diag(of_factor(np.diag(root))) / (2.0 * root)
+        return self.penalty.contract_diagonal(h_bar)
 
     def _value(self) -> float:
         return (self.yy - float(self.b @ self.theta)) / 2

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.linalg import block_diag
 
+from worker.core.inner.least_squares.in_penalties import InPenalties
 from worker.core.inner.least_squares.orthogonal import least_squares
 from worker.core.inner.least_squares.primal import PrimalFit
 from worker.core.inner.protocols import Criterion
@@ -48,7 +49,7 @@ class WeightedRidge:
         """By the Cholesky factor of H, or by an orthogonal factorization of the rows."""
         return "orthogonal" if self.orthogonal else "primal"
 
-    def fit(self, lam: Float[Array, " k"]) -> WeightedFit | None:
+    def fit(self, lam: Float[Array, " k"]) -> PrimalFit | None:
         """The minimizer, or None if H is not positive definite to working precision."""
         shares = self.weighting(lam[self.penalty.k :]).normalized(self.base)
         if not np.isfinite(shares.w).all():  # all weights underflow to zero
@@ -66,9 +67,8 @@ class WeightedRidge:
         if solved is None:
             return None
         L, theta, squares = solved
-        return WeightedFit(
-            penalty, theta, L, H0, b, squares / 2, shares, self.Z, self.Z @ theta - self.y, self.y
-        )  # fmt: skip
+        in_rho = InPenaltiesAndWeights(InPenalties(penalty, theta), shares, self.Z, self.Z @ theta - self.y, self.y)
+        return PrimalFit(theta, in_rho, L, H0, b, squares / 2)
 
     def coefficients(self, theta: Float[Array, " q"]) -> tuple[float, Float[Array, " p"]]:
         """Intercept and slopes in original units."""
@@ -91,63 +91,73 @@ def _through_cholesky(
 
 
 @dataclass(frozen=True, slots=True)
-class WeightedFit(PrimalFit):
-    """A minimizer whose H and b depend on penalties and on example weights: `dH_a = Z^T diag(ds_a) Z`."""
+class InPenaltiesAndWeights:
+    """`H_a = Z^T diag(s_a) Z` and `b_a = Z^T (s_a y)` for the weights, with the derivatives `s_a` of the shares.
 
+    The methods are documented in `protocols.InRho`.
+    """
+
+    penalties: InPenalties
     shares: Weighting
     Z: Float[Array, "n q"]
     residual: Float[Array, " n"]
     y: Float[Array, " n"]
 
+    @property
+    def penalty(self) -> Penalized:
+        """The total penalty."""
+        return self.penalties.penalty
+
+    @property
+    def one_entry_each(self) -> bool:
+        """False: a weight changes all of H."""
+        return False
+
     def contract(self, u: Float[Array, " q"]) -> Float[Array, " k"]:
-        """`u^T (dH_j theta - db_j)`; for the weights from `(z_t^T u) (z_t^T theta - y_t)` of each row."""
+        """For the weights from `(z_t^T u) (z_t^T theta - y_t)` of each row."""
         by_row = (self.Z @ u) * self.residual
-        return np.append(self.penalty.contract(u, self.theta), by_row @ self.shares.w_dot)
+        return np.append(self.penalties.contract(u), by_row @ self.shares.w_dot)
 
     def curvature(self, u: Float[Array, " q"]) -> Float[Array, "k k"]:
-        """`u^T (d2H_jl theta - d2b_jl)` for each pair."""
+        """From the same number of each row."""
         by_row = (self.Z @ u) * self.residual
-        return block_diag(np.diag(self.penalty.contract(u, self.theta)), self.shares.second(by_row))
+        return block_diag(self.penalties.curvature(u), self.shares.second(by_row))
 
-    def sensitivity(self, chosen: Int[Array, " f"]) -> Float[Array, "q f"]:
-        """`dtheta/drho_j = -H^-1 (dH_j theta - db_j)` for the chosen hyperparameters."""
+    def columns(self, chosen: Int[Array, " f"]) -> Float[Array, "q f"]:
+        """`P_j theta`, and `Z^T (s_a (Z theta - y))`."""
         k = self.penalty.of.k
         penalties, weights = chosen[chosen < k], chosen[chosen >= k] - k
-        columns = self.penalty.products(self.theta, penalties)
         by_row = self.shares.w_dot[:, weights] * self.residual[:, None]
-        return -self.solve(np.asfortranarray(np.hstack([columns, self.Z.T @ by_row])))
+        return np.asfortranarray(np.hstack([self.penalties.columns(penalties), self.Z.T @ by_row]))
 
     def contract_columns(self, u: Float[Array, " q"], D: Float[Array, "q f"]) -> Float[Array, "k f"]:
-        """`u^T dH_j D_l` for each hyperparameter j and each column of D."""
+        """For the weights from `(z_t^T u) (z_t^T D_l)` of each row."""
         by_row = (self.Z @ u)[:, None] * (self.Z @ D)
-        return np.vstack([self.penalty.contract_columns(u, D), self.shares.w_dot.T @ by_row])
+        return np.vstack([self.penalties.contract_columns(u, D), self.shares.w_dot.T @ by_row])
 
     def contract_matrix(self, H_bar: Float[Array, "q q"]) -> Float[Array, " k"]:
-        """`<H_bar, dH_j>` for each hyperparameter."""
-        return np.append(self.penalty.contract_matrix(H_bar), self._row_forms(H_bar) @ self.shares.w_dot)
+        """For the weights from `z_t^T H_bar z_t` of each row."""
+        return np.append(self.penalties.contract_matrix(H_bar), self._row_forms(H_bar) @ self.shares.w_dot)
+
+    def contract_system(self, H_bar: Float[Array, "q q"], b_bar: Float[Array, " q"]) -> Float[Array, " k"]:
+        """The weights act through H and through b."""
+        weights = np.zeros(self.penalty.of.k), ((self.Z @ b_bar) * self.y) @ self.shares.w_dot
+        return self.contract_matrix(H_bar) + np.concatenate(weights)
 
     def curvature_matrix(self, H_bar: Float[Array, "q q"]) -> Float[Array, "k k"]:
-        """`<H_bar, d2H_jl>` for each pair."""
-        return block_diag(np.diag(self.penalty.contract_matrix(H_bar)), self.shares.second(self._row_forms(H_bar)))
+        """From the same number of each row."""
+        return block_diag(self.penalties.curvature_matrix(H_bar), self.shares.second(self._row_forms(H_bar)))
 
     def forms(self, W: Float[Array, "n q"]) -> Float[Array, "n k"]:
-        """`w_i^T dH_j w_i` for each row of W and each hyperparameter."""
+        """For the weights from `(w_i^T z_t)^2`."""
         parts = np.array_split(W, max(1, len(W) * len(self.Z) // MOST_ROW_PRODUCTS))
         weights = np.vstack([(part @ self.Z.T) ** 2 @ self.shares.w_dot for part in parts])
-        return np.hstack([self.penalty.forms(W), weights])
-
-    def shares_of(self, base: Float[Array, " n"]) -> Weighting:
-        """The share of each training row in the criterion, with its derivatives in all hyperparameters."""
-        assert len(base) == len(self.y)
-        n, k = len(base), self.penalty.of.k
-        no_penalties = np.zeros((k, k))
-        w_dot = np.hstack([np.zeros((n, k)), self.shares.w_dot])
-        return Weighting(self.shares.w, w_dot, lambda a: block_diag(no_penalties, self.shares.second(a)))
+        return np.hstack([self.penalties.forms(W), weights])
 
     def pairs(self, P: Float[Array, "q q"], S: Float[Array, "q q"]) -> Float[Array, "k k"]:
-        """The symmetric part of `tr(dH_j P dH_l S)`; P and S symmetric."""
+        """The symmetric part of `tr(H_j P H_l S)`."""
         k, m = self.penalty.of.k, self.shares.w_dot.shape[1]
-        out = block_diag(self.penalty.pairs(P, S), np.zeros((m, m)))
+        out = block_diag(self.penalties.pairs(P, S), np.zeros((m, m)))
         for a in range(m):
             inner = S @ (self.Z.T * self.shares.w_dot[:, a]) @ self.Z @ P
             row = self.contract_matrix((inner + inner.T) / 2)
@@ -155,20 +165,22 @@ class WeightedFit(PrimalFit):
             out[:, k + a] = row
         return out
 
-    def criterion(self) -> Criterion:
-        """The criterion at its minimum, with its derivatives in rho at fixed theta."""
-        explicit = self.penalty.contract(self.theta, self.theta) / 2
-        square = self.residual**2 / 2
+    def shares_of(self, base: Float[Array, " n"]) -> Weighting:
+        """The shares; penalties do not change them."""
+        assert len(base) == len(self.y)
+        n, k = len(base), self.penalty.of.k
+        no_penalties = np.zeros((k, k))
+        w_dot = np.hstack([np.zeros((n, k)), self.shares.w_dot])
+        return Weighting(self.shares.w, w_dot, lambda a: block_diag(no_penalties, self.shares.second(a)))
+
+    def criterion(self, value: float) -> Criterion:
+        """For the weights from half the square of each row's residual."""
+        of_penalties, square = self.penalties.criterion(value), self.residual**2 / 2
 
         def second() -> Float[Array, "k k"]:
-            return block_diag(np.diag(explicit), self.shares.second(square))
+            return block_diag(of_penalties.second(), self.shares.second(square))
 
-        return Criterion(self._value(), np.append(explicit, square @ self.shares.w_dot), second)
+        return Criterion(value, np.append(of_penalties.rho_bar, square @ self.shares.w_dot), second)
 
     def _row_forms(self, H_bar: Float[Array, "q q"]) -> Float[Array, " n"]:
         return np.einsum("ij,ij->i", self.Z @ H_bar, self.Z)
-
-    def _to_rho(self, H_bar: Float[Array, "q q"], b_bar: Float[Array, " q"]) -> Float[Array, " k"]:
-        """The weights act through H, whose off-diagonal pairs count twice, and through b."""
-        weights = np.zeros(self.penalty.of.k), ((self.Z @ b_bar) * self.y) @ self.shares.w_dot
-        return self.contract_matrix(H_bar) + np.concatenate(weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -97,6 +98,7 @@ class GeneralizedLinear:
 class GeneralizedLinearFit:
     """A minimizer theta. `H_j` is the derivative of H in rho at fixed theta; H itself depends on theta too."""
 
+    sweep: ClassVar[None] = None  # theta is found by iterations
     found: Minimum
     shares: Weighting
     solver: IterativeSolver

@@ -1,4 +1,4 @@
-"""The fitted model: the refit on given rows, and its score on others."""
+"""The trained model with linear predictors."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
-from worker.core.inner.kernel.kernel_model import KernelModel
 from worker.core.losses.score import PredictorScore
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.rows.tables import CHUNK_VALUES, rows_at_a_time, take
-from worker.core.training import Training
-from worker.core.training.kernel_machines import KernelTraining
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +43,3 @@ class LinearModel:
         if not weights.any():
             return np.nan
         return score.at(problem.y[rows], self.predictor(problem, rows), weights).value / float(weights.sum())
-
-
-Model = LinearModel | KernelModel
-
-
-def refit(training: Training, problem: Problem, rows: Int[Array, " m"], lam: Float[Array, " k"]) -> Model | None:
-    """The model of the given rows, whose missing values are filled; None if training is singular."""
-    if isinstance(training, KernelTraining):
-        return training.model(problem, rows, lam)
-    system = training.refit(problem, rows)
-    fit = system.fit(lam)
-    return None if fit is None else LinearModel(*system.coefficients(fit.theta))
