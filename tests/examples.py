@@ -10,7 +10,7 @@ from worker.core.family import kind_of, members
 from worker.core.rows.problem import Problem
 from worker.core.training import Training
 
-EXAMPLES: dict[str, Problem] = {kind_of(member): member.example() for member in members(Training)}  # type: ignore[attr-defined]
+EXAMPLES: dict[str, Problem] = {kind_of(member): member.example() for member in members(Training)}
 ROLES = ("time", "groups", "fold", "source", "weights", "scoring", "offset")
 
 

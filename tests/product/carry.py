@@ -147,8 +147,9 @@ def new_rows(features: Any, *, offset: bool) -> Part:
 
 def _check_means(prepared: Prepared, model: Part, predicted: Predicted, eta: Any) -> None:
     """Means, classes and probabilities are those of the link that the training loss states."""
-    training = prepared.plan.training
-    link = training.row_loss(prepared.problem).link  # type: ignore[union-attr]
+    of_rows = prepared.plan.training.parts.rows
+    assert of_rows is not None
+    link = of_rows.row_loss(prepared.problem).link
     mean = np.asarray(link.mean(eta))
     if not prepared.problem.classes:
         assert predicted.mean is not None
