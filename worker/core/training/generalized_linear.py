@@ -47,6 +47,15 @@ from worker.core.rows.filled import split_problems
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import mean_and_variance
 from worker.core.training.class_weights import ClassWeights, check_classes, weights_of_classes
+from worker.core.training.examples import (
+    THREE_CLASSES,
+    TWO_CLASSES,
+    amounts,
+    counts,
+    example_table,
+    heavy_tails,
+    likely_classes,
+)
 from worker.core.training.linear import LinearPredictor
 from worker.core.training.training_criterion import Parts
 
@@ -285,6 +294,11 @@ class LogisticRegression(_Classifier):
     most_classes: ClassVar[int] = 2
     refuses_offset: ClassVar[None] = None
 
+    @staticmethod
+    def example() -> Problem:
+        """Two classes."""
+        return example_table(likely_classes, TWO_CLASSES, offset=True)
+
     def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """`log(1 + e^eta) - y eta`."""
         return LogisticLoss()
@@ -300,6 +314,11 @@ class SquaredHinge(_Classifier):
     most_classes: ClassVar[int] = 2
     refuses_offset: ClassVar[None] = None
     predicts: ClassVar[frozenset[Prediction]] = frozenset({"class", "rank"})
+
+    @staticmethod
+    def example() -> Problem:
+        """Two classes."""
+        return example_table(likely_classes, TWO_CLASSES, offset=True)
 
     def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """The squared hinge."""
@@ -324,6 +343,11 @@ class MultinomialRegression(_Classifier):
     takes_splines: ClassVar[bool] = False
     predicts: ClassVar[frozenset[Prediction]] = frozenset({"probability", "likelihood", "class"})
 
+    @staticmethod
+    def example() -> Problem:
+        """Three classes."""
+        return example_table(likely_classes, THREE_CLASSES)
+
     def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
         """The log-loss of the softmax."""
         return MultinomialLoss(len(problem.classes))
@@ -338,6 +362,11 @@ class PoissonRegression(_Regression):
     family: ClassVar[TrainingLoss] = PoissonLoss()
     length: ClassVar[None] = None
     predicts: ClassVar[frozenset[Prediction]] = frozenset({"likelihood"})
+
+    @staticmethod
+    def example() -> Problem:
+        """Counts."""
+        return example_table(counts, offset=True)
 
     def score(self, loss: SelectionLoss | None) -> SelectionLoss:
         """The deviance."""
@@ -357,6 +386,11 @@ class GammaRegression(_Regression):
     family: ClassVar[TrainingLoss] = GammaLoss()
     length: ClassVar[None] = None
     predicts: ClassVar[frozenset[Prediction]] = frozenset({"likelihood"})
+
+    @staticmethod
+    def example() -> Problem:
+        """Positive amounts."""
+        return example_table(amounts, offset=True)
 
     def score(self, loss: SelectionLoss | None) -> SelectionLoss:
         """The deviance."""
@@ -380,6 +414,11 @@ class HuberRegression(_Regression):
 
     family: ClassVar[TrainingLoss] = HuberLoss(1.0)
     predicts: ClassVar[frozenset[Prediction]] = frozenset({"number"})
+
+    @staticmethod
+    def example() -> Problem:
+        """A straight line with outliers."""
+        return example_table(heavy_tails, offset=True)
 
     @property
     def length(self) -> Length:

@@ -48,6 +48,7 @@ from worker.core.training.class_weights import (
     class_weight_misfits,
     weights_of_classes,
 )
+from worker.core.training.examples import TWO_CLASSES, example_table, likely_classes, normal_errors
 from worker.core.training.training_criterion import Parts, TrainingCriterion
 
 MAX_EXACT_ROWS = 10_000  # of an exact kernel matrix: five matrices of its size are held, 4 GB
@@ -242,6 +243,11 @@ class KernelRidge(KernelTraining):
     most_classes: ClassVar[None] = None
     class_weights: ClassVar[None] = None
 
+    @staticmethod
+    def example() -> Problem:
+        """Numbers with normal errors."""
+        return example_table(normal_errors)
+
     @property
     def parts(self) -> Parts:
         """Rows and, without landmarks, the whole kernel matrix."""
@@ -340,6 +346,11 @@ class KernelSvm(_KernelClassifier):
 
     predicts: ClassVar[frozenset[Prediction]] = frozenset({"class", "rank", "decision_value"})
 
+    @staticmethod
+    def example() -> Problem:
+        """Two classes."""
+        return example_table(likely_classes, TWO_CLASSES)
+
     def penalties_of_separable(self, problem: Problem) -> int:
         """None: the hinge is zero at finite coefficients."""
         return 0
@@ -356,6 +367,11 @@ class KernelLogistic(_KernelClassifier):
     kind: Literal["kernel_logistic"] = "kernel_logistic"
 
     predicts: ClassVar[frozenset[Prediction]] = frozenset({"probability", "likelihood", "class", "rank"})
+
+    @staticmethod
+    def example() -> Problem:
+        """Two classes."""
+        return example_table(likely_classes, TWO_CLASSES)
 
     def penalties_of_separable(self, problem: Problem) -> int:
         """The penalty, before the hyperparameters of the kernel."""

@@ -21,6 +21,7 @@ from worker.core.losses import SelectionLoss
 from worker.core.records import Array
 from worker.core.rows.matrices import Criteria
 from worker.core.rows.problem import Partition, Problem
+from worker.core.training.examples import example_of_matrices
 from worker.core.training.training_criterion import Parts, TrainingCriterion
 
 
@@ -65,6 +66,11 @@ class Quadratic(TrainingCriterion):
     classifies: ClassVar[bool] = False
     most_classes: ClassVar[None] = None
     refuses_offset: ClassVar[str] = "quadratic takes no offset; leave it out."
+
+    @staticmethod
+    def example() -> Problem:
+        """Three parameters and two multipliers."""
+        return example_of_matrices()
 
     @property
     def parts(self) -> Parts:

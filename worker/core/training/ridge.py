@@ -43,6 +43,7 @@ from worker.core.rows.filled import filled_splits, split_problems
 from worker.core.rows.moments import Moments, unexplained
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import DenseRows
+from worker.core.training.examples import example_table, normal_errors
 from worker.core.training.linear import LinearPredictor
 from worker.core.training.ridge_rows import (
     centred_rows,
@@ -80,6 +81,11 @@ class Ridge(LinearPredictor):
     length: ClassVar[None] = None
     refuses_offset: ClassVar[str] = "ridge takes no offset; subtract it from the target, and leave it out."
     arithmetic: ClassVar[Literal["auto", "moments", "rows"]] = "auto"  # what is factored: rows keep more digits
+
+    @staticmethod
+    def example() -> Problem:
+        """A straight line with normal errors."""
+        return example_table(normal_errors)
 
     @property
     def parts(self) -> Parts:

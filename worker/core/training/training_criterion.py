@@ -215,6 +215,11 @@ class TrainingCriterion(ABC):
     def refuses_offset(self) -> str | None:
         """Why a known part of the linear predictor is refused, with the remedy; None if it is taken."""
 
+    @staticmethod
+    @abstractmethod
+    def example() -> Problem:
+        """A small problem for this criterion, which all suites of tests take: see `examples.py`."""
+
     @abstractmethod
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """Names, boxes and initial values, in the order of `lam`. Needs no rows.
