@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -25,9 +25,8 @@ from worker.core.hypergradient import HypergradientAuto
 from worker.core.kernels import Rbf
 from worker.core.kernels.widths import WidthPerFeature
 from worker.core.objective.objective import Formula, Found, Objective, Residuals
-from worker.core.outer import ConcreteOuter, OuterAuto
-from worker.core.outer.search import Search, SearchSettings
-from worker.core.records import Array, Outcome, Trial
+from worker.core.outer import ConcreteOuter, Optimizer, OuterAuto
+from worker.core.records import Array, Trial
 from worker.core.rows.problem import Problem
 from worker.core.search.nested import Nested
 from worker.core.search.plan import Plan, prepare, resolve
@@ -75,23 +74,33 @@ def test_every_plan_without_faults_has_an_estimate() -> None:
         for value in (cost.evaluations, cost.flops, cost.bytes, cost.seconds):
             assert math.isfinite(value), one.name
             assert value > 0, one.name
-        estimated.add((spec.training.kind, resolve(spec.plan(), spec.problem())[1].kind))
+        estimated.add(
+            (
+                spec.training.kind,
+                resolve(spec.plan(), spec.problem(), spec.plan().hyperparameters(spec.problem()))[1].kind,
+            )
+        )
     assert {kind for kind, _ in estimated} == set(TRAININGS)
     assert {method for _, method in estimated} == {kind_of(member) for member in members(ConcreteOuter)}
 
 
 @dataclass(frozen=True, slots=True)
-class Once(SearchSettings):
+class Once(Optimizer):
     """An optimizer that the estimate has never heard of: it evaluates J once."""
 
     kind: Literal["once"] = "once"
 
     typical_evaluations: ClassVar[int] = 1
 
-    def search(self, objective: Objective, rho: Float[Array, " k"], state: Mapping[str, Array] | None = None) -> Search:
-        assert state is None
-        yield Trial(objective.evaluate(rho), 0, 1.0, None)
-        return Outcome.STALLED
+    def begin(self, objective: Objective, rho: Float[Array, " k"]) -> Generator[Trial, None, Trial]:
+        yield from ()
+        return self.trial(objective, objective.evaluate(rho), 0, {})
+
+    def step(self, objective: Objective, state: dict[str, Array]) -> Generator[Trial, None, None]:  # noqa: ARG002
+        yield from ()
+
+    def ended(self, objective: Objective, state: Mapping[str, Array]) -> None:  # noqa: ARG002
+        return None
 
 
 def test_a_new_optimizer_states_how_many_evaluations_it_takes() -> None:

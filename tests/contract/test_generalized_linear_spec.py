@@ -113,10 +113,10 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "/hypergradient/kind", "does_not_fit", "use implicit"),
     "exact leave-one-out": (
         of("logistic", AB, selection={"kind": "leave_one_out"}),
-        "/selection/kind", "does_not_fit", "k_fold or approximate_leave_one_out"),
+        "/selection/kind", "does_not_fit", "use approximate_leave_one_out or k_fold"),
     "exact evidence": (
         of("poisson", COUNTS, selection={"kind": "evidence"}),
-        "/selection/kind", "does_not_fit", "k_fold or laplace_evidence"),
+        "/selection/kind", "does_not_fit", "use laplace_evidence, approximate_leave_one_out or k_fold"),
     "loss of numbers": (
         of("logistic", AB, selection={"kind": "k_fold", "loss": "squared_error"}),
         "/selection/loss", "does_not_fit", "use one of log_loss, brier"),

@@ -92,7 +92,7 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     (
         of("kernel_logistic", selection={"kind": "approximate_leave_one_out"}),
         "/selection/kind",
-        "use k_fold or holdout",
+        "with kernel_logistic use k_fold",
     ),
     (
         of("kernel_ridge", training__kernel={"kind": "rbf", "widths": {"kind": "per_feature", "lower": 3, "upper": 2}}),
@@ -107,7 +107,7 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     (of("kernel_svm", selection={"kind": "leave_one_out"}), "/selection/kind", "kernel_ridge"),
     (of("kernel_logistic", selection={"kind": "evidence"}), "/selection/kind", "kernel_ridge"),
     (of("kernel_ridge", selection={"kind": "generalized_cv"}), "/selection/kind", "leave_one_out"),
-    (of("kernel_logistic", selection={"kind": "laplace_evidence"}), "/selection/kind", "generalized linear"),
+    (of("kernel_logistic", selection={"kind": "laplace_evidence"}), "/selection/kind", "is for logistic"),
     (
         of("kernel_ridge", selection={"kind": "evidence"}, training__landmarks={"count": 5}),
         "/training/landmarks",

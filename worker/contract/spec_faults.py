@@ -24,6 +24,9 @@ from worker.core.selection import QuadraticSelection, WalkForward
 from worker.core.training import Quadratic, Training
 from worker.core.training.linear import LinearPredictor
 
+# Faults of these settings do not keep the splits from being checked.
+APART_FROM_SPLITS = ("/training/penalty", "/training/weights", "/training/kernel", "/training/landmarks")
+
 
 def faults(spec: JobSpec, selected: Selected | None = None) -> list[Fault]:
     """What a schema cannot say: the shape of the data, and whether data and plan fit together.
@@ -33,7 +36,7 @@ def faults(spec: JobSpec, selected: Selected | None = None) -> list[Fault]:
     if found := list(_kind_faults(spec)):
         return found
     if isinstance(spec.data, MatricesData):
-        return list(criteria_faults(spec.criteria())) or list(_multiplier_faults(spec))
+        return list(criteria_faults(spec.criteria())) or list(combination_faults(spec.plan(), spec.problem(), 0))
     if selected is None:
         return list(inline_faults(spec.inline(), spec.training)) or list(_plan_faults(spec, spec.problem()))
     return list(_plan_faults(spec, outline(spec, selected), selected))
@@ -41,27 +44,20 @@ def faults(spec: JobSpec, selected: Selected | None = None) -> list[Fault]:
 
 def _kind_faults(spec: JobSpec) -> Iterator[Fault]:
     """Criteria that do not go with each other or with the data: `quadratic` needs matrices, all others a table."""
-    told = "The training criterion quadratic, the selection criterion quadratic and matrices as data go together; "
+    text = "The training criterion quadratic, the selection criterion quadratic and matrices as data go together; "
     if isinstance(spec.training, Quadratic):
         if not isinstance(spec.data, MatricesData):
-            yield Fault("/data", "does_not_fit", told + "give `matrices`, `vectors` and `selection` here, not a table.")
+            yield Fault("/data", "does_not_fit", text + "give `matrices`, `vectors` and `selection` here, not a table.")
         if not isinstance(spec.selection, QuadraticSelection):
-            yield Fault("/selection/kind", "does_not_fit", told + "there are no rows to choose from; leave this out.")
+            yield Fault("/selection/kind", "does_not_fit", text + "there are no rows to choose from; leave this out.")
         if spec.test_fraction:
             yield Fault("/test_fraction", "does_not_fit", "Matrices have no rows to hold out; leave this out.")
         if spec.nested is not None:
             yield Fault("/nested", "does_not_fit", "Matrices have no rows to leave out in turn; leave this out.")
     elif isinstance(spec.data, MatricesData):
-        yield Fault("/training/kind", "does_not_fit", told + "set this to quadratic, or send a table.")
+        yield Fault("/training/kind", "does_not_fit", text + "set this to quadratic, or send a table.")
     elif isinstance(spec.selection, QuadraticSelection):
-        yield Fault("/selection/kind", "does_not_fit", told + "choose a criterion that scores rows.")
-
-
-def _multiplier_faults(spec: JobSpec) -> Iterator[Fault]:
-    try:
-        spec.training.hyperparameters(spec.problem())
-    except ValueError as error:
-        yield Fault("/training/multipliers", "does_not_fit", sentence(str(error)))
+        yield Fault("/selection/kind", "does_not_fit", text + "choose a criterion that scores rows.")
 
 
 def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = None) -> Iterator[Fault]:
@@ -75,7 +71,10 @@ def _plan_faults(spec: JobSpec, problem: Problem, selected: Selected | None = No
     known = len(present_rows(problem)) if selected is None else 0 if selected.where else selected.rows
     found = list(combination_faults(plan, problem, known))
     found += _distinct_faults(spec.training, selected.distinct if selected else {})
-    if found := found or ([] if selected else list(target_faults(plan.training, problem))):
+    yield from found
+    if not all(fault.pointer.startswith(APART_FROM_SPLITS) for fault in found):
+        return
+    if found := [] if selected else list(target_faults(plan.training, problem)):
         yield from found
         return
     try:
@@ -107,8 +106,8 @@ def _span_faults(selection: WalkForward, selected: Selected) -> Iterator[Fault]:
     span = (selected.dates[1] - selected.dates[0]) * MICROSECONDS_PER_DAY
     lengths = [microseconds(given) for given in (selection.initial, selection.gap) if isinstance(given, str)]
     if sum(lengths) > span + 1:
-        told = f"the dates span {span / MICROSECONDS_PER_DAY:.6g} days, and initial and gap leave none of them to score"
-        yield Fault("/selection", "does_not_fit", sentence(told))
+        text = f"the dates span {span / MICROSECONDS_PER_DAY:.6g} days, and initial and gap leave none of them to score"
+        yield Fault("/selection", "does_not_fit", sentence(text))
 
 
 def _split_faults(plan: Plan, problem: Problem, rows: Array, *, values: bool) -> Iterator[Fault]:
@@ -136,9 +135,9 @@ def _split_faults(plan: Plan, problem: Problem, rows: Array, *, values: bool) ->
 def _distinct_faults(training: Training, distinct: Mapping[str, int]) -> Iterator[Fault]:
     """Splines of features of which the record of a dataset tells that they have too few distinct values."""
     for number, spline in enumerate(training.splines if isinstance(training, LinearPredictor) else ()):
-        told = too_few(spline, distinct[spline.feature]) if spline.feature in distinct else None
-        if told is not None:
-            yield Fault(f"/training/splines/{number}", "does_not_fit", sentence(told))
+        text = too_few(spline, distinct[spline.feature]) if spline.feature in distinct else None
+        if text is not None:
+            yield Fault(f"/training/splines/{number}", "does_not_fit", sentence(text))
 
 
 def outline(spec: JobSpec, selected: Selected | None) -> Problem:
