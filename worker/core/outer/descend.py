@@ -80,7 +80,7 @@ class Optimizer(SearchSettings, ABC):
         else:
             state = {"rho": at.rho, "value": np.array(at.value), "gradient": at.gradient, "per_split": at.per_split}
             state |= {"errors": np.array([at.value_error, at.gradient_error])} if self.approximates else {}
-            state |= {"iteration": np.array(iteration), **memory}
+            state |= {**memory, "iteration": np.array(iteration)}
         return Trial(at, iteration, self.relative_gradient(objective, at), state)
 
     def stationary_or_spent(self, objective: Objective, state: Mapping[str, Array]) -> Outcome | None:

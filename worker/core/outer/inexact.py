@@ -52,9 +52,9 @@ class SearchState:
     rises: Float[Array, " m"] = field(default_factory=lambda: np.zeros(0))
 
     def memory(self) -> dict[str, Array]:
-        """All fields as arrays but the point and the iteration, for a state."""
+        """All fields as arrays but the point, for a state."""
         return {
-            "accuracy": np.array(self.accuracy), "reach": np.array(self.reach),
+            "accuracy": np.array(self.accuracy), "reach": np.array(self.reach), "iteration": np.array(self.iteration),
             "steps": self.steps, "changes": self.changes, "rises": self.rises,
         }  # fmt: skip
 

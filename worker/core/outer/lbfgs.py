@@ -155,7 +155,7 @@ def _bookkeeping(rho: Float[Array, " k"]) -> dict[str, Array]:
 
 def _complete(state: dict[str, Array]) -> dict[str, Array]:
     """The arrays of a state. States of earlier versions have fewer."""
-    w = _bookkeeping(state["x"]) | state
-    if "begins" not in state:
-        w["begins"][...] = False
-    return w
+    missing = {name: array for name, array in _bookkeeping(state["x"]).items() if name not in state}
+    if "begins" in missing:
+        missing["begins"][...] = False
+    return state | missing

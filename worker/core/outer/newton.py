@@ -51,7 +51,7 @@ class Newton(Optimizer):
         """The start."""
         yield from ()  # no evaluation comes before
         radius = FIRST_TRUST_RADIUS * float(np.sqrt(len(rho)))
-        return self.trial(objective, objective.evaluate(rho), 0, {"radius": np.array(radius)})
+        return self._trial(objective, objective.evaluate(rho), None, 0, radius)
 
     def step(self, objective: Objective, state: dict[str, Array]) -> Generator[Trial, None, Trial | None]:
         """The minimizer of the model in the largest ball where the model is good; None if rounding hides J's change."""
@@ -76,7 +76,7 @@ class Newton(Optimizer):
                 break
             yield self.trial(objective, new, iteration)
             before = new
-        return self.trial(objective, new, iteration + 1, {"radius": np.array(radius), **_as_before(at)})
+        return self._trial(objective, new, at, iteration + 1, radius)
 
     def ended(self, objective: Objective, state: Mapping[str, Array]) -> Outcome | None:
         """By the gradient."""
@@ -87,14 +87,17 @@ class Newton(Optimizer):
         halved = self.relative_gradient(objective, new) <= 0.5 * self.relative_gradient(objective, at)
         return new.failure is None and halved
 
-
-def _as_before(at: Evaluation) -> dict[str, Array]:
-    """The part of a state that holds the point before, with one hyperparameter."""
-    return {"before": np.array([at.rho[0], at.value, at.gradient[0]])} if len(at.rho) == 1 else {}
+    def _trial(
+        self, objective: Objective, at: Evaluation, before: Evaluation | None, iteration: int, radius: float
+    ) -> Trial:
+        memory = {"radius": np.array(radius), "iteration": np.array(iteration)}
+        if before is not None and len(at.rho) == 1:
+            memory["before"] = np.array([before.rho[0], before.value, before.gradient[0]])
+        return self.trial(objective, at, iteration, memory)
 
 
 def _before(state: Mapping[str, Array]) -> Evaluation | None:
-    """Its inverse; None at the start, with several hyperparameters, and in states of earlier versions."""
+    """The point before; None at the start, with several hyperparameters, and in states of earlier versions."""
     if "before" not in state:
         return None
     point, value, slope = state["before"]
