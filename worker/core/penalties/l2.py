@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import MinLen
@@ -22,6 +22,8 @@ class Shared(Box):
     """One penalty for all features, as in ordinary ridge regression."""
 
     kind: Literal["shared"] = "shared"
+
+    names_features: ClassVar[bool] = False  # whether its settings name features
 
     def matrices(self, features: Sequence[str]) -> tuple[Hyperparameters, PenaltyForms]:
         """The hyperparameters and their matrices."""
@@ -40,6 +42,8 @@ class PerFeature(Box):
     """One penalty for each feature. It selects features: the penalty of an irrelevant one goes to its upper bound."""
 
     kind: Literal["per_feature"] = "per_feature"
+
+    names_features: ClassVar[bool] = False
 
     def matrices(self, features: Sequence[str]) -> tuple[Hyperparameters, PenaltyForms]:
         """The hyperparameters and their matrices."""
@@ -62,6 +66,8 @@ class PerClass(Box):
 
     kind: Literal["per_class"] = "per_class"
 
+    names_features: ClassVar[bool] = False
+
     def matrices_of_classes(
         self, features: Sequence[str], classes: tuple[str, ...]
     ) -> tuple[Hyperparameters, PenaltyForms]:
@@ -78,6 +84,8 @@ class PerCoefficient(Box):
     """One penalty for each feature and class, so one for each coefficient."""
 
     kind: Literal["per_coefficient"] = "per_coefficient"
+
+    names_features: ClassVar[bool] = False
 
     def matrices_of_classes(
         self, features: Sequence[str], classes: tuple[str, ...]
@@ -97,6 +105,8 @@ class PerGroup(Box):
 
     groups: Annotated[dict[str, tuple[str, ...]], MinLen(1)] | None = None
     kind: Literal["per_group"] = "per_group"
+
+    names_features: ClassVar[bool] = True
 
     def matrices(self, features: Sequence[str]) -> tuple[Hyperparameters, PenaltyForms]:
         """The hyperparameters and their matrices.

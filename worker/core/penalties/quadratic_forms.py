@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Le, MinLen
@@ -126,6 +126,8 @@ class QuadraticForms(Box):
 
     forms: Annotated[tuple[Annotated[Form, ByKind()], ...], MinLen(1)]
     kind: Literal["quadratic_forms"] = "quadratic_forms"
+
+    names_features: ClassVar[bool] = True
 
     def matrices(self, features: Sequence[str]) -> tuple[Hyperparameters, PenaltyForms]:
         """The hyperparameters and their matrices.

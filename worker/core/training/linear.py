@@ -15,7 +15,7 @@ from worker.core.family import ByKind
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.inner.linear_model import LinearModel
 from worker.core.inner.protocols import LinearSystem, SmoothFit
-from worker.core.penalties import Penalty, PerFeature, Shared
+from worker.core.penalties import Penalty, Shared
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.penalties.splines import Spline, expansion, others
 from worker.core.records import Array
@@ -101,7 +101,7 @@ class LinearPredictor(TrainingCriterion, ABC):
         rest = others(self.splines, features)
         names = tuple(f"penalty[{spline.name}]" for spline in self.splines)
         box, forms = self.penalty.hyperparameters(()), PenaltyForms.build(0, 0, (np.empty(0, int), np.empty(0, int)))
-        if rest or not isinstance(self.penalty, Shared | PerFeature):
+        if rest or self.penalty.names_features:
             try:
                 box, forms = self.penalty.matrices(rest)
             except ValueError as error:

@@ -31,7 +31,7 @@ from worker.core.inner.least_squares.spectral import SpectralRidge
 from worker.core.inner.least_squares.weighted import WeightedRidge
 from worker.core.inner.protocols import LeastSquaresSystem, Solver
 from worker.core.losses import ResidualLoss, SelectionLoss, SquaredError
-from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments, SumOfResiduals
+from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments
 from worker.core.losses.training import HalfSquaredError
 from worker.core.objective.means import mean_of_ridge
 from worker.core.objective.objective import Objective
@@ -314,19 +314,17 @@ class Ridge(LinearPredictor):
         centre = self._centre(train.mean)
         M, p = train.about(centre), problem.X.shape[1]
         M /= train.weight
-        scored: SumOfResiduals
-        if score_rows or len(rows) < p or len(rows) * p <= MOST_SCORED_VALUES:
-            scored = loss_of_rows(problem, rows, centre, loss)
-        else:
-            distance = validation.mean.minus(centre)
-            scored = SquaredErrorOfMoments(validation.weight, validation.S, distance, np.zeros(p))
         penalty = self._scaled(forms, train.variance()[:-1])
-        system = PrimalRidge(scored, penalty, centre, float(M[-1, -1]), M[:-1, :-1], M[:-1, -1].copy())
-        if isinstance(scored, SquaredErrorOfMoments) and unexplained(train) < NEARLY_EXACT_FRACTION:
-            fit = system.fit(lower)
-            if fit is not None:
-                return replace(system, loss=loss_about_reference(scored, problem, rows, centre, fit.theta))
-        return system
+        quadratic = penalty, centre, float(M[-1, -1]), M[:-1, :-1], M[:-1, -1].copy()
+        if score_rows or len(rows) < p or len(rows) * p <= MOST_SCORED_VALUES:
+            return PrimalRidge(loss_of_rows(problem, rows, centre, loss), *quadratic)
+        distance = validation.mean.minus(centre)
+        scored = SquaredErrorOfMoments(validation.weight, validation.S, distance, np.zeros(p))
+        system = PrimalRidge(scored, *quadratic)
+        fit = system.fit(lower) if unexplained(train) < NEARLY_EXACT_FRACTION else None
+        if fit is None:
+            return system
+        return replace(system, loss=loss_about_reference(scored, problem, rows, centre, fit.theta))
 
     def _orthogonal(
         self,
