@@ -13,6 +13,7 @@ from worker.contract.dataset import Column
 from worker.contract.expansion import levels_of, unlisted_values
 from worker.contract.faults import Fault
 from worker.contract.inline_table import InlineTable, class_name
+from worker.core.family import members
 from worker.core.training import Training
 from worker.core.training.kernel_machines import KernelTraining
 
@@ -89,11 +90,7 @@ def _count_fault(training: Training, count: int, names: bool, pointer: str, show
         told = f"{shown} has one class only, and {training.kind} tells classes apart; add rows of another one."
         return Fault(pointer, "one_class", told)
     if count > most:
-        remedy = (
-            "leave rare classes out"
-            if names
-            else "to predict a number, use ridge, kernel_ridge, huber, poisson or gamma"
-        )
+        remedy = "leave rare classes out" if names else f"to predict a number, use {_kinds_of_numbers()}"
         return Fault(pointer, "too_many_classes", f"{shown} has more than {most} different values; {remedy}.")
     if training.most_classes == 2 and count > 2:
         remedy = "use multinomial"
@@ -102,6 +99,13 @@ def _count_fault(training: Training, count: int, names: bool, pointer: str, show
         told = f"{shown} has {count} classes, and {training.kind} tells two apart; {remedy}."
         return Fault(pointer, "too_many_classes", told)
     return None
+
+
+def _kinds_of_numbers() -> str:
+    """The training criteria that predict a number."""
+    made = [member() for member in members(Training)]
+    *others, last = [one.kind for one in made if one.parts.rows is not None and not one.classifies]
+    return f"{', '.join(others)} or {last}"
 
 
 def _predicts_numbers(training: Training) -> str:

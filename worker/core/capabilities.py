@@ -8,7 +8,7 @@ from typing import Literal
 
 
 class Capability(Enum):
-    """Something that a training criterion can offer. The value completes the sentence "k_fold needs ..."."""
+    """Something that a training criterion can offer. The value says what it is."""
 
     ROWS = "a training criterion of rows"
     LEAST_SQUARES = "ridge, whose training criterion is quadratic"

@@ -26,9 +26,8 @@ def misfits(plan: Plan, problem: Problem, rows: int) -> Iterator[Misfit]:
     training, selection = plan.training, plan.selection
     if plan.outer.needs_hessian and not (selection.has_hessian and Capability.HESSIAN in training.parts.offers):
         lacking = training.kind if selection.has_hessian else selection.kind
-        yield Misfit(
-            ("outer", "kind"), f"newton needs an exact Hessian, which {lacking} does not have; use lbfgs or auto."
-        )
+        text = f"{plan.outer.kind} needs an exact Hessian, which {lacking} does not have; use lbfgs or auto."
+        yield Misfit(("outer", "kind"), text)
     if problem.offset is not None and training.refuses_offset is not None:
         yield Misfit(("data", "offset"), training.refuses_offset)
     if not problem.time_in_days:
