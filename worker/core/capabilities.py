@@ -10,14 +10,14 @@ from typing import Literal
 class Capability(Enum):
     """Something that a training criterion can offer. The value says what it is."""
 
-    ROWS = "a training criterion of rows"
-    LEAST_SQUARES = "ridge, whose training criterion is quadratic"
-    KERNEL_MATRIX = "kernel_ridge with an exact kernel matrix"
-    CURVATURE = "a generalized linear model"
-    LIKELIHOOD = "a likelihood of rows with fixed weights"
-    OWN_MATRICES = "the training criterion quadratic"
-    HESSIAN = "an exact Hessian"
-    CHOLESKY_FACTOR = "a quadratic training criterion, ridge"
+    ROWS = "training on rows of a table, with a loss of each row"
+    LEAST_SQUARES = "a mean squared error of rows plus quadratic penalties"
+    KERNEL_MATRIX = "squared loss in the space of a kernel, with the whole kernel matrix"
+    CURVATURE = "a smooth loss of linear predictors, with the factor of the Hessian"
+    LIKELIHOOD = "the same, where the loss is a likelihood of rows with fixed weights"
+    OWN_MATRICES = "a criterion that the caller brings as matrices"
+    HESSIAN = "an exact Hessian of J as a mean over splits"
+    CHOLESKY_FACTOR = "fits by one Cholesky factorization, which can be differentiated"
 
 
 Need = frozenset[Capability]  # one of these is enough
