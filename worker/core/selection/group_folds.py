@@ -33,7 +33,7 @@ class WholeGroups(Resampled):
     """
 
     group_of_row: Annotated[tuple[Group, ...], MinLen(2)] | None = None
-    folds: Annotated[int, Ge(2)] = 5
+    folds: Annotated[int, Ge(2), Le(MAX_FOLDS)] = 5
     seed: Seed = 0
 
     keeps_groups: ClassVar[bool] = True
@@ -105,7 +105,6 @@ class StratifiedGroupKFold(WholeGroups):
     column of the data.
     """
 
-    folds: Annotated[int, Ge(2), Le(MAX_FOLDS)] = 5
     kind: Literal["stratified_group_k_fold"] = "stratified_group_k_fold"
 
     enough_groups: ClassVar[int | None] = ENOUGH_GROUPS

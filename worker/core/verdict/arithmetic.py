@@ -54,11 +54,13 @@ def arithmetic_error(prepared: Prepared, at: Evaluation) -> float:
 
 
 def _some_rows(partition: Partition, count: int, seed: int) -> Partition | None:
-    """The partition of about so many random rows, at least one of each block; None if a block has none."""
+    """The partition of about so many random rows, at least one of each block; None with more blocks than that."""
     blocks = partition.block_of_row
     rows: Int[Array, " m"] = np.flatnonzero(blocks >= 0)
     chosen = np.random.default_rng([seed, 4]).permutation(rows)[:count]
     _, first = np.unique(blocks[rows], return_index=True)
+    if len(first) > count:
+        return None
     chosen = np.union1d(chosen, rows[first])
     kept = np.full(len(blocks), -1, blocks.dtype)
     kept[chosen] = blocks[chosen]
