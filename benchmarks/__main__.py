@@ -16,6 +16,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):  # 
 
 from benchmarks import (  # noqa: E402
     datasets,
+    estimates,
     goyal_welch,
     gradient_cost,
     kernel_cost,
@@ -34,6 +35,7 @@ from benchmarks import (  # noqa: E402
 
 BENCHMARKS = {
     "datasets": datasets.main,
+    "estimates": estimates.main,
     "goyal_welch": goyal_welch.main,
     "gradient_cost": gradient_cost.main,
     "kernel_cost": kernel_cost.main,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from worker.core.search.refit import Model, refit
 
 from worker.core.hypergradient import Implicit
 from worker.core.kernels import Rbf, SharedWidth, WidthPerFeature
@@ -21,7 +22,6 @@ from worker.core.losses import SmoothedError
 from worker.core.outer import Lbfgs
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Plan, prepare
-from worker.core.search.refit import Model, refit
 from worker.core.search.tune import tune
 from worker.core.selection import Evidence, Selection, StratifiedKFold
 from worker.core.selection.evidence_settings import NoiseVariance

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from worker.core.search.refit import refit
 
 from benchmarks.real_data import Labelled, a9a, halves, spambase
 from worker.core.hypergradient import Implicit
@@ -20,7 +21,6 @@ from worker.core.outer import OuterAuto
 from worker.core.penalties import ClassPenalty, PerClass, PerCoefficient, PerFeature, PerGroup, Shared
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Plan, Prepared, prepare
-from worker.core.search.refit import refit
 from worker.core.search.tune import tune
 from worker.core.selection import Holdout, Selection, StratifiedKFold
 from worker.core.training import LogisticRegression, MultinomialRegression

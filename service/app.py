@@ -156,7 +156,7 @@ class Envelope:
             await send(message)
 
         try:
-            with store.sharing(store.PROMISED):
+            with store.sharing(store.REQUEST_PATIENCE):
                 await self.app(scope, receive, send_with_id)
         except Exception as error:
             if started or not _exhausted(error):

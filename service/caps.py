@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from service.estimate import expected_cost
 from service.problems import InvalidRequest, TooLarge
 from service.settings import Settings
 from worker.contract.columns import Selected
 from worker.contract.data import MatricesData
 from worker.contract.faults import Fault
 from worker.contract.spec import JobSpec
-from worker.core.training.kernel_machines import KernelTraining
+from worker.core.costs import Cost
 
 MARGIN = 4  # times the memory of a job that its estimate has to be to refuse it: estimates are rough
 SIDE, AREA = 2_000, 1_000_000  # of a square matrix, and of the table, up to which no job comes near a limit
+SHORT_SIDE, SHORT_AREA = 200, 5_000  # the same, up to which no job comes near the default limit of its own time
 
 
 def in_time(spec: JobSpec, settings: Settings) -> JobSpec:
@@ -27,33 +27,39 @@ def in_time(spec: JobSpec, settings: Settings) -> JobSpec:
     return spec.model_copy(update={"limits": limits.model_copy(update={"seconds": most})})
 
 
-def refuse_costly(spec: JobSpec, selected: Selected | None, settings: Settings) -> None:
-    """Raise TooLarge for a job whose estimate is above the limits. Only one of some size is estimated."""
-    if not _large(spec, selected):
-        return
-    cost = expected_cost(spec, selected)
+def refuse_costly(cost: Cost, settings: Settings) -> None:
+    """Raise TooLarge for a job whose estimate is above the limits."""
     less = "use fewer rows or columns, landmarks for kernels, fewer splits or starts"
-    if cost["seconds"] > settings.estimated_seconds:
+    if cost.seconds > settings.estimated_seconds:
         raise TooLarge(
-            f"The job is estimated to take {cost['seconds']:.3g} s of one core, and a job may take "
+            f"The job is estimated to take {cost.seconds:.3g} s of one core, and a job may take "
             f"{settings.estimated_seconds:.3g} s (GRADTUNE_MAX_ESTIMATED_SECONDS); {less}, or set limits.evaluations."
         )
     memory = settings.job_memory_mb
-    if memory is not None and cost["bytes"] > MARGIN * memory * 2**20:
+    if memory is not None and cost.bytes > MARGIN * memory * 2**20:
         raise TooLarge(
-            f"The job is estimated to hold {cost['bytes'] / 2**20:.3g} MiB, and a job may take {memory:.3g} MiB "
+            f"The job is estimated to hold {cost.bytes / 2**20:.3g} MiB, and a job may take {memory:.3g} MiB "
             f"(GRADTUNE_JOB_MEMORY_MB); {less}."
         )
 
 
-def _large(spec: JobSpec, selected: Selected | None) -> bool:
-    """Whether the estimate is worth its time."""
+def is_large(spec: JobSpec, selected: Selected | None) -> bool:
+    """Whether a job may come near a limit of the machine."""
+    rows, columns = _shape(spec, selected)
+    return max(rows, columns) > SIDE or rows * columns > AREA
+
+
+def is_short(spec: JobSpec, selected: Selected | None) -> bool:
+    """Whether a job ends long before its limits: it is small, and the limits are the default ones."""
+    rows, columns = _shape(spec, selected)
+    return not spec.limits.model_fields_set and max(rows, columns) <= SHORT_SIDE and rows * columns <= SHORT_AREA
+
+
+def _shape(spec: JobSpec, selected: Selected | None) -> tuple[int, int]:
+    """Rows and columns of the table, or of a matrix, which has no rows."""
     if selected is not None:
-        rows, columns = selected.rows, len(selected.features)
-    elif isinstance(spec.data, MatricesData):
-        rows, columns = 0, len(spec.data.vectors[0] or ())
-    else:
-        table = spec.inline().x
-        rows, columns = len(table), len(table[0])
-    side = max(rows, columns) if isinstance(spec.training, KernelTraining) else columns  # of the largest matrix
-    return side > SIDE or rows * columns > AREA
+        return selected.rows, len(selected.features)
+    if isinstance(spec.data, MatricesData):
+        return 0, len(spec.data.vectors[0] or ())
+    table = spec.inline().data.x
+    return len(table), len(table[0])

@@ -58,10 +58,10 @@ class _Reading:
         while True:
             began = clock()
             try:
-                with store.sharing(store.PROMISED):
+                with store.sharing(store.REQUEST_PATIENCE):
                     return await store.arun(self._client, store.several(list(self._jobs)))
             except store.NoAnswerError:
-                if clock() - began < store.PROMISED + LATE:
+                if clock() - began < store.REQUEST_PATIENCE + LATE:
                     raise
                 # the event loop was late itself, and may not have looked at the answer
 
@@ -83,7 +83,7 @@ class Doorbell:
         while True:
             try:
                 async with self._client.pubsub() as pubsub:
-                    async with asyncio.timeout(store.PROMISED):
+                    async with asyncio.timeout(store.REQUEST_PATIENCE):
                         await pubsub.subscribe(store.CHANGED)
                     while True:
                         message = await pubsub.get_message(timeout=1.0)

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from service.caps import refuse_costly
-from service.estimate import validation_view
+from service.caps import is_large, is_short, refuse_costly
+from service.estimate import estimate, validation_view
 from service.problems import InvalidRequest, TooLarge
 from service.requests import LIGHT, MAX_VALUES
 from service.settings import Settings
@@ -19,9 +19,10 @@ from worker.contract.columns import Selected, select, too_many_patterns
 from worker.contract.criteria import numbers
 from worker.contract.data import DatasetData, InlineData, MatricesData
 from worker.contract.dataset import Dataset
-from worker.contract.description import describe, fingerprint
+from worker.contract.description import describe, encoded_names, fingerprint
 from worker.contract.faults import MOST, Fault, crowded, schema_faults
 from worker.contract.inline import encode_data, lost_integers
+from worker.contract.notes import limit_notes
 from worker.contract.spec import JobSpec
 from worker.contract.spec_faults import faults
 from worker.core.training import Quadratic
@@ -37,7 +38,9 @@ MOST_LIGHT_SCORES = 10_000  # rows times splits
 class Checked:
     """A spec that fits its data: what it uses of a dataset, or the encoded table; and how it is described.
 
-    `stored` is the description as JSON for the workers, `shown` what users see instead of it; empty: the same.
+    `stored` is the description as JSON for the workers, `shown` what users see instead of it; empty: the same. `names`
+    are the names of the hyperparameters, encoded; empty: too many to be stored. `notes` are about limits that are below
+    the estimate, as JSON; empty: none.
     """
 
     spec: JobSpec
@@ -46,7 +49,9 @@ class Checked:
     description: dict[str, Any]
     stored: bytes
     shown: bytes
+    names: bytes
     fingerprint: str
+    notes: bytes
 
 
 def parsed(body: bytes) -> JobSpec:
@@ -115,11 +120,11 @@ def validated(checked: Checked) -> bytes:
 def _require_fit(spec: JobSpec, body: bytes) -> None:
     """Raise a Problem for a spec that does not fit the data that it brings, or brings too many."""
     if isinstance(spec.data, InlineData):
-        values = len(spec.data.y) + sum(len(row) for row in spec.data.x)
+        values = len(spec.data.y) + int(spec.inline().widths.sum())
         if values > MAX_VALUES:
             more = "send fewer rows, or upload the table as a dataset"
             raise TooLarge(f"Inline data may have {MAX_VALUES} numbers, and this table has {values}; {more}.")
-        _refuse(list(lost_integers(spec.data, body)))
+        _refuse(list(lost_integers(spec.inline(), body)))
         go_on()
         _refuse(faults(spec))
     elif isinstance(spec.data, MatricesData):
@@ -140,6 +145,17 @@ def _described(spec: JobSpec, selected: Selected | None, settings: Settings) -> 
     description = describe(spec, data, selected)
     go_on()
     digest = fingerprint(description)
-    refuse_costly(spec, selected, settings)
-    stored = orjson.dumps(description)
-    return Checked(spec, selected, data, description, stored, shown_spec(description, stored), digest)
+    notes = _limits_judged(spec, selected, settings)
+    stored, names = orjson.dumps(description), encoded_names(spec, selected)
+    return Checked(spec, selected, data, description, stored, shown_spec(description, stored), names, digest, notes)
+
+
+def _limits_judged(spec: JobSpec, selected: Selected | None, settings: Settings) -> bytes:
+    """Notes about limits below the estimate, as JSON; empty: none. Raises TooLarge for a job that may not cost that."""
+    if is_short(spec, selected):
+        return b""
+    cost = estimate(spec, selected)
+    if is_large(spec, selected):
+        refuse_costly(cost, settings)
+    notes = limit_notes(spec.limits.seconds, spec.limits.evaluations, cost)
+    return orjson.dumps([note.model_dump() for note in notes]) if notes else b""

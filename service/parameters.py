@@ -11,7 +11,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from service.problems import InvalidRequest
-from worker.contract.faults import MOST, NAME, Fault, suggestion
+from worker.contract.faults import LONGEST_NAME, MOST, Fault, suggestion
 
 T = TypeVar("T")
 READS_ALL = "reads_all_parameters"
@@ -22,7 +22,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def parameter_fault(name: str, code: str, detail: str) -> InvalidRequest:
     """The problem of a wrong query parameter."""
-    return InvalidRequest("A parameter is wrong.", errors=[Fault(f"/query/{name[:NAME]}", code, detail)])
+    return InvalidRequest("A parameter is wrong.", errors=[Fault(f"/query/{name[:LONGEST_NAME]}", code, detail)])
 
 
 def reads_all_parameters(endpoint: T) -> T:
@@ -64,9 +64,9 @@ def _refuse_unknown(request: Request, names: list[str]) -> None:
 
 
 def _unknown(name: str, names: list[str], told: str) -> Fault:
-    shown = name if len(name) <= NAME else name[:NAME] + "..."
+    shown = name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "..."
     detail = f"There is no parameter {shown!r} here{suggestion(name, names)}; {told}."
-    return Fault(f"/query/{name[:NAME]}", "unknown_parameter", detail)
+    return Fault(f"/query/{name[:LONGEST_NAME]}", "unknown_parameter", detail)
 
 
 def moment(name: str, text: str | None) -> int | None:

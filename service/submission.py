@@ -48,6 +48,8 @@ async def submit(request: Request, checked: Checked) -> str:
         id="job_" + secrets.token_hex(12),
         spec=checked.stored,
         shown=checked.shown,
+        notes=checked.notes,
+        names=checked.names,
         data=checked.data,
         fingerprint=checked.fingerprint,
         seconds=spec.limits.seconds,

@@ -78,7 +78,7 @@ class Supervisor:
     redis_url: str
     server: EmbeddedServer | None = None
     retention: float = store.RETENTION
-    kept: int = store.KEPT
+    kept: int = store.MOST_KEPT_BYTES
     stopping: bool = field(default=False, init=False)
 
     def run(self, announce: Callable[[], bool] = lambda: True) -> None:
@@ -100,7 +100,7 @@ class Supervisor:
         self.stopping = True
 
     def _watch(self, announce: Callable[[], bool]) -> None:
-        client = store.connect(self.redis_url, patience=store.PROMISED)
+        client = store.connect(self.redis_url, patience=store.REQUEST_PATIENCE)
         reconcile_at, announced, last = 0.0, False, store.Pass()
         while not self.stopping:
             if self.server is not None and not self.server.alive:

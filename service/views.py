@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from worker.contract.abridged import LONG, abridge
+from worker.contract.abridged import MOST_SHOWN_BYTES, abridge
 from worker.contract.job import Progress
 from worker.store import JobRecord
 
@@ -26,6 +26,7 @@ def job_view(record: JobRecord, *, spec: bytes = b"") -> dict[str, Any]:
         "stop_reason": record.stop_reason,
         "progress": {**progress, "queue_position": record.queue_position},
         "spec": orjson.Fragment(spec or record.spec),
+        "notes": orjson.Fragment(record.notes) if record.notes else [],
         "labels": record.labels,
         "fingerprint": record.fingerprint,
         "error": orjson.Fragment(record.error) if record.error else None,
@@ -37,15 +38,15 @@ def job_view(record: JobRecord, *, spec: bytes = b"") -> dict[str, Any]:
 
 
 def job_summary(record: JobRecord) -> dict[str, Any]:
-    """A job without its spec."""
+    """A job without its spec and notes."""
     view = job_view(record)
-    del view["spec"]
+    del view["spec"], view["notes"]
     return view
 
 
 def shown_spec(description: dict[str, Any], stored: bytes) -> bytes:
     """What users see of a spec instead of what is `stored` of its `description`; empty: the same."""
-    shown = orjson.dumps(abridge(description)) if len(stored) > LONG else b""
+    shown = orjson.dumps(abridge(description)) if len(stored) > MOST_SHOWN_BYTES else b""
     return shown if shown != stored else b""
 
 

@@ -10,7 +10,7 @@ from worker.contract.classes import left_classes_fault
 from worker.contract.columns import Selected, select
 from worker.contract.data import DatasetData
 from worker.contract.dataset import DatasetWarning
-from worker.contract.description import Work, dataset_of, work
+from worker.contract.description import StoredJob, Work
 from worker.contract.expansion import Made
 from worker.contract.faults import sentence
 from worker.core.rows.problem import Problem
@@ -41,8 +41,8 @@ class Task:
 
 def load(description: bytes, data: bytes) -> Task:
     """Open the data and build the statistics. Raises LoadError; StorageError where trying again may help."""
-    task = work(description, data)
-    dataset = dataset_of(description)
+    stored = StoredJob(description)
+    task, dataset = stored.work(data), stored.dataset
     if dataset is None:
         return Task(prepare(task.problem, task.plan), ())
     try:

@@ -23,7 +23,6 @@ from worker.contract.result import (
     SplineTerm,
 )
 from worker.core.inner.kernel.kernel_model import KernelModel as CoreKernelModel
-from worker.core.losses.links import SoftmaxLink
 from worker.core.records import Array
 from worker.core.rows.bases import Basis
 from worker.core.rows.problem import Problem
@@ -96,17 +95,14 @@ def _link(training: Training, problem: Problem) -> Link:
     """The link that the training loss states, of a model with one predictor."""
     on_rows = training.parts.rows
     assert on_rows is not None
-    link = on_rows.row_loss(problem).link
-    assert not isinstance(link, SoftmaxLink)
-    return link.kind
+    return on_rows.row_loss(problem).link.kind
 
 
 def _delta(prepared: Prepared) -> float | None:
-    """The delta of the Huber loss in the refit."""
+    """The size of a residual beyond which the training loss of the refit is straight: delta of the Huber loss."""
     on_rows = prepared.plan.training.parts.rows
-    if on_rows is None or on_rows.length is None:
-        return None
-    return on_rows.length.of(prepared.problem, prepared.rows)
+    assert on_rows is not None
+    return on_rows.row_loss(prepared.problem, prepared.rows).straight_beyond
 
 
 def _slopes(problem: Problem, slopes: Array) -> list[Coefficient]:

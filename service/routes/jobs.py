@@ -105,7 +105,7 @@ async def _awaited(request: Request, job_id: str, enough: Callable[[JobRecord], 
     """A job as soon as it is enough, at the latest after `wait` seconds. The body of the request has been read."""
     if wait > 0:
         return _known(await request.app.state.doorbell.wait(job_id, enough, wait, request))
-    with store.sharing(store.PROMISED):
+    with store.sharing(store.REQUEST_PATIENCE):
         return await _record(request, job_id)
 
 

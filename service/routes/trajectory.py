@@ -20,6 +20,7 @@ from worker import store
 from worker.contract.description import hyperparameter_names
 from worker.contract.faults import suggestion
 from worker.contract.job import HyperparameterPage, StepPage, StepRecord
+from worker.contract.name_runs import decode_names
 from worker.store import PAGE_BYTES
 
 FIELDS = list(StepRecord.model_fields)
@@ -106,18 +107,27 @@ def _rewritten(steps: list[bytes], wanted: Sequence[str], layout: str) -> bytes:
 
 async def _names(request: Request, job_id: str) -> Any:
     """Names of the hyperparameters, as JSON. Raises NotFound, Unavailable, InvalidRequest."""
-    spec = await store.arun(request.app.state.redis, store.stored_spec(job_id))
-    if spec is None:
-        raise NotFound("There is no job with this id.")
-    try:
-        checks: Threads = request.app.state.crew.checks
-        written = await checks.run(lambda: orjson.dumps(hyperparameter_names(spec)), caller=request)
-    except ValidationError:  # submitted by a newer version, while this process has not been replaced yet
-        raise Unavailable("A newer version of the service has to answer this.", headers={"Retry-After": "5"}) from None
+    checks: Threads = request.app.state.crew.checks
+    stored = await store.arun(request.app.state.redis, store.stored_names(job_id))
+    if stored is not None:
+        written = await checks.run(lambda: orjson.dumps(decode_names(stored)), caller=request)
+    else:
+        written = await _described_names(request, job_id, checks)
     if len(written) > PAGE_BYTES:
         remedy = f"read `GET /v1/jobs/{job_id}/hyperparameters` page by page, once the job has ended"
         raise parameter_fault("names", "too_many", f"The names have {len(written)} bytes of JSON; {remedy}.")
     return orjson.Fragment(written)
+
+
+async def _described_names(request: Request, job_id: str, checks: Threads) -> bytes:
+    """The same, made of the description: for jobs of earlier versions, and where the names take too many bytes."""
+    spec = await store.arun(request.app.state.redis, store.stored_spec(job_id))
+    if spec is None:
+        raise NotFound("There is no job with this id.")
+    try:
+        return await checks.run(lambda: orjson.dumps(hyperparameter_names(spec)), caller=request)
+    except ValidationError:  # submitted by a newer version, while this process has not been replaced yet
+        raise Unavailable("A newer version of the service has to answer this.", headers={"Retry-After": "5"}) from None
 
 
 _SORT = "One of " + ", ".join(SORTS) + "; with - before it the largest come first, gradients by their magnitude. "

@@ -16,10 +16,11 @@ from tests.contract.specs import faults_of, parsed
 from worker.contract.columns import Selected, select
 from worker.contract.data import ROLES
 from worker.contract.dataset import Column, DatasetBody, SparseColumns
-from worker.contract.description import dataset_of, describe, fingerprint, hyperparameter_names, work
+from worker.contract.description import StoredJob, describe, encoded_names, fingerprint, hyperparameter_names, work
 from worker.contract.feature_columns import FeatureColumns
 from worker.contract.feature_list import read_features, write_features
 from worker.contract.inline import encode_data
+from worker.contract.name_runs import decode_names
 from worker.contract.spec import JobSpec
 from worker.contract.spec_faults import faults
 
@@ -116,13 +117,14 @@ def test_what_a_worker_reads_back(sparse: int) -> None:
         task = work(stored, b"")
         assert task.problem.features == selected.features
         assert task.plan == spec.plan(selected.groups)
-        assert dataset_of(stored).model_dump() == spec.data.model_dump()
-        assert hyperparameter_names(stored) == task.plan.hyperparameters(task.problem).names
+        assert StoredJob(stored).dataset.model_dump() == spec.data.model_dump()
+        names = hyperparameter_names(stored)
+        assert names == task.plan.hyperparameters(task.problem).names
+        assert decode_names(encoded_names(spec, selected)) == list(names)
+        assert len(encoded_names(spec, selected)) < 200
         if penalty == {"kind": "per_group"}:
-            assert hyperparameter_names(stored)[:4] == (
-                "penalty[x1]", "penalty[x2]", "penalty[shop]", "penalty[open]"
-            )  # fmt: skip
-            assert len(hyperparameter_names(stored)) == 4 + sparse
+            assert names[:4] == ("penalty[x1]", "penalty[x2]", "penalty[shop]", "penalty[open]")
+            assert len(names) == 4 + sparse
 
 
 def test_the_fingerprint_sees_the_roles() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.contract.specs import document, faults_of, table
-from worker.contract.faults import LISTS, LONGEST, MEMBERS, MOST, NAME
+from worker.contract.faults import LONGEST_NAME, LONGEST_SENTENCE, MOST, MOST_LISTS, MOST_MEMBERS
 from worker.contract.search_size import MOST_SPLINES
 from worker.contract.spec import JobSpec
 from worker.contract.spec_faults import faults
@@ -266,14 +266,14 @@ def test_the_reply_to_a_big_bad_spec_is_small(given: dict[str, Any]) -> None:
     found = faults_of(json.dumps(given).encode())
     assert 1 <= len(found) <= MOST
     assert len(json.dumps([[fault.pointer, fault.code, fault.detail] for fault in found])) < 10_000
-    assert max(len(fault.detail) for fault in found) <= LONGEST + 4
+    assert max(len(fault.detail) for fault in found) <= LONGEST_SENTENCE + 4
 
 
 def test_an_object_with_too_many_members_is_found_before_each_of_them_is_an_error() -> None:
-    members = {str(i): ["x"] for i in range(MEMBERS + 1)}
+    members = {str(i): ["x"] for i in range(MOST_MEMBERS + 1)}
     (fault,) = faults_of(json.dumps(document(**grouped(members))).encode())
     assert (fault.pointer, fault.code) == ("/training/penalty/groups", "too_many")
-    names = [f"gene:{i}" for i in range(MEMBERS + 5)]
+    names = [f"gene:{i}" for i in range(MOST_MEMBERS + 5)]
     colons = document(data={"x": [[0.5] * len(names)] * 2, "y": [1, 2], "features": names})
     assert faults_of(json.dumps({**colons, "selection": {"kind": "k_fold", "folds": 2}}).encode()) == []
 
@@ -287,15 +287,15 @@ def test_too_many_splines_are_not_made() -> None:
 
 
 def test_a_document_of_too_many_lists_is_not_taken_apart() -> None:
-    (fault,) = faults_of(b'{"data":{"x":[[1]' + b",[1]" * LISTS + b"]}}")
+    (fault,) = faults_of(b'{"data":{"x":[[1]' + b",[1]" * MOST_LISTS + b"]}}")
     assert (fault.pointer, fault.code) == ("", "too_many")
 
 
 def test_a_repeated_name_is_cut() -> None:
-    (fault,) = faults_of(json.dumps(document(**{"n" * (NAME + 1): 1})).encode())
-    assert fault.pointer == "/" + "n" * NAME
-    assert "n" * NAME + "..." in fault.detail
-    assert "n" * (NAME + 1) not in fault.detail
+    (fault,) = faults_of(json.dumps(document(**{"n" * (LONGEST_NAME + 1): 1})).encode())
+    assert fault.pointer == "/" + "n" * LONGEST_NAME
+    assert "n" * LONGEST_NAME + "..." in fault.detail
+    assert "n" * (LONGEST_NAME + 1) not in fault.detail
 
 
 def test_all_faults_of_the_data_come_at_once() -> None:

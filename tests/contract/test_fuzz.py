@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract.specs import document, faults_of, own_criteria
-from worker.contract.description import describe, fingerprint, work
+from worker.contract.description import describe, encoded_names, fingerprint, hyperparameter_names, work
 from worker.contract.faults import MOST
 from worker.contract.inline import encode_data
+from worker.contract.name_runs import decode_names
 from worker.contract.spec import JobSpec
 
 VALID = document(
@@ -76,7 +77,9 @@ def check(body: bytes) -> None:
         data = encode_data(spec.problem())
         description = describe(spec, data)
         assert len(fingerprint(description)) == 64
-        assert work(orjson.dumps(description), data).plan == spec.plan()
+        stored = orjson.dumps(description)
+        assert work(stored, data).plan == spec.plan()
+        assert decode_names(encoded_names(spec)) == list(hyperparameter_names(stored))
 
 
 @given(documents)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tests.contract.specs import document, faults_of, parsed
-from worker.contract.classes import classes_of
+from worker.contract.data import InlineData
 from worker.contract.description import describe, fingerprint, hyperparameter_names, work
 from worker.contract.inline import encode_data
+from worker.contract.inline_table import InlineTable
 
 AB = ["a", "b"] * 6
 COUNTS = [0, 1, 2, 5] * 3
@@ -21,11 +22,14 @@ def of(kind: str, y: list[Any], **changes: Any) -> dict[str, Any]:
     return document(training__kind=kind, data__y=y, **changes)
 
 
+def classes_of(y: list[float] | list[str]) -> tuple[tuple[str, ...], list[int]]:
+    names, numbers = InlineTable(InlineData(x=[[0.0]] * len(y), y=y)).classes
+    return names, numbers.tolist()
+
+
 def test_classes_are_the_sorted_distinct_values() -> None:
-    names, codes = classes_of([10.0, 2.0, 10.0, -0.0, 0.0, 0.25])
-    assert names == ("0", "0.25", "2", "10")
-    assert codes.tolist() == [3.0, 2.0, 3.0, 0.0, 0.0, 1.0]
-    assert classes_of(["b", "a", "B"])[0] == ("B", "a", "b")
+    assert classes_of([10.0, 2.0, 10.0, -0.0, 0.0, 0.25]) == (("0", "0.25", "2", "10"), [3, 2, 3, 0, 0, 1])
+    assert classes_of(["b", "a", "B", "a\0"]) == (("B", "a", "a\0", "b"), [3, 1, 0, 2])
     assert classes_of([1e16, 0.1])[0] == ("0.1", "1e+16")
 
 

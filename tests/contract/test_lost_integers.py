@@ -21,7 +21,7 @@ def places(**data: Any) -> list[str]:
     body = json.dumps(document(**{f"data__{name}": values for name, values in data.items()})).encode()
     spec = JobSpec.model_validate_json(body)
     assert isinstance(spec.data, InlineData)
-    found = list(lost_integers(spec.data, body))
+    found = list(lost_integers(spec.inline(), body))
     assert all(fault.code == "integers-beyond-double" and fault.detail.endswith(".") for fault in found)
     return [fault.pointer for fault in found]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,8 @@ from worker.core.hypergradient import Implicit
 from worker.core.outer import Newton
 from worker.core.rows import filled
 from worker.core.rows.moments import block_moments
-from worker.core.rows.problem import Imputation, Partition
+from worker.core.rows.present import restricted
+from worker.core.rows.problem import Imputation, Partition, Problem
 from worker.core.search.nested import Nested
 from worker.core.search.plan import Plan, prepare
 from worker.core.search.tune import tune
@@ -152,3 +153,17 @@ def test_a_criterion_of_one_file_passes_the_whole_search():
     assert last.best.best.value < last.best.initial.value
     messages = conclude(prepared, last.best).messages
     assert any("since repeated_k_fold does not keep groups together" in message for message in messages)
+
+
+def test_every_array_of_a_problem_with_an_entry_per_row_is_restricted():
+    of_rows = {field.name: np.arange(6.0) for field in fields(Problem) if "' n'" in str(field.type).replace('"', "'")}
+    assert len(of_rows) == 8
+    whole = {
+        name: values.astype(int) if name in {"source", "groups", "fold"} else values for name, values in of_rows.items()
+    }
+    problem = Problem(X=np.eye(6), features=tuple("abcdef"), **whole)
+    kept = np.array([0, 3, 4])
+    left = restricted(problem, kept)
+    assert np.array_equal(left.X, np.eye(6)[kept])
+    for name in of_rows:
+        assert np.array_equal(getattr(left, name), kept), name

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from worker.core.search.refit import refit
 
 from tests.contract.specs import parsed
 from tests.golden.cases import CURVATURE
 from worker.core.records import Array
 from worker.core.search.plan import Prepared, prepare
-from worker.core.search.refit import refit
 from worker.core.search.tune import tune
 
 RECORD = Path(__file__).parent / "numbers.json"

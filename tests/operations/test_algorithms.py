@@ -53,8 +53,10 @@ def beat(client: redis.Redis, claim: store.Claim, count: int, elapsed: float) ->
 def test_what_another_version_has_begun_begins_again(client: redis.Redis, found: Algorithm | None) -> None:
     stale = begun(client, CONTRACT if found else OLD, found)
     before = record(client, "j")
+    client.hset(f"{keys.JOB}j", "names", '["of its version"]')
     claim = claimed(client, "j", CONTRACT, NEW)
     assert claim is not None
+    assert store.run(client, store.stored_names("j")) is None
     assert (claim.attempt, claim.checkpoint, claim.steps, claim.cancelled) == (2, None, 0, False)
     assert (claim.algorithm, claim.fingerprint, claim.elapsed) == ("2", "2 of {}", 7.5)
     now = record(client, "j")

@@ -18,8 +18,8 @@ from worker import store
 from worker.queue import delivery, reconcile
 from worker.store import Admission, Operation, Status, Submission, keys
 from worker.store.driver import Argument
-from worker.store.operations import CHECK
-from worker.store.queries import DEPTH
+from worker.store.operations import QUEUE_CHECK_PERIOD
+from worker.store.queries import LAST_POSITION
 
 FEW, SOME, MANY = 50, 2_000, 5_000
 CHECKS = 50  # looks at waiting jobs a second, all together
@@ -96,7 +96,7 @@ def test_routine_costs_the_same(client: redis.Redis) -> None:
 def test_a_pass_of_the_reconciler_is_bounded(client: redis.Redis) -> None:
     fill(client, SOME)
     lost(client, 20)
-    passed(client, CHECK + 2.0)
+    passed(client, QUEUE_CHECK_PERIOD + 2.0)
     began = time.perf_counter()
     cost = commands(client, lambda: reconcile(client, 0.0))
     print(f"{(time.perf_counter() - began) * 1e3:.1f} ms, {sum(cost.values())} commands: {cost.most_common(5)}")
@@ -113,8 +113,8 @@ def test_looks_at_waiting_jobs_are_spread_and_leases_come_first(client: redis.Re
     fill(client, SOME)
     due = sorted(score for _, score in client.zrange(keys.ACTIVE, 0, -1, withscores=True))
     most = max(sum(begin <= score < begin + 10 for score in due) for begin in due[:: SOME // 20])
-    # The first that were submitted are all looked at after CHECK seconds, when the queue was short.
-    assert most <= CHECK * CHECKS + 12 * CHECKS
+    # The first that were submitted are all looked at after QUEUE_CHECK_PERIOD seconds, when the queue was short.
+    assert most <= QUEUE_CHECK_PERIOD * CHECKS + 12 * CHECKS
     passes = 0
     for _ in range(12):
         passed(client, 10.0)
@@ -131,7 +131,7 @@ def test_looks_at_waiting_jobs_are_spread_and_leases_come_first(client: redis.Re
 def test_a_lost_queue_is_delivered_again_in_bounded_passes(client: redis.Redis) -> None:
     fill(client, SOME)
     client.delete(keys.QUEUE_LIST)
-    passed(client, SOME / CHECKS + CHECK)
+    passed(client, SOME / CHECKS + QUEUE_CHECK_PERIOD)
     delivered = 0
     for _ in range(SOME // 1000):
         before = client.info("commandstats")["cmdstat_lrem"]["calls"]
@@ -145,7 +145,7 @@ def test_a_lost_queue_is_delivered_again_in_bounded_passes(client: redis.Redis) 
 
 def test_positions_are_searched_to_a_depth(client: redis.Redis) -> None:
     fill(client, 10)
-    client.rpush(keys.QUEUE_LIST, *(f"other {number}" for number in range(DEPTH)))
+    client.rpush(keys.QUEUE_LIST, *(f"other {number}" for number in range(LAST_POSITION)))
     for number, position in ((0, 0), (9, 9), (10, None)):
         store.run(client, submission(number))
         record = store.run(client, store.job(name(number)))
@@ -179,7 +179,7 @@ def test_they_all_drain(client: redis.Redis, count: int) -> None:
     print(f"{count} submitted in {time.perf_counter() - began:.1f} s; {client.info('memory')['used_memory_human']}")
     if count > MANY:
         routine(client)
-    passed(client, CHECK)
+    passed(client, QUEUE_CHECK_PERIOD)
     began = time.perf_counter()
     while batch := client.lpop(keys.QUEUE_LIST, 500):
         ids = [job_id.decode() for job_id in batch]

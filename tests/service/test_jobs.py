@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -17,6 +18,7 @@ from tests.service.api import Api, eventually, faults
 from tests.service.conftest import MAX_QUEUED, RETENTION_DAYS
 from worker import store
 from worker.contract.job import JobStatus
+from worker.store import keys
 
 NO_SUCH = "job_" + "0" * 24
 
@@ -83,6 +85,28 @@ def test_the_estimate_of_many_folds_is_quick_and_grows_with_the_table(api: Api) 
     assert large["bytes"] > small["bytes"]
     assert large["flops"] > small["flops"]
     assert cost(1_000, limits={"evaluations": 3})["evaluations"] == 3
+
+
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [
+        ({"evaluations": 3}, ["limits.evaluations is 3"]),
+        ({"seconds": 1e-4}, ["limits.seconds is 0.0001"]),
+        ({"seconds": 1e-4, "evaluations": 1}, ["limits.seconds", "limits.evaluations"]),
+        ({"seconds": 500.0}, []),
+    ],
+)
+def test_limits_below_the_estimate_get_a_note(api: Api, limits: dict[str, float], named: list[str]) -> None:
+    spec = document(limits=limits)
+    validated, job = api.post("/v1/jobs?validate_only=true", json=spec).json()["notes"], api.created(spec)
+    created = job["notes"]
+    assert api.get(f"/v1/jobs/{job['id']}").json()["notes"] == created
+    assert created == [note for note in validated if note["code"] == "limit_below_estimate"]
+    assert len(created) == len(named)
+    for note, limit in zip(created, named, strict=True):
+        assert (note["severity"], limit in note["text"]) == ("warning", True)
+        assert "Raise the limit" in note["text"]
+    assert api.created(document())["notes"] == []
 
 
 def test_polling_with_an_etag(api: Api) -> None:
@@ -222,6 +246,18 @@ def test_a_result_is_not_ready_before_the_end(api: Api) -> None:
     reply = api.get(f"/v1/jobs/{api.created(document())['id']}/result")
     assert (reply.status_code, reply.json()["code"]) == (409, "result-not-ready")
     assert reply.headers["retry-after"] == "1"
+
+
+def test_names_are_stored_at_submission_and_those_of_earlier_jobs_are_made(api: Api, client: redis.Redis) -> None:
+    penalty = {"kind": "per_group", "groups": {"one": ["x1"], "others": ["x0", "x2"]}}
+    job_id = api.created(document(training__penalty=penalty))["id"]
+    key, path = f"{keys.JOB}{job_id}", f"/v1/jobs/{job_id}/steps?names=true"
+    stored = client.hget(key, "names")
+    assert json.loads(stored) == ["penalty[one]", "penalty[others]"] == api.get(path).json()["names"]
+    client.hdel(key, "names")  # as earlier versions stored it
+    assert api.get(path).json()["names"] == ["penalty[one]", "penalty[others]"]
+    client.hset(key, mapping={"names": stored, "spec": b"of a newer version"})
+    assert api.get(path).json()["names"] == ["penalty[one]", "penalty[others]"]
 
 
 def test_a_job_that_has_not_begun_has_no_steps(api: Api) -> None:

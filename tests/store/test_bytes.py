@@ -111,6 +111,15 @@ def test_the_oldest_ended_jobs_make_room(client: redis.Redis) -> None:
     assert not client.exists(keys.ENDED, keys.ENDED_BYTES)
 
 
+def test_names_count(client: redis.Redis) -> None:
+    job = Submission("a", b"{}", b"", "f", 60.0, names=bytes(1000))
+    assert store.run(client, store.submit(job, delivery("a"), max_bytes=1001)) is Admission.CROWDED
+    assert store.run(client, store.submit(job, delivery("a"), max_bytes=1002))
+    assert live_bytes(client) == 1002
+    run(client, "a")
+    assert 2000 < kept_bytes(client) < 3000
+
+
 def test_steps_count(client: redis.Redis) -> None:
     assert submit(client, "a")
     client.lrem(keys.QUEUE_LIST, 0, "a")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,42 +11,30 @@ from worker.contract.conditions import Condition
 from worker.contract.data import DatasetData
 from worker.contract.dataset import Column
 from worker.contract.expansion import levels_of, unlisted_values
-from worker.contract.faults import Fault, pointer_of
-from worker.core.records import Array
-from worker.core.training import KernelLogistic, KernelSvm, LogisticRegression, SquaredHinge, Training
+from worker.contract.faults import Fault
+from worker.contract.inline_table import InlineTable, class_name
+from worker.core.training import Training
+from worker.core.training.kernel_machines import KernelTraining
 
 MOST_NUMBERS = 100  # different numbers that can be classes: more of them are rather a quantity
 MOST_NAMES = 1000
-ONE_OUTPUT = (LogisticRegression, SquaredHinge, KernelSvm, KernelLogistic)
 
 
-def classes_of(y: Sequence[float] | Sequence[str]) -> tuple[tuple[str, ...], Array]:
-    """The names of the distinct values of a target, sorted, and the number of each row's class, from 0."""
-    array = np.array(y) if _is_names(y) else np.array(y, float) + 0.0  # zero has one sign
-    values, codes = np.unique(array, return_inverse=True)
-    return tuple(class_name(value) for value in values.tolist()), codes.astype(float)
-
-
-def class_name(value: Any) -> str:
-    """A value as text: numbers as short as they can be told, whole ones without a point."""
-    return value if isinstance(value, str) else repr(float(value)).removesuffix(".0")
-
-
-def inline_class_faults(training: Training, y: Sequence[float] | Sequence[str], kept: Sequence[int]) -> Iterator[Fault]:
-    """Why the values of a target in the rows `kept` cannot be the classes of a training criterion, or its numbers."""
-    names = _is_names(y)
+def inline_class_faults(training: Training, table: InlineTable) -> Iterator[Fault]:
+    """Faults of the target in the present rows: it does not hold the classes or the numbers that training takes."""
+    names = table.has_names
     if not training.classifies:
         if names:
             yield Fault("/data/y", "not_a_number", f"The target holds names, and {_predicts_numbers(training)}")
         return
-    classes, codes = classes_of([y[row] for row in kept])  # type: ignore[arg-type]
+    classes, class_of_row = table.classes
     if fault := _count_fault(training, len(classes), names, "/data/y", "The target"):
         yield fault
         return
-    rows = np.bincount(codes.astype(int))
+    rows = np.bincount(class_of_row)
     if rows.min() < 2:
         alone = int(np.argmin(rows))
-        row = kept[int(np.argmax(codes == alone))]
+        row = table.present[int(np.argmax(class_of_row == alone))]
         remedy = "two are needed, one to train on and one to score; leave this row out or add others"
         yield Fault(f"/data/y/{row}", "single_row", f"Class {classes[alone][:60]!r} has only this row; {remedy}.")
 
@@ -70,7 +57,7 @@ def column_classes(
 ) -> Classes | Fault:
     """The classes of the target column among the values that meet all conditions on it, or why it has none.
 
-    If rows may be left out, for a weight of 0, the worker sees whether they leave two classes: `left_classes_fault`.
+    `some_left_out`: rows may have weight 0. Then only the worker sees which classes remain; see `left_classes_fault`.
     """
     pointer, shown = "/data/target", f"Column {data.target[:60]!r}"
     if column is None:
@@ -84,7 +71,7 @@ def column_classes(
     kept = np.logical_and.reduce([one.met_by(np.array(levels or ())) for one in wanted] or [np.ones(len(texts), bool)])
     used = [(text, level) for text, level, used in zip(texts, levels or (), kept, strict=False) if used]
     count = MOST_NAMES + 1 if levels is None else len(used)
-    if some_left_out and isinstance(training, ONE_OUTPUT):
+    if some_left_out and training.most_classes == 2:
         count = 2 if 2 < count <= MOST_NUMBERS else count
     if fault := _count_fault(training, count, column.type == "category", pointer, shown):
         return fault
@@ -94,20 +81,6 @@ def column_classes(
 def left_classes_fault(training: Training, data: DatasetData, classes: tuple[str, ...]) -> Fault | None:
     """Why the classes of the rows that are not left out do not fit the training criterion."""
     return _count_fault(training, len(classes), True, "/data/target", f"Column {data.target[:60]!r}")
-
-
-def class_weight_faults(training: Training, classes: tuple[str, ...]) -> Iterator[Fault]:
-    """Weights of classes that the target does not have."""
-    weights = getattr(training, "class_weights", None)
-    for name in weights if isinstance(weights, dict) else ():
-        if name not in classes:
-            known = ", ".join(repr(one[:60]) for one in classes[:5]) + (", ..." if len(classes) > 5 else "")
-            told = f"The target has no class {name[:60]!r}; its classes are {known}."
-            yield Fault(pointer_of(["training", "class_weights", name]), "unknown_class", told)
-
-
-def _is_names(y: Sequence[float] | Sequence[str]) -> bool:
-    return bool(y) and isinstance(y[0], str)
 
 
 def _count_fault(training: Training, count: int, names: bool, pointer: str, shown: str) -> Fault | None:
@@ -122,9 +95,9 @@ def _count_fault(training: Training, count: int, names: bool, pointer: str, show
             else "to predict a number, use ridge, kernel_ridge, huber, poisson or gamma"
         )
         return Fault(pointer, "too_many_classes", f"{shown} has more than {most} different values; {remedy}.")
-    if isinstance(training, ONE_OUTPUT) and count > 2:
+    if training.most_classes == 2 and count > 2:
         remedy = "use multinomial"
-        if isinstance(training, KernelSvm | KernelLogistic):
+        if isinstance(training, KernelTraining):
             remedy += ", or a job for each class against the rest"
         told = f"{shown} has {count} classes, and {training.kind} tells two apart; {remedy}."
         return Fault(pointer, "too_many_classes", told)

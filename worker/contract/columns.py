@@ -1,6 +1,6 @@
 """Which columns of a dataset a job uses, and the features that they become: names, categories, dates, missing values.
 
-All of it follows from the record of the dataset alone, so that a spec is checked before any row is read.
+This follows from the record of the dataset alone, so a spec is checked before any row is read.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from worker.core.records import Array
 from worker.core.training import Training
 
 MOST_LISTED = 100_000  # names and patterns of features
-DENSE = 0.1  # share of entries stored, from which on sparse columns are expanded row by row: BLAS is then faster
+LARGEST_SPARSE_SHARE = 0.1  # of entries that are not zero; beyond it rows are made dense, since BLAS is faster
 
 
 @dataclass(frozen=True)
 class Selected:
     """What a job uses of a dataset: features in their order, positions of the target and the other roles.
 
-    `complete` are the positions of columns that may have no missing value in the rows that are used; `folds` is the
-    number of folds that the record of the fold column lets expect, 0 without one. `filled` is the share of the table of
-    features that is stored, about: 1 where rows are made dense. `distinct` tells how many different values features
-    have, where the record knows it. `dates` are the first and the last day of a time column of dates.
+    `complete` are the positions of columns that may have no missing value in the rows that are used. `folds` is the
+    number of folds according to the record of the fold column, 0 without such a column. `filled` is about the share of
+    the values of the features that is stored: 1 if rows are made dense. `distinct` is the number of different values
+    of those features of which the record has it. `dates` are the first and the last day of a time column of dates.
     """
 
     rows: int
@@ -77,7 +77,7 @@ class Selected:
 
 
 def select(data: DatasetData, dataset: DatasetBody, training: Training) -> Selected | list[Fault]:
-    """Resolve names and patterns against the record of the dataset; the faults if it cannot be done.
+    """What the names and patterns of a job mean in a dataset, or the faults of these names and patterns.
 
     The training criterion says whether the target is a class or a number.
     """
@@ -150,7 +150,7 @@ def _few_values(names: Names, made: Sequence[Made]) -> dict[str, int]:
 
 
 def _warnings(data: DatasetData, dataset: DatasetBody, made: Sequence[Made]) -> tuple[DatasetWarning, ...]:
-    """What the upload was warned about in the columns that are used; sparse ones have no warnings."""
+    """The warnings of the upload that concern the columns in use. Sparse columns have none."""
     if not dataset.warnings:
         return ()
     roles = {getattr(data, role) for role in ("target", *ROLES)}
@@ -159,7 +159,7 @@ def _warnings(data: DatasetData, dataset: DatasetBody, made: Sequence[Made]) -> 
 
 
 def _conditions(data: DatasetData, names: Names) -> tuple[list[Condition], list[Fault]]:
-    """The conditions of `where`, and what is wrong with them; conditions that leave no row are told at the last one."""
+    """The conditions of `where` and their faults. The last condition has the fault of conditions that leave no row."""
     made: dict[int, list[Condition]] = {}
     found: list[Fault] = []
     for i, item in enumerate(data.where):
@@ -185,7 +185,7 @@ def _dates(names: Names, roles: Mapping[str, int]) -> tuple[float, float] | None
 
 
 def _complete(data: DatasetData, names: Names, made: Sequence[Made], roles: tuple[int, ...]) -> tuple[int, ...]:
-    """Columns with missing values somewhere, for which no rule is given."""
+    """Positions of the columns that have missing values and no rule for them."""
     unfilled = [one.position for one in _dense_ones(made) if fill_for(data, one.column) is None]
     columns = ((position, names.column(position)) for position in dict.fromkeys([*roles, *unfilled]))
     return tuple(position for position, column in columns if column is not None and column.missing)
@@ -240,7 +240,7 @@ def _feature_positions(data: DatasetData, names: Names, taken: list[int]) -> tup
 
 
 def too_many_patterns(data: DatasetData, dataset: DatasetBody) -> list[Fault]:
-    """More patterns of features than are compared with the names of the columns, or one that is too long."""
+    """Faults of too many patterns of features, and of a pattern that is too long."""
     listed: list[tuple[str, str]] = []
     for i, item in enumerate(data.features or ()):
         if isinstance(item, AllBut):
@@ -248,10 +248,10 @@ def too_many_patterns(data: DatasetData, dataset: DatasetBody) -> list[Fault]:
         else:
             listed.append((str(i), item))
     if len(listed) > MOST_LISTED:
-        told = (
+        text = (
             f"At most {MOST_LISTED} names are listed here, and these are {len(listed)}; choose neighbours by patterns."
         )
-        return [Fault("/data/features", "too_many_names", told)]
+        return [Fault("/data/features", "too_many_names", text)]
     names = Names(dataset)
     patterns = [
         (f"/data/features/{place}", name) for place, name in listed if is_pattern(name) and names.position(name) is None
@@ -290,12 +290,12 @@ class _Chosen:
 
 
 def _indices(mask: Array) -> Array:
-    """Where a mask is true. Columns are fewer than 2^31."""
+    """The positions at which a mask is true. There are fewer than 2^31 columns."""
     return np.flatnonzero(mask).astype(np.int32)
 
 
 def _members(names: Names, name: str) -> int | Array | None:
-    """The position of a column, or a mask of those that match a pattern; None for neither."""
+    """The position of a column, or a mask of the columns that match a pattern; None if there is no such column."""
     position = names.position(name)
     if position is not None or not is_pattern(name):
         return position
@@ -304,7 +304,7 @@ def _members(names: Names, name: str) -> int | Array | None:
 
 
 def _role_faults(data: DatasetData, names: Names, training: Training) -> Iterator[Fault]:
-    """Columns that cannot have the role that they are given."""
+    """Faults of columns that cannot have their role."""
     for role in ("target", *ROLES):
         name = getattr(data, role)
         column = names.column(_place(names, name)) if name is not None else None
@@ -315,13 +315,13 @@ def _role_faults(data: DatasetData, names: Names, training: Training) -> Iterato
         pointer, shown = f"/data/{role}", f"Column {column.name!r}"
         of_texts = {"groups", "source", "target"} if training.classifies else {"groups", "source"}
         if role not in of_texts and column.type == "category":
-            told = f"{shown} holds texts, and {role} takes numbers"
-            told += " or dates (in ISO 8601, as 2021-03-31)" if role == "time" else ""
-            told += "; logistic and multinomial predict classes" if role == "target" else ""
+            text = f"{shown} holds texts, and {role} takes numbers"
+            text += " or dates (in ISO 8601, as 2021-03-31)" if role == "time" else ""
+            text += "; logistic and multinomial predict classes" if role == "target" else ""
             reasons = "".join(
                 f" {one.text}" for one in warnings_about(names.dataset.warnings, {column.name}) if one.column
             )
-            yield Fault(pointer, "not_a_number", f"{told}.{reasons}")
+            yield Fault(pointer, "not_a_number", f"{text}.{reasons}")
         elif role in {"target", "fold", "offset", *WEIGHTS} and column.type == "date":
             yield Fault(pointer, "not_a_number", f"{shown} holds dates, and {role} takes numbers.")
         elif column.missing and not data.where:
@@ -338,12 +338,12 @@ def _role_faults(data: DatasetData, names: Names, training: Training) -> Iterato
         elif role == "fold" and not 0 <= (column.min or 0.0) <= (column.max or 0.0) < 1000:
             yield Fault(pointer, "out_of_range", f"{shown} must hold folds from 0 to 999.")
         elif role == "source" and levels_of(column)[0] is None:
-            told = unlisted_values(column, 100) or f"{shown} has too many different values to be sources"
-            yield Fault(pointer, "too_many", f"{told}.")
+            text = unlisted_values(column, 100) or f"{shown} has too many different values to be sources"
+            yield Fault(pointer, "too_many", f"{text}.")
 
 
 def _clashes(made: Sequence[Made], names: Names, positions: Array) -> Iterator[Fault]:
-    """Two columns that give features of one name. Sparse ones have different names."""
+    """Faults of two columns whose features have the same name. Sparse columns have different names."""
     first: dict[str, str] = {}
     sparse, used = names.dataset.sparse, np.zeros(len(names), bool)
     used[positions] = True
@@ -359,15 +359,15 @@ def _clashes(made: Sequence[Made], names: Names, positions: Array) -> Iterator[F
 
 
 def _is_dense(made: Sequence[Made], dataset: DatasetBody) -> bool:
-    """Whether rows are made dense: without sparse features, or with so many entries that sparse arithmetic loses."""
+    """Whether rows are made dense: no feature is sparse, or dense arithmetic is faster."""
     sparse = dataset.sparse
     if sparse is None or all(isinstance(one, ColumnFeatures) for one in made):
         return True
-    return sparse.nonzeros >= DENSE * dataset.rows * sparse.columns
+    return sparse.nonzeros >= LARGEST_SPARSE_SHARE * dataset.rows * sparse.columns
 
 
 def _filled(made: Sequence[Made], dataset: DatasetBody) -> float:
-    """The share of the features that is stored, the sparse columns taken for alike."""
+    """The share of the values of the features that is stored, if all sparse columns have equally many entries."""
     sparse = dataset.sparse
     assert sparse is not None
     dense = sum(len(one.names) for one in _dense_ones(made))

@@ -63,9 +63,10 @@ class Condition:
 def conditions(
     item: RowRange, place: str, position: int, column: Column | None, *, suggest: bool = True
 ) -> list[Condition] | list[Fault]:
-    """What one item of `where` asks of the column at this position (a sparse one has no record), or its faults.
+    """The conditions of one item of `where` on the column at this position, or its faults.
 
-    `place` is the pointer of the item. To `suggest` the nearest known text, of the first fault, takes a while.
+    `column` is None for a sparse column, which has no record. `place` is the pointer of the item. With `suggest` the
+    first fault names the nearest known text, which takes a while.
     """
     reader = _Reader.of(item.column, column)
     found: list[Fault] = []
@@ -87,7 +88,7 @@ def conditions(
 
 
 def no_rows_fault(place: str, column: Column | None, wanted: Sequence[Condition]) -> Fault | None:
-    """The fault of conditions on one column that the record shows to leave no row; None where it does not show it."""
+    """The fault of conditions on one column, if the record shows that no row meets them all; else None."""
     if column is None:
         return None
     levels, _ = levels_of(column)
@@ -99,8 +100,8 @@ def no_rows_fault(place: str, column: Column | None, wanted: Sequence[Condition]
         kept = all(one.may_be_met(column.min, column.max) for one in wanted)
     if kept:
         return None
-    told = f"No row is left: no value of column {column.name[:60]!r} meets the conditions"
-    return Fault(place, "no_rows", f"{told}{_extent(column)}.")
+    text = f"No row is left: no value of column {column.name[:60]!r} meets the conditions"
+    return Fault(place, "no_rows", f"{text}{_extent(column)}.")
 
 
 def _extent(column: Column) -> str:
@@ -119,7 +120,7 @@ def _written(days: float) -> str:
 
 
 def _parts(item: RowRange) -> Iterator[tuple[str, list[tuple[str, float | str]], bool]]:
-    """Each condition with its values, each with the end of its pointer."""
+    """Each condition with its values; each value with the end of its pointer."""
     for name, value in (("min", item.min), ("max", item.max), ("equals", item.equals)):
         if value is not None:
             yield name, [("", value)], False
@@ -159,28 +160,28 @@ class _Reader:
         if self.kind == "number" and isinstance(value, str):
             return Fault(pointer, "not_a_number", f"{shown} holds numbers; write a number here, without quotes.")
         if isinstance(value, str) and _day_interval(value) is None:
-            told = f"{shown} holds dates; write one as in 2024-03-01 or 2024-03-01T12:00:00Z."
-            return Fault(pointer, "not_a_date", told)
+            text = f"{shown} holds dates; write one as in 2024-03-01 or 2024-03-01T12:00:00Z."
+            return Fault(pointer, "not_a_date", text)
         return None
 
     def _text_fault(
         self, value: float | str, pointer: str, condition: str, shown: str, *, suggest: bool
     ) -> Fault | None:
         if condition in {"min", "max"}:
-            told = f"{shown} holds texts, which {condition} cannot compare; list those you want in `equals` or `in`."
-            return Fault(pointer, "not_a_number", told)
+            text = f"{shown} holds texts, which {condition} cannot compare; list those you want in `equals` or `in`."
+            return Fault(pointer, "not_a_number", text)
         if not isinstance(value, str):
             return Fault(pointer, "not_a_text", f'{shown} holds texts; write a text here, as in "{value:g}".')
         if self.codes is None:
-            told = f"{shown} has more than 10,000 different texts, which rows cannot be chosen by."
-            return Fault(pointer, "too_many_categories", told)
+            text = f"{shown} has more than 10,000 different texts, which rows cannot be chosen by."
+            return Fault(pointer, "too_many_categories", text)
         if value not in self.codes:
             near = suggestion(value, list(self.codes)) if suggest else ""
             return Fault(pointer, "unknown_value", f"{shown} has no value {value[:60]!r}{near}.")
         return None
 
     def interval(self, value: float | str) -> Interval:
-        """The stored values that a sound value stands for."""
+        """The interval of stored values that a value without faults stands for."""
         if not isinstance(value, str):
             return float(value), float(value)
         if self.codes is not None:
@@ -192,7 +193,10 @@ class _Reader:
 
 
 def _day_interval(text: str) -> Interval | None:
-    """The days since 1970 that a date of ISO 8601 stands for, the whole day without a time; None for other texts."""
+    """The first and the last moment of a date of ISO 8601, in days since 1970; None for other texts.
+
+    A date without a time of day stands for the whole day.
+    """
     try:
         if DAY.fullmatch(text):
             begin = date.fromisoformat(text).toordinal() - EPOCH.toordinal()

@@ -163,7 +163,7 @@ class RowRange(Wire):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Ranges read as they did before there were values: what they do not use is left out."""
+        """The conditions that are set, and `min` and `max`, so that fingerprints are those of earlier versions."""
         written: dict[str, Any] = handler(self)
         return {name: value for name, value in written.items() if value is not None or name in {"min", "max"}}
 
@@ -204,7 +204,7 @@ class DatasetData(Wire):
 
 
 class StoredDatasetData(DatasetData):
-    """As any version stored it: settings that are gone are ignored."""
+    """The columns of a dataset as any version stored them: settings that no longer exist are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -216,7 +216,7 @@ FORMS: dict[str, type[Wire]] = {"[inline]": InlineData, "[dataset]": DatasetData
 
 
 def _which(value: Any) -> str:
-    """The form that shares most field names with what was sent; inline data where none does."""
+    """The form that shares most field names with what was sent; inline data if no form shares any."""
     if isinstance(value, Wire):
         return next(tag for tag, form in FORMS.items() if isinstance(value, form))
     names = set(value) if isinstance(value, dict) else set()

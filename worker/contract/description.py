@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from worker.contract.data import DatasetData, MatricesData, StoredDatasetData
 from worker.contract.feature_columns import FeatureColumns
 from worker.contract.feature_list import read_features, write_features
 from worker.contract.inline import decode_data, describe_inline
+from worker.contract.name_runs import encode_names
 from worker.contract.prediction import RowLayout
 from worker.contract.spec import ALGORITHM, JobSpec, Limits
 from worker.core.rows.problem import Problem
@@ -44,13 +46,30 @@ def describe(spec: JobSpec, data: bytes, selected: Selected | None = None) -> di
 
 
 def fingerprint(description: dict[str, Any], algorithm: str = ALGORITHM) -> str:
-    """Equal fingerprints give equal numbers: everything that they depend on, and nothing else, is hashed."""
+    """A hash of everything that the numbers depend on, and of nothing else: equal fingerprints give equal numbers."""
     relevant = {name: value for name, value in description.items() if name not in {"labels", "webhook", "limits"}}
-    if relevant["data"].get("offset", ...) is None:  # as before there were offsets
+    if relevant["data"].get("offset", ...) is None:  # the fingerprint of versions without offsets
         relevant["data"] = {name: value for name, value in relevant["data"].items() if name != "offset"}
     relevant["limits"] = {name: description["limits"][name] for name in ("evaluations", "target_value")}
     relevant["algorithm"] = algorithm
     return hashlib.sha256(orjson.dumps(relevant, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def encoded_names(spec: JobSpec, selected: Selected | None = None) -> bytes:
+    """The names of the hyperparameters, as they are stored with the description; empty if there are too many.
+
+    They are those of `hyperparameter_names`, and `decode_names` reads them. Call `faults` first.
+    """
+    if selected is None:
+        return encode_names(spec.plan().hyperparameters(spec.problem()).names)
+    names_alone = _without_rows(selected.features, selected.source_names, selected.classes.names)
+    return encode_names(spec.plan(selected.groups).hyperparameters(names_alone).names)
+
+
+def _without_rows(features: Sequence[str], sources: tuple[str, ...], classes: tuple[str, ...]) -> Problem:
+    """A problem that has names and no rows."""
+    X = np.empty((0, len(features)))  # noqa: N806
+    return Problem(X, np.empty(0), features, source_names=sources, classes=classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +85,7 @@ class _StoredLimits(Limits):
 
 
 class _StoredSpec(JobSpec):
-    """A spec as any version before this one stored it: settings that are gone are ignored, new ones have defaults."""
+    """A spec as this or an earlier version stored it: unknown settings are ignored, missing ones have defaults."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -74,44 +93,64 @@ class _StoredSpec(JobSpec):
     limits: _StoredLimits = _StoredLimits()
 
 
-@dataclass(frozen=True, slots=True)
-class _Names:
-    problem: Problem  # without rows
-    columns: FeatureColumns | None
+class StoredJob:
+    """A stored description, which is parsed once. Raises ValidationError if a newer version has written it."""
 
+    def __init__(self, description: bytes) -> None:
+        self._spec = _StoredSpec.model_validate_json(description)
 
-def _names(data: Mapping[str, Any]) -> _Names:
-    """What a stored description says of its features and sources."""
-    columns = read_features(data["expansion"]) if "dataset_id" in data else None
-    features = tuple(data.get("features", ())) if columns is None else columns.features
-    sources, classes = tuple(data.get("sources", ())), tuple(data.get("classes", ()))
-    X = np.empty((0, len(features)))  # noqa: N806
-    return _Names(Problem(X, np.empty(0), features, source_names=sources, classes=classes), columns)
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the description says of the data."""
+        return self._spec.data
+
+    @cached_property
+    def _columns(self) -> FeatureColumns | None:
+        return read_features(self.data["expansion"]) if "dataset_id" in self.data else None
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of the job."""
+        return self._spec.plan(self._columns)
+
+    @cached_property
+    def without_rows(self) -> Problem:
+        """The names of features, sources and classes, as a problem that has no rows."""
+        features = tuple(self.data.get("features", ())) if self._columns is None else self._columns.features
+        return _without_rows(features, tuple(self.data.get("sources", ())), tuple(self.data.get("classes", ())))
+
+    def work(self, data: bytes) -> Work:
+        """Problem and plan as they were submitted. Of a dataset, or without `data`, the problem has no rows."""
+        inline = self._columns is None and data
+        return Work(decode_data(data, self.data) if inline else self.without_rows, self.plan)
+
+    @property
+    def dataset(self) -> DatasetData | None:
+        """The columns of a dataset that the job uses; None without a dataset."""
+        return StoredDatasetData.model_validate(self.data) if "dataset_id" in self.data else None
+
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """Names of the hyperparameters, in the order of their values."""
+        return self.plan.hyperparameters(self.without_rows).names
+
+    @property
+    def row_layout(self) -> RowLayout:
+        """What a row of the table is."""
+        has_offset = bool(self.data.get("offset")) or "offset" in self.data.get("roles", ())
+        return RowLayout(self.without_rows.features, has_offset)
 
 
 def work(description: bytes, data: bytes) -> Work:
-    """Rebuild problem and plan from what was stored at submission; of a dataset, or without data, the names alone."""
-    spec = _StoredSpec.model_validate_json(description)
-    names = _names(spec.data)
-    problem = decode_data(data, spec.data) if names.columns is None and data else names.problem
-    return Work(problem, spec.plan(names.columns))
-
-
-def dataset_of(description: bytes) -> DatasetData | None:
-    """The dataset that a stored description uses, if it does."""
-    data = _StoredSpec.model_validate_json(description).data
-    return StoredDatasetData.model_validate(data) if "dataset_id" in data else None
+    """Problem and plan of a stored description; see `StoredJob.work`."""
+    return StoredJob(description).work(data)
 
 
 def hyperparameter_names(description: bytes) -> tuple[str, ...]:
     """Names of the hyperparameters of a stored description, in the order of their values."""
-    spec = _StoredSpec.model_validate_json(description)
-    names = _names(spec.data)
-    return spec.plan(names.columns).hyperparameters(names.problem).names
+    return StoredJob(description).hyperparameters
 
 
 def row_layout(description: bytes) -> RowLayout:
     """What a row of the table of a stored description is."""
-    data = _StoredSpec.model_validate_json(description).data
-    has_offset = bool(data.get("offset")) or "offset" in data.get("roles", ())
-    return RowLayout(_names(data).problem.features, has_offset)
+    return StoredJob(description).row_layout

@@ -15,16 +15,16 @@ from worker.core.records import Array
 from worker.core.rows.tables import LARGEST_MAGNITUDE
 
 CATEGORIES = {"month": range(1, 13), "weekday": range(1, 8), "hour": range(24)}
-SMALLEST = 1e-70  # the largest magnitude of a column below which inverses of its squares, multiplied, overflow
+SMALLEST_MAGNITUDE = 1e-70  # of a column's largest value: products of the inverses of smaller squares overflow
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnFeatures:
-    """The features made of one column: itself, or one for each of its `levels` (values, beside their `texts`).
+    """The features made of one column: the column itself, or one for each of its `levels` (values, with their `texts`).
 
-    `position` counts through the columns of the dataset, the sparse ones last. `day` is the part of a date that is
-    taken. With `missing_feature` the last of the `names` is 1 where the value is missing; `fill` says what a number
-    is then replaced by.
+    `position` counts the columns of the dataset from 0, the sparse ones last. `day` is the part of a date that is
+    used. With `missing_feature` the last of the `names` is 1 if the value is missing, else 0. `fill` says what
+    replaces a missing number.
     """
 
     column: str
@@ -43,7 +43,7 @@ class ColumnFeatures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SparseFeatures:
-    """Sparse columns (q), each a feature of its own name: `columns` counts through the sparse ones, from 0."""
+    """Sparse columns (q), each a feature of the same name. `columns` are their positions among sparse columns."""
 
     columns: range | Array
     names: Numbered | tuple[str, ...]
@@ -69,19 +69,19 @@ Made = ColumnFeatures | SparseFeatures
 
 
 def magnitude_fault(pointer: str, column: Column) -> Fault | None:
-    """Where squares of the values of a column overflow, or nearly vanish, though some are not zero."""
+    """The fault of a column whose squares overflow, or are nearly zero although some values are not zero."""
     largest = max(abs(column.min or 0.0), abs(column.max or 0.0))
     if largest > LARGEST_MAGNITUDE:
-        told = f"Column {column.name!r} has magnitudes above {LARGEST_MAGNITUDE:g}, which overflow; rescale it."
-        return Fault(pointer, "too_large", told)
-    if 0 < largest < SMALLEST:
-        told = f"Column {column.name!r} has no magnitude above {SMALLEST:g}, too little to compute with; rescale it."
-        return Fault(pointer, "too_small", told)
+        text = f"Column {column.name!r} has magnitudes above {LARGEST_MAGNITUDE:g}, which overflow; rescale it."
+        return Fault(pointer, "too_large", text)
+    if 0 < largest < SMALLEST_MAGNITUDE:
+        limit = f"no magnitude above {SMALLEST_MAGNITUDE:g}, too little to compute with"
+        return Fault(pointer, "too_small", f"Column {column.name!r} has {limit}; rescale it.")
     return None
 
 
 def count_of_missing(column: Column) -> str:
-    """As in `3 missing values`."""
+    """A number of missing values in words, such as `3 missing values`."""
     return "one missing value" if column.missing == 1 else f"{column.missing} missing values"
 
 
@@ -93,7 +93,7 @@ def fill_for(data: DatasetData, name: str) -> Fill | None:
 def features_of(
     data: DatasetData, column: Column, position: int, categorical: Collection[str]
 ) -> list[ColumnFeatures | Fault]:
-    """The features of one dense column, or why it cannot be one. `categorical`: numbers that are categories."""
+    """The features of one dense column, or the fault of the column. `categorical`: numbers that are categories."""
     name = column.name
     if (fault := magnitude_fault("/data/features", column)) is not None:
         return [fault]
@@ -117,7 +117,7 @@ def _named(name: str, made: Iterable[str], *, missing: bool) -> tuple[str, ...]:
 
 
 def levels_of(column: Column) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
-    """The stored values of a column of categories and their texts; None where there are too many."""
+    """The stored values of a column of categories and their texts; None if there are too many."""
     if column.type == "category":
         texts = tuple(column.categories or ())
         return (None if column.categories is None else tuple(float(code) for code in range(len(texts)))), texts
@@ -131,7 +131,7 @@ def levels_of(column: Column) -> tuple[tuple[float, ...] | None, tuple[str, ...]
 
 
 def unlisted_values(column: Column, most: int) -> str | None:
-    """What to do about a number whose few different values the record does not list; None if they are too many."""
+    """A sentence with the remedy if the record does not list the few different values of a number; else None."""
     if column.type != "number" or column.values is not None or not 0 < (column.distinct or 0) <= most:
         return None
     return (
@@ -144,8 +144,8 @@ def _category(column: Column, position: int, *, missing: bool) -> ColumnFeatures
     name = column.name
     levels, texts = levels_of(column)
     if levels is None:
-        if told := unlisted_values(column, 100):
-            return Fault("/data/features", "unlisted_values", f"{told}.")
+        if detail := unlisted_values(column, 100):
+            return Fault("/data/features", "unlisted_values", f"{detail}.")
         most = "10,000 categories" if column.type == "category" else "100 different values"
         return Fault("/data/features", "too_many_categories", f"Column {name!r} has more than {most}; leave it out.")
     names = _named(name, (f"{name}={text}" for text in texts), missing=missing)

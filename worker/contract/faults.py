@@ -1,4 +1,4 @@
-"""From what validation says to what a caller can act on: the place, the kind and the remedy, never the input itself."""
+"""Faults that a caller can act on, made of validation errors: place, kind and remedy, never the input itself."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 MOST = 20  # faults reported for one request
-LONGEST = 300  # characters of a sentence
-NAME = 60  # characters of a caller's own name that are repeated to them
-COMPARED = 300  # names that are compared with one that is not known, in 0.2 s where all are near
-MEMBERS = 10_000  # of one JSON object
-LISTS = 200_000  # of one document: twice the rows that inline data or a prediction may have
-MARKS = frozenset(
+LONGEST_SENTENCE = 300  # characters of a sentence
+LONGEST_NAME = 60  # characters of a caller's own name that are repeated to them
+MOST_COMPARED = 300  # known names that an unknown one is compared with; 0.2 s if all are similar
+MOST_MEMBERS = 10_000  # of one JSON object
+MOST_LISTS = 200_000  # of one document: twice the rows that inline data or a prediction may have
+UNION_TAGS = frozenset(
     {
         "[key]",
         "[inline]",
@@ -36,12 +36,12 @@ MARKS = frozenset(
         "[duration]",
         "[text]",
     }
-)  # parts of a location that are no place
+)  # parts of a location in a validation error that are no place in the document
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something wrong with a request: where (a JSON pointer), which kind, and the sentence with the remedy."""
+    """Something wrong with a request: its place (a JSON pointer), its kind, and a sentence with the remedy."""
 
     pointer: str
     code: str
@@ -54,7 +54,7 @@ def schema_faults(error: ValidationError, body: bytes, model: type[BaseModel]) -
     details = error.errors(include_input=False, include_url=False)
     schema = _schema(model)
     inside = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
-    # a sequence that ended at a bad item is not also too short
+    # a sequence whose check ended at a bad item is not too short as well
     details = [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in inside]
     # what is no word of a list and is an object has no fault but those of its members
     details = [detail for detail in details if not _is_other_choice(detail["loc"], inside)]
@@ -74,27 +74,27 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def crowded(body: bytes) -> Fault | None:
-    """The fault of a body with more than `LISTS` lists, or an object of more than `MEMBERS` members.
+    """The fault of a body with more than `MOST_LISTS` lists, or an object of more than `MOST_MEMBERS` members.
 
     A list takes many times the bytes that it is written with, and validation would collect an error for each member.
     """
-    if (lists := body.count(b"[")) > LISTS:
-        return Fault("", "too_many", f"A document may have {LISTS} lists; this one has {lists}. Send fewer rows.")
-    if body.count(b":") <= MEMBERS:
+    if (lists := body.count(b"[")) > MOST_LISTS:
+        return Fault("", "too_many", f"A document may have {MOST_LISTS} lists; this one has {lists}. Send fewer rows.")
+    if body.count(b":") <= MOST_MEMBERS:
         return None
     objects: list[tuple[list[int | str], Any]] = [([], _parsed(body))]
     while objects:
         path, here = objects.pop()
         if isinstance(here, dict):
-            if len(here) > MEMBERS:
-                told = f"An object may have {MEMBERS} members; here are {len(here)}."
-                return Fault(pointer_of(path), "too_many", told)
+            if len(here) > MOST_MEMBERS:
+                text = f"An object may have {MOST_MEMBERS} members; here are {len(here)}."
+                return Fault(pointer_of(path), "too_many", text)
             objects += [([*path, name], value) for name, value in here.items()]
     return None
 
 
 def _parsed(body: bytes) -> Any:
-    """The document for its shape alone; so no number is converted, however many digits it has."""
+    """The document with its numbers as texts: only its shape is of interest, and a number may have many digits."""
     try:
         return json.loads(body, parse_int=str, parse_float=str, parse_constant=str)
     except (ValueError, RecursionError):
@@ -108,7 +108,7 @@ def _fault(detail: ErrorDetails, document: Any, schema: dict[str, Any]) -> Fault
     if code in {"union_tag_invalid", "union_tag_not_found"}:
         known = [tag.strip(" '\"") for tag in context.get("expected_tags", "").split(",") if tag]
         known = list(dict.fromkeys(known)) or _kinds(_at(schema, path, document))
-        by_name = isinstance(_value(document, path), str)  # where a bare name stands for a member
+        by_name = isinstance(_value(document, path), str)  # a bare name stands for a member
         path, given = path if by_name else [*path, "kind"], str(context.get("tag", "")).strip("'")
         if by_name and given in known:
             code, text = "missing", f'{_name(given)} has settings without a default: {{"kind": "{given}", ...}}'
@@ -140,7 +140,7 @@ def _path(location: tuple[int | str, ...], document: Any, schema: dict[str, Any]
 
 
 def _is_mark(part: int | str) -> bool:
-    return part in MARKS or str(part).startswith(("literal[", "dict["))
+    return part in UNION_TAGS or str(part).startswith(("literal[", "dict["))
 
 
 def _at(schema: dict[str, Any], path: list[int | str], document: Any) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _at(schema: dict[str, Any], path: list[int | str], document: Any) -> dict[st
 
 
 def _variant(node: dict[str, Any], here: Any, root: dict[str, Any]) -> dict[str, Any]:
-    """The schema itself; of a union the member that the document names, or shares most fields with."""
+    """The schema itself, or the member of a union that the document names or shares most fields with."""
     node = _resolved(node, root)
     if "oneOf" in node and "discriminator" not in node and isinstance(here, dict):
         choices = [_resolved(one, root) for one in node["oneOf"]]
@@ -199,14 +199,14 @@ def _kinds(node: dict[str, Any]) -> list[str]:
 
 
 def suggestion(given: str, known: list[str]) -> str:
-    """` (did you mean ...?)`, or nothing where no known name is near. Of many those that begin alike are compared."""
-    if len(known) > COMPARED:
-        known = heapq.nlargest(COMPARED, known, key=lambda name: _same(given[:NAME], name))
+    """` (did you mean ...?)`, or nothing if no known name is similar. Of many only those that begin alike count."""
+    if len(known) > MOST_COMPARED:
+        known = heapq.nlargest(MOST_COMPARED, known, key=lambda name: _same(given[:LONGEST_NAME], name))
     return _nearest(given, known)
 
 
 def _same(one: str, other: str) -> int:
-    """How many characters two texts have in common from the first on."""
+    """Length of the common beginning of two texts."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
@@ -217,21 +217,21 @@ def _own(member: dict[str, Any], union: list[dict[str, Any]]) -> set[str]:
 
 
 def _nearest(given: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(given[:NAME], known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(given[:LONGEST_NAME], known, n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close and given else ""
 
 
 def _name(given: str) -> str:
-    return repr(given if len(given) <= NAME else given[:NAME] + "...")
+    return repr(given if len(given) <= LONGEST_NAME else given[:LONGEST_NAME] + "...")
 
 
 def pointer_of(path: list[int | str]) -> str:
-    """An RFC 6901 pointer; a caller's own overlong names are cut."""
-    return "".join("/" + str(part)[:NAME].replace("~", "~0").replace("/", "~1") for part in path)
+    """An RFC 6901 pointer. Overlong names are cut."""
+    return "".join("/" + str(part)[:LONGEST_NAME].replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def sentence(text: str) -> str:
-    """A sentence of bounded length; the name of a field at its beginning stays as it is written."""
-    text = text if len(text) <= LONGEST else text[:LONGEST] + "..."
+    """The text as a sentence of bounded length. It begins with a capital unless it begins with the name of a field."""
+    text = text if len(text) <= LONGEST_SENTENCE else text[:LONGEST_SENTENCE] + "..."
     begins_with_name = "_" in text.partition(" ")[0]
     return (text[:1] if begins_with_name else text[:1].upper()) + text[1:].removesuffix(".") + "."

@@ -1,4 +1,4 @@
-"""The columns of a job on a dataset with the features that each becomes; numbered ones without an object for each."""
+"""The columns of a job on a dataset and the features that each becomes. Numbered columns take no object each."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _numbers(part: Numbered) -> Array:
 
 
 def _matches(pattern: Pattern, part: Numbered) -> Array:
-    """Which of the names match."""
+    """A mask of the names that match."""
     numbers = _numbers(part)
     low, high = int(numbers.min()), int(numbers.max())
     met: Array = pattern.numbered(part.prefix, low, high - low + 1)[numbers - low]

@@ -1,4 +1,4 @@
-"""The features of a job on a dataset as they stand in its description: short, also for 100,000 numbered ones."""
+"""The features of a job on a dataset in its description: short, also for 100,000 numbered columns."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 from worker.contract.feature_columns import FeatureColumns
 from worker.core.names import Numbered, split_number
 
-RUN = 3  # names from which on a run is written by its ends
+SHORTEST_RUN = 3  # names; shorter runs are written name by name
 MOST_PIECES = 50_000  # items of the list
 
 
 @dataclass(slots=True)
 class _Run:
-    """Columns that follow each other: `prefix` and the numbers from `first` to `last`."""
+    """Neighbouring columns with the names `prefix` + number, from `first` to `last`."""
 
     prefix: str
     first: int
     last: int
 
     def written(self) -> list[Any]:
-        names = [f"{self.prefix}{n}" for n in range(self.first, min(self.last, self.first + RUN - 1) + 1)]
-        return names if len(names) < RUN else [{"from": names[0], "to": f"{self.prefix}{self.last}"}]
+        names = [f"{self.prefix}{n}" for n in range(self.first, min(self.last, self.first + SHORTEST_RUN - 1) + 1)]
+        return names if len(names) < SHORTEST_RUN else [{"from": names[0], "to": f"{self.prefix}{self.last}"}]
 
 
 def write_features(columns: FeatureColumns) -> list[Any]:
@@ -68,12 +68,12 @@ def _runs(part: Numbered) -> Iterator[_Run]:
 
 
 def _edges(part: Numbered) -> list[int]:
-    """Where a number does not follow the one before it."""
+    """The positions of the numbers that do not follow the number before them."""
     return [] if isinstance(part.numbers, range) else (np.flatnonzero(np.diff(part.numbers) != 1) + 1).tolist()
 
 
 def pieces(columns: FeatureColumns) -> int:
-    """How many items the list has at most, in order of size."""
+    """About how many items the list has at most."""
     return sum(len(_edges(part)) + 1 if isinstance(part, Numbered) else len(part) for part in columns.parts)
 
 

@@ -1,4 +1,4 @@
-"""Features of a training criterion written out: what names columns of a dataset, or patterns of them."""
+"""The groups of a training criterion in features: names of columns and patterns are expanded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Names:
     features: Collection[str]
 
     def expanded(self, members: tuple[str, ...], named: Collection[str] = ()) -> tuple[str, ...]:
-        """The features that are meant: themselves, those of a column, or of the columns that match a pattern.
+        """The features that names mean: a feature itself, those of a column, or of the columns that match a pattern.
 
         A column that is a feature of its own name, too, means all its features but those that are `named` as well.
         """
@@ -38,7 +38,7 @@ class _Names:
         return tuple(name for part in self.columns.matching(member) for name in part) or (member,)
 
     def in_groups(self, groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """The same for the members of each group."""
+        """The members of each group, expanded."""
         named = {member for members in groups.values() for member in members}
         return {group: self.expanded(members, named) for group, members in groups.items()}
 

@@ -1,4 +1,4 @@
-"""Data inside a request: its faults, its arrays, and the bytes in which it waits for a worker."""
+"""Data inside a request: its faults, its arrays, and the bytes that are stored for a worker."""
 
 from __future__ import annotations
 
@@ -6,73 +6,53 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from worker.contract.classes import classes_of, inline_class_faults
+from worker.contract.classes import inline_class_faults
 from worker.contract.criteria import decode_criteria, encode_criteria
 from worker.contract.data import ROLES, WEIGHTS, InlineData
-from worker.contract.expansion import SMALLEST
+from worker.contract.expansion import SMALLEST_MAGNITUDE
 from worker.contract.faults import Fault
+from worker.contract.inline_table import FLOAT_ROLES, InlineTable
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.rows.tables import LARGEST_MAGNITUDE
 from worker.core.training import Training
 
-EXACT = 2**53  # float64 holds every integer up to this magnitude
+LARGEST_EXACT_INTEGER = 2**53  # float64 holds every integer up to this magnitude
 
 
-def feature_names(data: InlineData) -> tuple[str, ...]:
-    """Names of the columns."""
-    return tuple(data.features) if data.features is not None else tuple(f"x{j}" for j in range(len(data.x[0])))
-
-
-def inline_problem(data: InlineData, training: Training) -> Problem:
+def inline_problem(table: InlineTable, training: Training) -> Problem:
     """The table as arrays, the target as the training criterion takes it. Call `inline_faults` first.
 
-    Classes and sources are those of rows with a weight; the core leaves the others out, whatever numbers they have.
+    Classes and sources are those of the present rows. The core leaves the others out, so their numbers do not matter.
     """
-    kept = _present_rows(data)
-    vectors: dict[str, Any] = {
-        name: None if getattr(data, name) is None else np.array(getattr(data, name), dtype=kind)
-        for name, kind in (("time", float), ("weights", float), ("scoring", float), ("offset", float), ("fold", int))
-    }
+    data, n = table.data, len(table.data.x)
+    roles: dict[str, Any] = dict(table.roles)
     if data.groups is not None:
-        code_of = {group: code for code, group in enumerate(sorted(set(data.groups)))}  # exact beyond signed 64 bits
-        vectors["groups"] = np.array([code_of[group] for group in data.groups])
+        roles["groups"] = table.groups
     if data.source is not None:
-        names, codes = np.unique([data.source[row] for row in kept], return_inverse=True)
-        vectors["source"], vectors["source_names"] = _in_rows(kept, codes, len(data.x)), tuple(names.tolist())
-    if training.classifies:
-        classes, codes = classes_of([data.y[row] for row in kept])  # type: ignore[arg-type]
-        y = _in_rows(kept, codes, len(data.x))
-    else:
-        classes, y = (), np.array(data.y, dtype=float)
-    return Problem(np.array(data.x, dtype=float), y, feature_names(data), classes=classes, **vectors)
+        roles["source_names"], numbers = table.sources
+        roles["source"] = _in_rows(table.present, numbers, n)
+    if not training.classifies:
+        return Problem(table.X, table.y, table.features, **roles)
+    classes, numbers = table.classes
+    y = _in_rows(table.present, numbers.astype(float), n)
+    return Problem(table.X, y, table.features, classes=classes, **roles)
 
 
-def _present_rows(data: InlineData) -> list[int]:
-    """The rows that train or are scored: all but those of weight 0."""
-    n = len(data.x)
-    if len(data.y) != n:
-        return list(range(len(data.y)))
-    if data.weights is None or len(data.weights) != n or (data.scoring is not None and len(data.scoring) != n):
-        return list(range(n))
-    scoring = data.weights if data.scoring is None else data.scoring
-    return [row for row, pair in enumerate(zip(data.weights, scoring, strict=True)) if any(pair)]
-
-
-def _in_rows(kept: list[int], values: Array, n: int) -> Array:
-    """The values in the kept rows of n, zero in the others."""
+def _in_rows(rows: Array, values: Array, n: int) -> Array:
+    """The values in these rows of n, zero in the others."""
     out = np.zeros(n, values.dtype)
-    out[kept] = values
+    out[rows] = values
     return out
 
 
-def inline_faults(data: InlineData, training: Training) -> Iterator[Fault]:
-    """What a schema cannot say of a table."""
+def inline_faults(table: InlineTable, training: Training) -> Iterator[Fault]:
+    """Faults of a table that a schema does not see."""
+    data = table.data
     if not data.x:
         yield Fault("/data/x", "empty", "There are no rows.")
         return
@@ -80,21 +60,21 @@ def inline_faults(data: InlineData, training: Training) -> Iterator[Fault]:
     if width == 0:
         yield Fault("/data/x/0", "empty", "There are no columns.")
         return
-    for i, row in enumerate(data.x):
-        if len(row) != width:
-            yield Fault(f"/data/x/{i}", "ragged", f"This row has {len(row)} values, and the first row has {width}.")
-            return
+    for i in np.flatnonzero(table.widths != width)[:1]:
+        values = f"This row has {table.widths[i]} values, and the first row has {width}."
+        yield Fault(f"/data/x/{i}", "ragged", values)
+        return
     if len(data.y) != len(data.x):
         yield Fault("/data/y", "length", f"There are {len(data.y)} targets for {len(data.x)} rows.")
-    kept = _present_rows(data)
+    present = table.present
     if len(data.x) < 2:
         yield Fault("/data/x", "too_few", "At least 2 rows are needed, one to train on and one to score.")
-    elif len(kept) == 1 < len(data.y) == len(data.x):
+    elif len(present) == 1 < len(data.y) == len(data.x):
         yield Fault("/data/weights", "too_few", "All rows but one have weight 0, and at least 2 rows are needed.")
-    if kept:  # else `_role_faults` says what is wrong
-        yield from inline_class_faults(training, data.y, kept)
+    if len(present):  # else `_role_faults` says what is wrong
+        yield from inline_class_faults(training, table)
     yield from _role_faults(data)
-    yield from _magnitude_faults(data)
+    yield from _magnitude_faults(table)
     names = data.features
     if names is not None and len(names) != width:
         yield Fault("/data/features", "length", f"There are {len(names)} names for {width} columns.")
@@ -105,10 +85,11 @@ def inline_faults(data: InlineData, training: Training) -> Iterator[Fault]:
             return
 
 
-def lost_integers(data: InlineData, body: bytes) -> Iterator[Fault]:
-    """The first integer of each list that became another number when it was read as float64; `body` is the request."""
-    lists = {name: getattr(data, name) for name in ("x", "y", "time", "offset", *WEIGHTS)}
-    large = [name for name, values in lists.items() if values and _largest(values) >= EXACT]
+def lost_integers(table: InlineTable, body: bytes) -> Iterator[Fault]:
+    """A fault for the first integer of each list that changed when it was read as float64. `body` is the request."""
+    large = [
+        name for name, values in _numbers(table).items() if np.abs(values).max(initial=0.0) >= LARGEST_EXACT_INTEGER
+    ]
     written = json.loads(body)["data"] if large else {}
     for name in large:
         rows = written[name] if name == "x" else [written[name]]
@@ -119,17 +100,15 @@ def lost_integers(data: InlineData, body: bytes) -> Iterator[Fault]:
                 remedy = "write it with a point where it may be rounded"
                 if name == "y":
                     remedy = f"send it as a text where it is the name of a class, or {remedy}"
-                told = f"This integer is beyond 2^53, and float64 cannot tell it from its neighbours: {remedy}."
-                yield Fault(f"/data/{name}/{place}", "integers-beyond-double", told)
+                text = f"This integer is beyond 2^53, and float64 cannot tell it from its neighbours: {remedy}."
+                yield Fault(f"/data/{name}/{place}", "integers-beyond-double", text)
                 break
 
 
-def _largest(values: Any) -> float:
-    """The largest magnitude in a list of numbers, or of such lists; 0 for names."""
-    if isinstance(values[0], str):
-        return 0.0
-    numbers = chain.from_iterable(values) if isinstance(values[0], list) else values
-    return max(map(abs, numbers), default=0.0)
+def _numbers(table: InlineTable) -> dict[str, Array]:
+    """The values of each list of real numbers, by the name of the list, in the order in which faults are reported."""
+    target = {} if table.has_names else {"y": table.y}
+    return {"x": table.values, **target, **{name: table.roles[name] for name in FLOAT_ROLES if name in table.roles}}
 
 
 def _role_faults(data: InlineData) -> Iterator[Fault]:
@@ -142,35 +121,26 @@ def _role_faults(data: InlineData) -> Iterator[Fault]:
             yield Fault(f"/data/{role}", "all_zero", "Every weight is zero, so that no row counts.")
 
 
-def _magnitude_faults(data: InlineData) -> Iterator[Fault]:
-    for name in ("x", "y", "time", "offset", *WEIGHTS):
-        values = getattr(data, name) or []
-        if values and isinstance(values[0], str):
-            continue
-        large = np.argwhere(np.abs(np.array(values, dtype=np.float64)) > LARGEST_MAGNITUDE)
-        if len(large):
-            place = "/".join(str(index) for index in large[0])
-            yield Fault(
-                f"/data/{name}/{place}",
-                "too_large",
-                f"Magnitudes above {LARGEST_MAGNITUDE:g} overflow; rescale the column.",
-            )
-    yield from _vanishing(data)
-
-
-def _vanishing(data: InlineData) -> Iterator[Fault]:
-    """Columns whose squares vanish."""
-    for j, largest in enumerate(np.abs(np.array(data.x, dtype=np.float64)).max(axis=0)):
-        if 0 < largest < SMALLEST:
-            yield Fault(
-                f"/data/x/0/{j}", "too_small", f"Magnitudes below {SMALLEST:g} are too small; rescale the column."
-            )
-    if data.y and not isinstance(data.y[0], str) and 0 < np.abs(np.array(data.y, dtype=np.float64)).max() < SMALLEST:
-        yield Fault("/data/y/0", "too_small", f"Magnitudes below {SMALLEST:g} are too small; rescale the target.")
+def _magnitude_faults(table: InlineTable) -> Iterator[Fault]:
+    """Faults of magnitudes whose squares overflow, and of columns whose squares underflow."""
+    width = int(table.widths[0])
+    for name, values in _numbers(table).items():
+        for i in np.flatnonzero(np.abs(values) > LARGEST_MAGNITUDE)[:1].tolist():
+            place = f"{i // width}/{i % width}" if name == "x" else str(i)
+            text = f"Magnitudes above {LARGEST_MAGNITUDE:g} overflow; rescale the column."
+            yield Fault(f"/data/{name}/{place}", "too_large", text)
+    for j, largest in enumerate(np.abs(table.X).max(axis=0)):
+        if 0 < largest < SMALLEST_MAGNITUDE:
+            text = f"Magnitudes below {SMALLEST_MAGNITUDE:g} are too small; rescale the column."
+            yield Fault(f"/data/x/0/{j}", "too_small", text)
+    if not table.has_names and 0 < np.abs(table.y).max(initial=0.0) < SMALLEST_MAGNITUDE:
+        yield Fault(
+            "/data/y/0", "too_small", f"Magnitudes below {SMALLEST_MAGNITUDE:g} are too small; rescale the target."
+        )
 
 
 def encode_data(problem: Problem) -> bytes:
-    """The table as npy bytes: one float64 matrix `[X, y]`, and a column for each role that it has; or the criteria."""
+    """The table as npy bytes: one float64 matrix `[X, y]` and a column for each role. Criteria: an npz archive."""
     if problem.criteria is not None:
         return encode_criteria(problem.criteria)
     buffer = io.BytesIO()
@@ -180,7 +150,7 @@ def encode_data(problem: Problem) -> bytes:
 
 
 def decode_data(data: bytes, described: Mapping[str, Any]) -> Problem:
-    """What `encode_data` was given, with what `describe_inline` said of it."""
+    """The problem of which `encode_data` made these bytes. `described` is what `describe_inline` returned."""
     table = np.load(io.BytesIO(data), allow_pickle=False)
     if not isinstance(table, np.ndarray):
         return decode_criteria(table)
@@ -196,19 +166,19 @@ def decode_data(data: bytes, described: Mapping[str, Any]) -> Problem:
     return Problem(X, y, tuple(described.get("features", ())), source_names=names, classes=classes, **vectors)
 
 
-def describe_inline(data: InlineData, encoded: bytes, classes: tuple[str, ...]) -> dict[str, Any]:
-    """What identifies an inline table, and what its bytes do not say."""
-    rows, columns = len(data.x), len(data.x[0])
+def describe_inline(table: InlineTable, encoded: bytes, classes: tuple[str, ...]) -> dict[str, Any]:
+    """What the description of a job says of its inline table: sizes, names, roles, and a hash."""
+    data = table.data
     document: dict[str, Any] = {
-        "rows": rows,
-        "columns": columns,
-        "features": list(feature_names(data)),
+        "rows": len(data.x),
+        "columns": len(data.x[0]),
+        "features": list(table.features),
         "sha256": hashlib.sha256(encoded).hexdigest(),
     }
     if roles := [role for role in ROLES if getattr(data, role) is not None]:
         document["roles"] = roles
     if data.source is not None:
-        document["sources"] = sorted({data.source[row] for row in _present_rows(data)})
+        document["sources"] = list(table.sources[0])
     if classes:
         document["classes"] = list(classes)
     return document

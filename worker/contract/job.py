@@ -91,6 +91,10 @@ class Job(JobSummary):
         description="The request with every default filled in; data by their fingerprint, and so are lists of more "
         "than 10 kB, as `{items, sha256}`, unless `view=full` asks for them."
     )
+    notes: list[Note] = Field(
+        default_factory=list,
+        description="Limits that are clearly below the estimated cost, with the code `limit_below_estimate`.",
+    )
 
 
 class JobPage(Wire):
@@ -147,12 +151,14 @@ class HyperparameterPage(Wire):
 
 
 class CostEstimate(Wire):
-    """An estimate of the whole job, not a bound."""
+    """An estimate of the whole job, not a bound: it is usually right within a factor of three."""
 
-    evaluations: int
-    flops: float
-    bytes: float
-    seconds: float
+    evaluations: int = Field(
+        description="Of the selection criterion, over all starts and outer folds, within `limits.evaluations`."
+    )
+    flops: float = Field(description="Of the search, the outer folds, the refit and the certificates.")
+    bytes: float = Field(description="Held at once.")
+    seconds: float = Field(description="Of one core of about 2020, without the wait in the queue.")
 
 
 class Validation(Wire):

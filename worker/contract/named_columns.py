@@ -23,7 +23,7 @@ class Names:
         self._suggestions = MOST_SUGGESTIONS
 
     def position(self, name: str) -> int | None:
-        """Where a column is, counted through dense and sparse ones."""
+        """The position of a column, the sparse ones after the dense ones."""
         if name in self.dense:
             return self.dense[name]
         sparse = self.dataset.sparse
@@ -43,7 +43,7 @@ class Names:
         return Texts(list(self.dense))
 
     def matching(self, text: str) -> Array:
-        """Which columns have names that match `*`, `?` and `[...]` (a mask over all of them)."""
+        """A mask of the columns whose names match a pattern of `*`, `?` and `[...]`."""
         pattern, sparse = Pattern(text), self.dataset.sparse
         met = np.zeros(len(self), bool)
         met[pattern.among(self.texts)] = True

@@ -1,8 +1,8 @@
 """Patterns of names (`*`, `?`, `[...]`), matched to many names at once in time linear in their characters.
 
-A pattern is a row of marks with stars between. Bit i of a word says that the first i marks have been met (the Shift-And
-method, Baeza-Yates and Gonnet 1992), so that nothing is tried twice, whatever the stars. Case matters; the rest is as
-in Python's `fnmatch`.
+A pattern is a sequence of marks with stars between them. Bit i of a word says that the first i marks have been met (the
+Shift-And method, Baeza-Yates and Gonnet 1992), so each character is read once, however many stars there are. Case
+matters; the rest is as in Python's `fnmatch`.
 """
 
 from __future__ import annotations
@@ -26,25 +26,27 @@ LOW = 1000  # numbers that share their leading digits
 
 
 def is_pattern(text: str) -> bool:
-    """Whether a text asks for more than one name."""
+    """Whether a text is a pattern, which may match several names."""
     return "*" in text or "?" in text or "[" in text
 
 
 def pattern_faults(patterns: Sequence[tuple[str, str]], names: Texts) -> Iterator[Fault]:
-    """What is too much about patterns, each with its pointer, for the names that they are compared with."""
+    """Faults of patterns that take too long to compare with these names. Each pattern has its pointer."""
     if len(patterns) > MOST_PATTERNS:
-        told = f"A job may have {MOST_PATTERNS} patterns here, and this one has {len(patterns)}; name columns, or use "
-        yield Fault(patterns[MOST_PATTERNS][0], "too_many_patterns", f"{told}patterns that match more.")
+        detail = (
+            f"A job may have {MOST_PATTERNS} patterns here, and this one has {len(patterns)}; name columns, or use "
+        )
+        yield Fault(patterns[MOST_PATTERNS][0], "too_many_patterns", f"{detail}patterns that match more.")
     elif len(patterns) * names.characters > MOST_CHARACTERS:
         most = MOST_CHARACTERS // names.characters
-        told = (
+        detail = (
             f"{len(patterns)} patterns are too many for columns whose names have {names.characters} characters in all"
         )
-        yield Fault(patterns[most][0], "too_many_patterns", f"{told}; use {most}, or shorter names.")
+        yield Fault(patterns[most][0], "too_many_patterns", f"{detail}; use {most}, or shorter names.")
     for pointer, text in patterns[:MOST_PATTERNS]:
         if Pattern(text).is_long:
-            told = f"A pattern may have {MOST_MARKS} characters between its first and its last `*`, `?` or `[`"
-            yield Fault(pointer, "long_pattern", f"{told}; shorten it by `*`.")
+            detail = f"A pattern may have {MOST_MARKS} characters between its first and its last `*`, `?` or `[`"
+            yield Fault(pointer, "long_pattern", f"{detail}; shorten it by `*`.")
             return
 
 
@@ -57,7 +59,7 @@ class _Mark:
 
     @property
     def letter(self) -> str:
-        """The only character that meets it; empty for several."""
+        """The only character that meets the mark; empty if there are several."""
         return chr(self.ranges[0][0]) if not self.negated and _is_one(self.ranges) else ""
 
 
@@ -66,7 +68,7 @@ def _is_one(ranges: tuple[tuple[int, int], ...]) -> bool:
 
 
 class Texts:
-    """Names as the code points of their characters (m x longest), the longest first; `order` says which is which."""
+    """m names as code points of their characters (m x longest), the longest first. `order` holds their positions."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = texts
@@ -99,7 +101,7 @@ class Pattern:
 
     @property
     def is_long(self) -> bool:
-        """Whether it has more marks than are matched in linear time; only jobs of older versions have such patterns."""
+        """Whether the pattern has too many marks for linear time. Only jobs of older versions have such patterns."""
         return len(self._inner) > MOST_MARKS
 
     def among(self, names: Texts) -> Array:
@@ -151,7 +153,7 @@ def _written(first: int, stop: int, digits: int = 1) -> Texts:
 
 
 class _Machine:
-    """The words of many names go on character by character."""
+    """Reads many names at once, character by character."""
 
     def __init__(self, marks: Sequence[_Mark], stars: set[int]) -> None:
         self._marks = marks
@@ -193,7 +195,7 @@ class _Machine:
 
 
 def _read(text: str) -> tuple[list[_Mark], set[int]]:
-    """The marks of a pattern, and the marks before which a star stands."""
+    """The marks of a pattern, and the positions of the marks that follow a star."""
     marks: list[_Mark] = []
     stars: set[int] = set()
     i = 0
@@ -213,7 +215,7 @@ def _read(text: str) -> tuple[list[_Mark], set[int]]:
 
 
 def _end_of_set(text: str, i: int) -> int:
-    """Where a set that begins behind `[` is closed, -1 if it is not; its first character can be `]`."""
+    """The position of the `]` that closes a set, or -1. The first character of a set can be `]`."""
     i += text.startswith("!", i)
     return text.find("]", i + text.startswith("]", i))
 

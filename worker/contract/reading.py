@@ -1,4 +1,4 @@
-"""Reading options as they come in a request, the formats that they fit, and the id that they give a dataset."""
+"""Reading options of a request, the formats that they fit, and the id of a dataset that is read with them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _NO_CHARSETS = {"idna", "punycode", "raw_unicode_escape", "undefined", "unicode_
 
 
 def parse_options(pairs: Iterable[tuple[str, str]], where: str = "/query") -> ReadingOptions | list[Fault]:
-    """The options of a query, or what is wrong with them; `missing` and `types` may be there several times."""
+    """The options of a query, or their faults. `missing` and `types` may occur several times."""
     given: dict[str, Any] = {}
     found: list[Fault] = []
     for name, text in pairs:
         if name not in OPTIONS:
-            told = f"There is no option {name[:60]!r}{suggestion(name, OPTIONS)}; known: {', '.join(OPTIONS)}."
-            found.append(Fault(f"{where}/{name[:60]}", "unknown_parameter", told))
+            detail = f"There is no option {name[:60]!r}{suggestion(name, OPTIONS)}; known: {', '.join(OPTIONS)}."
+            found.append(Fault(f"{where}/{name[:60]}", "unknown_parameter", detail))
             continue
         value = _READ[name](text)
         if value is None:
@@ -43,7 +43,7 @@ def parse_options(pairs: Iterable[tuple[str, str]], where: str = "/query") -> Re
 
 
 def _canonical(given: dict[str, Any]) -> ReadingOptions:
-    """Equal readings have equal options: what is the default anyway is left out, and lists are in order."""
+    """The options in one form for equal readings: defaults are left out, and lists are sorted."""
     for name, default in (("decimal", "."), ("encoding", "utf-8"), ("types", {})):
         if given.get(name) == default:
             del given[name]
@@ -109,12 +109,12 @@ _EXPECTED = {
 
 
 def unfit(options: ReadingOptions, kind: Format, where: str = "/query") -> list[Fault]:
-    """The options that mean nothing to a format."""
+    """The options that have no meaning for a format."""
     if kind == "csv":
         return []
     known = {"types"} if kind in {"parquet", "arrow"} else set()
-    told = f"A file of format {kind} takes " + ("no such option, only types." if known else "no reading options.")
-    return [Fault(f"{where}/{name}", "unfit_option", told) for name in options.given() if name not in known]
+    text = f"A file of format {kind} takes " + ("no such option, only types." if known else "no reading options.")
+    return [Fault(f"{where}/{name}", "unfit_option", text) for name in options.given() if name not in known]
 
 
 def query_of(options: ReadingOptions) -> list[tuple[str, str]]:
@@ -131,7 +131,7 @@ def query_of(options: ReadingOptions) -> list[tuple[str, str]]:
 
 
 def dataset_id(sha256: str, options: ReadingOptions) -> str:
-    """The id of a file that is read with these options: of the SHA-256 (hex) of its content alone without any."""
+    """The id of a file that is read with these options, made of its SHA-256 (hex); of that alone without options."""
     given = options.given()
     if not given:
         return f"ds_{sha256}"

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from worker.contract.notes import Note
 from worker.contract.wire import Wire
-from worker.core.family import ByKind
+from worker.core.family import ByKind, kind_of, members
 from worker.core.inner.protocols import Solver
 from worker.core.kernels import Kernel
+from worker.core.losses.links import ColumnLink
 
 MEASURES = (
     "Where training is of classes, measures without smoothing: `error_rate`; of two classes also `auc` and `f1`, both "
     "about the second class"
 )
-Link = Literal["identity", "logit", "log"]
+if TYPE_CHECKING:
+    Link = str
+else:  # a new link of the core is one of the document, too
+    Link = Literal[tuple(kind_of(link) for link in members(ColumnLink))]
 
 
 class Hyperparameter(Wire):

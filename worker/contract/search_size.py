@@ -1,4 +1,4 @@
-"""How much a training criterion makes of many columns: hyperparameters, members of groups, features of kernels."""
+"""Limits of what a training criterion makes of many columns: hyperparameters, groups, features of kernels."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ Listed = list[tuple[str, str]]  # pointers and names
 
 
 def size_faults(training: Training, columns: FeatureColumns, classes: int) -> Iterator[Fault]:
-    """What is too much, before any of it is made. `classes`: how many the target has, 0 for a number."""
+    """Faults of what would be too large, before it is made. `classes`: number of classes, 0 for a number as target."""
     if (scattered := pieces(columns)) > MOST_PIECES:
-        told = f"These features are {scattered} separate runs of columns, and {MOST_PIECES} is the most"
-        yield Fault("/data/features", "too_scattered", f"{told}; choose more or fewer neighbours.")
+        text = f"These features are {scattered} separate runs of columns, and {MOST_PIECES} is the most"
+        yield Fault("/data/features", "too_scattered", f"{text}; choose more or fewer neighbours.")
         return
     kernels = list(_kernels(training))
     p = len(columns.features)
     yield from _count_faults(training, kernels, p, len(columns), max(classes, 1))
     in_kernels = sum(len(kernel.features or ()) or p for _, kernel in kernels)
     if in_kernels > MOST_KERNEL_FEATURES:
-        told = f"The kernels have {in_kernels} features in all, and {MOST_KERNEL_FEATURES} is the most"
-        yield Fault("/training/kernel", "too_large", f"{told}; choose fewer features.")
+        text = f"The kernels have {in_kernels} features in all, and {MOST_KERNEL_FEATURES} is the most"
+        yield Fault("/training/kernel", "too_large", f"{text}; choose fewer features.")
     listed = _listed(training, kernels)
     patterns = [(pointer, name) for pointer, name in listed if is_pattern(name) and name not in columns]
     if patterns and (found := list(pattern_faults(patterns, columns.texts))):
@@ -50,20 +50,20 @@ def size_faults(training: Training, columns: FeatureColumns, classes: int) -> It
     for pointer, name in listed:
         members += _members(columns, name)
         if members > MOST_MEMBERS:
-            told = f"Up to here groups name {members} features, and {MOST_MEMBERS} is the most"
-            yield Fault(pointer, "too_many_members", f"{told}; use a shared penalty or width, or fewer features.")
+            text = f"Up to here groups name {members} features, and {MOST_MEMBERS} is the most"
+            yield Fault(pointer, "too_many_members", f"{text}; use a shared penalty or width, or fewer features.")
             return
 
 
 def spline_faults(training: Training) -> Iterator[Fault]:
-    """More splines than are checked in a moment, whatever the data are."""
+    """The fault of more splines than can be checked in a moment. It does not depend on the data."""
     if isinstance(training, LinearPredictor) and len(training.splines) > MOST_SPLINES:
-        told = f"There are {len(training.splines)} splines, and {MOST_SPLINES} is the most"
-        yield Fault("/training/splines", "too_many", f"{told}; leave some features linear.")
+        text = f"There are {len(training.splines)} splines, and {MOST_SPLINES} is the most"
+        yield Fault("/training/splines", "too_many", f"{text}; leave some features linear.")
 
 
 def form_faults(training: Training, p: int) -> Iterator[Fault]:
-    """Quadratic forms of p features with larger matrices than the API makes to check them."""
+    """Faults of quadratic forms of p features whose matrices are too large to be checked by the API."""
     penalty = _penalty(training)
     forms = penalty.forms if isinstance(penalty, QuadraticForms) else ()
     total = dict.fromkeys((Identity, Difference, Matrix), 0)
@@ -73,15 +73,15 @@ def form_faults(training: Training, p: int) -> Iterator[Fault]:
         total[kind] += m if kind is Identity else m * m
         most = MOST_OF_FORMS[kind]
         if total[kind] > most:
-            told = f"Up to here such forms have {total[kind]} entries, and {most} is the most"
-            yield Fault(f"/training/penalty/forms/{i}", "too_large", f"{told}; give each form fewer features.")
+            text = f"Up to here such forms have {total[kind]} entries, and {most} is the most"
+            yield Fault(f"/training/penalty/forms/{i}", "too_large", f"{text}; give each form fewer features.")
             return
 
 
 def _count_faults(
     training: Training, kernels: list[tuple[str, Simple]], p: int, columns: int, classes: int
 ) -> Iterator[Fault]:
-    """Hyperparameters that grow with the features; all others are written out in the spec."""
+    """Faults of too many hyperparameters. Only those that grow with the features count: a spec lists all others."""
     penalty = _penalty(training)
     counts = [(f"{place}/widths", p) for place, one in kernels if _per_feature(one)]
     if isinstance(penalty, PerFeature):
@@ -91,8 +91,8 @@ def _count_faults(
     elif isinstance(penalty, PerGroup) and penalty.groups is None:
         counts.append(("/training/penalty", columns))
     if (total := sum(count for _, count in counts)) > MOST_HYPERPARAMETERS:
-        told = f"This job would have {total} hyperparameters, and {MOST_HYPERPARAMETERS} is the most"
-        yield Fault(counts[-1][0], "too_many_hyperparameters", f"{told}; choose shared, few groups, or fewer features.")
+        text = f"This job would have {total} hyperparameters, and {MOST_HYPERPARAMETERS} is the most"
+        yield Fault(counts[-1][0], "too_many_hyperparameters", f"{text}; choose shared, few groups, or fewer features.")
 
 
 def _penalty(training: Training) -> ClassPenalty | None:

@@ -13,6 +13,8 @@ from worker.contract.data import Data, InlineData, MatricesData
 from worker.contract.feature_columns import FeatureColumns
 from worker.contract.grouping import grouped
 from worker.contract.inline import inline_problem
+from worker.contract.inline_criteria import InlineCriteria
+from worker.contract.inline_table import InlineTable
 from worker.contract.wire import Wire
 from worker.core.family import ByKind
 from worker.core.hypergradient import Hypergradient, HypergradientAuto
@@ -81,7 +83,7 @@ class JobSpec(Wire):
 
     @model_validator(mode="after")
     def _completed(self) -> Self:
-        """The spec with what its training criterion suggests where nothing is said: selection, loss, multipliers."""
+        """The spec with the defaults that depend on its training criterion: selection, loss, multipliers."""
         if isinstance(self.training, Quadratic):
             if "selection" not in self.model_fields_set:
                 self.__dict__["selection"] = QuadraticSelection()
@@ -100,17 +102,31 @@ class JobSpec(Wire):
     @functools.cached_property
     def _problem(self) -> Problem:
         if isinstance(self.data, MatricesData):
-            return criteria_problem(self.data)
+            return criteria_problem(self.criteria())
         return inline_problem(self.inline(), self.training)
 
-    def inline(self) -> InlineData:
-        """The inline table. Raises TypeError for other data."""
+    def inline(self) -> InlineTable:
+        """The inline table, whose lists become arrays once. Raises TypeError for other data."""
+        return self._inline
+
+    @functools.cached_property
+    def _inline(self) -> InlineTable:
         if not isinstance(self.data, InlineData):
             raise TypeError("the table is not in the spec")
-        return self.data
+        return InlineTable(self.data)
+
+    def criteria(self) -> InlineCriteria:
+        """The matrices of the request, whose lists become arrays once. Raises TypeError for other data."""
+        return self._criteria
+
+    @functools.cached_property
+    def _criteria(self) -> InlineCriteria:
+        if not isinstance(self.data, MatricesData):
+            raise TypeError("there are no matrices in the spec")
+        return InlineCriteria(self.data)
 
     def plan(self, columns: FeatureColumns | None = None) -> Plan:
-        """The core's view of the request. `columns`: the features that each column of a dataset becomes."""
+        """The plan of the request. `columns`: the features that each column of a dataset becomes."""
         return Plan(
             self.training if columns is None else grouped(self.training, columns),
             self.selection,

@@ -33,7 +33,7 @@ def faults(spec: JobSpec, selected: Selected | None = None) -> list[Fault]:
     if found := list(_kind_faults(spec)):
         return found
     if isinstance(spec.data, MatricesData):
-        return list(criteria_faults(spec.data)) or list(_multiplier_faults(spec))
+        return list(criteria_faults(spec.criteria())) or list(_multiplier_faults(spec))
     if selected is None:
         return list(inline_faults(spec.inline(), spec.training)) or list(_plan_faults(spec, spec.problem()))
     return list(_plan_faults(spec, outline(spec, selected), selected))

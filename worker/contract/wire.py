@@ -41,7 +41,7 @@ class Wire(BaseModel):
 
 
 def _tagged_union(mark: ByKind, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-    """A family as a union discriminated by `kind`, also when it has one member."""
+    """The schema of a family: a union with the discriminator `kind`, also if it has one member only."""
     choices: dict[str, CoreSchema] = {kind_of(member): handler.generate_schema(member) for member in members(source)}
     for choice in choices.values():
         _failing_fast(choice, handler)
@@ -65,7 +65,7 @@ def _named_json_schema(
 
 
 def _has_defaults(member: Any) -> bool:
-    """Whether a member needs no settings, so that its name says all."""
+    """Whether a member needs no settings, so that its bare name is enough."""
     return all(field.default is not MISSING or field.default_factory is not MISSING for field in fields(member))
 
 
@@ -93,7 +93,7 @@ def _name_or_settings(member: Any) -> Any:
 
 
 def _number_or_settings(_: NumberOrSettings, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-    """A number or an object with settings; a fault is that of the form that was sent."""
+    """The schema of a number or an object with settings. Faults concern the form that was sent."""
     number, settings = get_args(source)
     choices: dict[str, CoreSchema] = {
         "[number]": handler.generate_schema(number),
@@ -107,7 +107,7 @@ def _number_or_settings(_: NumberOrSettings, source: Any, handler: GetCoreSchema
 
 
 def _rows_or_duration(mark: RowsOrDuration, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
-    """A number of rows, or the text of a duration."""
+    """The schema of a number of rows or the text of a duration."""
 
     def written(_: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         text = {"type": "string", "format": "duration", "examples": ["P7D", "PT12H"]}

@@ -67,10 +67,10 @@ class SigmoidTime:
     kind: Literal["sigmoid_time"] = "sigmoid_time"
 
     def __post_init__(self) -> None:
-        for name in ("steepness", "midpoint"):
-            names = (f"{name}_lower", name, f"{name}_upper")
-            lower, initial, upper = (getattr(self, one) for one in names)
-            check_box(lower, initial, upper, names)
+        names = ("steepness_lower", "steepness", "steepness_upper")
+        check_box(self.steepness_lower, self.steepness, self.steepness_upper, names)
+        names = ("midpoint_lower", "midpoint", "midpoint_upper")
+        check_box(self.midpoint_lower, self.midpoint, self.midpoint_upper, names)
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """Names, boxes and initial values."""

@@ -53,7 +53,7 @@ def reconcile(
     lease: float = store.LEASE,
     *,
     retention: float = store.RETENTION,
-    kept: int = store.KEPT,
+    kept: int = store.MOST_KEPT_BYTES,
     function: str = JOB,
     last: store.Pass | None = None,
 ) -> int:

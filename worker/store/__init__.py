@@ -4,7 +4,7 @@ The only code that knows Redis keys and the only one that moves a job from one s
 generators of commands (see `driver`): `run(client, beat(...))` or `await arun(client, job(...))`.
 """
 
-from worker.store.clients import PROMISED, aconnect, briefly, connect
+from worker.store.clients import REQUEST_PATIENCE, aconnect, briefly, connect
 from worker.store.datasets import (
     add_dataset,
     dataset,
@@ -41,7 +41,19 @@ from worker.store.operations import (
 from worker.store.outage import address, note
 from worker.store.pages import PAGE_BYTES, StepsRead, jobs, steps_within
 from worker.store.patience import hurry, sharing
-from worker.store.queries import health, job, ping, result, server_info, several, snapshots, steps, stored_spec, trial
+from worker.store.queries import (
+    health,
+    job,
+    ping,
+    result,
+    server_info,
+    several,
+    snapshots,
+    steps,
+    stored_names,
+    stored_spec,
+    trial,
+)
 from worker.store.records import (
     CONTRACT,
     FIRST_ALGORITHM,
@@ -60,7 +72,7 @@ from worker.store.records import (
     Verdict,
     Watch,
 )
-from worker.store.room import KEPT, take, trim
+from worker.store.room import MOST_KEPT_BYTES, take, trim
 from worker.store.trouble import (
     CLOSED,
     CLUSTER,
@@ -83,16 +95,16 @@ __all__ = [
     "CONTRACT",
     "FIRST_ALGORITHM",
     "FULL",
-    "KEPT",
     "LEASE",
     "LOADING",
     "MAX_CLAIMS",
+    "MOST_KEPT_BYTES",
     "MOVES",
     "NO_TLS_HERE",
     "PAGE_BYTES",
-    "PROMISED",
     "QUEUE",
     "REPLICA",
+    "REQUEST_PATIENCE",
     "RETENTION",
     "TERMINAL",
     "TLS_HERE",
@@ -159,6 +171,7 @@ __all__ = [
     "steps",
     "steps_within",
     "stored_bytes",
+    "stored_names",
     "stored_spec",
     "submit",
     "sweep_datasets",

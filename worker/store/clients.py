@@ -8,13 +8,13 @@ from redis.connection import Connection, parse_url
 
 from worker.store.patience import BOUNDED, AsyncPatience, Patience
 
-PROMISED: Final = 2.0
-"""Seconds for which a request waits for the store."""
+REQUEST_PATIENCE: Final = 2.0
+"""Seconds for which an HTTP request waits for the store, all in all."""
 _WAIT: Final = 5.0
 
 
 def connect(url: str, *, patience: float = 60.0) -> redis.Redis:
-    """Make a client whose operations end after `patience` seconds, tried again until then while the server is away.
+    """Make a client whose operations may take `patience` seconds, and are tried again until then if the server is away.
 
     Accepts `redis://`, `rediss://` and `unix://`. Makes no connection yet.
     """
@@ -23,13 +23,13 @@ def connect(url: str, *, patience: float = 60.0) -> redis.Redis:
 
 
 def briefly(client: redis.Redis, seconds: float) -> redis.Redis:
-    """Make a client of the same server that gives up after `seconds`: for what is done again soon anyway."""
+    """Make a client of the same server that gives up after `seconds`, for operations that are repeated soon anyway."""
     pool = client.connection_pool
     options = {**pool.connection_kwargs, "retry": Patience(seconds), "socket_timeout": seconds}
     return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options))
 
 
-def aconnect(url: str, *, patience: float = PROMISED, connections: int = 50) -> redis.asyncio.Redis:
+def aconnect(url: str, *, patience: float = REQUEST_PATIENCE, connections: int = 50) -> redis.asyncio.Redis:
     """Make an asynchronous client; as `connect`. With `connections` in use, a command waits for a free one.
 
     One that does not wait longer than a single try may take leaves the limit to `arun`: redis-py's own costs a task

@@ -1,7 +1,7 @@
-"""The index of datasets: which there are, how much they take, which live jobs need them, what may be removed.
+"""The index of datasets: their names, their bytes, the live jobs that need them, and what may be removed.
 
-The files lie in a storage. A dataset is there from its addition, which comes after its files, to its removal, which
-comes before theirs; in between the removed ones are listed as doomed, so that nobody forgets their files.
+The files are in a storage. They are stored before the dataset is added here, and removed after it is removed here. In
+between a removed dataset is listed as doomed, so that its files are not forgotten.
 """
 
 import uuid
@@ -121,7 +121,7 @@ return longest
 def add_dataset(
     dataset_id: str, stored: int, summary: bytes, *, quota: int | None = None, evict: bool = False
 ) -> Operation[Shelving]:
-    """Make a dataset known whose files are in the storage; one that is known counts as used now.
+    """Add a dataset whose files are in the storage. A dataset that was added before counts as used now.
 
     `stored`: bytes of its files; `quota`: bytes that all may take; `evict`: remove others, which no live job needs and
     which were not used for the longest time, to make room.
@@ -132,15 +132,15 @@ def add_dataset(
 
 
 def remove_dataset(dataset_id: str) -> Operation[Removal]:
-    """Take a dataset away, unless a live job needs it. Remove its files after that, then `forget_doomed`."""
+    """Remove a dataset, unless a live job needs it. The caller then removes its files and calls `forget_doomed`."""
     (reply,) = yield _script(_REMOVE, dataset_id)
     return Removal(reply.decode())
 
 
 def sweep_datasets(retention: float | None = None, quota: int | None = None) -> Operation[list[str]]:
-    """Take away what was not used for `retention` seconds, or is over the quota, and no live job needs.
+    """Remove the datasets that no live job needs and that were not used for `retention` seconds or exceed the quota.
 
-    Returns all those whose files are to be removed, these and what others left.
+    Returns all datasets whose files are to be removed, also those that other processes have left.
     """
     (reply,) = yield _script(_SWEEP, "" if retention is None else retention, "" if quota is None else quota)
     return [name.decode() for name in reply]
@@ -158,13 +158,13 @@ def forget_doomed(dataset_id: str) -> Operation[None]:
 
 
 def mark_dataset(dataset_id: str, damage: str | None) -> Operation[bool]:
-    """Note what is damaged of a dataset, or that nothing is; false when there is no such dataset (any more)."""
+    """Note the damage of a dataset, or that it has none. False if there is no such dataset (any more)."""
     (reply,) = yield _script(_MARK, dataset_id, damage or "")
     return bool(reply)
 
 
 def due_dataset(period: float) -> Operation[str | None]:
-    """The dataset whose files were looked through longest ago, if that is `period` seconds; it counts as seen now."""
+    """The dataset whose files were last checked longest ago, if `period` seconds ago. It counts as checked now."""
     (reply,) = yield _script(_DUE, period)
     return None if reply is None else reply.decode()
 

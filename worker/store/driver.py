@@ -1,9 +1,9 @@
 """Running an operation on a synchronous or an asynchronous client.
 
 An operation is a generator: it yields batches of commands and is sent their replies, so it knows no client. A batch of
-one command is sent alone, a longer one as one MULTI/EXEC. A driver may send a batch again when the reply was lost:
-every operation of the store is safe under that. It does so, too, when the server answers that it takes no writes at the
-moment. The client's patience is for the operation as a whole: connections, batches, repetitions and pauses.
+one command is sent alone, a longer one as one MULTI/EXEC. A driver may send a batch again if the reply was lost: every
+operation of the store may be repeated. A driver also repeats a batch if the server takes no writes at the moment. The
+client's patience is a limit for the whole operation: connections, batches, repetitions and pauses.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ def run(client: redis.Redis, operation: Operation[T]) -> T:
 
 
 async def arun(client: redis.asyncio.Redis, operation: Operation[T]) -> T:
-    """Run an operation to its end; as `run`. Inside `sharing`, it has what is left there at most.
+    """Run an operation to its end, as `run` does. Inside `sharing`, it may take the time that is left there.
 
     Raises: `NoAnswerError` at the deadline, and what `run` raises.
     """
@@ -91,7 +91,7 @@ async def _adrive(client: redis.asyncio.Redis, operation: Operation[T]) -> T:
 def _look_at(client: redis.Redis | redis.asyncio.Redis, error: RedisError) -> None:
     """Log that the server is away. Raises: `IllegalMoveError` for an answer that is our own.
 
-    Other answers are for the caller, who may have expected them, or may end because of them.
+    Other errors are left to the caller, who may expect them.
     """
     if isinstance(error, ResponseError):
         if ILLEGAL_MOVE in str(error):
@@ -101,7 +101,7 @@ def _look_at(client: redis.Redis | redis.asyncio.Redis, error: RedisError) -> No
 
 
 def _refused(error: Exception) -> bool:
-    """Whether an answer says that the server takes no writes; before Redis 7, a script's error only quotes the code."""
+    """Whether an error says that the server takes no writes. Before Redis 7, errors of scripts only quote the code."""
     if not isinstance(error, ResponseError):
         return False
     return isinstance(error, _CLASSES) or _CODES.search(str(error)) is not None
@@ -136,7 +136,7 @@ async def _aexecute(client: Any, batch: Batch) -> list[Any]:
             raise
 
     async def ignore(_: Exception) -> None:
-        """Nothing is to be done before the next try."""
+        """Do nothing before the next try."""
 
     retry: AsyncRetry = client.get_retry() or AsyncRetry(NoBackoff(), 0)
     return await retry.call_with_retry(send, ignore, is_retryable=_again(retry))

@@ -37,7 +37,7 @@ TERMINAL: Final[frozenset[Status]] = frozenset(status for status, targets in MOV
 
 
 class IllegalMoveError(Exception):
-    """A move that the lifecycle table does not allow: a bug of the caller, never a race."""
+    """A move that the lifecycle table does not allow. It is a bug of the caller, never a race."""
 
 
 ILLEGAL_MOVE: Final = "illegal move"

@@ -1,4 +1,4 @@
-"""The moves of a job: submit, claim, beat, finish, cancel and what happens when somebody dies in between."""
+"""The moves of a job: submit, claim, beat, finish, cancel, and the recovery when a worker dies in between."""
 
 import json
 import time
@@ -24,22 +24,22 @@ from worker.store.records import (
 )
 
 LEASE: Final = 8.0
-"""Seconds after which a worker that gives no sign is taken for lost."""
+"""Seconds without a beat after which a worker counts as lost."""
 RETENTION: Final = 7 * 86400.0
 """Seconds for which a job is kept after its end."""
-CHECK: Final = 30.0
-"""Seconds after which the reconciler looks whether a queued job is really in the queue."""
-PATIENCE: Final = 5.0
+QUEUE_CHECK_PERIOD: Final = 30.0
+"""Seconds between checks of the reconciler whether a queued job is really in the queue."""
+LONGEST_TIME_TO_CLAIM: Final = 5.0
 """Seconds that may pass between the pop of a job and its claim."""
 LARGEST_DRIFT: Final = 2.0
-"""Seconds by which the server's clock and ours may differ between two passes; beyond that, it has stepped.
+"""Seconds by which the server's clock and ours may differ between two passes; beyond that, its clock has stepped.
 
 A living worker's lease lasts longer than that, and the reply to a pass may be late by about as much.
 """
 MAX_CLAIMS: Final = 3
-"""Claims without a checkpoint in between after which a job is taken for the one that kills its workers."""
+"""Claims in a row without a checkpoint after which a job counts as one that kills its workers."""
 MAX_STRANDED: Final = 10
-"""Deliveries in a row that may be taken out of the queue and never claimed; many, since most have other causes."""
+"""Deliveries in a row that may be popped and never claimed. There may be many: most have other causes than the job."""
 _REMEDY: Final = (
     "most often because the machine ran out of memory. Give the workers more memory, or make the job smaller; with "
     "GRADTUNE_JOB_MEMORY_MB a job that asks for more fails at once and says so."
@@ -65,10 +65,10 @@ def submit(
 ) -> Operation[Admission]:
     """Create a job and put it into the queue, in one step.
 
-    `EXISTS` leaves the job that has this id as it is; `FULL` means that `max_queued` ids wait already; `CROWDED` that
-    data and descriptions of the jobs that have not ended would take more than `max_bytes` with this one's;
-    `UNKNOWN_DATASET` that the dataset it uses is not there. From here to its end the job keeps that dataset from being
-    removed. A resend of the same operation answers `CREATED` again and creates nothing.
+    `EXISTS`: there is a job with this id, and it stays as it is. `FULL`: `max_queued` ids wait already. `CROWDED`: with
+    this job, the jobs that have not ended would take more than `max_bytes`. `UNKNOWN_DATASET`: there is no dataset of
+    this id. The dataset of a job cannot be removed before the job ends. The same operation, sent again, answers
+    `CREATED` again and creates nothing.
     """
     fields: tuple[Argument, ...] = (
         *("spec", submission.spec),
@@ -81,13 +81,25 @@ def submit(
         *("algorithm", submission.algorithm),
         *("attempt", 0),
         *(("shown", submission.shown) if submission.shown else ()),
+        *(("notes", submission.notes) if submission.notes else ()),
+        *(("names", submission.names) if submission.names else ()),
     )
     most = "" if max_queued is None else max_queued
     room = "" if max_bytes is None else max_bytes
     nonce = uuid.uuid4().hex
     (reply,) = yield _script(
         scripts.SUBMIT,
-        *(submission.id, nonce, most, CHECK, submission.data, submission.dataset, room, submission.size, len(fields)),
+        *(
+            submission.id,
+            nonce,
+            most,
+            QUEUE_CHECK_PERIOD,
+            submission.data,
+            submission.dataset,
+            room,
+            submission.size,
+            len(fields),
+        ),
         *fields,
         *_words(delivery),
     )
@@ -113,13 +125,12 @@ def claim(
 ) -> Operation[Claim | None]:
     """Take a job for `owner`, a name used for one claim only. `None`: there is nothing to do, skip this delivery.
 
-    A job of a newer contract than `contract`, the newest that the worker knows, is left for a newer worker: it is
-    delivered again later, and nothing is counted against it. From the claim on the job is of the worker's contract,
-    in which its checkpoints are.
+    `contract` is the newest contract that the worker knows. A job of a newer contract is left for a newer worker: it is
+    delivered again later, and the claim does not count. A claimed job has the worker's contract, as its checkpoints do.
 
-    What another version than `algorithm` has begun is forgotten, so that numbers of two versions are never mixed: the
-    job begins again, with the fingerprint of this version; its attempts and its running time go on. None: the worker's
-    numbers depend on no version. A cancelled job is left as it is, to be concluded.
+    A job that another version than `algorithm` has begun begins again, so that numbers of two versions are never mixed.
+    It gets the fingerprint of this version and keeps its attempts and its running time. None: the worker's numbers
+    depend on no version. A cancelled job does not begin again: it is to be concluded.
 
     After `max_claims` claims without progress the job fails with the error `lost` (JSON). A cancelled job without a
     checkpoint ends here; with one, the claim says `cancelled`.
@@ -153,25 +164,26 @@ def beat(
     """Extend the lease and save what is given. `elapsed`: seconds of running time over all attempts.
 
     Progress is what users see of a running job: a beat without it wakes nobody who waits for a change.
-    `steps` are the JSON records of the steps since the last checkpoint, `steps_before` the number stored before them.
+    `steps` are the JSON records of the steps since the last checkpoint, `steps_before` is the number of steps before.
     Raises: `ValueError` for steps without a checkpoint, since a resumed attempt would store them again.
     """
     if steps and checkpoint is None:
         raise ValueError("steps are stored with the checkpoint that follows them")
     state = (1, checkpoint) if checkpoint is not None else (0, b"")
-    told = b"" if progress is None else progress
-    (reply,) = yield _script(scripts.BEAT, job_id, attempt, elapsed, told, *state, steps_before, len(steps), *steps)
+    (reply,) = yield _script(
+        scripts.BEAT, job_id, attempt, elapsed, progress or b"", *state, steps_before, len(steps), *steps
+    )
     return Verdict(reply.decode())
 
 
 def watch(
     job_id: str, owner: str, *, attempt_before: int, lease: float = LEASE, elapsed: float | None = None
 ) -> Operation[Watch]:
-    """Look after a job from outside the process that runs it, and extend its lease if `owner` holds it.
+    """Watch a job from outside the process that runs it, and extend its lease if `owner` holds it.
 
-    `attempt_before`: the job's attempt before this owner's process was started, to tell an owner that has not claimed
-    yet from one that was fenced. `elapsed`: seconds of running time over all attempts, kept whenever the lease is
-    extended, so that a process that dies between two beats has used its time all the same.
+    `attempt_before`: the job's attempt before this owner's process was started. It tells an owner that has not claimed
+    yet from an owner that was fenced. `elapsed`: seconds of running time over all attempts. It is stored when the lease
+    is extended, so the time of a process that dies between two beats counts.
     """
     spent = "" if elapsed is None else elapsed
     (reply,) = yield _script(scripts.WATCH, job_id, owner, attempt_before, lease, spent)
@@ -189,11 +201,20 @@ def release(
 ) -> Operation[bool]:
     """Give a job back that its owner did not finish; true if the owner held it, or nobody has claimed it since its pop.
 
-    A running job is queued again, a cancelling one stays so; with a `delivery` it is in the queue at once, without it
-    it is overdue at once. `blameless`: the end had nothing to do with the job, do not count this claim against it. An
-    unclaimed job that is given back `MAX_STRANDED` times in a row fails.
+    A running job is queued again; a job that is being cancelled stays so. With a `delivery` the job is in the queue at
+    once, without it the job is overdue at once. `blameless`: the job was not the cause, so this claim does not count. A
+    job that is given back unclaimed `MAX_STRANDED` times in a row fails.
     """
-    arguments = (job_id, owner, int(blameless), CHECK, MAX_STRANDED, STRANDED, retention, *_words(delivery))
+    arguments = (
+        job_id,
+        owner,
+        int(blameless),
+        QUEUE_CHECK_PERIOD,
+        MAX_STRANDED,
+        STRANDED,
+        retention,
+        *_words(delivery),
+    )
     (reply,) = yield _script(scripts.RELEASE, *arguments)
     return bool(reply)
 
@@ -243,18 +264,18 @@ def delete(job_id: str) -> Operation[Deletion]:
 
 
 def overdue(
-    *, lease: float = LEASE, limit: int = 1000, patience: float = PATIENCE, last: Pass | None = None
+    *, lease: float = LEASE, limit: int = 1000, patience: float = LONGEST_TIME_TO_CLAIM, last: Pass | None = None
 ) -> Operation[list[str]]:
     """Name the jobs that have to be delivered again: their lease is over, or they are in no queue.
 
     Empty while the server has been up for less than a lease: the workers may not be back yet. `last` is the caller's
-    pass before, and is this one afterwards. Where the server's clock has stepped in between, every lease that its step
-    has ended or put off begins again; without it, those alone that are put off by minutes.
+    previous pass, and becomes this one. If the server's clock has stepped since then, every lease that the step has
+    ended or put off begins again; without `last`, only the leases that are put off by minutes.
     """
     last = last or Pass()
     sent = time.monotonic()
     before = ("", 0) if last.server is None else (last.server, sent - last.here)
-    (reply,) = yield _script(scripts.OVERDUE, limit, lease, CHECK, patience, *before, LARGEST_DRIFT)
+    (reply,) = yield _script(scripts.OVERDUE, limit, lease, QUEUE_CHECK_PERIOD, patience, *before, LARGEST_DRIFT)
     now = float(reply[0])
     advance = 0.0 if last.server is None else now - last.server - before[1]
     last.server, last.here = now, sent
@@ -263,11 +284,13 @@ def overdue(
 
 
 def redeliver(job_id: str, delivery: Sequence[Command], *, retention: float = RETENTION) -> Operation[bool]:
-    """Deliver an overdue job again; false when somebody else was faster or it is no longer overdue.
+    """Deliver an overdue job again; false if another process was faster or the job is no longer overdue.
 
     A job that was popped `MAX_STRANDED` times in a row and never claimed fails instead.
     """
-    (reply,) = yield _script(scripts.REDELIVER, job_id, CHECK, MAX_STRANDED, STRANDED, retention, *_words(delivery))
+    (reply,) = yield _script(
+        scripts.REDELIVER, job_id, QUEUE_CHECK_PERIOD, MAX_STRANDED, STRANDED, retention, *_words(delivery)
+    )
     return bool(reply)
 
 

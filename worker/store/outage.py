@@ -1,4 +1,4 @@
-"""One line in the log when the store cannot be used, whoever notices it first, and one when it can again."""
+"""One line in the log when the store cannot be used, and one when it can be used again, for the whole process."""
 
 import logging
 import time
@@ -9,14 +9,14 @@ from redis.exceptions import RedisError
 
 from worker.store.trouble import explain
 
-AGAIN: Final = 60.0
-"""Seconds after which a trouble that has come back is logged again."""
+LOG_PERIOD: Final = 60.0
+"""Seconds after which the same trouble is logged again."""
 
 log = logging.getLogger(__name__)
 
 
 class Outage:
-    """What was said last."""
+    """The trouble that was logged last."""
 
     sentence: str | None = None
     at = 0.0
@@ -27,10 +27,10 @@ LAST: Final = Outage()
 
 
 def note(client: redis.Redis | redis.asyncio.Redis, error: RedisError) -> None:
-    """Log what is wrong, unless that was the last word."""
+    """Log what is wrong, unless that was logged last."""
     sentence, permanent = explain(error)
     now = time.monotonic()
-    if sentence == LAST.sentence and now < LAST.at + AGAIN:
+    if sentence == LAST.sentence and now < LAST.at + LOG_PERIOD:
         LAST.at = now
         return
     LAST.sentence, LAST.at, LAST.over = sentence, now, False
@@ -39,14 +39,14 @@ def note(client: redis.Redis | redis.asyncio.Redis, error: RedisError) -> None:
 
 
 def answered() -> None:
-    """The store has answered."""
+    """Log that the store answers again, if it did not."""
     if not LAST.over:
         LAST.over = True
         log.warning("the job store answers again")
 
 
 def address(client: redis.Redis | redis.asyncio.Redis) -> str:
-    """Where the server of a client is, without the user and the password."""
+    """The address of the server of a client, without the user and the password."""
     options = client.connection_pool.connection_kwargs
     place = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
     return f"{place}, database {options.get('db') or 0}"

@@ -1,7 +1,6 @@
 """Reading many records at once within a bound of bytes: a page of the list of jobs, a part of a trajectory.
 
-Jobs and steps can be large, and the server alone knows how large. So it stops at the bound by itself: what does not fit
-never leaves it.
+Jobs and steps can be large, and only the server knows how large. So a script in the server stops at the bound.
 """
 
 import json
@@ -17,10 +16,10 @@ from worker.store.records import JobRecord
 
 PAGE_BYTES: Final = 2**20
 """Bytes of one page. A single record always fits."""
-SCAN: Final = 500
-"""Most jobs looked at for one page."""
-EFFORT: Final = 64
-"""Pages' worth of bytes that the server itself looks at for a page of steps without their hyperparameters."""
+MOST_SCANNED_JOBS: Final = 500
+"""Jobs that are read for one page, at most."""
+MOST_SCANNED_PAGES: Final = 64
+"""Bytes, in pages, that the server reads for one page of steps without their hyperparameters, at most."""
 
 # prefix of the keys, status ('' = any), most jobs, most bytes, number of fields, these, number of labels, these as they
 # stand in the stored JSON, ids
@@ -105,11 +104,11 @@ def jobs(
     """List jobs, newest first, with the cursor of the next page (`None`: this was the last).
 
     `created_from` (included) and `created_before` (not included) are in microseconds since 1970. Without `specs` no
-    spec is read. A page ends before it has more than `most_bytes`; at most `SCAN` jobs are looked at, so that with a
-    filter a page can be short, even empty, although more follow. Jobs created meanwhile come before the first page and
-    move nothing. Raises: `ValueError` for a broken cursor.
+    spec is read. A page ends before it has more than `most_bytes`; at most `MOST_SCANNED_JOBS` jobs are read, so with a
+    filter a page can be short, even empty, although more follow. Jobs that are created meanwhile do not change the
+    following pages. Raises: `ValueError` for a broken cursor.
     """
-    count = max(limit, SCAN) if status is not None or labels else limit
+    count = max(limit, MOST_SCANNED_JOBS) if status is not None or labels else limit
     window = yield from page(keys.JOBS, count, cursor, created_from, created_before)
     if not window:
         return [], None
@@ -126,7 +125,7 @@ def jobs(
 
 
 def _as_stored(name: str, value: str) -> str:
-    """A label as it stands among others. No other text of the JSON contains it: quotes in a text are escaped."""
+    """A label as it is written in the JSON of all labels. No other text contains it, since quotes are escaped."""
     return json.dumps({name: value})[1:-1]
 
 
@@ -141,9 +140,17 @@ def steps_within(
 ) -> Operation[StepsRead]:
     """Read up to `most` steps but the first `after`, of `most_bytes` at most; a single one always fits.
 
-    `spread`: not the next ones, but as many out of all that follow, at even distances, the first and the last among
-    them; fewer than `most` if more would not fit. `bare`: without their hyperparameters.
+    `spread`: steps at even distances among all that follow, with the first and the last; fewer than `most` if more
+    would not fit. `bare`: without their hyperparameters.
     """
-    asked = (f"{keys.JOB}{job_id}:steps", after, most, most_bytes, int(spread), int(bare), EFFORT * most_bytes)
+    asked = (
+        f"{keys.JOB}{job_id}:steps",
+        after,
+        most,
+        most_bytes,
+        int(spread),
+        int(bare),
+        MOST_SCANNED_PAGES * most_bytes,
+    )
     (reply,) = yield (("EVAL", _STEPS, 0, *asked),)
     return StepsRead([bytes(step) for step in reply[1]], int(reply[0]))

@@ -1,4 +1,4 @@
-"""How long the store is waited for: one deadline for all that an operation does.
+"""How long an operation waits for the store: all that it does has one deadline.
 
 redis-py limits each connect, write and read, and counts the retries of each, one loop inside the other. A server that
 accepts connections and answers nothing, or one byte at a time, multiplies these. So retries here end at a deadline that
@@ -23,7 +23,7 @@ from redis.retry import Retry
 
 from worker.store.trouble import explain
 
-BRIEF: Final = 2.0
+PATIENCE_AT_THE_END: Final = 2.0
 """Seconds for an operation of a process that is about to end."""
 _BASE: Final = 0.01
 _CAP: Final = 2.0
@@ -54,7 +54,7 @@ def left() -> float:
 
 
 class Within:
-    """Gives what is done inside `seconds`, or less where the operation around it has less left."""
+    """Limits the operation inside to `seconds`, or to what an operation around it has left."""
 
     __slots__ = ("_seconds", "_token")
 
@@ -64,7 +64,7 @@ class Within:
 
     def __enter__(self) -> None:
         outer = _deadline.get()
-        at = time.monotonic() + (min(self._seconds, BRIEF) if _hurried else self._seconds)
+        at = time.monotonic() + (min(self._seconds, PATIENCE_AT_THE_END) if _hurried else self._seconds)
         if outer is None or at < outer.at:
             self._token = _deadline.set(_Deadline(at))
 
@@ -74,14 +74,14 @@ class Within:
 
 
 def hurry() -> None:
-    """Give operations, the one under way included, `BRIEF` from now on: the process is about to end.
+    """Limit operations, also the one under way, to `PATIENCE_AT_THE_END` from now on: the process is about to end.
 
-    To be called in a signal handler of the main thread. A work-horse that is forked later hurries, too.
+    Call it in a signal handler of the main thread. It also holds for a work-horse that is forked later.
     """
     _hurried[:] = [True]
     deadline = _deadline.get()
     if deadline is not None:
-        deadline.at = min(deadline.at, time.monotonic() + BRIEF)
+        deadline.at = min(deadline.at, time.monotonic() + PATIENCE_AT_THE_END)
 
 
 class _Budget:
@@ -97,14 +97,14 @@ _budget: ContextVar[_Budget | None] = ContextVar("budget", default=None)
 
 
 def failure() -> Exception | None:
-    """What the last try of the operation under way has failed with."""
+    """The error of the last try of the operation under way."""
     deadline = _deadline.get()
     return None if deadline is None else deadline.failure
 
 
 @contextmanager
 def sharing(seconds: float) -> Iterator[None]:
-    """Give all operations of `arun` inside this many seconds of waiting for the store together."""
+    """Limit the time that all operations of `arun` inside wait for the store together, in seconds."""
     token = _budget.set(_Budget(seconds))
     try:
         yield
@@ -113,7 +113,7 @@ def sharing(seconds: float) -> Iterator[None]:
 
 
 class Spending(Within):
-    """As `Within`, out of what the request at hand has left."""
+    """As `Within`, limited to what the request has left."""
 
     __slots__ = ("_began", "_budget")
 
@@ -130,7 +130,7 @@ class Spending(Within):
 
 # Annotations of redis-py's own methods are too narrow for what it passes: hence Any.
 class Patience(Retry):
-    """Tries again until the deadline of the operation under way, or for `seconds`; not where that cannot help."""
+    """Tries again until the deadline of the operation under way, or for `seconds`; not if that cannot help."""
 
     __hash__ = Retry.__hash__
 
@@ -165,7 +165,7 @@ class Patience(Retry):
 
 
 class AsyncPatience(AsyncRetry):
-    """As `Patience`."""
+    """As `Patience`, for asynchronous clients."""
 
     __hash__ = AsyncRetry.__hash__
 
@@ -211,7 +211,7 @@ def _worth(error: Exception, is_retryable: Callable[[Exception], bool] | None) -
 
 
 class _Socket:
-    """A socket whose reads end with the deadline, and not each after a time of its own."""
+    """A socket whose reads all end at the deadline of the operation."""
 
     def __init__(self, inner: socket.socket) -> None:
         self._inner = inner
@@ -253,7 +253,7 @@ class _Socket:
 
 
 class _Bounded:
-    """Connects within the deadline, and gives the connection a socket that keeps it."""
+    """Connects before the deadline, with a socket that keeps the deadline."""
 
     def _connect(self: Any) -> Any:
         own = self.socket_connect_timeout, self.socket_timeout

@@ -1,4 +1,4 @@
-"""What every script begins with: the lifecycle table, the names of the keys, and the steps that scripts share."""
+"""The beginning of every script: the lifecycle table, the names of the keys, and the functions that scripts share."""
 
 from typing import Final
 
@@ -60,11 +60,13 @@ local function let_go(id)
   call('ZADD', DATASETS_USED, 'XX', text(now), dataset)
 end
 
--- Bytes that are kept of a job that ends: its description, its result, its steps (all are about as long as the last).
+-- Bytes that are kept of a job that ends: its description, the names of its hyperparameters, its result, its steps (all
+-- are about as long as the last).
 local function weight(id)
   local last = call('LINDEX', JOB .. id .. ':steps', -1)
   local steps = last and #last * call('LLEN', JOB .. id .. ':steps') or 0
-  return 1024 + call('HSTRLEN', JOB .. id, 'spec') + call('STRLEN', JOB .. id .. ':result') + steps
+  local described = call('HSTRLEN', JOB .. id, 'spec') + call('HSTRLEN', JOB .. id, 'names')
+  return 1024 + described + call('STRLEN', JOB .. id .. ':result') + steps
 end
 
 -- Take a member of ENDED away.
@@ -156,7 +158,7 @@ end
 -- Forget what another version of the algorithm has found; how often and how long it has run stays.
 local function begin_again(id, algorithm, fingerprint)
   call('DEL', JOB .. id .. ':checkpoint', JOB .. id .. ':steps')
-  call('HDEL', JOB .. id, 'progress')
+  call('HDEL', JOB .. id, 'progress', 'names')
   call('HSET', JOB .. id, 'algorithm', algorithm, 'fingerprint', fingerprint)
 end
 

@@ -1,4 +1,4 @@
-"""Reading jobs: one, a page, the parts that have keys of their own; and the probes."""
+"""Operations that read: a job, a page of jobs, what has a key of its own, and the state of the server."""
 
 import base64
 import json
@@ -14,13 +14,14 @@ from worker.store.records import Health, JobRecord
 FIELDS: Final = (
     *("status", "spec", "labels", "fingerprint", "attempt", "version", "progress", "stop_reason", "error", "seconds"),
     *("elapsed", "created_at", "started_at", "finished_at", "cancelled_at", "request_id", "traceparent"),
+    "notes",
 )
-SUMMARY: Final = tuple(name for name in FIELDS if name != "spec")
-DEPTH: Final = 10_000
-"""Where the search for a job's position in the queue ends: it takes time in proportion."""
+SUMMARY: Final = tuple(name for name in FIELDS if name not in {"spec", "notes"})
+LAST_POSITION: Final = 10_000
+"""The last position of the queue that is searched for a job: the time of the search grows with it."""
 
-# Key. What users see of the spec is the spec itself, where nothing else is stored. (The names stand in the text: each
-# argument costs the client more than the server needs for all of them.)
+# Key. Users see `shown` if it is stored, else the spec. (The fields are part of the text: each argument would cost the
+# client more time than the server needs for all of them.)
 _READ: Final = f"""
 local job = redis.call('HMGET', ARGV[1], 'status', 'shown', {", ".join(f"'{name}'" for name in FIELDS[2:])})
 if not job[2] then job[2] = redis.call('HGET', ARGV[1], 'spec') end
@@ -29,23 +30,23 @@ return job
 
 
 def job(job_id: str) -> Operation[JobRecord | None]:
-    """Read a job; `None` when there is none (any more). Only the first `DEPTH` of the queue have a `queue_position`."""
+    """Read a job; `None` if there is none (any more). `queue_position` is None beyond `LAST_POSITION`."""
     (reply,) = yield (_read(job_id),)
     if reply[0] is None:
         return None
     position = None
     if reply[0] == b"queued":
-        (position,) = yield (("LPOS", keys.QUEUE_LIST, job_id, "MAXLEN", DEPTH),)
+        (position,) = yield (("LPOS", keys.QUEUE_LIST, job_id, "MAXLEN", LAST_POSITION),)
     return _record(job_id, reply, position)
 
 
 def several(job_ids: Sequence[str]) -> Operation[dict[str, JobRecord | None]]:
-    """As `job`, for several at once."""
+    """Read several jobs at once, as `job` does."""
     replies = yield tuple(_read(job_id) for job_id in job_ids)
     waiting = [job_id for job_id, reply in zip(job_ids, replies, strict=True) if reply[0] == b"queued"]
     positions = {}
     if waiting:
-        places = yield tuple(("LPOS", keys.QUEUE_LIST, job_id, "MAXLEN", DEPTH) for job_id in waiting)
+        places = yield tuple(("LPOS", keys.QUEUE_LIST, job_id, "MAXLEN", LAST_POSITION) for job_id in waiting)
         positions = dict(zip(waiting, places, strict=True))
     return {
         job_id: None if reply[0] is None else _record(job_id, reply, positions.get(job_id))
@@ -56,6 +57,12 @@ def several(job_ids: Sequence[str]) -> Operation[dict[str, JobRecord | None]]:
 def stored_spec(job_id: str) -> Operation[bytes | None]:
     """Read the description of a job (JSON) as workers read it, with its long lists."""
     (reply,) = yield (("HGET", keys.JOB + job_id, "spec"),)
+    return None if reply is None else bytes(reply)
+
+
+def stored_names(job_id: str) -> Operation[bytes | None]:
+    """Read the names of the hyperparameters as they were submitted; `None` if they were not."""
+    (reply,) = yield (("HGET", keys.JOB + job_id, "names"),)
     return None if reply is None else bytes(reply)
 
 
@@ -78,13 +85,13 @@ def ping() -> Operation[bool]:
 
 
 def server_info() -> Operation[dict[str, Any]]:
-    """Read what the server says about itself. Raises: `ResponseError` where that is forbidden."""
+    """Read INFO of the server. Raises: `ResponseError` if that is forbidden."""
     (reply,) = yield (("INFO",),)
     return dict(reply)
 
 
 def snapshots() -> Operation[str]:
-    """Read when the server saves snapshots; empty: never. Raises: `ResponseError` where that is forbidden."""
+    """Read when the server saves snapshots; empty: never. Raises: `ResponseError` if that is forbidden."""
     (reply,) = yield (("CONFIG GET", "save"),)
     return str(reply.get("save", ""))
 
@@ -96,7 +103,7 @@ def health() -> Operation[Health]:
 
 
 def trial() -> Operation[None]:
-    """Ask for what jobs need, with commands that change nothing. Raises: `ResponseError` for a right that is missing.
+    """Try all rights that jobs need, with commands that change nothing. Raises: `ResponseError` for a missing right.
 
     A server that takes no writes refuses them, too.
     """
@@ -152,7 +159,7 @@ def _record(job_id: str, reply: Sequence[Any], position: int | None = None) -> J
 
 
 def record_of(job_id: str, values: Mapping[str, Any], position: int | None = None) -> JobRecord:
-    """Make the record of what the server says of a job. Without a spec, that is empty."""
+    """Make a record of the fields of a job. Its spec is empty if it was not read."""
 
     def seconds(name: str) -> float | None:
         return None if values[name] is None else float(values[name])
@@ -177,4 +184,5 @@ def record_of(job_id: str, values: Mapping[str, Any], position: int | None = Non
         request_id=values["request_id"].decode(),
         traceparent=values["traceparent"].decode(),
         queue_position=position,
+        notes=values.get("notes"),
     )

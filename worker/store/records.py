@@ -19,7 +19,7 @@ FIRST_ALGORITHM: Final = "1"
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """What a worker computes with: its version, and the fingerprint that it gives to a description (JSON)."""
+    """The algorithm of a worker: its version, and the fingerprint that it gives a description (JSON)."""
 
     version: str
     fingerprint: Callable[[bytes], str]
@@ -29,9 +29,11 @@ class Algorithm:
 class Submission:
     """A new job. `seconds` is its limit of running time over all attempts; `spec` is JSON, `data` npy bytes.
 
-    `contract` is the version of these; workers that know only older ones leave the job alone. `dataset` is the id of
-    the dataset that the job uses, if any. `algorithm` is the version that the fingerprint is of. `shown` is the spec as
-    users see it, where that is another one: without its long lists.
+    `contract` is the version of both; workers that know only older versions leave the job alone. `dataset` is the id of
+    the dataset that the job uses, if any. `algorithm` is the version of the fingerprint. `shown` is the spec as users
+    see it, without its long lists; empty: they see `spec`. `names` are the encoded names of the hyperparameters;
+    empty: a reader makes them of `spec`. `notes` is a JSON list of what its user should know before it runs; empty:
+    nothing.
     """
 
     id: str
@@ -46,11 +48,13 @@ class Submission:
     dataset: str = ""
     algorithm: str = FIRST_ALGORITHM
     shown: bytes = b""
+    notes: bytes = b""
+    names: bytes = b""
 
     @property
     def size(self) -> int:
-        """Bytes that it takes of those that all live jobs may take."""
-        return len(self.spec) + len(self.data)
+        """Bytes of the job that count towards the limit of all live jobs."""
+        return len(self.spec) + len(self.data) + len(self.names)
 
 
 class Admission(StrEnum):
@@ -92,6 +96,7 @@ class JobRecord:
     request_id: str
     traceparent: str
     queue_position: int | None = None
+    notes: bytes | None = None
 
     @property
     def done(self) -> bool:
@@ -103,8 +108,8 @@ class JobRecord:
 class Claim:
     """What an attempt needs to run. `elapsed`: seconds spent by earlier attempts; `steps`: the number stored so far.
 
-    `cancelled`: do not go on, conclude with the best so far. `algorithm`: the version that checkpoint, steps and
-    fingerprint are of; only where `cancelled`, that may be another one than the claimer's.
+    `cancelled`: do not go on; conclude with the best so far. `algorithm`: the version of checkpoint, steps and
+    fingerprint. It differs from the claimer's only if the job is `cancelled`.
     """
 
     id: str
@@ -133,13 +138,13 @@ class Verdict(StrEnum):
 
 
 class Hold(StrEnum):
-    """How an owner stands to a job."""
+    """Whether an owner holds a job."""
 
     WAITING = "waiting"
-    """It has not claimed the job, nor has anybody since."""
+    """The owner has not claimed the job yet, and no other owner has."""
     HELD = "held"
     FENCED = "fenced"
-    """Somebody else has claimed the job, or it was taken back."""
+    """Another owner has claimed the job, or it was taken back."""
     DONE = "done"
     """The job has ended, or is unknown."""
 
@@ -148,7 +153,7 @@ class Hold(StrEnum):
 class Watch:
     """A job as its supervisor sees it; times in seconds of running, over all attempts.
 
-    `before`: what earlier attempts have used. `limit`: when this one has to end, never before it began.
+    `before`: time of earlier attempts. `limit`: time at which this attempt has to end, at least `before`.
     """
 
     hold: Hold
@@ -160,10 +165,10 @@ class Watch:
 
 @dataclass(slots=True)
 class Pass:
-    """When a reconciler has looked at the server last: by its clock, in epoch seconds, and by `time.monotonic()` here.
+    """The time of a reconciler's last pass: by the server's clock (epoch seconds), and by `time.monotonic()` here.
 
-    Where these do not advance together, the server's clock has stepped. `stepped`: by how many seconds, at the last
-    pass; 0: by none. `set_back`: whether something is still to be done about a step back.
+    If the two clocks do not advance together, the server's clock has stepped. `stepped`: size of the step before the
+    last pass, in seconds; 0: no step. `set_back`: a step back has still to be dealt with.
     """
 
     server: float | None = None
@@ -184,7 +189,7 @@ class Deletion(StrEnum):
 class DatasetEntry:
     """A dataset in the store: its summary (JSON). Times are epoch seconds; `jobs` counts the live ones that use it.
 
-    `damaged`: a sentence that says what is not as it was stored, None where nothing is known.
+    `damaged`: a sentence that says what differs from what was stored; None if no damage is known.
     """
 
     id: str

@@ -1,14 +1,14 @@
-"""Room in the server's memory: what ended jobs may take of it, and how the queue is emptied when it is full."""
+"""The server's memory: the share that ended jobs may take, and the pop from the queue when the memory is full."""
 
 from typing import Final
 
 from worker.store.driver import Operation
 from worker.store.prelude import PRELUDE
 
-KEPT: Final = 2**30
+MOST_KEPT_BYTES: Final = 2**30
 """Bytes that all ended jobs may take."""
-GRACE: Final = 60.0
-"""Seconds for which an ended job is kept, whatever it takes: its caller is about to read it."""
+SHORTEST_KEPT: Final = 60.0
+"""Seconds for which an ended job is kept in any case: its caller is about to read it."""
 
 # most bytes, seconds for which a job is kept at any rate, most jobs
 _TRIM: Final = (
@@ -59,16 +59,16 @@ return call('LMOVE', QUEUE, INTERMEDIATE, 'LEFT', 'RIGHT')
 )
 
 
-def trim(most: int = KEPT, *, grace: float = GRACE, limit: int = 1000) -> Operation[int]:
+def trim(most: int = MOST_KEPT_BYTES, *, grace: float = SHORTEST_KEPT, limit: int = 1000) -> Operation[int]:
     """Remove the jobs that ended first while all that ended take more than `most` bytes; returns how many.
 
-    Of a server with `maxmemory` they may take half of that at most. One that ended less than `grace` seconds ago stays.
+    In a server with `maxmemory` they may take half of it at most. A job that ended less than `grace` seconds ago stays.
     """
     (reply,) = yield (("EVAL", _TRIM, 0, most, grace, limit),)
     return int(reply)
 
 
 def take() -> Operation[str | None]:
-    """Take an id out of the queue as RQ does, without waiting, also from a server whose memory is full."""
+    """Pop an id from the queue as RQ does, without waiting. This also works if the server's memory is full."""
     (reply,) = yield (("EVAL", _TAKE, 0),)
     return None if reply is None else reply.decode()

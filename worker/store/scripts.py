@@ -1,4 +1,4 @@
-"""The atomic moves, as Lua. Each script is the prelude and a body; `ARGV[1]` is the job's id wherever there is one.
+"""The atomic moves as Lua scripts. Each is the prelude and a body. `ARGV[1]` is the id of the job, if there is one.
 
 Scripts read the server's clock only, check before they write (Redis does not roll back), and give the same answer when
 they are sent twice because the first reply was lost. They compute the names of keys, so they need one server (or a

@@ -22,21 +22,21 @@ from redis.exceptions import (
 
 
 class RefusedError(redis.ConnectionError):
-    """The server takes no writes at the moment (its disk or its memory is full, it is a replica, it lacks one).
+    """The server takes no writes at the moment: its disk or its memory is full, it is a replica, or it lacks a replica.
 
-    It checks that before the first write of a script, so nothing was changed. Ends as the server's absence does.
+    The server checks this before the first write of a script, so nothing was changed. It is treated as an outage.
     """
 
 
 class NoAnswerError(redis.TimeoutError):
-    """The server has not answered within the time that was given to the operation. It may have had its effect.
+    """The server has not answered in the time of the operation. The operation may have had its effect.
 
-    Its cause is what an earlier try has failed with, if there was one.
+    The cause is the error of an earlier try, if there was one.
     """
 
 
 class Trouble(NamedTuple):
-    """A sentence, and whether trying again is of no use before somebody has changed something."""
+    """A sentence; `permanent`: trying again cannot help before an operator changes something."""
 
     sentence: str
     permanent: bool
@@ -135,7 +135,7 @@ _CLIENT: Final = (
 
 
 def explain(error: BaseException) -> Trouble:
-    """What an error of redis-py means for those who run the server."""
+    """The trouble that an error of redis-py means, for the operators of the server."""
     if isinstance(error, NoAnswerError) and error.__cause__ is not None:
         return explain(error.__cause__)
     chain = tuple(_chain(error))
@@ -144,7 +144,7 @@ def explain(error: BaseException) -> Trouble:
 
 
 def _broken_off(chain: tuple[BaseException, ...]) -> Trouble | None:
-    """What went wrong before the server could be asked anything."""
+    """The trouble of a connection that failed before the server could answer."""
     for link in chain:
         if isinstance(link, ssl.SSLError):
             return _tls(link)
@@ -169,7 +169,7 @@ def _network(error: BaseException, chain: tuple[BaseException, ...]) -> Trouble 
 
 
 def _answered(error: BaseException) -> Trouble | None:
-    """What the server itself has said."""
+    """The trouble that an answer of the server means."""
     text = str(error)
     if isinstance(error, NoPermissionError) or re.search(r"NOPERM|ACL failure|executing the script can't", text):
         return _rights(text)
@@ -233,7 +233,7 @@ def _tls(error: ssl.SSLError) -> Trouble:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and those that it came from, which redis-py keeps only as context."""
+    """The error and its causes, which redis-py keeps only as context."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:

@@ -165,11 +165,8 @@ def test_two_classes_are_logistic():
 def draws(loss, seed, n=3000):
     """Targets, predictors and radii of all sizes."""
     rng = np.random.default_rng(seed)
-    y = (rng.random(n) < 0.5).astype(float)
-    if isinstance(loss, MultinomialLoss):
-        y = rng.integers(0, loss.classes, n).astype(float)
-    elif isinstance(loss, PoissonLoss | GammaLoss | HuberLoss):
-        y = rng.gamma(2.0, 2.0, n)
+    continuous = isinstance(loss, PoissonLoss | GammaLoss | HuberLoss)
+    y = rng.gamma(2.0, 2.0, n) if continuous else rng.choice(loss.example_targets, n)
     eta = rng.normal(size=(n, loss.outputs)) * 10.0 ** rng.uniform(-2, 1.3, (n, 1))
     return rng, y, eta, 10.0 ** rng.uniform(-5, 1.3, n)
 

@@ -25,7 +25,7 @@ class GammaLoss(TrainingLoss):
     is_likelihood: ClassVar[bool] = True
     example_targets: ClassVar[tuple[float, ...]] = (0.7, 1e-3, 1e6)
     straight: ClassVar[None] = None
-    straight_beyond: ClassVar[float | None] = None
+    straight_beyond: ClassVar[None] = None
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives: `1 - y e^-eta`, `y e^-eta`, `-y e^-eta`."""

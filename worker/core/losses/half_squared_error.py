@@ -21,6 +21,7 @@ class HalfSquaredError(MachineLoss):
 
     link: ClassVar[Link] = IdentityLink()
     is_likelihood: ClassVar[bool] = True
+    straight_beyond: ClassVar[None] = None
     largest_curvature: ClassVar[float] = 1.0
 
     def kinks_of(self, y: PerRow) -> Float[Array, "q n"]:

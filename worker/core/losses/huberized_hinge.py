@@ -26,6 +26,7 @@ class HuberizedHingeLoss(MachineLoss):
 
     link: ClassVar[Link] = IdentityLink()
     is_likelihood: ClassVar[bool] = False
+    straight_beyond: ClassVar[None] = None
 
     @property
     def largest_curvature(self) -> float:

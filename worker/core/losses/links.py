@@ -74,5 +74,6 @@ class SoftmaxLink:
         return self.mean(eta)
 
 
-Link = IdentityLink | LogLink | LogitLink | SoftmaxLink
+ColumnLink = IdentityLink | LogitLink | LogLink  # of one predictor
+Link = ColumnLink | SoftmaxLink
 LINKS: dict[str, Link] = {kind_of(link): link() for link in members(Link)}

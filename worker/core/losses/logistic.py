@@ -26,7 +26,7 @@ class LogisticLoss(TrainingLoss, MachineLoss):
     is_likelihood: ClassVar[bool] = True
     example_targets: ClassVar[tuple[float, ...]] = (0.0, 1.0)
     straight: ClassVar[None] = None
-    straight_beyond: ClassVar[float | None] = None
+    straight_beyond: ClassVar[None] = None
     largest_curvature: ClassVar[float] = 0.25
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:

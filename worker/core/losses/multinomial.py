@@ -35,7 +35,7 @@ class MultinomialLoss(TrainingLoss):
     link: ClassVar[Link] = SoftmaxLink()
     is_likelihood: ClassVar[bool] = True
     straight: ClassVar[None] = None
-    straight_beyond: ClassVar[float | None] = None
+    straight_beyond: ClassVar[None] = None
 
     @property
     def outputs(self) -> int:

@@ -26,7 +26,7 @@ class PoissonLoss(TrainingLoss):
     is_likelihood: ClassVar[bool] = True
     example_targets: ClassVar[tuple[float, ...]] = (0.0, 2.5, 1e6)
     straight: ClassVar[None] = None
-    straight_beyond: ClassVar[float | None] = None
+    straight_beyond: ClassVar[None] = None
 
     def at(self, y: PerRow, eta: Column, w: PerRow) -> Elementwise:
         """Losses and derivatives: `e^eta - y`, `e^eta`, `e^eta`."""

@@ -27,7 +27,7 @@ class SquaredHingeLoss(TrainingLoss, MachineLoss):
     link: ClassVar[Link] = IdentityLink()
     is_likelihood: ClassVar[bool] = False
     example_targets: ClassVar[tuple[float, ...]] = (0.0, 1.0)
-    straight_beyond: ClassVar[float | None] = None
+    straight_beyond: ClassVar[None] = None
     largest_curvature: ClassVar[float] = 1.0
     kinks: ClassVar[tuple[float, ...]] = (1.0,)
 

@@ -35,6 +35,11 @@ class RowLoss(ABC):
     def is_likelihood(self) -> bool:
         """Whether it is minus the logarithm of a probability or density of y, up to a term of y alone."""
 
+    @property
+    @abstractmethod
+    def straight_beyond(self) -> float | None:
+        """The size of a residual beyond which it is straight, in units of y; None if it is not a loss of residuals."""
+
 
 class TrainingLoss(RowLoss):
     """The loss of a generalized linear model.
@@ -62,11 +67,6 @@ class TrainingLoss(RowLoss):
     @abstractmethod
     def straight(self) -> MachineLoss | None:
         """Itself where its curvature can be zero, with kinks at the ends of that part; None if it is always curved."""
-
-    @property
-    @abstractmethod
-    def straight_beyond(self) -> float | None:
-        """The size of a residual beyond which it is straight, in units of y; None if it is not a loss of residuals."""
 
     @property
     @abstractmethod

@@ -45,7 +45,7 @@ class Lbfgs(Optimizer):
 
     kind: Literal["lbfgs"] = "lbfgs"
 
-    typical_evaluations: ClassVar[int] = 120
+    typical_evaluations: ClassVar[int] = 100
 
     def begin(self, objective: Objective, rho: Float[Array, " k"]) -> Generator[Trial, None, Trial]:
         """The start, which the routine asks for first. Its value and steepest slope give the units."""

@@ -44,7 +44,7 @@ class Newton(Optimizer):
 
     kind: Literal["newton"] = "newton"
 
-    typical_evaluations: ClassVar[int] = 25
+    typical_evaluations: ClassVar[int] = 15
     needs_hessian: ClassVar[bool] = True
 
     def begin(self, objective: Objective, rho: Float[Array, " k"]) -> Generator[Trial, None, Trial]:

@@ -28,7 +28,7 @@ SPACING = {1: np.log(10.0), 2: 3.0 * np.log(10.0)}
 MOST_INTERVALS = {1: 24, 2: 4}  # also the number of intervals on a scale that is not logarithmic
 MOST_POINTS = {1: 50, 2: 90}
 MOST_DOUBTFUL = {1: 0, 2: 4}
-TYPICAL_EVALUATIONS = {1: 15, 2: 60}  # by the number of hyperparameters, for estimates
+TYPICAL_EVALUATIONS = {1: 13, 2: 80}  # by the number of hyperparameters, for estimates
 WORTHWHILE = {1: 1e-7, 2: 1e-3}  # a possible decrease of J, relative to J, that is worth another point
 NEAR = {1: 0.1, 2: 0.25}  # distance from a known point at which another tells little, in units of the grid's spacing
 SHORTEST = 0.05  # the same of neighbours between which nothing is looked for
@@ -65,7 +65,7 @@ class Survey:
 
     def arrays(self) -> dict[str, Array]:
         """All fields, for a checkpoint."""
-        return {name: getattr(self, name) for name in NAMES}
+        return dict(zip(NAMES, (self.rho, self.value, self.gradient, self.begun, self.ends, self.failed), strict=True))
 
     @classmethod
     def of_arrays(cls, s: Mapping[str, Array]) -> Survey:
@@ -236,6 +236,11 @@ def axes_of(box: Hyperparameters) -> list[Float[Array, " _"]]:
 def points_of_grid(box: Hyperparameters) -> int:
     """How many points the coarse grid has: the scan evaluates J at most of them, and at some more."""
     return int(np.prod([len(axis) for axis in axes_of(box)]))
+
+
+def scan_evaluations(k: int) -> int:
+    """How many evaluations a scan of the box of `k` hyperparameters typically takes, and descents that follow it."""
+    return TYPICAL_EVALUATIONS[k]
 
 
 def in_turns(axes: list[Float[Array, " _"]]) -> Float[Array, "g k"]:

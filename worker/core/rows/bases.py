@@ -97,8 +97,3 @@ class Expanded:
         """The rows: kept columns first, then the columns of the bases."""
         part = np.asarray(self.X[rows])
         return np.hstack([part[:, self.by.kept], *(basis(part[:, basis.column]) for basis in self.by.bases)])
-
-
-def unexpanded(X: Table | csr_array) -> Table | csr_array:
-    """The table before its columns were replaced."""
-    return X.X if isinstance(X, Expanded) else X

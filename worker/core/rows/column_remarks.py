@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.records import Array
-from worker.core.rows.bases import unexpanded
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import CHUNK_VALUES, Table, rows_at_a_time, take
 
@@ -28,9 +27,9 @@ def observations(
     """
     of_constant = "its penalty has no effect" if linear else "it has no effect"
     of_duplicate = ": the data determine the sum of their coefficients alone" if linear else ""
-    constant, duplicates = _constant_and_duplicates(unexpanded(problem.X), rows)
+    constant, duplicates = _constant_and_duplicates(problem.columns, rows)
     if linear and not intercept:
-        values = np.asarray(_dense(take(unexpanded(problem.X), rows[:1])))[0]
+        values = np.asarray(_dense(take(problem.columns, rows[:1])))[0]
         constant = constant[values[constant] == 0]
     names = problem.features
     constant_remarks = [f"Feature {names[j]!r} is constant on the rows used; {of_constant}." for j in constant]
@@ -44,7 +43,7 @@ def observations(
 
 
 def _dense(part: Any) -> Array:
-    return part.toarray() if isinstance(part, csr_array) else part
+    return part if isinstance(part, np.ndarray) else part.toarray()
 
 
 def few_rows(problem: Problem, partition: Partition) -> tuple[str, ...]:
@@ -59,12 +58,12 @@ def few_rows(problem: Problem, partition: Partition) -> tuple[str, ...]:
     return (f"A split trains on {rows}, fewer than the {p} features: the penalty alone makes its fit unique.",)
 
 
-def crowded(problem: Problem, X: Table | csr_array, rows: Int[Array, " m"]) -> tuple[str, ...]:
+def crowded(problem: Problem, rows: Int[Array, " m"]) -> tuple[str, ...]:
     """A remark for each spline between two of whose knots nearly all values lie, as when one value is far off.
 
-    X has the columns before the splines, filled.
+    The columns are filled, and not yet replaced by the splines.
     """
-    remarks = []
+    remarks, X = [], problem.X
     for basis in problem.expansion.bases if problem.expansion else ():
         (low, high), intervals = basis.range, len(basis.knots) - 1 - 2 * basis.degree
         counts, seen = np.zeros(intervals, int), [np.empty(0)] * intervals
@@ -105,7 +104,7 @@ def _constant_and_duplicates(
     size = rows_at_a_time(X, CHUNK_VALUES)
     for begin in range(0, len(rows), size):
         part = take(X, rows[begin : begin + size])
-        low, high = np.minimum(low, _column_wise(part, "min")), np.maximum(high, _column_wise(part, "max"))
+        low, high = np.minimum(low, _of_columns(part.min(axis=0))), np.maximum(high, _of_columns(part.max(axis=0)))
         class_of_column = _refined_classes(class_of_column, part)
     varies = low < high
     first: dict[int, int] = {}
@@ -113,9 +112,9 @@ def _constant_and_duplicates(
     return np.flatnonzero(~varies), [(j, original) for j, original in pairs if j != original]
 
 
-def _column_wise(part: Any, statistic: Literal["min", "max"]) -> Float[Array, " p"]:
-    values = getattr(part, statistic)(axis=0)
-    return values.toarray().ravel() if isinstance(part, csr_array) else values
+def _of_columns(values: Any) -> Float[Array, " p"]:
+    """A value of each column; sparse tables give them as a sparse row."""
+    return np.ravel(_dense(values))
 
 
 def _refined_classes(class_of_column: Int[Array, " p"], part: Any) -> Int[Array, " p"]:

@@ -113,7 +113,7 @@ def filled_splits(problem: Problem, partition: Partition) -> FilledSplits:
     """Missing values filled from the training rows of each split, then columns expanded."""
     problems, fills = _filled_problems(problem, partition)
     if (expansion := problem.expansion) is not None:
-        problems = [replace(split, X=expansion.of(split.X), expansion=None) for split in problems]
+        problems = [replace(split, X=expansion.of(split.X), expansion=None, unexpanded=split) for split in problems]
     return FilledSplits(problem, partition, problems, fills)
 
 

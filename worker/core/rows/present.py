@@ -6,7 +6,7 @@ stays, and no statistic of training takes it into account.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -49,10 +49,20 @@ def restricted(problem: Problem, rows: Int[Array, " m"]) -> Problem:
     n, X = len(problem.y), problem.X
     if len(rows) == n:
         return problem
-    by_row = {
-        field.name: np.asarray(value)[rows]
-        for field in fields(problem)
-        if field.name != "X" and isinstance(value := getattr(problem, field.name), np.ndarray) and len(value) == n
-    }
+
+    def of(values: Array | None) -> Array | None:
+        return None if values is None else np.asarray(values)[rows]
+
     table = X[rows] if isinstance(X, csr_array | np.ndarray) else SomeRows(X, rows)
-    return replace(problem, X=table, **by_row)
+    return replace(
+        problem,
+        X=table,
+        y=np.asarray(problem.y)[rows],
+        time=of(problem.time),
+        weights=of(problem.weights),
+        source=of(problem.source),
+        groups=of(problem.groups),
+        fold=of(problem.fold),
+        scoring=of(problem.scoring),
+        offset=of(problem.offset),
+    )

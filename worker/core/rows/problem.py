@@ -42,7 +42,8 @@ class Problem:
     `time_in_days`; fixed non-negative `weights`;
     `scoring`, the weights of validation rows if they differ; `source`, `groups` and `fold`, codes from 0, with
     `source` an index into `source_names`; `offset`, a known part of the linear predictor. If `y` holds class numbers,
-    `classes` holds the class names. `criteria` replace the table, which then has no rows.
+    `classes` holds the class names. `criteria` replace the table, which then has no rows. `unexpanded` is the problem
+    before an expansion replaced columns of X; None if none did.
     """
 
     X: Table | csr_array
@@ -61,6 +62,12 @@ class Problem:
     classes: tuple[str, ...] = ()
     criteria: Criteria | None = None
     time_in_days: bool = False
+    unexpanded: Problem | None = None
+
+    @property
+    def columns(self) -> Table | csr_array:
+        """The table before an expansion replaced columns: one column for each of the `features`."""
+        return self.X if self.unexpanded is None else self.unexpanded.X
 
     def base_weights(self, rows: Int[Array, " m"]) -> Float[Array, " m"]:
         """The fixed weights of the rows in the training criterion; ones without `weights`."""

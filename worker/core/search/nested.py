@@ -31,3 +31,9 @@ class Nested:
         if self.folds + 1 > len(rows):
             raise ValueError(f"{self.folds} nested folds need more than the {len(rows)} rows")
         return selection.outer_folds(rows, self.folds, self.seed, problem)
+
+    def shares(self, selection: SelectionCriterion) -> tuple[float, ...]:
+        """The fraction of the rows that each fold tunes on. Needs no rows."""
+        if selection.ordered:
+            return tuple(part / (self.folds + 1) for part in range(1, self.folds + 1))
+        return (1.0 - 1.0 / self.folds,) * self.folds

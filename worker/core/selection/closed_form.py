@@ -24,10 +24,10 @@ class ClosedForm:
 
     ordered: ClassVar[bool] = False
     closed_form: ClassVar[bool] = True
+    leaves_rows_out: ClassVar[bool] = False  # whether J is of rows under fits without them
     keeps_groups: ClassVar[bool] = False  # each row is scored with the rest of its group in training
     has_hessian: ClassVar[bool] = True  # whether J has an exact Hessian
     takes_factor: ClassVar[bool] = False
-    leaves_rows_out: ClassVar[bool] = False
     split_weights: ClassVar[tuple[float, ...] | None] = None
     durations: ClassVar[tuple[str, ...]] = ()
     entry_per_row: ClassVar[bool] = False

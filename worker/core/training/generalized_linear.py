@@ -18,9 +18,11 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.capabilities import Capability, Misfit
+from worker.core.costs import Sizes, TrainingCost
 from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
+from worker.core.inner.smooth.cost_of_iterations import cost_of_iterations
 from worker.core.inner.smooth.fit import GeneralizedLinear
 from worker.core.inner.smooth.minimize import IterativeSolver
 from worker.core.losses import Huber, Prediction, PredictorScore, SelectionLoss, chosen
@@ -231,6 +233,12 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
             None if self.weights is None else self.weights.weighting(problem, rows),
             self.method(m * design.q), offset_mean,
         )  # fmt: skip
+
+    def cost(self, problem: Problem, sizes: Sizes) -> TrainingCost:
+        """What it costs. Criteria of one fit take the factor of the Hessian. Needs no rows."""
+        size, m = self.coefficients(problem), self.outputs(problem)
+        solver: IterativeSolver = "newton_cholesky" if sizes.closed_form else self.method(size)
+        return cost_of_iterations(solver, size // m, m, sizes, intercept=self.intercept)
 
 
 def check_parts(row_loss: TrainingLoss, problem: Problem, partition: Partition) -> None:

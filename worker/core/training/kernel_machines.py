@@ -17,9 +17,11 @@ from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float, Int
 
 from worker.core.capabilities import Capability, Misfit
+from worker.core.costs import Sizes, TrainingCost
 from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Box, Hyperparameters, Positive
+from worker.core.inner.kernel.cost_of_kernels import cost_of_kernels
 from worker.core.inner.kernel.kernel_fit import KernelSystem, Split
 from worker.core.inner.kernel.kernel_model import KernelModel, Standard
 from worker.core.kernels import Kernel, KernelFunction, Rbf
@@ -90,6 +92,7 @@ class KernelTraining(TrainingCriterion, ABC):
     splines: ClassVar[tuple[()]] = ()
     weights: ClassVar[None] = None
     length: ClassVar[None] = None
+    iterative: ClassVar[bool]  # whether a fit takes more than one factorization
 
     @property
     @abstractmethod
@@ -223,6 +226,11 @@ class KernelTraining(TrainingCriterion, ABC):
             problem.score_weights(scored), self.row_loss(problem), self.intercept, landmarks, nugget,
         ), standard  # fmt: skip
 
+    def cost(self, problem: Problem, sizes: Sizes) -> TrainingCost:
+        """What it costs. Needs no rows."""
+        landmarks = None if self.landmarks is None else self.landmarks.count
+        return cost_of_kernels(len(problem.features), landmarks, sizes, iterative=self.iterative)
+
 
 @dataclass(frozen=True, slots=True)
 class KernelRidge(KernelTraining):
@@ -230,6 +238,7 @@ class KernelRidge(KernelTraining):
 
     kind: Literal["kernel_ridge"] = "kernel_ridge"
 
+    iterative: ClassVar[bool] = False
     classifies: ClassVar[bool] = False
     most_classes: ClassVar[None] = None
     class_weights: ClassVar[None] = None
@@ -303,6 +312,7 @@ class _KernelClassifier(KernelTraining):
 
     classifies: ClassVar[bool] = True
     most_classes: ClassVar[int] = 2
+    iterative: ClassVar[bool] = True
     predicts: ClassVar[frozenset[Prediction]] = frozenset({"class"})
 
     @property

@@ -19,7 +19,6 @@ from worker.core.penalties import Penalty, PerFeature, Shared
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.penalties.splines import Spline, expansion, others
 from worker.core.records import Array
-from worker.core.rows.bases import unexpanded
 from worker.core.rows.column_remarks import crowded, few_rows, observations
 from worker.core.rows.problem import Partition, Problem
 from worker.core.training.class_weights import ClassWeights, class_weight_misfits
@@ -130,8 +129,8 @@ class LinearPredictor(TrainingCriterion, ABC):
         """Remarks about constant and equal columns, crowded splines, and splits of fewer rows than columns."""
         trained = problem.trained(rows)
         remarks = observations(problem, trained, linear=True, intercept=self.intercept)
-        if problem.expansion is not None:
-            remarks += crowded(problem, unexpanded(problem.X), trained)
+        if problem.unexpanded is not None:
+            remarks += crowded(problem.unexpanded, trained)
         return remarks + few_rows(problem, partition)
 
     def penalties_of_separable(self, problem: Problem) -> int:

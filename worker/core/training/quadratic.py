@@ -11,7 +11,9 @@ from annotated_types import MaxLen, MinLen
 from jaxtyping import Float, Int
 
 from worker.core.capabilities import Misfit
+from worker.core.costs import Sizes, TrainingCost
 from worker.core.hyperparameters import Hyperparameters, check_box
+from worker.core.inner.given.cost_of_sums import cost_of_sums
 from worker.core.inner.given.matrix_sum import SumSystem
 from worker.core.inner.linear_model import LinearModel
 from worker.core.linalg.assembled import Shape
@@ -132,6 +134,11 @@ class Quadratic(TrainingCriterion):
         """Theta as coefficients; None if H is not positive definite."""
         fit = self.system(problem).fit(lam)
         return None if fit is None else LinearModel(0.0, fit.theta)
+
+    def cost(self, problem: Problem, sizes: Sizes) -> TrainingCost:
+        """What it costs with the factorization that the matrices allow."""
+        assert problem.criteria is not None
+        return cost_of_sums(problem.criteria, sizes)
 
 
 def numbered(k: int) -> tuple[Multiplier, ...]:

@@ -19,9 +19,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from worker.core.capabilities import Misfit
+from worker.core.costs import Sizes, TrainingCost
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind, accurate_fit
+from worker.core.inner.least_squares.cost_of_solves import cost_of_solves
 from worker.core.inner.least_squares.dual import DualRidge
 from worker.core.inner.least_squares.orthogonal import OrthogonalRidge
 from worker.core.inner.least_squares.primal import SMALLEST_KEPT_FRACTION, PrimalRidge
@@ -393,6 +395,15 @@ class Ridge(LinearPredictor):
 
     def _scaled(self, forms: PenaltyForms, variance: Float[Array, " p"]) -> PenaltyForms:
         return forms.scaled(self._scale(variance)) if self.standardize else forms
+
+    def cost(self, problem: Problem, sizes: Sizes) -> TrainingCost:
+        """What it costs, with the solver that `systems` takes unless rows are few and lose digits. Needs no rows."""
+        forms, dual = self.penalties(problem)[1], False if sizes.closed_form and sizes.needs_primal_factor else None
+        if sizes.leaves_rows_out and dual is None and forms.is_positive_diagonal and forms.p >= sizes.train:
+            dual = True  # as in `systems`
+        whole_sample = sizes.closed_form and not sizes.leaves_rows_out
+        solver = self.solver(sizes.train, forms, 1 if whole_sample or dual is False else sizes.trials, dual=dual)
+        return cost_of_solves(solver, forms.p, sizes, reweighted=self.weights is not None)
 
 
 class RidgeOfMoments(Ridge):

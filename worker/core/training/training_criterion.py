@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, Int
 
 from worker.core.capabilities import Capability, Misfit
+from worker.core.costs import Sizes, TrainingCost
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.inner.given.matrix_sum import SumSystem
@@ -251,6 +252,10 @@ class TrainingCriterion(ABC):
     @abstractmethod
     def prefers_inexact(self, problem: Problem) -> bool:
         """Whether fits that are not exact cost much less, so that J is best evaluated inexactly. Needs no rows."""
+
+    @abstractmethod
+    def cost(self, problem: Problem, sizes: Sizes) -> TrainingCost:
+        """The solver with the flops and bytes that it takes for these sizes. Needs no rows."""
 
     @abstractmethod
     def model(self, problem: Problem, rows: Int[Array, " m"], lam: Float[Array, " k"]) -> Model | None:

@@ -17,6 +17,7 @@ DISTANCES_FROM_CORNERS = (3e-3, -3e-3, 1e-2, -1e-2, 3e-2, -3e-2)  # on the scale
 CORNER_STEP = 1e-5  # slopes to both sides agree within it, if J is smooth
 STEPS_BESIDE_CORNERS = (3e-4, 1e-4)  # corners of J are often 1e-3 to 1e-2 apart
 RESIDUAL_LIMIT = 1e-7  # relative; above, a remark says that training is close to singular
+TYPICAL_EVALUATIONS = 8  # of J: a difference, of two steps at times, the residuals, the losses of rows
 DIFFERENCE_LIMIT = 1e-4  # between difference and gradient, relative to |J|; above, there is a remark
 
 

@@ -92,6 +92,13 @@ def curvature(objective: Objective, at: Evaluation, gradients: int = 0) -> Curva
     return _classify(H, (eigenvalues, vectors), g, noise, free, len(rho))
 
 
+def evaluations_of_curvature(k: int, gradients: int, *, exact: bool) -> int:
+    """How many evaluations of J `curvature` takes with `k` free hyperparameters, besides an exact Hessian."""
+    if k > MAX_HYPERPARAMETERS or (not exact and 2 * k > gradients):
+        return 0
+    return 3 if exact else 3 + 2 * k
+
+
 def _classify(
     H: Float[Array, "f f"],
     eigen: tuple[Float[Array, " f"], Float[Array, "f f"]],
