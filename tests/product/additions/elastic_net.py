@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from worker.core.capabilities import Misfit
+from worker.core.costs import Sizes, TrainingCost
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Box, Hyperparameters, Positive
+from worker.core.inner.least_squares.cost_of_solves import cost_of_solves
 from worker.core.inner.linear_model import LinearModel
 from worker.core.losses import ResidualLoss, SelectionLoss, chosen
 from worker.core.losses.half_squared_error import HalfSquaredError
@@ -131,6 +133,7 @@ class ElasticNet(TrainingCriterion):
 
     classifies: ClassVar[bool] = False
     most_classes: ClassVar[None] = None
+    length: ClassVar[None] = None
     refuses_offset: ClassVar[str] = "elastic_net takes no offset; subtract it from the target, and leave it out."
 
     @staticmethod
@@ -169,6 +172,10 @@ class ElasticNet(TrainingCriterion):
         """Remarks about constant and equal columns, and splits of fewer rows than columns."""
         trained = problem.trained(rows)
         return observations(problem, trained, linear=True, intercept=True) + few_rows(problem, partition)
+
+    def cost(self, problem: Problem, sizes: Sizes) -> TrainingCost:
+        """That of one factorization on the support; sweeps of coordinate descent are cheap beside it."""
+        return cost_of_solves("primal", len(problem.features), sizes, reweighted=False)
 
     def penalties_of_separable(self, problem: Problem) -> int:
         """None: there are no classes."""
