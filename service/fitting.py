@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import orjson
@@ -80,7 +80,8 @@ def is_light(spec: JobSpec, body: bytes) -> bool:
         return max(len(spec.data.matrices), len(spec.data.vectors)) <= MOST_LIGHT_MATRICES
     if not isinstance(spec.data, InlineData) or isinstance(spec.training, Quadratic) or spec.nested is not None:
         return False
-    if len(spec.training.splines) > MOST_LIGHT_SPLINES:
+    settings = (getattr(spec.training, field.name) for field in fields(spec.training))
+    if any(isinstance(value, tuple) and len(value) > MOST_LIGHT_SPLINES for value in settings):
         return False
     rows = len(spec.data.y)
     return rows * min(rows, getattr(spec.selection, "folds", rows)) <= MOST_LIGHT_SCORES

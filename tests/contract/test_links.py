@@ -11,6 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from tests.contract.specs import parsed
+from tests.examples import EXAMPLES, inline
 from worker.contract.prediction import Predicted, Rows, fitted_model, predict
 from worker.contract.result import QuadraticModel
 from worker.core.family import kind_of, members
@@ -22,29 +23,13 @@ from worker.core.training import Quadratic, Training
 from worker.core.verdict.conclude import Conclusion, conclude
 from worker.report_model import model_of
 
-N = 40
-RANDOM = np.random.default_rng(3)
-X = RANDOM.normal(size=(N, 2))
-T = X @ [1.0, -0.7] + 0.3 * RANDOM.normal(size=N)
-TARGETS: dict[str, list[Any]] = {
-    "ridge": T.tolist(),
-    "huber": T.tolist(),
-    "kernel_ridge": T.tolist(),
-    "poisson": np.round(np.exp(T)).tolist(),
-    "gamma": np.exp(T).tolist(),
-    "logistic": (T > 0).astype(float).tolist(),
-    "squared_hinge": np.where(T > 0, "yes", "no").tolist(),
-    "kernel_svm": (T > 0).astype(float).tolist(),
-    "kernel_logistic": np.where(T > 0, "yes", "no").tolist(),
-    "multinomial": np.digitize(T, [-0.5, 0.5]).astype(float).tolist(),
-}
 PREDICTING = [kind_of(member) for member in members(Training) if member is not Quadratic]
 
 
 def concluded(kind: str, **rest: Any) -> tuple[Prepared, Conclusion]:
     spec = parsed(
         {
-            "data": {"x": X.tolist(), "y": TARGETS[kind]},
+            "data": inline(EXAMPLES[kind]),
             "training": {"kind": kind},
             "outer": {"kind": "lbfgs", "max_iterations": 2},
             **rest,
@@ -62,7 +47,8 @@ def stored_and_read(prepared: Prepared, conclusion: Conclusion) -> Predicted:
     model = fitted_model(b'{"model": ' + document.model_dump_json().encode() + b"}")
     assert model is not None
     assert not isinstance(model, QuadraticModel)
-    return predict(model, Rows(X, prepared.problem.features, np.zeros(N)))
+    X = prepared.problem.X
+    return predict(model, Rows(X, prepared.problem.features, np.zeros(len(X))))
 
 
 @pytest.mark.parametrize("kind", PREDICTING)
@@ -71,9 +57,11 @@ def test_predictions_are_the_mean_that_the_loss_states(kind: str) -> None:
     training, problem = prepared.plan.training, prepared.problem
     assert not isinstance(training, Quadratic)
     predicted = stored_and_read(prepared, conclusion)
-    eta = predicted.eta.reshape(N, -1)
+    eta = predicted.eta.reshape(len(problem.y), -1)
     assert conclusion.model is not None
-    np.testing.assert_allclose(eta, conclusion.model.predictor(problem, np.arange(N)), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(
+        eta, conclusion.model.predictor(problem, np.arange(len(problem.y))), rtol=1e-12, atol=1e-13
+    )
     link = training.row_loss(problem).link
     mean = link.mean(eta)
     if training.classifies:

@@ -9,16 +9,20 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from service import fitting
+from tests.product import carry
 from tests.product.carry import check_faults, submitted
 from tests.product.choices import drawn, failure, is_refused
 from tests.product.covering import Covering
 from tests.product.factors import FACTORS, MEMBERS, plain, request, shelve
+from worker.contract.prediction import Predicted, predict
 
 pytestmark = pytest.mark.unchecked
 CHUNKS = 12
@@ -71,7 +75,19 @@ def test_a_criterion_that_does_not_fit_and_is_not_refused_is_found() -> None:
     choice = plain({"training": "logistic", "selection": "leave_one_out"})
     assert choice is not None
     with patch.object(fitting, "faults", lambda *_: []):
-        assert "leave_one_out needs ridge" in (failure(choice) or "")
+        assert "leave_one_out needs" in (failure(choice) or "")
+
+
+def test_predictions_that_are_not_those_of_the_document_are_found() -> None:
+    choice = plain({"training": "kernel_svm", "kernel": "periodic"})
+    assert choice is not None
+
+    def shifted(*arguments: Any) -> Predicted:
+        predicted = predict(*arguments)
+        return replace(predicted, eta=predicted.eta + 1e-6)
+
+    with patch.object(carry, "predict", shifted):
+        assert "Not equal to tolerance" in (failure(choice) or "")
 
 
 def test_a_pointer_to_nowhere_is_found() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
+from worker.core.family import kind_of, members
 from worker.core.penalties import (
     Difference,
     Identity,
@@ -16,24 +17,10 @@ from worker.core.penalties import (
     Shared,
 )
 from worker.core.rows.problem import Problem
-from worker.core.training import (
-    GammaRegression,
-    HuberRegression,
-    LogisticRegression,
-    MultinomialRegression,
-    PoissonRegression,
-    SquaredHinge,
-)
+from worker.core.training import LinearTraining, Ridge
 
 NAMES = ("a", "b", "c", "d", "e")
-TRAINING = {
-    "logistic": LogisticRegression,
-    "multinomial": MultinomialRegression,
-    "poisson": PoissonRegression,
-    "gamma": GammaRegression,
-    "huber": HuberRegression,
-    "squared_hinge": SquaredHinge,
-}
+TRAINING = {kind_of(member): member for member in members(LinearTraining) if member is not Ridge}
 PENALTIES = {
     "shared": Shared(),
     "per_feature": PerFeature(),

@@ -19,7 +19,7 @@ from service.app import create_app  # noqa: E402
 from service.catalog import catalog  # noqa: E402
 from service.settings import Settings  # noqa: E402
 from tests.product import naive  # noqa: E402
-from tests.product.carry import error_of  # noqa: E402
+from tests.product.carry import error_of, submitted  # noqa: E402
 from tests.product.choices import carried, is_refused  # noqa: E402
 from tests.product.covering import Covering  # noqa: E402
 from tests.product.factors import FACTORS, Choice, plain, request, shelve  # noqa: E402
@@ -39,6 +39,7 @@ def main() -> None:
         with serving_jobs(Path(directory), ["-c", program]) as served:
             for kind, (family, _) in ADDITIONS.items():
                 found[kind] += _through(served, family, kind)
+    found["aic"] += _refusal_with_logistic()
     json.dump(found, sys.stdout)
 
 
@@ -56,6 +57,15 @@ def _of(family: str, kind: str, schemas: str) -> list[str]:
         error = error_of(lambda choice=choice: carried(choice))  # type: ignore[misc]
         wrong += [f"{choice}: {error}"] if error else []
     return wrong
+
+
+def _refusal_with_logistic() -> list[str]:
+    choice = plain({"training": "logistic", "selection": "aic"})
+    assert choice is not None
+    found = submitted(request(choice))
+    told = [(one.pointer, one.detail) for one in found] if isinstance(found, list) else "nothing"
+    wanted = "aic is for ridge; with logistic use laplace_evidence or k_fold."
+    return [] if told == [("/selection/kind", wanted)] else [f"with logistic: {told}"]
 
 
 def _through(served: Served, family: str, kind: str) -> list[str]:

@@ -9,23 +9,29 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from tests.product.additions.aic import Aic
 from tests.product.additions.backtracking import Backtracking
 from tests.product.additions.cauchy import Cauchy
+from tests.product.additions.elastic_net import ElasticNet
 from tests.product.additions.log_cosh import LogCosh
 from tests.product.additions.negative_binomial import NegativeBinomialRegression
-from worker.core import kernels, losses, outer, training
+from worker.core import kernels, losses, outer, selection, training
 
 ADDITIONS: dict[str, tuple[str, Any]] = {  # the family of each, and its class
     "cauchy": ("kernel", Cauchy),
     "log_cosh": ("loss", LogCosh),
     "backtracking": ("outer", Backtracking),
     "negative_binomial": ("training", NegativeBinomialRegression),
+    "elastic_net": ("training", ElasticNet),
+    "aic": ("selection", Aic),
 }
-UNIONS: dict[str, tuple[Any, tuple[str, ...]]] = {  # of each family, where they are and how they are called
-    "kernel": (kernels, ("Simple", "Kernel")),
-    "loss": (losses, ("Score",)),
-    "outer": (outer, ("ConcreteOuter", "Outer")),
-    "training": (training, ("LinearTraining", "TableTraining", "Training")),
+UNIONS: dict[str, tuple[Any, tuple[str, ...]]] = {  # of each addition, where they are and how they are called
+    "cauchy": (kernels, ("Simple", "Kernel")),
+    "log_cosh": (losses, ("Score",)),
+    "backtracking": (outer, ("ConcreteOuter", "Outer")),
+    "negative_binomial": (training, ("LinearTraining", "TableTraining", "Training")),
+    "elastic_net": (training, ("TableTraining", "Training")),
+    "aic": (selection, ("TableSelection", "Selection")),
 }
 
 
@@ -33,8 +39,8 @@ def install() -> None:
     """Add a member to each union, in every module that has it already."""
     early = [name for name in sys.modules if name.startswith(("worker.contract", "service"))]
     assert not early, f"{early[0]} has read the unions already"
-    for family, member in ADDITIONS.values():
-        package, names = UNIONS[family]
+    for kind, (_, member) in ADDITIONS.items():
+        package, names = UNIONS[kind]
         for name in names:
             _replace(name, getattr(package, name), member)
 
