@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from worker.core.training.generalized_linear import (
-    GammaRegression,
-    HuberRegression,
-    LogisticRegression,
-    MultinomialRegression,
-    PoissonRegression,
-    SquaredHinge,
-)
-from worker.core.training.kernel_machines import KernelLogistic, KernelRidge, KernelSvm
+from worker.core.training.classifiers import LogisticRegression, MultinomialRegression, SquaredHinge
+from worker.core.training.kernel_classifiers import KernelLogistic, KernelSvm
+from worker.core.training.kernel_ridge import KernelRidge
 from worker.core.training.quadratic import Quadratic
+from worker.core.training.regressions import GammaRegression, HuberRegression, PoissonRegression
 from worker.core.training.ridge import Ridge
 from worker.core.training.training_criterion import Model, TrainingCriterion
 

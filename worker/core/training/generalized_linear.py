@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,43 +19,26 @@ from scipy.sparse import csr_array
 
 from worker.core.capabilities import Capability, Misfit
 from worker.core.costs import Sizes, TrainingCost
-from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.inner.smooth.cost_of_iterations import cost_of_iterations
 from worker.core.inner.smooth.fit import GeneralizedLinear
 from worker.core.inner.smooth.minimize import IterativeSolver
-from worker.core.losses import Huber, Prediction, PredictorScore, SelectionLoss, chosen
+from worker.core.losses import Prediction, PredictorScore, SelectionLoss
 from worker.core.losses.over_rows import LossOfPredictors
-from worker.core.losses.relative import Delta, Length, RelativeDelta
+from worker.core.losses.relative import Length
 from worker.core.losses.training import (
-    GammaLoss,
-    HuberLoss,
-    LogisticLoss,
-    MultinomialLoss,
-    PoissonLoss,
-    SquaredHingeLoss,
     TrainingLoss,
 )
 from worker.core.objective.means import mean_of_iterative
 from worker.core.objective.objective import Objective
-from worker.core.penalties import ClassPenalty, Shared
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
 from worker.core.rows.design import Design
 from worker.core.rows.filled import split_problems
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import mean_and_variance
-from worker.core.training.class_weights import ClassWeights, check_classes, weights_of_classes
-from worker.core.training.examples import (
-    THREE_CLASSES,
-    TWO_CLASSES,
-    amounts,
-    counts,
-    example_table,
-    heavy_tails,
-    likely_classes,
-)
+from worker.core.training.class_weights import check_classes, weights_of_classes
 from worker.core.training.linear import LinearPredictor
 from worker.core.training.training_criterion import Parts
 
@@ -253,182 +236,3 @@ def check_parts(row_loss: TrainingLoss, problem: Problem, partition: Partition) 
 def _slope_positions(m: int, p: int) -> Int[Array, " mp"]:
     """Indices of the slopes in theta, in which each output begins with its intercept."""
     return (np.arange(m)[:, None] * (p + 1) + 1 + np.arange(p)).ravel()
-
-
-@dataclass(frozen=True, slots=True)
-class _Classifier(GeneralizedLinearTraining):
-    """A classifier.
-
-    `class_weights`: factors of the training weights by class name (1 for a class that is not named), or `balanced`:
-    inversely proportional to the class's fraction of the training rows.
-    """
-
-    class_weights: ClassWeights | None = None
-
-    classifies: ClassVar[bool] = True
-    length: ClassVar[None] = None
-    predicts: ClassVar[frozenset[Prediction]] = frozenset({"probability", "likelihood", "class", "rank"})
-
-    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
-        """The selection loss; by default the first that fits. Raises ValueError for one that does not."""
-        return chosen(loss, self.predicts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Regression(GeneralizedLinearTraining):
-    """A regression of numbers."""
-
-    classifies: ClassVar[bool] = False
-    most_classes: ClassVar[None] = None
-    class_weights: ClassVar[None] = None
-    refuses_offset: ClassVar[None] = None
-
-
-@dataclass(frozen=True, slots=True)
-class LogisticRegression(_Classifier):
-    """Logistic regression of two classes with any number of L2 penalties (Foo, Do and Ng 2007)."""
-
-    kind: Literal["logistic"] = "logistic"
-
-    family: ClassVar[TrainingLoss] = LogisticLoss()
-    most_classes: ClassVar[int] = 2
-    refuses_offset: ClassVar[None] = None
-
-    @staticmethod
-    def example() -> Problem:
-        """Two classes."""
-        return example_table(likely_classes, TWO_CLASSES, offset=True)
-
-    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
-        """`log(1 + e^eta) - y eta`."""
-        return LogisticLoss()
-
-
-@dataclass(frozen=True, slots=True)
-class SquaredHinge(_Classifier):
-    """A linear support vector machine with the squared hinge loss `max(0, 1 - s eta)^2 / 2`, s = -1 or 1."""
-
-    kind: Literal["squared_hinge"] = "squared_hinge"
-
-    family: ClassVar[TrainingLoss] = SquaredHingeLoss()
-    most_classes: ClassVar[int] = 2
-    refuses_offset: ClassVar[None] = None
-    predicts: ClassVar[frozenset[Prediction]] = frozenset({"class", "rank"})
-
-    @staticmethod
-    def example() -> Problem:
-        """Two classes."""
-        return example_table(likely_classes, TWO_CLASSES, offset=True)
-
-    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
-        """The squared hinge."""
-        return SquaredHingeLoss()
-
-
-@dataclass(frozen=True, slots=True)
-class MultinomialRegression(_Classifier):
-    """Multinomial logistic regression: a softmax over two or more classes, each with its own coefficients.
-
-    All classes share the penalties; `per_class` and `per_coefficient` give each class or each coefficient its own.
-    """
-
-    penalty: Annotated[ClassPenalty, ByKind()] = Shared()  # type: ignore[assignment]  # noqa: RUF009 - frozen
-    kind: Literal["multinomial"] = "multinomial"
-
-    family: ClassVar[TrainingLoss] = MultinomialLoss(2)
-    most_classes: ClassVar[None] = None
-    refuses_offset: ClassVar[str] = (
-        "An offset is the same for every class, so it changes nothing in multinomial; leave it out."
-    )
-    takes_splines: ClassVar[bool] = False
-    predicts: ClassVar[frozenset[Prediction]] = frozenset({"probability", "likelihood", "class"})
-
-    @staticmethod
-    def example() -> Problem:
-        """Three classes."""
-        return example_table(likely_classes, THREE_CLASSES)
-
-    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
-        """The log-loss of the softmax."""
-        return MultinomialLoss(len(problem.classes))
-
-
-@dataclass(frozen=True, slots=True)
-class PoissonRegression(_Regression):
-    """Poisson regression of counts with the mean `e^eta`."""
-
-    kind: Literal["poisson"] = "poisson"
-
-    family: ClassVar[TrainingLoss] = PoissonLoss()
-    length: ClassVar[None] = None
-    predicts: ClassVar[frozenset[Prediction]] = frozenset({"likelihood"})
-
-    @staticmethod
-    def example() -> Problem:
-        """Counts."""
-        return example_table(counts, offset=True)
-
-    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
-        """The deviance."""
-        return chosen(loss, self.predicts)
-
-    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
-        """`e^eta - y eta`."""
-        return PoissonLoss()
-
-
-@dataclass(frozen=True, slots=True)
-class GammaRegression(_Regression):
-    """Regression of positive targets whose spread is proportional to their mean `e^eta`."""
-
-    kind: Literal["gamma"] = "gamma"
-
-    family: ClassVar[TrainingLoss] = GammaLoss()
-    length: ClassVar[None] = None
-    predicts: ClassVar[frozenset[Prediction]] = frozenset({"likelihood"})
-
-    @staticmethod
-    def example() -> Problem:
-        """Positive amounts."""
-        return example_table(amounts, offset=True)
-
-    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
-        """The deviance."""
-        return chosen(loss, self.predicts)
-
-    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
-        """`y e^-eta + eta`."""
-        return GammaLoss()
-
-
-@dataclass(frozen=True, slots=True)
-class HuberRegression(_Regression):
-    """Linear regression with the Huber loss: squared error up to residuals of `delta`, absolute error beyond.
-
-    `delta` is a number in units of the target, or relative to the spread of the target in the training rows of each
-    split.
-    """
-
-    delta: Delta = RelativeDelta()  # noqa: RUF009 - frozen
-    kind: Literal["huber"] = "huber"
-
-    family: ClassVar[TrainingLoss] = HuberLoss(1.0)
-    predicts: ClassVar[frozenset[Prediction]] = frozenset({"number"})
-
-    @staticmethod
-    def example() -> Problem:
-        """A straight line with outliers."""
-        return example_table(heavy_tails, offset=True)
-
-    @property
-    def length(self) -> Length:
-        """Delta."""
-        return Length.given(self.delta)
-
-    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
-        """The selection loss; by default the Huber error with the same delta."""
-        return chosen(loss, self.predicts, Huber(self.delta))
-
-    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> TrainingLoss:
-        """The Huber loss with its delta for these rows."""
-        return HuberLoss((self.length.number or 1.0) if rows is None else self.length.of(problem, rows))

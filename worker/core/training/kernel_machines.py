@@ -10,13 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float, Int
 
-from worker.core.capabilities import Capability, Misfit
+from worker.core.capabilities import Misfit
 from worker.core.costs import Sizes, TrainingCost
 from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
@@ -25,15 +25,11 @@ from worker.core.inner.kernel.cost_of_kernels import cost_of_kernels
 from worker.core.inner.kernel.kernel_fit import KernelSystem, Split
 from worker.core.inner.kernel.kernel_model import KernelModel, Standard
 from worker.core.kernels import Kernel, KernelFunction, Rbf
-from worker.core.losses import Prediction, PredictorScore, ResidualLoss, SelectionLoss, SquaredError, chosen
-from worker.core.losses.elementary import refuse_binary
+from worker.core.losses import PredictorScore, SelectionLoss
 from worker.core.losses.over_rows import LossOfScored
 from worker.core.losses.training import (
-    HalfSquaredError,
-    HuberizedHingeLoss,
     LogisticLoss,
     MachineLoss,
-    SquaredHingeLoss,
 )
 from worker.core.objective.means import mean_of_machines
 from worker.core.objective.objective import Objective
@@ -44,12 +40,10 @@ from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import mean_and_variance
 from worker.core.training.class_weights import (
     ClassWeights,
-    check_classes,
     class_weight_misfits,
     weights_of_classes,
 )
-from worker.core.training.examples import TWO_CLASSES, example_table, likely_classes, normal_errors
-from worker.core.training.training_criterion import Parts, TrainingCriterion
+from worker.core.training.training_criterion import TrainingCriterion
 
 MAX_EXACT_ROWS = 10_000  # of an exact kernel matrix: five matrices of its size are held, 4 GB
 MAX_DENSE_VALUES = 200_000_000  # of the table as a dense array, and of its rows times the landmarks
@@ -230,153 +224,3 @@ class KernelTraining(TrainingCriterion, ABC):
         """What it costs. Needs no rows."""
         landmarks = None if self.landmarks is None else self.landmarks.count
         return cost_of_kernels(len(problem.features), landmarks, sizes, iterative=self.iterative)
-
-
-@dataclass(frozen=True, slots=True)
-class KernelRidge(KernelTraining):
-    """Ridge regression in the space of a kernel: the mean of a Gaussian process."""
-
-    kind: Literal["kernel_ridge"] = "kernel_ridge"
-
-    iterative: ClassVar[bool] = False
-    classifies: ClassVar[bool] = False
-    most_classes: ClassVar[None] = None
-    class_weights: ClassVar[None] = None
-
-    @staticmethod
-    def example() -> Problem:
-        """Numbers with normal errors."""
-        return example_table(normal_errors)
-
-    @property
-    def parts(self) -> Parts:
-        """Rows and, without landmarks, the whole kernel matrix."""
-        if self.landmarks is None:
-            return Parts(rows=self, kernel_matrix=self)
-        return Parts(
-            rows=self,
-            withheld={
-                Capability.KERNEL_MATRIX: (
-                    "landmarks",
-                    "needs the exact kernel matrix; leave landmarks out, or use k_fold or holdout",
-                )
-            },
-        )
-
-    def penalties_of_separable(self, problem: Problem) -> int:
-        """None: the target is no class."""
-        return 0
-
-    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> MachineLoss:
-        """Half the squared error."""
-        return HalfSquaredError()
-
-    def score(self, loss: SelectionLoss | None) -> ResidualLoss:
-        """The selection loss; squared error by default. Raises ValueError for a loss of classes."""
-        if loss is None:
-            return SquaredError()
-        if loss.residual_loss is None:
-            raise ValueError(f"{loss.kind} scores classes; kernel_ridge predicts numbers: use squared_error or huber")
-        return loss.residual_loss
-
-    def check_target(self, problem: Problem) -> None:
-        """Raises ValueError if a target cannot be trained on. Here any number can."""
-
-    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
-        """Raises ValueError if a split lacks what training or the selection loss needs. Here nothing is needed."""
-
-    def check_left_out(self, problem: Problem, rows: Int[Array, " m"]) -> None:
-        """Raises ValueError if leave-one-out would score rows that do not train."""
-        if problem.score_weights(rows[problem.base_weights(rows) == 0]).any():
-            raise ValueError(
-                "leave_one_out of kernel_ridge scores training rows only; give rows of weight 0 the scoring weight 0"
-            )
-
-    def trained_rows(self, problem: Problem, partition: Partition) -> Split:
-        """All rows with a positive weight, for a criterion of one fit on all of them."""
-        rows = partition.rows((0,))
-        trained = problem.trained(rows)
-        self.check_size(len(rows), problem.X.shape[1])
-        return self._split(split_problems(problem, partition)[0], trained, trained)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class _KernelClassifier(KernelTraining):
-    """A classifier of two classes.
-
-    `class_weights`: factors of the training weights by class name (1 for a class that is not named), or `balanced`:
-    inversely proportional to the class's fraction of the training rows.
-    """
-
-    class_weights: ClassWeights | None = None
-
-    classifies: ClassVar[bool] = True
-    most_classes: ClassVar[int] = 2
-    iterative: ClassVar[bool] = True
-    predicts: ClassVar[frozenset[Prediction]] = frozenset({"class"})
-
-    @property
-    def parts(self) -> Parts:
-        """Rows."""
-        return Parts(rows=self)
-
-    def score(self, loss: SelectionLoss | None) -> SelectionLoss:
-        """The selection loss; by default the first that fits. Raises ValueError for one that does not."""
-        return chosen(loss, self.predicts)
-
-    def check_target(self, problem: Problem) -> None:
-        """Raises RowError if a target is neither 0 nor 1."""
-        refuse_binary(problem.y)
-
-    def check_splits(self, problem: Problem, partition: Partition, loss: SelectionLoss | None) -> None:
-        """Raises ValueError if a split trains on no row of a class, or lacks one that its AUC or F measure needs."""
-        check_classes(problem, partition, self.selection_loss(problem, loss, partition.used))
-
-
-@dataclass(frozen=True, slots=True)
-class KernelSvm(_KernelClassifier):
-    """A support vector machine with a differentiable hinge: with the plain hinge J would have steps.
-
-    `hinge`: `squared` is `max(0, 1 - z)^2 / 2`, `huberized` the hinge with a parabola of this `half_width` at its kink.
-    """
-
-    hinge: Literal["squared", "huberized"] = "squared"
-    half_width: Annotated[float, Ge(0.01), Lt(1)] = 0.5
-    kind: Literal["kernel_svm"] = "kernel_svm"
-
-    predicts: ClassVar[frozenset[Prediction]] = frozenset({"class", "rank", "decision_value"})
-
-    @staticmethod
-    def example() -> Problem:
-        """Two classes."""
-        return example_table(likely_classes, TWO_CLASSES)
-
-    def penalties_of_separable(self, problem: Problem) -> int:
-        """None: the hinge is zero at finite coefficients."""
-        return 0
-
-    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> MachineLoss:
-        """The hinge."""
-        return SquaredHingeLoss() if self.hinge == "squared" else HuberizedHingeLoss(self.half_width)
-
-
-@dataclass(frozen=True, slots=True)
-class KernelLogistic(_KernelClassifier):
-    """Logistic regression of two classes in the space of a kernel."""
-
-    kind: Literal["kernel_logistic"] = "kernel_logistic"
-
-    predicts: ClassVar[frozenset[Prediction]] = frozenset({"probability", "likelihood", "class", "rank"})
-
-    @staticmethod
-    def example() -> Problem:
-        """Two classes."""
-        return example_table(likely_classes, TWO_CLASSES)
-
-    def penalties_of_separable(self, problem: Problem) -> int:
-        """The penalty, before the hyperparameters of the kernel."""
-        return 1
-
-    def row_loss(self, problem: Problem, rows: Int[Array, " m"] | None = None) -> MachineLoss:
-        """The log-loss."""
-        return LogisticLoss()

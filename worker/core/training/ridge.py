@@ -24,14 +24,10 @@ from worker.core.hypergradient import ExactHypergradient
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind, accurate_fit
 from worker.core.inner.least_squares.cost_of_solves import cost_of_solves
-from worker.core.inner.least_squares.dual import DualRidge
-from worker.core.inner.least_squares.orthogonal import OrthogonalRidge
-from worker.core.inner.least_squares.primal import SMALLEST_KEPT_FRACTION, PrimalRidge
+from worker.core.inner.least_squares.primal import SMALLEST_KEPT_FRACTION
 from worker.core.inner.least_squares.spectral import SpectralRidge
-from worker.core.inner.least_squares.weighted import WeightedRidge
 from worker.core.inner.protocols import LeastSquaresSystem, Solver
 from worker.core.losses import ResidualLoss, SelectionLoss, SquaredError
-from worker.core.losses.over_rows import LossOfRows, SquaredErrorOfMoments
 from worker.core.losses.training import HalfSquaredError
 from worker.core.objective.means import mean_of_ridge
 from worker.core.objective.objective import Objective
@@ -40,26 +36,19 @@ from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
 from worker.core.rows.centre import Centre
 from worker.core.rows.filled import filled_splits, split_problems
-from worker.core.rows.moments import Moments, unexplained
 from worker.core.rows.problem import Partition, Problem
-from worker.core.rows.tables import DenseRows
 from worker.core.training.examples import example_table, normal_errors
 from worker.core.training.linear import LinearPredictor
 from worker.core.training.ridge_rows import (
-    centred_rows,
     dense_rows,
     far_from_zero,
-    loss_about_reference,
-    loss_of_rows,
-    score_weights_or_none,
     training_rows,
 )
+from worker.core.training.ridge_systems import RidgeSystems
 from worker.core.training.training_criterion import Parts
 from worker.core.weights import ExampleWeights
 
 MIN_TRIALS_FOR_SPECTRAL = 36  # from here on one eigendecomposition costs less than a factorization per trial (measured)
-NEARLY_EXACT_FRACTION = 1e-4  # unexplained fraction of the variance of y below which moments of y lose too many digits
-MOST_SCORED_VALUES = 4096  # of validation rows that are scored themselves, at no more cost than through their moments
 SMALLEST_REMAINDER_OF_DUAL = 1e-10  # one minus a leverage, which the n x n matrix gives without subtraction from one
 MOST_ORTHOGONAL_FLOPS = 2e7  # of an evaluation; up to here rows may be factored where moments lose digits
 
@@ -167,8 +156,9 @@ class Ridge(LinearPredictor):
         filled, loss = filled_splits(problem, partition), loss or SquaredError()
         problems = filled.problems
         if self.weights is not None:
-            return self._weighted(problem, problems, partition, self.weights, loss)
+            return list(self._weighted(problem, problems, partition, self.weights, loss))
         penalties, forms = self.penalties(problem)
+        made = self._systems_with(forms)
         most_train_rows = max(len(partition.rows(train)) for train, _ in partition.splits)
         if left_out and dual is None and forms.is_positive_diagonal and forms.p >= most_train_rows:
             dual = True  # leverages near one are many, and the n x n matrix gives what is left of them directly
@@ -177,13 +167,13 @@ class Ridge(LinearPredictor):
         by_rows = self._may_use_rows(len(partition.splits), most_train_rows, forms.p)
         if solver == "dual" and not (by_rows and (forms.p <= most_train_rows or self._is_far(problems, partition))):
             return [
-                self._dual(split, forms, partition.rows(train), partition.rows(scored), loss, orthogonal=by_rows)
+                made.dual(split, partition.rows(train), partition.rows(scored), loss, orthogonal=by_rows)
                 for split, (train, scored) in zip(problems, partition.splits, strict=True)
             ]
         lower = penalties.box[0]
         if self.arithmetic != "rows" and solver != "dual":
             systems = [
-                self._primal(split, forms, train, validation, partition.rows(rows), loss, lower, score_rows=score_rows)
+                made.primal(split, train, validation, partition.rows(rows), loss, lower, score_rows=score_rows)
                 for split, (train, validation), (_, rows) in zip(
                     problems, filled.moments(), partition.splits, strict=True
                 )
@@ -192,7 +182,7 @@ class Ridge(LinearPredictor):
                 spectral = [SpectralRidge.build(system) for system in systems] if solver == "spectral" else []
                 return list(spectral) if spectral and all(s.keeps_digits(lower) for s in spectral) else list(systems)
         return [
-            self._orthogonal(split, forms, partition.rows(train), partition.rows(val), loss)
+            made.orthogonal(split, partition.rows(train), partition.rows(val), loss)
             for split, (train, val) in zip(problems, partition.splits, strict=True)
         ]
 
@@ -230,13 +220,17 @@ class Ridge(LinearPredictor):
 
     def _is_far(self, splits: list[Problem], partition: Partition) -> bool:
         """Whether there is no intercept and columns lie far from zero in units of their spread."""
-        if self.intercept:
-            return False
-        statistics = (
-            training_rows(split, partition.rows(train))[1:]
+        return any(
+            self._is_far_from_zero(split, partition.rows(train))
             for split, (train, _) in zip(splits, partition.splits, strict=True)
         )
-        return any(far_from_zero(mean.high[:-1], variance) for mean, variance in statistics)
+
+    def _is_far_from_zero(self, split: Problem, train: Int[Array, " m"]) -> bool:
+        """The same of these rows."""
+        if self.intercept:
+            return False
+        _, mean, variance = training_rows(split, train)
+        return far_from_zero(mean.high[:-1], variance)
 
     def refit(self, problem: Problem, rows: Int[Array, " m"], *, dual: bool | None = None) -> LeastSquaresSystem:
         """The training system of all given rows; its validation loss scores the same rows."""
@@ -251,7 +245,7 @@ class Ridge(LinearPredictor):
         for split, (train, validation) in zip(split_problems(problem, partition), partition.splits, strict=True):
             rows, scored = partition.rows(train), partition.rows(validation)
             w, _, variance = training_rows(split, rows)
-            P = self._scaled(forms, variance).at(lam[: forms.k]).apply(np.eye(forms.p))
+            P = self._systems_with(forms).penalty(variance).at(lam[: forms.k]).apply(np.eye(forms.p))
             if self.weights is not None:
                 w = self.weights.weighting(problem, rows)(lam[forms.k :]).normalized(w).w
             X, y = dense_rows(split, rows, Centre.zero(forms.p + 1))
@@ -286,7 +280,8 @@ class Ridge(LinearPredictor):
             return None
         (split,) = split_problems(problem, whole)
         w, mean, variance = training_rows(split, rows)
-        system = self._orthogonal(split, forms, rows, rows, loss)
+        made = self._systems_with(forms)
+        system = made.orthogonal(split, rows, rows, loss)
         is_far = not self.intercept and far_from_zero(mean.high[:-1], variance)
         dual = forms.is_positive_diagonal and forms.p >= len(rows)  # as in `systems`
         fraction = SMALLEST_REMAINDER_OF_DUAL if dual else SMALLEST_KEPT_FRACTION
@@ -294,105 +289,22 @@ class Ridge(LinearPredictor):
             return None
         systems: list[LeastSquaresSystem] = []
         for i, row in enumerate(rows):
-            system = self._orthogonal(split, forms, np.delete(rows, i), np.array([row]), loss)
+            system = made.orthogonal(split, np.delete(rows, i), np.array([row]), loss)
             scale = self._scale(variance) * np.sqrt(w.sum() / (w.sum() - w[i]))
             systems.append(replace(system, penalty=forms.scaled(scale)))
         return systems
 
-    def _primal(
-        self,
-        problem: Problem,
-        forms: PenaltyForms,
-        train: Moments,
-        validation: Moments,
-        rows: Int[Array, " m"],
-        loss: ResidualLoss,
-        lower: Float[Array, " k"],
-        *,
-        score_rows: bool,
-    ) -> PrimalRidge:
-        centre = self._centre(train.mean)
-        M, p = train.about(centre), problem.X.shape[1]
-        M /= train.weight
-        penalty = self._scaled(forms, train.variance()[:-1])
-        quadratic = penalty, centre, float(M[-1, -1]), M[:-1, :-1], M[:-1, -1].copy()
-        if score_rows or len(rows) < p or len(rows) * p <= MOST_SCORED_VALUES:
-            return PrimalRidge(loss_of_rows(problem, rows, centre, loss), *quadratic)
-        distance = validation.mean.minus(centre)
-        scored = SquaredErrorOfMoments(validation.weight, validation.S, distance, np.zeros(p))
-        system = PrimalRidge(scored, *quadratic)
-        fit = system.fit(lower) if unexplained(train) < NEARLY_EXACT_FRACTION else None
-        if fit is None:
-            return system
-        return replace(system, loss=loss_about_reference(scored, problem, rows, centre, fit.theta))
-
-    def _orthogonal(
-        self,
-        problem: Problem,
-        forms: PenaltyForms,
-        train: Int[Array, " m"],
-        validation: Int[Array, " v"],
-        loss: ResidualLoss,
-    ) -> OrthogonalRidge:
-        w, mean, variance = training_rows(problem, train)
-        Z, y = dense_rows(problem, train, mean)
-        root = np.sqrt(w / w.sum())
-        Z, y = root[:, None] * Z, root * y
-        if not self.intercept:
-            Z, y = np.vstack([mean.high[:-1], Z]), np.append(mean.high[-1], y)
-        centre = self._centre(mean)
-        scored = loss_of_rows(problem, validation, centre, loss)
-        return OrthogonalRidge(scored, self._scaled(forms, variance), centre, float(y @ y), Z, y, root)
-
-    def _dual(
-        self,
-        problem: Problem,
-        forms: PenaltyForms,
-        train: Int[Array, " m"],
-        validation: Int[Array, " v"],
-        loss: ResidualLoss,
-        *,
-        orthogonal: bool,
-    ) -> LeastSquaresSystem:
-        w, mean, variance = training_rows(problem, train)
-        centre = self._centre(mean)
-        root_weights = np.sqrt(len(w) / w.sum() * w)
-        X, y = centred_rows(problem, train, centre)
-        y *= root_weights
-        scored = loss_of_rows(problem, validation, centre, loss)
-        return DualRidge(
-            scored, self._scaled(forms, variance), centre, float(y @ y) / len(y), X, y, root_weights,
-            centred=self.intercept,
-            orthogonal=orthogonal,
-        )  # fmt: skip
-
     def _weighted(
         self, problem: Problem, splits: list[Problem], partition: Partition, weights: ExampleWeights, loss: ResidualLoss
-    ) -> list[LeastSquaresSystem]:
-        forms, ones = self.penalties(problem)[1], int(self.intercept)
-        systems: list[LeastSquaresSystem] = []
+    ) -> Iterator[LeastSquaresSystem]:
+        """The systems of splits with tuned example weights. Rows are factored where moments would lose digits."""
+        forms = self.penalties(problem)[1]
+        made = self._systems_with(forms)
         for split, (train, validation) in zip(splits, partition.splits, strict=True):
-            rows, scored_rows = partition.rows(train), partition.rows(validation)
-            base, mean, variance = training_rows(split, rows)  # of this split, as another may hold an outlier
-            origin, penalty = self._centre(mean), self._scaled(forms, variance)
-            Z, y = dense_rows(split, rows, origin, ones)
-            Z_scored, y_scored = dense_rows(split, scored_rows, origin, ones)
-            scored = LossOfRows(DenseRows(Z_scored), y_scored, loss, score_weights_or_none(problem, scored_rows))
-            systems.append(
-                WeightedRidge(
-                    scored, penalty.after_intercept() if ones else penalty, origin, self.intercept,
-                    Z, y, base, weights.weighting(problem, rows),
-                    orthogonal=self._may_use_rows(len(splits), len(rows), forms.p)
-                    and (self.arithmetic == "rows" or (not ones and far_from_zero(mean.high[:-1], variance))),
-                )
-            )  # fmt: skip
-        return systems
-
-    def _centre(self, mean: Centre) -> Centre:
-        return mean if self.intercept else Centre.zero(len(mean.high))
-
-    def _scaled(self, forms: PenaltyForms, variance: Float[Array, " p"]) -> PenaltyForms:
-        return forms.scaled(self._scale(variance)) if self.standardize else forms
+            rows = partition.rows(train)
+            may = self._may_use_rows(len(splits), len(rows), forms.p)
+            orthogonal = may and (self.arithmetic == "rows" or self._is_far_from_zero(split, rows))
+            yield made.weighted(problem, split, rows, partition.rows(validation), weights, loss, orthogonal=orthogonal)
 
     def cost(self, problem: Problem, sizes: Sizes) -> TrainingCost:
         """What it costs, with the solver that `systems` takes unless rows are few and lose digits. Needs no rows."""
@@ -402,6 +314,9 @@ class Ridge(LinearPredictor):
         whole_sample = sizes.closed_form and not sizes.leaves_rows_out
         solver = self.solver(sizes.train, forms, 1 if whole_sample or dual is False else sizes.trials, dual=dual)
         return cost_of_solves(solver, forms.p, sizes, reweighted=self.weights is not None)
+
+    def _systems_with(self, forms: PenaltyForms) -> RidgeSystems:
+        return RidgeSystems(forms, self._scale if self.standardize else None, self.intercept)
 
 
 class RidgeOfMoments(Ridge):
