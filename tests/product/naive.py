@@ -17,22 +17,28 @@ OF_DISTANCE: dict[str, Callable[[float, Mapping[str, Any], Mapping[str, float]],
 }
 
 
-def predictors(model: Mapping[str, Any], rows: Sequence[Row], offsets: Sequence[float]) -> np.ndarray:
-    """`eta` of each row (n x m): one column, or one for each class of several predictors."""
+def predictors(model: Mapping[str, Any], rows: Sequence[Row], offsets: Sequence[float]) -> tuple[np.ndarray, float]:
+    """`eta` of each row (n x m): one column, or one for each class. With the size of the largest sum of absolute terms.
+
+    Rounding is relative to that size: terms of a kernel machine may cancel.
+    """
     if model["kind"] == "multinomial":
-        return np.array([[_line(one, row) for one in model["classes"]] for row in rows])
-    if model["kind"] == "kernel":
-        return np.array([[_machine(model, row)] for row in rows])
-    each = zip(rows, offsets, strict=True)
-    return np.array([[_line(model, row) + offset + _bends(model.get("splines", ()), row)] for row, offset in each])
+        sums = [[_terms(one, row) for one in model["classes"]] for row in rows]
+    elif model["kind"] == "kernel":
+        sums = [[_machine(model, row)] for row in rows]
+    else:
+        each = zip(rows, offsets, strict=True)
+        sums = [[[*_terms(model, row), offset, *_bends(model.get("splines", ()), row)]] for row, offset in each]
+    eta = np.array([[math.fsum(terms) for terms in row] for row in sums])
+    return eta, max(math.fsum(map(abs, terms)) for row in sums for terms in row)
 
 
-def _line(model: Mapping[str, Any], row: Row) -> float:
-    return model["intercept"] + math.fsum(one["value"] * row[one["feature"]] for one in model["coefficients"])
+def _terms(model: Mapping[str, Any], row: Row) -> list[float]:
+    return [model["intercept"], *(one["value"] * row[one["feature"]] for one in model["coefficients"])]
 
 
-def _bends(splines: Sequence[Mapping[str, Any]], row: Row) -> float:
-    return math.fsum(_spline(one, row[one["feature"]]) for one in splines)
+def _bends(splines: Sequence[Mapping[str, Any]], row: Row) -> list[float]:
+    return [_spline(one, row[one["feature"]]) for one in splines]
 
 
 def _spline(term: Mapping[str, Any], x: float) -> float:
@@ -56,12 +62,12 @@ def _basis(knots: Sequence[float], j: int, degree: int, x: float, end: float) ->
     return value
 
 
-def _machine(model: Mapping[str, Any], row: Row) -> float:
+def _machine(model: Mapping[str, Any], row: Row) -> list[float]:
     names, centre, scale = model["features"], model["centre"], model["scale"]
     x = [row[name] for name in names]
     each = zip(model["coefficients"], model["support"], strict=True)
     pairs = _Pairs(names, centre, scale)
-    return model["intercept"] + math.fsum(c * pairs.kernel(model["kernel"], model["values"], x, z) for c, z in each)
+    return [model["intercept"], *(c * pairs.kernel(model["kernel"], model["values"], x, z) for c, z in each)]
 
 
 class _Pairs:
