@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from worker.core.search.refit import Model, refit
 
 from worker.core.hypergradient import Implicit
 from worker.core.kernels import Rbf, SharedWidth, WidthPerFeature
@@ -25,7 +24,7 @@ from worker.core.search.plan import Plan, prepare
 from worker.core.search.tune import tune
 from worker.core.selection import Evidence, Selection, StratifiedKFold
 from worker.core.selection.evidence_settings import NoiseVariance
-from worker.core.training import KernelRidge, KernelSvm
+from worker.core.training import KernelRidge, KernelSvm, Model
 from worker.core.training.kernel_machines import KernelPenalty, KernelTraining
 
 SETS = ("banana", "diabetis", "german", "heart", "image", "splice", "waveform")
@@ -53,7 +52,7 @@ def search(
     prepared = prepare(problem, plan)
     step = list(tune(prepared))[-1]
     lam = prepared.objective.natural(step.best.best.rho)
-    model = refit(training, problem, np.arange(len(problem.y)), lam)
+    model = training.model(problem, np.arange(len(problem.y)), lam)
     assert model is not None
     return lam, step.evaluations, model
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from worker.core.search.refit import refit
 
 from benchmarks.real_data import Labelled, a9a, halves, spambase
 from worker.core.hypergradient import Implicit
@@ -84,7 +83,7 @@ def report(task: Task, name: str, prepared: Prepared, rho: np.ndarray, note: str
         for system, fit in zip(at.formula.fits.systems, fits, strict=True)
     ]
     error = sum(seen) / sum(system.loss.weight for system in at.formula.fits.systems)
-    model = refit(prepared.plan.training, task.problem, np.arange(len(task.tuned.y)), at.natural(rho))
+    model = prepared.plan.training.model(task.problem, np.arange(len(task.tuned.y)), at.natural(rho))
     assert model is not None
     eta = model.predict(task.test.X).reshape(len(task.test.y), -1)
     missed = wrong(eta, task.test.y)

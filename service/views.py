@@ -38,9 +38,9 @@ def job_view(record: JobRecord, *, spec: bytes = b"") -> dict[str, Any]:
 
 
 def job_summary(record: JobRecord) -> dict[str, Any]:
-    """A job without its spec and notes."""
+    """A job without its spec."""
     view = job_view(record)
-    del view["spec"], view["notes"]
+    del view["spec"]
     return view
 
 

@@ -130,7 +130,7 @@ def table(random: Random, training: Any) -> Problem:
     eta = (X / X.std(axis=0)) @ random.normal(size=p) * size / np.sqrt(p)
     y, classes = target(random, training, eta)
     weights = np.exp(random.normal(size=n) * random.choice([0.3, 2.0])) if random.random() < 0.3 else None
-    offset = random.normal(size=n) if training.takes_offset and random.random() < 0.3 else None
+    offset = random.normal(size=n) if training.refuses_offset is None and random.random() < 0.3 else None
     names = tuple(f"x{j}" for j in range(p))
     return Problem(X, y, names, time=np.arange(n) * 1.0, weights=weights, offset=offset, classes=classes)
 

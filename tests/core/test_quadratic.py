@@ -20,6 +20,7 @@ from worker.core.outer import Lbfgs, Newton
 from worker.core.penalties import Banded, Difference, Identity, PerFeature, QuadraticForms
 from worker.core.records import Outcome
 from worker.core.rows.matrices import Criteria
+from worker.core.rows.problem import Partition
 from worker.core.search.plan import Plan, prepare
 from worker.core.search.tune import tune
 from worker.core.selection import Holdout, KFold, QuadraticSelection
@@ -109,7 +110,8 @@ def test_the_reverse_sweep_takes_a_dense_factor_where_a_band_would_cost_less():
     criteria = chain(60)
     problem, selection = empty_problem(criteria), QuadraticSelection()
     for method, shape in ((Implicit(), "banded"), (CholeskyBackprop(), "dense")):
-        assert selection.objective(problem, Quadratic(), method).formula.fits.systems[0].solver == shape
+        objective = selection.objective(problem, Partition.whole(np.empty(0, int), 0), Quadratic(), method)
+        assert objective.formula.fits.systems[0].solver == shape
 
 
 def chain(p, ends=False, seed=0) -> Criteria:
@@ -312,7 +314,7 @@ def test_a_perfect_fit_is_a_minimum_like_any_other():
 
 def test_criteria_that_do_not_belong_together_are_refused():
     problem, table = empty_problem(random_criteria()), regression(20, 2)
-    with pytest.raises(ValueError, match="go together"):
+    with pytest.raises(ValueError, match="needs what ridge does not have"):
         prepare(problem, Plan(Ridge(), QuadraticSelection(), HypergradientAuto(), Newton()))
     with pytest.raises(ValueError, match="scores no rows"):
         prepare(table, Plan(Ridge(), QuadraticSelection(), HypergradientAuto(), Newton()))

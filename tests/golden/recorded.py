@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from worker.core.search.refit import refit
 
 from tests.contract.specs import parsed
 from tests.golden.cases import CURVATURE
@@ -60,7 +59,7 @@ def numbers(request: dict[str, Any], hyperparameters: list[float] | None = None)
 def _predictions(prepared: Prepared, natural: Array) -> Array:
     box, problem = prepared.objective.hyperparameters, prepared.problem
     lam = prepared.objective.natural(np.where(box.log, np.log(natural), natural))
-    model = refit(prepared.plan.training, problem, prepared.rows, lam)
+    model = prepared.plan.training.model(problem, prepared.rows, lam)
     assert model is not None
     return model.coefficients if problem.criteria else model.predictor(problem, prepared.rows[:ROWS]).ravel()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.estimate import expected_cost, validation_view
+from service.estimate import estimate, validation_view
 from tests.contract.specs import document, parsed, table
 from tests.core.gradient_descent import GradientDescent
 from worker.contract.spec import JobSpec
@@ -20,10 +20,10 @@ def with_gradient_descent(**settings: Any) -> JobSpec:
 
 
 @pytest.mark.parametrize(
-    ("settings", "evaluations"), [({}, 17), ({"starts": 3}, 51), ({"max_iterations": 5}, 6)], ids=str
+    ("settings", "evaluations"), [({}, 17), ({"starts": 3}, 85), ({"max_iterations": 5}, 6)], ids=str
 )
 def test_its_typical_evaluations_are_estimated(settings: dict[str, int], evaluations: int) -> None:
-    assert expected_cost(with_gradient_descent(**settings), None)["evaluations"] == evaluations
+    assert estimate(with_gradient_descent(**settings), None).evaluations == evaluations
 
 
 def test_it_is_validated_and_explained() -> None:

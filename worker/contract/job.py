@@ -81,6 +81,10 @@ class JobSummary(Wire):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    notes: list[Note] = Field(
+        default_factory=list,
+        description="Limits that are clearly below the estimated cost, with the code `limit_below_estimate`.",
+    )
     links: Links
 
 
@@ -90,10 +94,6 @@ class Job(JobSummary):
     spec: dict[str, Any] = Field(
         description="The request with every default filled in; data by their fingerprint, and so are lists of more "
         "than 10 kB, as `{items, sha256}`, unless `view=full` asks for them."
-    )
-    notes: list[Note] = Field(
-        default_factory=list,
-        description="Limits that are clearly below the estimated cost, with the code `limit_below_estimate`.",
     )
 
 

@@ -16,7 +16,7 @@ FIELDS: Final = (
     *("elapsed", "created_at", "started_at", "finished_at", "cancelled_at", "request_id", "traceparent"),
     "notes",
 )
-SUMMARY: Final = tuple(name for name in FIELDS if name not in {"spec", "notes"})
+SUMMARY: Final = tuple(name for name in FIELDS if name != "spec")
 LAST_POSITION: Final = 10_000
 """The last position of the queue that is searched for a job: the time of the search grows with it."""
 

@@ -251,12 +251,12 @@ def test_approximate_leave_one_out_is_near_n_refits(kind):
         fit = system.fit(np.exp(rho) * total / problem.weights[rest].sum())
         intercept, slopes = system.coefficients(fit.theta)
         eta = (intercept + problem.X[[i]] @ slopes.T + problem.offset[i]).reshape(1, -1)
-        losses.append(training.selection_loss(problem, None).at(problem.y[[i]], eta, np.ones(1)).value)
+        losses.append(training.selection_loss(problem, None, rest).at(problem.y[[i]], eta, np.ones(1)).value)
     exact = problem.weights @ losses / total
     at = objective.evaluate(rho)
     training_loss = (
         problem.weights
-        @ training.selection_loss(problem, None)
+        @ training.selection_loss(problem, None, np.arange(60))
         .at(problem.y, objective.formula.fits.at(rho)[0].at.eta, np.ones(60))
         .losses
         / total

@@ -11,13 +11,12 @@ import json
 from itertools import islice
 from typing import Any
 
-from worker.core.search.refit import LinearModel
-
 from tests.contract.specs import document, parsed, table
 from worker import checkpoint, store
 from worker.contract.description import describe, fingerprint, work
 from worker.contract.inline import encode_data
 from worker.contract.spec import ALGORITHM
+from worker.core.inner.linear_model import LinearModel
 from worker.core.search.plan import prepare
 from worker.core.search.tune import tune
 from worker.core.verdict.conclude import conclude

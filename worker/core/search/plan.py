@@ -140,7 +140,8 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
     hypergradient, outer = resolve(plan, problem, box)
     trials = expected_trials(plan, box)
     objective = plan.selection.objective(problem, partition, plan.training, hypergradient, trials)
-    if outer.needs_hessian and not objective.has_hessian:  # it would not fit in memory
+    promised = plan.selection.has_hessian and plan.training.parts.has_hessian
+    if outer.needs_hessian and promised and not objective.has_hessian:  # it would not fit in memory
         outer = plan.outer.resolve(len(box.names), has_hessian=False, inexact=False)
         if outer.needs_hessian:
             raise ValueError("the Hessian of J with so many hyperparameters and coefficients is too large; use lbfgs")
