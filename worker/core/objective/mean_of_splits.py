@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,7 +17,7 @@ from worker.core.objective.objective import Found, Residuals, means
 from worker.core.records import Array
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for what is computed once
 class MeanOfSplits:
     """Weighted mean of the selection loss over all validation rows, pooled over the splits.
 
@@ -27,10 +28,15 @@ class MeanOfSplits:
     hypergradient: ExactHypergradient
     split_weights: Float[Array, " splits"] | None = None
 
-    @property
+    @cached_property
     def factors(self) -> Float[Array, " splits"]:
         """The factor of each split's sum of losses in J."""
         return factors_of(self.fits, self.split_weights)
+
+    @cached_property
+    def weights(self) -> Float[Array, " splits"]:
+        """The total weight of the scored rows of each split."""
+        return np.array([system.loss.weight for system in self.fits.systems])
 
     def value(self, rho: Float[Array, " k"]) -> float:
         """J alone; infinite if training is singular."""
@@ -50,8 +56,7 @@ class MeanOfSplits:
                 return None
             sums[i], bar = systems[i].loss.value_and_gradient(fit.scored)
             gradient += self.hypergradient(fit, factors[i] * bar)
-        weights = np.array([system.loss.weight for system in systems])
-        return Found(float(factors @ sums), gradient, means(sums, weights))
+        return Found(float(factors @ sums), gradient, means(sums, self.weights))
 
     def residuals(self, rho: Float[Array, " k"]) -> Residuals | None:
         """The relative residuals of training and of the adjoint at this point."""
