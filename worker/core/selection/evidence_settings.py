@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -28,21 +29,21 @@ class NoiseVariance(Box):
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence(ClosedForm):
-    """Marginal likelihood (MacKay 1992): minus its logarithm, in nats, is minimized. No intercept is integrated out.
-
-    The model is `y ~ N(eta, s2)` with the prior `theta ~ N(0, s2 / n P^-1)`, P the matrix of the penalty. The noise
-    variance s2 is the best one at these penalties or, with `noise_variance`, a hyperparameter.
-    """
+class GaussianEvidence(ClosedForm, ABC):
+    """The base of evidences of linear models and Gaussian processes; `integrate_intercept`: with a flat prior."""
 
     noise_variance: NoiseVariance | None = None
-    kind: Literal["evidence"] = "evidence"
 
     needs: ClassVar[tuple[Need, ...]] = (frozenset({Capability.LEAST_SQUARES, Capability.KERNEL_MATRIX}),)
     alternatives: ClassVar[tuple[str, ...]] = ("laplace_evidence", "approximate_leave_one_out", "k_fold")
-    integrate_intercept: ClassVar[bool] = False
+    integrate_intercept: ClassVar[bool]
     takes_loss: ClassVar[bool] = False
     given_loss: ClassVar[Score | None] = None
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """Its name on the wire."""
 
     def hyperparameters(self) -> Hyperparameters | None:
         """The noise variance, if it is tuned."""
@@ -94,16 +95,31 @@ class Evidence(ClosedForm):
 
 
 @dataclass(frozen=True, slots=True)
-class MarginalLikelihood(Evidence):
-    """Another name of `evidence`, with the same settings and results."""
+class Evidence(GaussianEvidence):
+    """Marginal likelihood (MacKay 1992): minus its logarithm, in nats, is minimized. No intercept is integrated out.
 
-    kind: Literal["marginal_likelihood"] = "marginal_likelihood"  # type: ignore[assignment]
+    The model is `y ~ N(eta, s2)` with the prior `theta ~ N(0, s2 / n P^-1)`, P the matrix of the penalty. The noise
+    variance s2 is the best one at these penalties or, with `noise_variance`, a hyperparameter.
+    """
+
+    kind: Literal["evidence"] = "evidence"
+
+    integrate_intercept: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
-class Reml(Evidence):
+class MarginalLikelihood(GaussianEvidence):
+    """Another name of `evidence`, with the same settings and results."""
+
+    kind: Literal["marginal_likelihood"] = "marginal_likelihood"
+
+    integrate_intercept: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reml(GaussianEvidence):
     """Restricted marginal likelihood: the intercept is integrated out with a flat prior, too (Wood 2011)."""
 
-    kind: Literal["reml"] = "reml"  # type: ignore[assignment]
+    kind: Literal["reml"] = "reml"
 
     integrate_intercept: ClassVar[bool] = True
