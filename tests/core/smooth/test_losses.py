@@ -203,7 +203,9 @@ def test_changes_never_exceed_their_bounds(loss):
     for move in moves(rng, eta, radius):
         there = loss.at(y, eta + move, w)
         changes = np.linalg.norm(second(there) - H, 2, axis=(1, 2)), np.linalg.norm(there.slope - g, axis=1)
-        sizes = np.abs(H).max((1, 2)) + np.abs(second(there)).max((1, 2)), np.abs(g).max(1) + np.abs(there.slope).max(1)
+        # a slope is a difference from the target or from 1, and rounds like these
+        terms = np.abs(g).max(1) + np.abs(there.slope).max(1) + np.abs(y) + 1
+        sizes = np.abs(H).max((1, 2)) + np.abs(second(there)).max((1, 2)), terms
         for bound, change, size, top in zip((curvature, slope), changes, sizes, most, strict=True):
             rounding = 1e-15 * size * (1 + np.abs(eta).max(1) + radius)
             assert (change <= bound * (1 + 1e-12) + rounding).all()
