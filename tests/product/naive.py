@@ -100,7 +100,7 @@ class _Pairs:
                 first, *others = kernel["terms"]
                 weighted = (values[f"{_name(one)}.weight"] * self._part(one, values, x, z) for one in others)
                 return self._part(first, values, x, z) + math.fsum(weighted)
-        raise NotImplementedError(f"write down the kernel {kernel['kind']} here")
+        raise LookupError(f"write down the kernel {kernel['kind']} here")
 
     def _part(self, kernel: Mapping[str, Any], values: Mapping[str, float], x: Any, z: Any) -> float:
         begin = f"{_name(kernel)}."
