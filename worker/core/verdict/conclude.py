@@ -32,7 +32,9 @@ from worker.core.verdict.split_remarks import split_remarks
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """The refit at the best hyperparameters, with scores. `standard_error` is None for a single validation row.
+    """The refit at the best hyperparameters, with scores.
+
+    Standard errors are None if the rows are one cluster, and if a score is no mean over rows.
 
     `fills` are the values that the refit put for missing ones, in the order of the problem's imputed columns. Between
     the ends in `intervals`, in natural units and inside the box, each hyperparameter can move before J rises by one
@@ -44,6 +46,8 @@ class Conclusion:
     certificates: Certificates
     standard_error: float | None
     test_value: float | None
+    test_error: float | None
+    nested_error: float | None
     messages: tuple[str, ...]
     fills: Float[Array, " q"]
     curvature: Curvature | None

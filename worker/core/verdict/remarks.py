@@ -27,6 +27,10 @@ TEST_WEIGHTS_ZERO = (
 NEARLY_SINGULAR = (
     "The training criterion is close to singular at the result: its solution and the gradient have few correct digits."
 )
+REFIT_NO_MINIMUM = (
+    "The returned model is not at the minimum of its training criterion to {} digits: rounding or an early end of "
+    "training moves its coefficients. Raise the lower bound of the penalty, or rescale columns that lie far from zero."
+)
 DIGITS_LOST = (
     "Rounding leaves about {} correct digits of the selection value: columns lie far from zero in units of their "
     "spread, or depend on each other. Subtract a constant from such columns, set intercept to true, or raise the lower "
