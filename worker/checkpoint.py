@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 
 from worker.core.records import Array, Evaluation, FoldScore, Outcome, Start, State
 
 _FOLD = ("value", "weight", "rows", "selection_value", "iterations", "evaluations", "scanned")
+_COUNTS = ("rows", "iterations", "evaluations", "scanned")
 _EVALUATION = ("rho", "value", "gradient", "per_split")
 _ERRORS = ("value_error", "gradient_error")  # not in what versions before these bounds wrote
 
@@ -44,9 +46,12 @@ def unpack(data: bytes) -> State:
 
 def _fold(arrays: dict[str, Array], i: int, row: Array) -> FoldScore:
     values = dict(zip(_FOLD, row.tolist()))  # noqa: B905 - versions before the scan wrote fewer
-    counts = {name: int(values.pop(name, 0)) for name in ("rows", "iterations", "evaluations", "scanned")}
-    clusters = {"clusters": arrays[name] for name in [f"fold{i}.clusters"] if name in arrays}  # older ones have none
-    return FoldScore(**values, **counts, **clusters)
+    rows, iterations, evaluations, scanned = (int(values.get(name, 0)) for name in _COUNTS)
+    fold = FoldScore(
+        values["value"], values["weight"], rows, values["selection_value"], iterations, evaluations, scanned
+    )
+    clusters = arrays.get(f"fold{i}.clusters")  # not in what versions before them wrote
+    return fold if clusters is None else replace(fold, clusters=clusters)
 
 
 def _start(arrays: dict[str, Array], i: int) -> Start:

@@ -137,8 +137,8 @@ class Start:
 class FoldScore:
     """One outer fold of nested cross-validation: the mean loss on its rows, and the J of the tuning on the other rows.
 
-    `weight` is the sum of the scoring weights of its `rows`. `clusters` holds the sums of weighted losses and of weights
-    over the rows of each cluster (`clustered.sums_by_cluster`); NaN if they are not known.
+    `weight` is the sum of the scoring weights of its `rows`. `clusters` holds the sums of weighted losses and of
+    weights over the rows of each cluster (`clustered.sums_by_cluster`); NaN if they are not known.
     """
 
     value: float

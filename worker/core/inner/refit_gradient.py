@@ -30,8 +30,8 @@ def refit_gradient_norm(
 ) -> float:
     """The gradient of C in the slopes and, added, that in the intercepts, each relative to its size.
 
-    `C = sum_i s_i loss_i(eta_i) + theta^T P theta / 2` with the slopes theta of all outputs, one output after the other.
-    The rows of the design are the trained ones, centred. Slopes are in units of curvature: with h the diagonal of H,
+    `C = sum_i s_i loss_i(eta_i) + theta^T P theta / 2` with the slopes theta of all outputs, one after the other. The
+    rows of the design are the trained ones, centred. Slopes are in units of curvature: with h the diagonal of H,
     `sqrt(sum g_j^2 / h_j)` relative to `sqrt(sum h_j theta_j^2)`, as a diagonal Newton step relative to theta. The
     intercepts' is relative to the sum of the sizes of the rows' slopes where eta is zero. NaN if it overflows.
     """

@@ -18,9 +18,7 @@ MOST_CLUSTERS = 2048  # that sums are kept for; they estimate an error to 2 %, a
 CONFIDENCE = 0.95  # of intervals
 
 
-def error_of_mean(
-    losses: Float[Array, " v"], weights: Float[Array, " v"], clusters: Int[Array, " v"]
-) -> float | None:
+def error_of_mean(losses: Float[Array, " v"], weights: Float[Array, " v"], clusters: Int[Array, " v"]) -> float | None:
     """The standard error of `weights @ losses`, the weights summing to one; None for a single cluster.
 
     With m clusters the sum of squares is multiplied by `m / (m - 1)`, as the mean is estimated.

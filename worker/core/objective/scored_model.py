@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,6 +14,7 @@ from worker.core.records import Array
 from worker.core.rows.problem import Problem
 
 
+@runtime_checkable
 class Predicts(Protocol):
     """A trained model."""
 

@@ -70,10 +70,11 @@ def _fold_score(fold: Prepared, step: Step, scored: Int[Array, " v"], clusters: 
     if np.isfinite(best.value):
         model = fold.plan.training.model(problem, fold.rows, fold.objective.natural(best.rho))
     weight = float(fold.problem.score_weights(scored).sum())
-    at = None if model is None else scored_by(model, fold.objective.loss, problem, scored)
-    known = at is not None and at.losses is not None
-    sums = [sums_by_cluster(at.losses, at.weights, clusters[scored], int(clusters.max()) + 1)] if known else []
-    return FoldScore(
-        np.nan if at is None else at.value, weight, len(scored), best.value,
-        step.iterations, step.evaluations, step.scanned, *sums,
-    )  # fmt: skip
+    counts = step.iterations, step.evaluations, step.scanned
+    if model is None:
+        return FoldScore(np.nan, weight, len(scored), best.value, *counts)
+    at = scored_by(model, fold.objective.loss, problem, scored)
+    score = FoldScore(at.value, weight, len(scored), best.value, *counts)
+    if at.losses is None:
+        return score
+    return replace(score, clusters=sums_by_cluster(at.losses, at.weights, clusters[scored], int(clusters.max()) + 1))

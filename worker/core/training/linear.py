@@ -22,8 +22,8 @@ from worker.core.penalties import Penalty, Shared
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.penalties.splines import Spline, expansion, others
 from worker.core.records import Array
-from worker.core.rows.column_remarks import crowded, few_rows, observations
 from worker.core.rows.centre import Centre
+from worker.core.rows.column_remarks import crowded, few_rows, observations
 from worker.core.rows.design import Design
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import mean_and_variance
