@@ -200,8 +200,9 @@ class KernelTraining(TrainingCriterion, ABC):
             return None
         kept = np.flatnonzero(fit.coefficients)
         return KernelModel(
-            kernel, lam[1:], standard, fit.support.rows(kept), fit.coefficients[kept], float(fit.minimum.b)
-        )
+            kernel, lam[1:], standard, fit.support.rows(kept), fit.coefficients[kept], float(fit.minimum.b),
+            fit.inner_gradient_norm(),
+        )  # fmt: skip
 
     def _split(self, problem: Problem, rows: Int[Array, " m"], scored: Int[Array, " v"]) -> tuple[Split, Standard]:
         base, class_factors = problem.base_weights(rows), weights_of_classes(self.class_weights, problem, rows)

@@ -133,7 +133,7 @@ class Quadratic(TrainingCriterion):
     def model(self, problem: Problem, rows: Int[Array, " m"], lam: Float[Array, " k"]) -> LinearModel | None:
         """Theta as coefficients; None if H is not positive definite."""
         fit = self.system(problem).fit(lam)
-        return None if fit is None else LinearModel(0.0, fit.theta)
+        return None if fit is None else LinearModel(0.0, fit.theta, fit.inner_gradient_norm())
 
     def cost(self, problem: Problem, sizes: Sizes) -> TrainingCost:
         """What it costs with the factorization that the matrices allow."""
