@@ -38,6 +38,8 @@ class Method:
 METHODS = {
     "shared": Method(ours.shared),
     "plain": Method(functools.partial(ours.several, ours.PLAIN)),
+    "auto": Method(functools.partial(ours.several, "auto")),
+    "half": Method(functools.partial(ours.several, 0.5)),
     "RidgeCV": Method(peers.ridge_cv, (Ridge,), "sklearn"),
     "ARD": Method(peers.ard_regression, (Ridge,), "sklearn"),
     "ElasticNetCV": Method(peers.elastic_net_cv, (Ridge,), "sklearn"),
