@@ -79,7 +79,6 @@ def test_each_task_has_the_documented_sizes(number: int) -> None:
     split = drawn(task, 1)
     assert (len(split.train.y), len(split.test.y)) == (n, new)
     assert len(task.with_penalty(task.several(split.train)).hyperparameters(split.train).names) == k
-    assert task.size == pytest.approx(split.train.X.size / 1000, rel=0.7, abs=1)  # small tasks come first
 
 
 def test_there_are_twenty_seven_tasks_and_ten_others() -> None:
@@ -286,7 +285,7 @@ def test_corrected_value_is_counted_where_it_is_closer() -> None:
     said = honesty(results, [1, 2, 3], "auto")
     assert (said.tasks, said.by_split, said.by_mean) == (2, 1, 1)
     results.add((2, 0, "half"), Found(1.0, 1.0, 0.5, 0.9))
-    results.add((2, 1, "half"), Found(1.0, 1.0, 1.4, 1.2))  # errors of opposite signs: the means are close
+    results.add((2, 1, "half"), Found(1.0, 1.0, 1.4, 1.3))  # errors of opposite signs: the means are close
     said = honesty(results, [2], "half")
     assert (said.tasks, said.by_split, said.by_mean) == (1, 1, 0)
     assert honesty(results, [1, 2], "shared").tasks == 0
