@@ -268,14 +268,17 @@ def test_comparisons_are_paired_by_split() -> None:
 
 def test_summary_counts_what_is_beyond_a_standard_error() -> None:
     rows = [
-        Comparison(np.array([-3.0, -1.0]), 1.0),  # -2 (1)
-        Comparison(np.array([-3.0, 1.0]), 2.0),  # -1 (2)
-        Comparison(np.array([4.0, 2.0]), 9.0),  # +3 (1)
-        Comparison(np.array([-8.0]), np.nan),  # one split says nothing of its error
+        Comparison(np.array([-3.0, -1.0]), 1.0, 1.0),  # -2 (1)
+        Comparison(np.array([-3.0, 1.0]), 4.0, 2.0),  # -1 (2)
+        Comparison(np.array([4.0, 2.0]), 9.0, 1.0),  # +3 (1)
+        Comparison(np.array([-8.0]), 0.0, 0.0),  # one split says nothing of its error; not timed
     ]
+    same = Summary.of([Comparison(np.array([0.002, 0.002]), 1.0, 1.0), Comparison(-np.array([0.002, 0.002]), 1.0, 1.0)])
+    assert (same.better, same.worse) == (0, 0)  # rounding, always on the same side
     found = Summary.of(rows[:3])
     assert (found.tasks, found.better, found.worse) == (3, 1, 1)
-    assert (found.mean, found.worst, found.worst_split, found.cost) == (0.0, 3.0, 4.0, 2.0)
+    assert (found.mean, found.worst, found.worst_split) == (0.0, 3.0, 4.0)
+    assert (found.cost, found.total) == (2.0, 14 / 4)
     assert (Summary.of(rows).better, Summary.of(rows).worst) == (1, 3.0)
 
 
@@ -283,24 +286,27 @@ def test_corrected_value_is_counted_where_it_is_closer() -> None:
     """In the first task it is 60 % too high where J is half of the loss, in the second 10 % too low."""
     results = made_up()
     said = honesty(results, [1, 2, 3], "auto")
-    assert (said.tasks, said.by_split, said.by_mean) == (2, 1, 1)
+    assert (said.tasks, said.by_split, said.by_mean, said.equal) == (2, 1, 1, 0)
     results.add((2, 0, "half"), Found(1.0, 1.0, 0.5, 0.9))
     results.add((2, 1, "half"), Found(1.0, 1.0, 1.4, 1.3))  # errors of opposite signs: the means are close
     said = honesty(results, [2], "half")
     assert (said.tasks, said.by_split, said.by_mean) == (1, 1, 0)
     assert honesty(results, [1, 2], "shared").tasks == 0
+    results.add((3, 0, "auto"), Found(1.0, 1.0, 0.5, 0.5))
+    said = honesty(results, [3], "auto")
+    assert (said.tasks, said.by_split, said.by_mean, said.equal) == (1, 0, 0, 1)
 
 
 def test_table_shows_tasks_parts_and_peers() -> None:
     text = "\n".join(table(made_up(), {1: "one", 2: "two"}, {"All": [1, 2], "Even": [2], "None": []}))
     assert "| 1 one | 3 | +13.3 (3.3), +20.0; 1.0 | -0.3 (0.9), +1.0; 2.0 |" in text
     assert "| 2 two | 3 | -15.0 (5.0), -10.0; 1.0 | -4.0 (0.6), -3.0; 1.8 |" in text
-    whole, even = text.split("Even: ")
-    assert "| plain | 2 | -0.83 | +13.3 | +20.0 | 1 / 1 | 1.0 |" in whole
-    assert "| auto | 1 | -4.00 | -4.0 | -3.0 | 1 / 0 | 1.8 |" in even
+    whole, even = text.split("\nEven: ")
+    assert "| plain | 2 | -0.83 | +13.3 | +20.0 | 1 / 1 | 1.0 | 1.0 |" in whole
+    assert "| auto | 1 | -4.00 | -4.0 | -3.0 | 1 / 0 | 1.8 | 1.8 |" in even
     assert "| plain | 2 | -2.17 | -0.83 | 1 |" in text
     assert (
-        "auto: the corrected value is closer to the loss on new rows than the selection value in 1 of 2 tasks" in text
+        "auto: the corrected value is closer to the loss on new rows than the selection value in\n1 of 2 tasks" in text
     )
 
 
