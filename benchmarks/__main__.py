@@ -23,6 +23,7 @@ from benchmarks import (  # noqa: E402
     kernels,
     many_penalties,
     million_columns,
+    new_rows,
     newsgroups,
     newton_classifiers,
     newton_lbfgs,
@@ -42,6 +43,7 @@ BENCHMARKS = {
     "kernels": kernels.main,
     "many_penalties": many_penalties.main,
     "million_columns": million_columns.main,
+    "new_rows": new_rows.main,
     "newton_classifiers": newton_classifiers.main,
     "newton_lbfgs": newton_lbfgs.main,
     "newsgroups": newsgroups.main,
@@ -51,7 +53,7 @@ BENCHMARKS = {
     "reverse_sweep": reverse_sweep.main,
     "streamed": streamed.main,
 }
-WITH_DATA = ("goyal_welch", "kernels", "many_penalties", "newsgroups", "newton_classifiers")
+WITH_DATA = ("goyal_welch", "kernels", "many_penalties", "new_rows", "newsgroups", "newton_classifiers")
 
 
 def run() -> None:
@@ -59,6 +61,7 @@ def run() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--data", type=Path, default=os.environ.get("GRADTUNE_DATA"), metavar="DIR")
+    new_rows.add_options(parser)
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - set(BENCHMARKS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
@@ -67,6 +70,8 @@ def run() -> None:
         benchmark = BENCHMARKS[name]
         if name in WITH_DATA:
             benchmark = functools.partial(benchmark, data=chosen.data)
+        if name == "new_rows":
+            benchmark = functools.partial(benchmark, options=chosen)
         benchmark(short=chosen.short)
         print(flush=True)
 
