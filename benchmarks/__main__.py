@@ -15,6 +15,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):  # 
     os.environ.setdefault(_name, "1")
 
 from benchmarks import (  # noqa: E402
+    coverage,
     datasets,
     estimates,
     goyal_welch,
@@ -26,6 +27,7 @@ from benchmarks import (  # noqa: E402
     newsgroups,
     newton_classifiers,
     newton_lbfgs,
+    noise,
     one_penalty,
     overhead,
     peers,
@@ -34,6 +36,7 @@ from benchmarks import (  # noqa: E402
 )
 
 BENCHMARKS = {
+    "coverage": coverage.main,
     "datasets": datasets.main,
     "estimates": estimates.main,
     "goyal_welch": goyal_welch.main,
@@ -45,6 +48,7 @@ BENCHMARKS = {
     "newton_classifiers": newton_classifiers.main,
     "newton_lbfgs": newton_lbfgs.main,
     "newsgroups": newsgroups.main,
+    "noise": noise.main,
     "one_penalty": one_penalty.main,
     "overhead": overhead.main,
     "peers": peers.main,
@@ -59,6 +63,7 @@ def run() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--data", type=Path, default=os.environ.get("GRADTUNE_DATA"), metavar="DIR")
+    coverage.add_options(parser)
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - set(BENCHMARKS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
@@ -67,6 +72,8 @@ def run() -> None:
         benchmark = BENCHMARKS[name]
         if name in WITH_DATA:
             benchmark = functools.partial(benchmark, data=chosen.data)
+        if name == "coverage":
+            benchmark = functools.partial(benchmark, options=chosen)
         benchmark(short=chosen.short)
         print(flush=True)
 
