@@ -56,6 +56,7 @@ BENCHMARKS = {
     "streamed": streamed.main,
 }
 WITH_DATA = ("goyal_welch", "kernels", "many_penalties", "newsgroups", "newton_classifiers")
+WITH_OPTIONS = ("coverage", "kernels")
 
 
 def run() -> None:
@@ -63,7 +64,10 @@ def run() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--data", type=Path, default=os.environ.get("GRADTUNE_DATA"), metavar="DIR")
+    parser.add_argument("--splits", type=int, metavar="N", help="at most so many random splits or draws")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="keep results there, and go on from them")
     coverage.add_options(parser)
+    kernels.add_options(parser)
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - set(BENCHMARKS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
@@ -72,7 +76,7 @@ def run() -> None:
         benchmark = BENCHMARKS[name]
         if name in WITH_DATA:
             benchmark = functools.partial(benchmark, data=chosen.data)
-        if name == "coverage":
+        if name in WITH_OPTIONS:
             benchmark = functools.partial(benchmark, options=chosen)
         benchmark(short=chosen.short)
         print(flush=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from worker.core.hypergradient import HypergradientAuto
+from worker.core.kernels import WidthPerFeature
 from worker.core.outer import OuterAuto
 from worker.core.penalties import PerFeature, PerGroup
 from worker.core.rows.problem import Problem
@@ -20,6 +21,7 @@ from worker.core.training import LinearTraining, Model
 from worker.core.verdict.conclude import conclude
 
 Spread = float | str | None  # of the hyper-prior; None is none
+Family = TypeVar("Family", PerFeature, PerGroup, PerFeature | PerGroup, WidthPerFeature)
 SPREADS: tuple[Spread, ...] = (None, 0.5, "auto")
 
 
@@ -62,11 +64,11 @@ def concluded(prepared: Prepared, last: Any) -> Answer:
     )  # fmt: skip
 
 
-def with_spread(penalty: PerFeature | PerGroup, spread: Spread) -> PerFeature | PerGroup:
-    """The same penalties with this spread of their hyper-prior."""
-    if "spread" in {field.name for field in fields(penalty)}:
-        return replace(penalty, spread=spread)  # type: ignore[call-arg]
-    return penalty
+def with_spread(family: Family, spread: Spread) -> Family:
+    """The same penalties or widths with this spread of their hyper-prior."""
+    if "spread" in {field.name for field in fields(family)}:
+        return replace(family, spread=spread)  # type: ignore[call-arg]
+    return family
 
 
 class Lines:

@@ -12,7 +12,6 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,12 +37,12 @@ OF_JOB, OF_TRUTH, OF_FRESH = 1, 2, 3  # streams of random numbers
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes for this benchmark."""
+    """What the command line takes for this benchmark alone."""
     group = parser.add_argument_group("coverage")
-    group.add_argument("--draws", type=int, metavar="N", help=f"jobs of each design, {DRAWS} by default")
-    group.add_argument("--designs", type=lambda text: [int(n) for n in text.split(",")], metavar="1,2",
-                       help=f"numbers of designs, of 1 to {len(DESIGNS)}; all by default")  # fmt: skip
-    group.add_argument("--lines", type=Path, metavar="FILE", help="keep what was found there, and go on from it")
+    group.add_argument(
+        "--designs", type=lambda text: tuple(map(int, text.split(","))), metavar="1,2",
+        help=f"numbers from 1 to {len(DESIGNS)}, by default all",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,8 +156,8 @@ def row(jobs: Sequence[dict[str, Any]], truth: np.ndarray, inside: np.ndarray) -
 
 
 def main(*, short: bool, options: argparse.Namespace) -> None:
-    draws = options.draws or (SHORT_DRAWS if short else DRAWS)
-    lines = Lines(options.lines)
+    draws = options.splits or (SHORT_DRAWS if short else DRAWS)
+    lines = Lines(options.results)
     truth_draws, fresh_rows = (SHORT_TRUTH_DRAWS, SHORT_FRESH_ROWS) if short else (TRUTH_DRAWS, FRESH_ROWS)
     print(f"{draws} jobs each; minimizers of the mean J over {truth_draws} draws, losses on {fresh_rows} fresh rows")
     print(
