@@ -24,6 +24,7 @@ from benchmarks import (  # noqa: E402
     kernels,
     many_penalties,
     million_columns,
+    new_rows,
     newsgroups,
     newton_classifiers,
     newton_lbfgs,
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "kernels": kernels.main,
     "many_penalties": many_penalties.main,
     "million_columns": million_columns.main,
+    "new_rows": new_rows.main,
     "newton_classifiers": newton_classifiers.main,
     "newton_lbfgs": newton_lbfgs.main,
     "newsgroups": newsgroups.main,
@@ -55,8 +57,8 @@ BENCHMARKS = {
     "reverse_sweep": reverse_sweep.main,
     "streamed": streamed.main,
 }
-WITH_DATA = ("goyal_welch", "kernels", "many_penalties", "newsgroups", "newton_classifiers")
-WITH_OPTIONS = ("coverage", "kernels")
+WITH_DATA = ("goyal_welch", "kernels", "many_penalties", "new_rows", "newsgroups", "newton_classifiers")
+WITH_OPTIONS = ("coverage", "kernels", "new_rows")
 
 
 def run() -> None:
@@ -68,9 +70,12 @@ def run() -> None:
     parser.add_argument("--results", type=Path, metavar="FILE", help="keep results there, and go on from them")
     coverage.add_options(parser)
     kernels.add_options(parser)
+    new_rows.add_options(parser)
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - set(BENCHMARKS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    if chosen.results is not None and len(chosen.names) != 1:
+        parser.error("--results keeps those of one benchmark: name it")
     for name in chosen.names or BENCHMARKS:
         print(f"== {name} ==", flush=True)
         benchmark = BENCHMARKS[name]

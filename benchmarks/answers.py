@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from worker.core.hypergradient import HypergradientAuto
+from worker.core.inner.linear_model import LinearModel
 from worker.core.kernels import WidthPerFeature
 from worker.core.outer import OuterAuto
 from worker.core.penalties import PerFeature, PerGroup
+from worker.core.records import Step
 from worker.core.rows.problem import Problem
+from worker.core.search.descents import Descents
 from worker.core.search.plan import Plan, Prepared, prepare
 from worker.core.search.procedure import carry_out
 from worker.core.selection import Selection
-from worker.core.training import LinearTraining, Model
+from worker.core.training import LinearTraining
+from worker.core.verdict.baseline import worth
 from worker.core.verdict.conclude import conclude
 
 Spread = float | str | None  # of the hyper-prior; None is none
@@ -39,7 +43,7 @@ class Answer:
     low: np.ndarray
     high: np.ndarray
     rho: np.ndarray
-    model: Model
+    model: LinearModel
     spread: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -51,24 +55,26 @@ def answer(problem: Problem, training: LinearTraining, selection: Selection) -> 
     return concluded(prepared, last)
 
 
-def concluded(prepared: Prepared, last: Any) -> Answer:
+def concluded(prepared: Prepared, last: Step) -> Answer:
     """The one place that knows which fields of a result hold what is measured here."""
-    best, conclusion = last.best, conclude(prepared, last.best)
+    best = last.best
+    conclusion = conclude(prepared, best, Descents(prepared).of(best, last.starts))
+    judged = worth(prepared, last)
     k = len(best.best.rho)
     low, high = conclusion.intervals or (np.full(k, np.nan), np.full(k, np.nan))
-    assert conclusion.model is not None
+    assert isinstance(conclusion.model, LinearModel)
     assert conclusion.standard_error is not None
+    value = best.best.selection
     return Answer(
-        best.best.value, best.best.value, conclusion.standard_error, np.log(low), np.log(high), best.best.rho,
-        conclusion.model,
+        value, value if judged.corrected is None else judged.corrected, conclusion.standard_error, np.log(low),
+        np.log(high), best.best.rho, conclusion.model, last.choice.spread if last.choice else None,
+        tuple(one.code for one in judged.findings),
     )  # fmt: skip
 
 
 def with_spread(family: Family, spread: Spread) -> Family:
     """The same penalties or widths with this spread of their hyper-prior."""
-    if "spread" in {field.name for field in fields(family)}:
-        return replace(family, spread=spread)  # type: ignore[call-arg]
-    return family
+    return replace(family, spread=spread)
 
 
 class Lines:

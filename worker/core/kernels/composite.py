@@ -140,7 +140,7 @@ def _named_parts(
     """The boxes of the kernels, with their names as prefixes of the hyperparameters, and the kernels."""
     parts = tuple(one.over(features) for one in kernels)
     named = zip(_names(kernels), parts, strict=True)
-    return [replace(part.box, names=tuple(f"{name}.{one}" for one in part.box.names)) for name, part in named], parts
+    return [part.box.prefixed(f"{name}.") for name, part in named], parts
 
 
 def _joined_boxes(boxes: list[Hyperparameters]) -> Hyperparameters:

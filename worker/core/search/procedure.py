@@ -8,13 +8,12 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
-from worker.core.records import Array, FoldScore, Outcome, State, Step
+from worker.core.records import Array, FoldScore, State, Step
 from worker.core.rows.filled import filled_by
+from worker.core.search.descents import BUDGET_OUTCOMES, Descents
 from worker.core.search.one_start import search
 from worker.core.search.plan import Prepared, expected_trials
 from worker.core.search.tune import Searches, last_step, tune
-
-BUDGET_OUTCOMES = {Outcome.TARGET_VALUE, Outcome.MAX_EVALUATIONS}
 
 
 def carry_out(prepared: Prepared, resume: State | None = None, searches: Searches = search) -> Iterator[Step]:
@@ -26,7 +25,7 @@ def carry_out(prepared: Prepared, resume: State | None = None, searches: Searche
     plan = prepared.plan
     if resume is not None and all(start.outcome is not None for start in resume.starts):
         outcome = resume.starts[-1].outcome
-        last = last_step(resume.starts, outcome if outcome in BUDGET_OUTCOMES else None)
+        last = last_step(Descents(prepared), resume.starts, outcome if outcome in BUDGET_OUTCOMES else None)
     else:
         for step in tune(prepared, resume, searches):
             last = step
@@ -65,4 +64,4 @@ def _fold_score(fold: Prepared, step: Step, scored: Int[Array, " v"]) -> FoldSco
         model = fold.plan.training.model(problem, fold.rows, fold.objective.natural(best.rho))
     value = np.nan if model is None else model.score(fold.objective.loss, problem, scored)
     weight = float(fold.problem.score_weights(scored).sum())
-    return FoldScore(value, weight, len(scored), best.value, step.iterations, step.evaluations, step.scanned)
+    return FoldScore(value, weight, len(scored), best.selection, step.iterations, step.evaluations, step.scanned)

@@ -11,6 +11,7 @@ from worker.core.losses.measures import Measures, Pooled
 from worker.core.records import Array, Start
 from worker.core.rows.filled import filled_by
 from worker.core.rows.problem import Problem
+from worker.core.search.descents import Descent
 from worker.core.search.plan import Prepared
 from worker.core.training import Model
 from worker.core.verdict.arithmetic import ARITHMETIC_LIMIT, arithmetic_error
@@ -54,12 +55,18 @@ class Conclusion:
     calibration: tuple[float, float] | None = None
 
 
-def conclude(prepared: Prepared, best: Start) -> Conclusion:
-    """Refit at the best point on all rows but the test rows, score the test rows once, and certify."""
+def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) -> Conclusion:
+    """Refit at the best point on all rows but the test rows, score the test rows once, and certify.
+
+    `descent`: the one that ended there, if what it descended is not J alone. That is certified.
+    """
     prepared.objective.forget()  # an interrupted run then has the same conclusion
-    rho, unit = best.best.rho, prepared.objective.unit(best.best.value)
+    descended = Descent(prepared, 0, None) if descent is None else descent
+    tuned, end = descended.objective, descended.descended(best.best)
+    rho, unit = best.best.rho, tuned.unit(end.value)
     arithmetic = arithmetic_error(prepared, best.best)
-    certificates = replace(certify(prepared.objective, best, prepared.plan.seed), arithmetic_error=arithmetic)
+    certificates = certify(tuned, replace(best, best=end), prepared.plan.seed)
+    certificates = replace(certificates, arithmetic_error=arithmetic)
     scores = prepared.objective.row_scores(prepared.problem, prepared.partition, rho)
     pooled = prepared.objective.pooled(rho) if prepared.plan.training.classifies else None
     standard_error = None if scores is None else scores.standard_error()
@@ -81,11 +88,11 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     test_value, tested, unscored_remark = _score_test_rows(prepared, model, problem)
     messages += unscored_remark + separation_remark(prepared, model, problem, rho)
     # without an exact Hessian this takes at most as many evaluations as the search did
-    shape = curvature(prepared.objective, best.best, best.evaluations)
+    shape = curvature(tuned, end, best.evaluations)
     if not (shape and shape.point == "saddle" and NEARLY_SINGULAR in messages):  # the curvature is rounding then
-        messages += shape_remarks(shape, prepared.objective.hyperparameters.names)
+        messages += shape_remarks(shape, tuned.hyperparameters.names)
     rise = prepared.objective.meaning.noticeable(standard_error)
-    intervals = None if shape is None or rise is None else _intervals(prepared, rho, shape, rise / unit)
+    intervals = None if shape is None or rise is None else _intervals(descended, end.rho, shape, rise / unit)
     noise = prepared.objective.noise_variance(rho)
     return Conclusion(
         model, certificates, standard_error, test_value, messages, fills, shape, intervals, noise,
@@ -127,10 +134,12 @@ def _score_test_rows(
 
 
 def _intervals(
-    prepared: Prepared, rho: Float[Array, " k"], shape: Curvature, rise: float
+    descent: Descent, rho: Float[Array, " f"], shape: Curvature, rise: float
 ) -> tuple[Float[Array, " k"], Float[Array, " k"]] | None:
-    half_widths, box = shape.half_widths(rise), prepared.objective.hyperparameters
+    half_widths, box = shape.half_widths(rise), descent.objective.hyperparameters
     if half_widths is None:
         return None
-    low, high = np.maximum(rho - half_widths, box.lower), np.minimum(rho + half_widths, box.upper)
-    return box.natural(low), box.natural(high)
+    ends = np.maximum(rho - half_widths, box.lower), np.minimum(rho + half_widths, box.upper)
+    low, high = (end if descent.tie is None else descent.tie.expand(end) for end in ends)
+    full = descent.full
+    return full.natural(low), full.natural(high)
