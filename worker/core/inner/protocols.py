@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from worker.core.losses.over_rows import ScoredLoss, SumOfResiduals, ValidationLoss
 from worker.core.penalties.forms import Penalized
 from worker.core.records import Array
+from worker.core.rows.centre import Centre
 from worker.core.weights import Weighting
 
 # the cotangent of a lower Cholesky factor, as a function of the factor
@@ -281,3 +282,10 @@ class LeastSquaresSystem(LinearSystem[LeastSquaresFit], Protocol):
     @property
     def loss(self) -> SumOfResiduals:
         """The loss over the validation rows."""
+
+    @property
+    def centre(self) -> Centre:
+        """The point of `[X, y]`, in original units, that rows are relative to."""
+
+    def about_centre(self, theta: Float[Array, "p f"]) -> tuple[Float[Array, " f"], Float[Array, "q f"]]:
+        """Level and slopes of predictors relative to the centre, for each column of theta: linear in theta."""

@@ -16,6 +16,7 @@ from worker.core.losses.score import PredictorScore
 from worker.core.objective.arithmetic_of_mean import ArithmeticOfMean, Digits
 from worker.core.objective.fits import AnchoredFits, DirectFits, SuccessiveFits
 from worker.core.objective.learning import LearningRemark
+from worker.core.objective.linear_tangents import PredictedTangents, ReadTangents
 from worker.core.objective.mean_of_splits import HessianOfMean, InexactMean, MeanOfSplits
 from worker.core.objective.meaning import MEAN_LOSS
 from worker.core.objective.objective import Objective
@@ -40,6 +41,7 @@ def mean_of_ridge(
         MeanOfSplits(fits, hypergradient, split_weights), box, loss, systems[0].solver, len(systems),
         second=HessianOfMean(fits, split_weights),
         rows=ReadRows(fits, loss, split_weights).scores,
+        tangents=ReadTangents(fits, systems, loss, split_weights),
         arithmetic=ArithmeticOfMean(Digits(fits, [system.loss for system in systems]), loss, split_weights),
     )  # fmt: skip
 
@@ -61,6 +63,7 @@ def mean_of_iterative(
         approximation=InexactMean(fits, split_weights),
         warm=fits,
         rows=rows.scores,
+        tangents=PredictedTangents(fits, split_weights),
         pool=rows.pooled,
         notes=(RoughLossRemark(fits),),
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ from worker.core.inner.protocols import Solver
 from worker.core.losses.measures import Pooled
 from worker.core.losses.score import PredictorScore
 from worker.core.objective.meaning import MEAN_LOSS, Meaning
+from worker.core.objective.row_tangents import RowTangents, TangentsOfRows
 from worker.core.records import Array, Evaluation, Outcome
 from worker.core.rows.problem import Partition, Problem
 
@@ -111,7 +112,8 @@ class Objective:
     """J(rho) over a box. `loss` scores a row, or all rows together; the last `own` hyperparameters are not training's.
 
     Parts that a criterion lacks are None: an exact Hessian, evaluations of any accuracy, warm starts, losses of single
-    rows, the pooled validation rows, a noise variance, an arithmetic that can be repeated.
+    rows, the tangents of their predictors, the pooled validation rows, a noise variance, an arithmetic that can be
+    repeated.
     """
 
     formula: Formula
@@ -126,6 +128,7 @@ class Objective:
     approximation: Approximation | None = None
     warm: Memory | None = None
     rows: ScoresOfRows | None = None
+    tangents: TangentsOfRows | None = None
     pool: Callable[[Float[Array, " k"]], Pooled | None] | None = None
     noise: Callable[[Float[Array, " k"]], float | None] | None = None
     arithmetic: Arithmetic | None = None
@@ -177,6 +180,18 @@ class Objective:
     def row_scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The losses of the validation rows of all splits; None if J is not their mean."""
         return None if self.rows is None else self.rows(problem, partition, rho)
+
+    def row_tangents(
+        self, problem: Problem, partition: Partition, rho: Float[Array, " k"], chosen: Int[Array, " f"] | None = None
+    ) -> Iterator[RowTangents] | None:
+        """The rows of `row_scores`, in chunks, with the derivatives of their predictors in the chosen hyperparameters.
+
+        `chosen` are ascending indices; all by default. None if J is not a mean over rows, or if training has no
+        tangents or is singular.
+        """
+        if self.tangents is None or self.loss.by_row is None:
+            return None
+        return self.tangents(problem, partition, rho, np.arange(len(rho)) if chosen is None else chosen)
 
     def pooled(self, rho: Float[Array, " k"]) -> Pooled | None:
         """The validation rows of all splits with their predictors, for measures of classes; None without classes."""

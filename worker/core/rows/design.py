@@ -74,9 +74,9 @@ class Design:
         rows = len(self) if self.held is None else self.held.passed
         return max(1, HELD_PREDICTORS * self.q // (rows * len(D) or 1))
 
-    def pieces(self, D: Float[Array, "mq f"]) -> Iterator[tuple[slice, Float[Array, "c m f"]]]:
-        """`along` by chunks of rows, at most `HELD_PREDICTORS` values at once."""
-        for part, Z in self._chunks_of(max(1, HELD_PREDICTORS * self.q // (D.size or 1))):
+    def pieces(self, D: Float[Array, "mq f"], rows: int | None = None) -> Iterator[tuple[slice, Float[Array, "c m f"]]]:
+        """`along` by chunks of at most so many rows; by default, of at most `HELD_PREDICTORS` values."""
+        for part, Z in self._chunks_of(rows or max(1, HELD_PREDICTORS * self.q // (D.size or 1))):
             yield part, _along(Z, D, self.q)
 
     def back(self, G: Float[Array, "n m f"]) -> Float[Array, "mq f"]:

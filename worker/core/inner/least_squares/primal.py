@@ -40,6 +40,10 @@ class CentredSystem:
         """Intercept and slopes in original units."""
         return -self.centre.times(np.append(theta, -1.0)), theta
 
+    def about_centre(self, theta: Float[Array, "p f"]) -> tuple[Float[Array, " f"], Float[Array, "p f"]]:
+        """No level, as the centre has that of the target, and slopes."""
+        return np.zeros(theta.shape[1]), theta
+
 
 @dataclass(frozen=True, slots=True)
 class PenalizedFit(FitOfQuadratic, ABC):

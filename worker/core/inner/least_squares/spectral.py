@@ -68,6 +68,10 @@ class SpectralRidge:
         slopes = self.rotation @ theta
         return -self.centre.times(np.append(slopes, -1.0)), slopes
 
+    def about_centre(self, theta: Float[Array, "p f"]) -> tuple[Float[Array, " f"], Float[Array, "p f"]]:
+        """No level, as the centre has that of the target, and slopes."""
+        return np.zeros(theta.shape[1]), self.rotation @ theta
+
 
 @dataclass(frozen=True, slots=True)
 class SpectralFit(PenalizedFit):

@@ -29,14 +29,14 @@ MOST_ROW_PRODUCTS = 4_000_000  # inner products of two rows in memory at a time
 class WeightedRidge:
     """`C = 1/2 sum_t s_t(rho) (y_t - z_t^T theta)^2 + penalty` with the shares `s_t = w_t / sum w`.
 
-    The rows Z are relative to `origin` (in original units, near the mean). Their first column is ones for an intercept,
+    The rows Z are relative to `centre` (in original units, near the mean). Their first column is ones for an intercept,
     which depends on the weights and so cannot be eliminated beforehand. Hyperparameters of the penalty come first, then
     those of the weights.
     """
 
     loss: SumOfResiduals
     penalty: PenaltyForms
-    origin: Centre
+    centre: Centre
     intercept: bool
     Z: Float[Array, "n q"]
     y: Float[Array, " n"]
@@ -74,7 +74,13 @@ class WeightedRidge:
         """Intercept and slopes in original units."""
         if not self.intercept:
             return 0.0, theta
-        return float(theta[0]) - self.origin.times(np.append(theta[1:], -1.0)), theta[1:]
+        return float(theta[0]) - self.centre.times(np.append(theta[1:], -1.0)), theta[1:]
+
+    def about_centre(self, theta: Float[Array, "q f"]) -> tuple[Float[Array, " f"], Float[Array, "p f"]]:
+        """Level and slopes of rows relative to the centre."""
+        if not self.intercept:
+            return np.zeros(theta.shape[1]), theta
+        return theta[0], theta[1:]
 
 
 def _through_cholesky(

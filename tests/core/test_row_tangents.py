@@ -1,0 +1,211 @@
+"""Row tangents against the gradient of J, which is their sum, and against differences of predictors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.sparse import csr_array
+
+from tests.core.conftest import grouped, regression
+from tests.core.smooth.problems import CLASS_PENALTIES, PENALTIES, TRAINING, table
+from tests.oracles import differences
+from worker.core.hypergradient import HypergradientAuto
+from worker.core.kernels import Rbf
+from worker.core.losses import Huber, PlattLogLoss, SmoothedAuc
+from worker.core.objective import row_tangents as module
+from worker.core.outer import OuterAuto
+from worker.core.penalties import PerFeature, Shared
+from worker.core.penalties.splines import Spline
+from worker.core.records import Outcome
+from worker.core.rows.problem import Imputation
+from worker.core.search.plan import Plan, prepare
+from worker.core.selection import Holdout, KFold
+from worker.core.training import KernelSvm, LogisticRegression, Ridge
+from worker.core.training.ridge import MIN_TRIALS_FOR_SPECTRAL, RidgeOfMoments
+from worker.core.weights import SigmoidTime
+
+
+def prepared(training, problem, selection=None, **settings):
+    plan = Plan(training, selection or KFold(folds=3), HypergradientAuto(), OuterAuto(**settings))
+    return prepare(problem, plan)
+
+
+def point(job):
+    """A point near the initial one, where nothing is symmetric."""
+    box = job.objective.hyperparameters
+    rho = box.initial + 0.4 * np.random.default_rng(3).normal(size=len(box.names))
+    return np.clip(rho, box.lower + 0.1, box.upper - 0.1)
+
+
+def rows_of(job, rho, chosen=None):
+    found = job.objective.row_tangents(job.problem, job.partition, rho, chosen)
+    assert found is not None
+    return list(found)
+
+
+def joined(chunks, name):
+    return np.concatenate([getattr(chunk, name) for chunk in chunks])
+
+
+def assert_tangents(job, h=1e-2, rtol=1e-7):
+    """Each identity that row tangents have; the score need not be smooth beyond the first derivative."""
+    rho, objective = point(job), job.objective
+    at, chunks = objective.evaluate(rho), rows_of(job, rho)
+    assert at.failure is None
+    weights, D = joined(chunks, "weights"), joined(chunks, "D")
+    losses = np.concatenate([chunk.losses(chunk.eta) for chunk in chunks])
+    slopes = np.concatenate([chunk.slopes(chunk.eta) for chunk in chunks])
+    scores = objective.row_scores(job.problem, job.partition, rho)
+    assert_allclose(weights, scores.weights)
+    assert_allclose(weights.sum(), 1.0)
+    assert_allclose(losses, scores.losses, rtol=1e-9, atol=1e-12 * np.abs(losses).max())
+    assert_allclose(weights @ losses, at.value, rtol=1e-10)
+    terms = weights[:, None, None] * slopes[:, :, None] * D
+    size = np.abs(terms).sum(axis=(0, 1)).max()
+    assert_allclose(terms.sum(axis=(0, 1)), at.gradient, atol=1e-10 * size)
+    assert (joined(chunks, "y") == job.problem.y[joined(chunks, "rows")]).all()
+    expected = [row for _, blocks in job.partition.splits for row in job.partition.rows(blocks)]
+    assert joined(chunks, "rows").tolist() == expected
+
+    def eta(at):
+        return joined(rows_of(job, at, np.empty(0, int)), "eta")
+
+    moved = np.moveaxis(differences(eta, rho, h), 0, 2)
+    assert_allclose(D, moved, atol=rtol * np.abs(D).max())
+    curvatures = np.concatenate([chunk.curvatures(chunk.eta) for chunk in chunks])
+    step = 1e-6 * np.abs(joined(chunks, "eta")).max()
+    for a in range(D.shape[1]):
+        e = step * np.eye(D.shape[1])[a]
+        bent = [(chunk.slopes(chunk.eta + e) - chunk.slopes(chunk.eta - e)) / (2 * step) for chunk in chunks]
+        assert_allclose(curvatures[:, :, a], np.concatenate(bent), atol=1e-4 * np.abs(curvatures).max())
+
+
+def assert_chunks_do_not_matter(job, monkeypatch):
+    rho = point(job)
+    chosen = np.arange(len(rho))[::2]
+    whole = rows_of(job, rho)
+    monkeypatch.setattr(module, "MOST_VALUES", 5 * len(chosen))
+    parts = rows_of(job, rho, chosen)
+    assert len(parts) > len(whole)
+    assert max(part.D.size for part in parts) <= 5 * len(chosen)
+    for name in ("rows", "y", "weights"):
+        assert (joined(parts, name) == joined(whole, name)).all()
+    assert_allclose(joined(parts, "eta"), joined(whole, "eta"), rtol=1e-11, atol=1e-12)
+    D = joined(whole, "D")[:, :, chosen]
+    assert_allclose(joined(parts, "D"), D, atol=1e-11 * np.abs(D).max())
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("kind", TRAINING)
+def test_every_generalized_linear_model_with_every_penalty(kind, penalty):
+    problem = table(kind, 40, sparse=penalty == "per_group")
+    job = prepared(TRAINING[kind](penalty=PENALTIES[penalty]), problem)
+    if kind in ("huber", "squared_hinge"):  # their curvature jumps: a short step crosses no jump here
+        assert_tangents(job, h=2e-4, rtol=1e-6)
+    else:
+        assert_tangents(job)
+
+
+@pytest.mark.parametrize("penalty", CLASS_PENALTIES)
+def test_penalties_of_classes(penalty):
+    assert_tangents(prepared(TRAINING["multinomial"](penalty=CLASS_PENALTIES[penalty]), table("multinomial", 40)))
+
+
+@pytest.mark.parametrize("solver", ["newton_cholesky", "newton_cg"])
+@pytest.mark.parametrize("kind", ["logistic", "multinomial"])
+def test_tuned_weights_of_classes(kind, solver):
+    training = TRAINING[kind](weights=SigmoidTime(), solver=solver, standardize=False)
+    assert_tangents(prepared(training, table(kind, 40)), rtol=1e-6)
+
+
+class RidgeOfRows(Ridge):
+    """Ridge that factors rows at any cost."""
+
+    __slots__ = ()
+    arithmetic = "rows"
+
+
+def numbers(n=40, p=4, **roles):
+    problem = regression(n, p)
+    return replace(problem, time=np.arange(n) + 0.0, weights=np.random.default_rng(4).uniform(0.5, 2.0, n), **roles)
+
+
+def with_missing_values(problem):
+    X = problem.X.copy()
+    X[::5, 1] = X[1::7, 2] = np.nan
+    return replace(problem, X=X, imputation=Imputation(np.array([1, 2]), ("mean", "median"), np.zeros(2)))
+
+
+def sparse(problem):
+    kept = np.random.default_rng(5).random(problem.X.shape) < 0.5
+    return replace(problem, X=csr_array(np.where(kept, problem.X, 0.0)))
+
+
+LONG = {"starts": MIN_TRIALS_FOR_SPECTRAL}
+RIDGE = {
+    "primal": lambda: prepared(Ridge(penalty=PerFeature()), numbers()),
+    "orthogonal": lambda: prepared(RidgeOfRows(penalty=PerFeature()), numbers()),
+    "spectral": lambda: prepared(Ridge(penalty=Shared()), numbers(), **LONG),
+    "dual": lambda: prepared(Ridge(penalty=grouped(numbers(20, 40))), numbers(20, 40)),
+    "primal, of many rows": lambda: prepared(Ridge(penalty=PerFeature()), numbers(2000, 8)),
+    "without intercept": lambda: prepared(Ridge(intercept=False, standardize=False), numbers()),
+    "weights": lambda: prepared(Ridge(weights=SigmoidTime()), numbers()),
+    "weights, no intercept": lambda: prepared(Ridge(intercept=False, weights=SigmoidTime()), numbers()),
+    "missing values": lambda: prepared(Ridge(penalty=PerFeature()), with_missing_values(numbers())),
+    "splines": lambda: prepared(Ridge(splines=(Spline(feature="x1", basis=6),)), with_missing_values(numbers())),
+    "sparse": lambda: prepared(Ridge(penalty=PerFeature()), sparse(numbers())),
+    "sparse, dual": lambda: prepared(Ridge(penalty=PerFeature()), sparse(numbers(20, 40))),
+    "huber": lambda: prepared(Ridge(), numbers(), Holdout(fraction=0.4, loss=Huber(delta=5.0))),
+    "weighted splits": lambda: prepared(Ridge(), numbers(), KFold(folds=3, split_weights=(0.5, 2.0, 0.0))),
+}
+
+
+@pytest.mark.parametrize("name", RIDGE)
+def test_ridge_by_every_solver(name):
+    job = RIDGE[name]()
+    if name in ("primal", "orthogonal", "spectral", "dual"):
+        assert job.objective.solver == name
+    assert_tangents(job)
+
+
+@pytest.mark.parametrize("name", ["primal", "sparse", "missing values"])
+def test_chunks_of_least_squares(name, monkeypatch):
+    assert_chunks_do_not_matter(RIDGE[name](), monkeypatch)
+
+
+@pytest.mark.parametrize("kind", ["multinomial", "poisson"])
+def test_chunks_of_iterative_training(kind, monkeypatch):
+    job = prepared(TRAINING[kind](penalty=PerFeature()), table(kind, 40, sparse=kind == "poisson"))
+    assert_chunks_do_not_matter(job, monkeypatch)
+
+
+@pytest.mark.parametrize("loss", [SmoothedAuc(), PlattLogLoss()], ids=lambda loss: loss.kind)
+def test_scores_of_all_rows_together_have_none(loss):
+    problem = replace(table("squared_hinge", 40), offset=None)
+    job = prepared(KernelSvm(kernel=Rbf()), problem, KFold(folds=3, loss=loss))
+    assert job.objective.row_tangents(job.problem, job.partition, point(job)) is None
+
+
+def test_singular_training_has_none():
+    problem = numbers()
+    X = np.hstack([problem.X, problem.X])
+    problem = replace(problem, X=X, features=tuple(f"x{j}" for j in range(X.shape[1])))
+    job = prepared(RidgeOfMoments(penalty=PerFeature(lower=1e-40)), problem)
+    rho = job.objective.hyperparameters.lower
+    assert job.objective.evaluate(rho).failure is Outcome.SINGULAR
+    assert job.objective.row_tangents(job.problem, job.partition, rho) is None
+
+
+def test_the_next_fits_do_not_depend_on_them():
+    """The tangents of a search at an anchor predict its next fits; those of rows leave the anchor alone."""
+    job = prepared(LogisticRegression(penalty=PerFeature()), table("logistic", 40))
+    rho = point(job)
+    job.objective.evaluate(rho)
+    before = job.objective.memory()
+    rows_of(job, rho)
+    after = job.objective.memory()
+    assert before.keys() == after.keys()
+    assert all((before[name] == after[name]).all() for name in before)
