@@ -58,8 +58,9 @@ def _start(arrays: dict[str, Array], i: int) -> Start:
         iterations,
         evaluations,
         Outcome[outcome.upper()] if outcome else None,
-        *(int(arrays[name][i]) if name in arrays else 0 for name in ("refused", "scanned")),
-        None if "spread" not in arrays or np.isnan(arrays["spread"][i]) else float(arrays["spread"][i]),
+        refused=int(arrays["refused"][i]) if "refused" in arrays else 0,
+        scanned=int(arrays["scanned"][i]) if "scanned" in arrays else 0,
+        spread=None if "spread" not in arrays or np.isnan(arrays["spread"][i]) else float(arrays["spread"][i]),
     )
 
 

@@ -110,3 +110,9 @@ class Grouped:
     def sums(self, by_feature: Float[Array, " p"]) -> Float[Array, " k"]:
         """Sums over the features of each width."""
         return np.bincount(self.of_feature, by_feature, minlength=len(self.box.names))
+
+    def sums_of_rows(self, by_feature: Float[Array, "n p"]) -> Float[Array, "n k"]:
+        """The same of each row; every width has a feature."""
+        order = np.argsort(self.of_feature, kind="stable")
+        begins = np.searchsorted(self.of_feature[order], np.arange(len(self.box.names)))
+        return np.add.reduceat(by_feature[:, order], begins, axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -15,8 +16,8 @@ from worker.core.objective.objective import (
     Objective,
     Residuals,
 )
-
 from worker.core.records import Array, Evaluation
+
 
 @dataclass(frozen=True, slots=True)
 class Tie:

@@ -74,9 +74,7 @@ class PerClass(LikeBox):
         """The hyperparameters and their matrices; coefficients are ordered by class."""
         p, m = len(features), len(classes)
         entries = np.repeat(np.arange(m), p), np.arange(m * p)
-        return self.like(tuple(f"penalty[{name}]" for name in classes)), PenaltyForms.build(
-            m, m * p, entries
-        )
+        return self.like(tuple(f"penalty[{name}]" for name in classes)), PenaltyForms.build(m, m * p, entries)
 
 
 @dataclass(frozen=True, slots=True)

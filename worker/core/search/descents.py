@@ -188,7 +188,9 @@ class Descents:
     @property
     def _can_judge(self) -> bool:
         """Whether rows can be judged as if each had not taken part."""
-        return self.prepared.objective.tangents is not None and len(self.box.names) <= MOST_JUDGED
+        objective = self.prepared.objective
+        known = objective.tangents is not None and objective.loss.by_row is not None
+        return known and len(self.box.names) <= MOST_JUDGED
 
     def choice(self, ended: tuple[Start, ...]) -> Choice:
         """Which spread holds best on new rows, of the starts of a path that have ended.
@@ -209,17 +211,17 @@ class Descents:
             best = _best(ended, spread)
             judged = None if at_shared is None else self.judged(shared, spread, best)
             points.append(PathPoint(spread, best.selection, None if judged is None else judged.corrected))
-            error = None if judged is None else self.gain_error(judged, at_shared)
+            error = None if judged is None or at_shared is None else self.gain_error(judged, at_shared)
             scores.append(np.nan if judged is None else judged.corrected + CAUTION * (error or 0.0))
         kinds = {family.spread for family in self.box.families}
         if "auto" not in kinds or not np.isfinite(scores[1:]).all() or at_shared is None:
-            by = "fixed" if "auto" in kinds else "given"
-            return Choice(spreads[-1] if spreads else SHARED, by, tuple(points))
+            last = spreads[-1] if spreads else SHARED
+            return Choice(last, "fixed" if "auto" in kinds else "given", tuple(points))
         first = 0 if kinds == {"auto"} else 1  # a shared value is no choice where a family is not to have one
         return Choice(points[first + int(np.argmin(scores[first:]))].spread, "jackknife", tuple(points))
 
     def choice_so_far(self, starts: tuple[Start, ...]) -> Choice | None:
-        """The choice of those descents of a path that have ended by themselves; None for a plain search, or if none has."""
+        """The choice of the descents of a path that have ended by themselves; None if none has, or without a path."""
         path = self.path
         if not path or starts[0].outcome in (None, *BUDGET_OUTCOMES):
             return None

@@ -9,7 +9,7 @@ horizon of a walk-forward step) leave together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,11 +97,10 @@ def left_out(
     if not np.isfinite(H).all():
         return None
     B = _root_of_inverse(H, free, box, LEAST_CURVATURE * unit)
-    clusters = prepared.clusters
-    together = None if clusters is None else _sums_of_clusters(rows, B, clusters)
+    pulls = _pulls_of(rows, B, prepared.clusters)
     losses, moved, weights, numbers = [], [], [], []
     for part in rows:
-        pulled, h = _pulls(part, B) if together is None else (one[clusters[part.rows]] for one in together)
+        pulled, h = pulls(part)
         delta = (pulled / (1.0 - np.minimum(h, LARGEST_LEVERAGE))[:, None]) @ B.T
         np.clip(delta, -LONGEST_STEP, LONGEST_STEP, out=delta)
         losses.append(part.losses(part.eta))
@@ -119,16 +118,19 @@ def _pulls(part: RowTangents, B: Float[Array, "f r"]) -> tuple[Float[Array, "v r
     return pulled, part.weights * np.einsum("var,var->v", T, bent)
 
 
-def _sums_of_clusters(
-    rows: RowsAt, B: Float[Array, "f r"], clusters: Int[Array, " n"]
-) -> tuple[Float[Array, "c r"], Float[Array, " c"]]:
-    """The sums of `_pulls` over the rows of each cluster."""
+Pulls = Callable[[RowTangents], tuple[Float[Array, "v r"], Float[Array, " v"]]]
+
+
+def _pulls_of(rows: RowsAt, B: Float[Array, "f r"], clusters: Int[Array, " n"] | None) -> Pulls:
+    """`_pulls`, or their sums over the rows of each row's cluster."""
+    if clusters is None:
+        return lambda part: _pulls(part, B)
     pulled, h = np.zeros((clusters.max() + 1, B.shape[1])), np.zeros(clusters.max() + 1)
     for part in rows:
-        of_rows = _pulls(part, B)
-        for total, one in zip((pulled, h), of_rows, strict=True):
-            np.add.at(total, clusters[part.rows], one)
-    return pulled, h
+        of_rows, leverages = _pulls(part, B)
+        np.add.at(pulled, clusters[part.rows], of_rows)
+        np.add.at(h, clusters[part.rows], leverages)
+    return lambda part: (pulled[clusters[part.rows]], h[clusters[part.rows]])
 
 
 def _gauss_newton(rows: RowsAt) -> Float[Array, "f f"]:
