@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 
 from worker.core.records import Array, Evaluation, FoldScore, Outcome, Start, State
 
 _FOLD = ("value", "weight", "rows", "selection_value", "iterations", "evaluations", "scanned")
+_COUNTS = ("rows", "iterations", "evaluations", "scanned")
 _EVALUATION = ("rho", "value", "gradient", "per_split")
 _ERRORS = ("value_error", "gradient_error", "prior")  # not in what versions before them wrote
 
@@ -28,6 +30,7 @@ def pack(state: State) -> bytes:
     arrays["outcome"] = np.array([start.outcome.code if start.outcome else "" for start in starts])
     if state.folds:
         arrays["folds"] = np.array([[getattr(fold, name) for name in _FOLD] for fold in state.folds], dtype=float)
+        arrays |= {f"fold{i}.clusters": fold.clusters for i, fold in enumerate(state.folds)}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -39,13 +42,17 @@ def unpack(data: bytes) -> State:
         arrays = dict(archive)
     search = {name.removeprefix("search."): array for name, array in arrays.items() if name.startswith("search.")}
     starts = tuple(_start(arrays, i) for i in range(len(arrays["outcome"])))
-    return State(search, starts, tuple(_fold(row) for row in arrays.get("folds", ())))
+    return State(search, starts, tuple(_fold(arrays, i, row) for i, row in enumerate(arrays.get("folds", ()))))
 
 
-def _fold(row: Array) -> FoldScore:
+def _fold(arrays: dict[str, Array], i: int, row: Array) -> FoldScore:
     values = dict(zip(_FOLD, row.tolist()))  # noqa: B905 - versions before the scan wrote fewer
-    counts = {name: int(values.pop(name, 0)) for name in ("rows", "iterations", "evaluations", "scanned")}
-    return FoldScore(**values, **counts)
+    rows, iterations, evaluations, scanned = (int(values.get(name, 0)) for name in _COUNTS)
+    fold = FoldScore(
+        values["value"], values["weight"], rows, values["selection_value"], iterations, evaluations, scanned
+    )
+    clusters = arrays.get(f"fold{i}.clusters")  # not in what versions before them wrote
+    return fold if clusters is None else replace(fold, clusters=clusters)
 
 
 def _start(arrays: dict[str, Array], i: int) -> Start:

@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import reduce
 from importlib import metadata
 from typing import Any
 
@@ -36,6 +37,7 @@ from worker.contract.result import (
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.losses import PredictorScore
 from worker.core.losses.measures import Measures
+from worker.core.objective.clustered import error_of_sums
 from worker.core.outer import OuterAuto
 from worker.core.records import Array, Choice, Evaluation, Outcome, Start, Step
 from worker.core.search.descents import Descents
@@ -208,6 +210,8 @@ def _finite_parts(conclusion: Conclusion) -> tuple[Conclusion, list[str]]:
 def unfitted_result(claim: Claim, task: Work, step: Step, status: Status, outcome: Outcome | None, why: str) -> bytes:
     """The result document of what a checkpoint holds, without a refit; `why` is the sentence that says why."""
     hyperparameters = task.plan.hyperparameters(task.problem)
+    if task.plan.training.needs_variances:  # which are not stored
+        hyperparameters = hyperparameters.unbounded()
     hypergradient, outer = resolve(task.plan, task.problem, hyperparameters)
     document = Result(
         **_search(claim, hyperparameters, step, status, outcome, claim.elapsed) | {"partial": True},
@@ -331,9 +335,12 @@ def _nested(prepared: Prepared, step: Step) -> NestedScore | None:
     weights = np.array([fold.weight for fold in folds])
     scored = weights > 0
     value = float(weights[scored] @ [fold.value for fold in folds if fold.weight > 0] / weights.sum())
+    sums = [fold.clusters for fold in folds if fold.weight > 0]
+    error = error_of_sums(reduce(np.add, sums)) if sums else None
     promised = float(weights @ [fold.selection_value for fold in folds] / weights.sum())
     return NestedScore(
         value=_finite(value),
+        standard_error=None if error is None else _finite(error),
         optimism=_finite(value - promised) if prepared.objective.meaning.is_mean_loss else None,
         folds=[
             NestedFold(value=_finite(fold.value), selection_value=_finite(fold.selection_value), rows=fold.rows)
@@ -372,7 +379,9 @@ def _test(prepared: Prepared, conclusion: Conclusion) -> TestScore | None:
     if conclusion.test_value is None and not conclusion.test_measures:
         return None
     measures = _measures(conclusion.test_measures)
-    return TestScore(value=conclusion.test_value, rows=len(prepared.test_rows), measures=measures)
+    value, error = conclusion.test_value, conclusion.test_error
+    error = None if value is None or error is None else _finite(error)
+    return TestScore(value=value, standard_error=error, rows=len(prepared.test_rows), measures=measures)
 
 
 def _finite(value: float) -> float | None:

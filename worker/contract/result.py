@@ -33,8 +33,13 @@ class Hyperparameter(Wire):
     gradient: float = Field(description="dJ / d log(value) at the result; dJ / d value of one that is tuned as it is.")
     interval: tuple[float, float] | None = Field(
         default=None,
-        description="How far it can move, the others following at their best, before the selection criterion rises by "
-        "one standard error (a likelihood by half a nat), by its curvature; null at a bound or where it is not known.",
+        description="95 %: `log(value)` and 1.96 of its standard deviations to both sides, more for few groups or "
+        "blocks of rows, cut to the box. They are of the value that other rows of the same kind would give (the "
+        "sandwich `H^-1 V H^-1`, V the covariance of the gradient over the validation rows). Of a likelihood: how far "
+        "it can move, the others following at their best, before the criterion rises by half a nat, one standard "
+        "deviation. "
+        "Null at a bound, where the criterion is flat, where the search has not ended at a stationary point, and where "
+        "the criterion has no gradients of rows.",
     )
 
 
@@ -46,7 +51,11 @@ class SelectionScore(Wire):
     per_fold: list[float | None] = Field(
         description="The mean loss of each split; null for one whose validation rows all have the weight 0."
     )
-    standard_error: float | None = Field(description="Of the mean over validation rows; null when it is not known.")
+    standard_error: float | None = Field(
+        description="Of the mean loss of these models over validation rows, by clusters: the groups of the data or of "
+        "the selection, the blocks that walk_forward scores, else single rows. It is not of the tuning, which lowered "
+        "the value. Null when it is not known."
+    )
     measures: dict[str, float | None] = Field(default_factory=dict, description=f"{MEASURES} over all validation rows.")
     optimism: float | None = Field(
         default=None,
@@ -102,6 +111,9 @@ class TestScore(Wire):
     """The mean loss on the rows that nothing was tuned or trained on."""
 
     value: float | None = Field(description="Null where the rows do not determine it, as when a class is missing.")
+    standard_error: float | None = Field(
+        default=None, description="Of the mean over the rows, by the same clusters; null when it is not known."
+    )
     rows: int
     measures: dict[str, float | None] = Field(default_factory=dict, description=f"{MEASURES}.")
 
@@ -118,6 +130,10 @@ class NestedScore(Wire):
     """Outer cross-validation of the whole tuning."""
 
     value: float | None = Field(description="Mean loss over all rows of the outer folds; null where a fold has none.")
+    standard_error: float | None = Field(
+        default=None,
+        description="Of that mean over the rows of all folds, by the clusters of the selection; null when not known.",
+    )
     optimism: float | None = Field(
         description="By how much the selection value is too low: `value` less the mean of the folds' own selection "
         "values; null where the selection criterion is no mean loss."
@@ -264,7 +280,13 @@ class CertificateSet(Wire):
     adjoint_residual: float | None
     finite_difference_error: float | None
     arithmetic_error: float | None = None
-    point: Literal["minimum", "flat", "saddle"] | None = None
+    refit_gradient_norm: float | None = Field(
+        default=None,
+        description="Of the returned model: the gradient of its training criterion at its coefficients, relative.",
+    )
+    point: Literal["minimum", "flat", "saddle"] | None = Field(
+        default=None, description="Null unless the gradient vanishes to the tolerance of the search."
+    )
     smallest_curvature: float | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
@@ -148,7 +148,8 @@ class Start:
 class FoldScore:
     """One outer fold of nested cross-validation: the mean loss on its rows, and the J of the tuning on the other rows.
 
-    `weight` is the sum of the scoring weights of its `rows`.
+    `weight` is the sum of the scoring weights of its `rows`. `clusters` holds the sums of weighted losses and of
+    weights over the rows of each cluster (`clustered.sums_by_cluster`); NaN if they are not known.
     """
 
     value: float
@@ -158,6 +159,7 @@ class FoldScore:
     iterations: int
     evaluations: int
     scanned: int = 0
+    clusters: Float[Array, "2 c"] = field(default_factory=lambda: np.full((2, 1), np.nan), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
-from worker.core.losses.score import PredictorScore
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.rows.tables import CHUNK_VALUES, rows_at_a_time, take
@@ -16,10 +15,14 @@ from worker.core.rows.tables import CHUNK_VALUES, rows_at_a_time, take
 
 @dataclass(frozen=True, slots=True)
 class LinearModel:
-    """A linear model in original units: `eta = intercept + X @ coefficients`, or one such predictor for each output."""
+    """A linear model in original units: `eta = intercept + X @ coefficients`, or one such predictor for each output.
+
+    `gradient_norm`: the relative norm of the gradient of its training criterion at these coefficients; NaN if unknown.
+    """
 
     intercept: float | Float[Array, " m"]
     coefficients: Float[Array, " p"] | Float[Array, "m p"]
+    gradient_norm: float = np.nan
 
     @property
     def is_finite(self) -> bool:
@@ -36,10 +39,3 @@ class LinearModel:
         parts = [self.predict(take(problem.X, rows[begin : begin + size])) for begin in range(0, len(rows), size)]
         eta = np.concatenate(parts).reshape(len(rows), -1)
         return eta if problem.offset is None else eta + problem.offset[rows, None]
-
-    def score(self, score: PredictorScore, problem: Problem, rows: Int[Array, " t"]) -> float:
-        """The weighted mean score over the rows; NaN if all weights are zero."""
-        weights = problem.score_weights(rows)
-        if not weights.any():
-            return np.nan
-        return score.at(problem.y[rows], self.predictor(problem, rows), weights).value / float(weights.sum())

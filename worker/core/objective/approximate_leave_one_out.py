@@ -98,7 +98,7 @@ class ApproximateLeaveOneOutFormula:
             return None
         loss = self._loss
         losses = loss.score.at(loss.y, fit.at.eta + _LeftOut.build(fit).b, loss.w).losses
-        return None if losses is None else Scores(losses, loss.w / loss.weight)
+        return None if losses is None else Scores(losses, loss.w / loss.weight, partition.rows((0,)))
 
     @property
     def _loss(self) -> LossOfPredictors:

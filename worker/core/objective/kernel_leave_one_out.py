@@ -27,7 +27,10 @@ class KernelLeaveOneOut(OneKernelFit):
     def scores(self, problem: Problem, partition: Partition, rho: Float[Array, " k"]) -> Scores | None:
         """The scores of single rows."""
         at = self._solve(rho)
-        return None if at is None else Scores(self.loss.of(self._left_out_residuals(at)[0])[0], self._weights())
+        if at is None:
+            return None
+        losses = self.loss.of(self._left_out_residuals(at)[0])[0]
+        return Scores(losses, self._weights(), problem.trained(partition.rows((0,))))
 
     def _value(self, rho: Float[Array, " k"], at: KernelSolution) -> float:
         return float(self._weights() @ self.loss.of(self._left_out_residuals(at)[0])[0])

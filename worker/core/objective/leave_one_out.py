@@ -129,7 +129,7 @@ class LeaveOneOutFormula:
         if fits is None:
             return None
         at = self._leverages(fits[0])
-        return Scores(at.losses, at.weights)
+        return Scores(at.losses, at.weights, partition.rows((0,)))
 
     def kept(self, rho: Float[Array, " k"]) -> float:
         """The smallest fraction that subtractions have left of a number, one minus a leverage among them."""
@@ -193,4 +193,4 @@ class RefittedRows:
         sums = [system.loss.value(fit.theta) for system, fit in zip(systems, fits, strict=True)]
         weights = np.array([system.loss.weight for system in systems])
         used = weights > 0
-        return Scores(np.array(sums)[used] / weights[used], weights[used] / weights.sum())
+        return Scores(np.array(sums)[used] / weights[used], weights[used] / weights.sum(), partition.rows((0,))[used])

@@ -23,10 +23,6 @@ class Meaning:
         """The unit for changes of J near `value`: J itself, or one nat for each row, as then J has no natural zero."""
         return self.nats if self.nats is not None else max(abs(value), self.smallest_unit) or 1.0
 
-    def noticeable(self, standard_error: float | None) -> float | None:
-        """The smallest rise of J that matters: its standard error, or half a nat; None if not known."""
-        return standard_error if self.nats is None else HALF_A_NAT
-
 
 MEAN_LOSS = Meaning()
 ONE_VALUE = Meaning(is_mean_loss=False)  # of the whole sample

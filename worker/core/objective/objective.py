@@ -14,6 +14,7 @@ from worker.core.inner.least_squares.accurate import AccurateFit, AccurateKind
 from worker.core.inner.protocols import Solver
 from worker.core.losses.measures import Pooled
 from worker.core.losses.score import PredictorScore
+from worker.core.objective.clustered import error_of_mean
 from worker.core.objective.meaning import MEAN_LOSS, Meaning
 from worker.core.objective.row_tangents import RowTangents, TangentsOfRows
 from worker.core.records import Array, Evaluation, Outcome
@@ -22,19 +23,21 @@ from worker.core.rows.problem import Partition, Problem
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Losses of single rows. J is their mean under the weights, which sum to one."""
+    """Losses of single rows of the problem. J is their mean under the weights, which sum to one.
+
+    A row that several splits score comes several times.
+    """
 
     losses: Float[Array, " v"]
     weights: Float[Array, " v"]
+    rows: Int[Array, " v"]
 
-    def standard_error(self) -> float | None:
-        """Of the weighted mean, for independent rows; None for a single row. Rows of weight zero do not count."""
-        m = int(np.count_nonzero(self.weights))
-        if m < 2:
-            return None
-        deviations = self.losses - self.weights @ self.losses
-        deviations *= self.weights  # in place: there may be many rows
-        return float(np.linalg.norm(deviations) * np.sqrt(m / (m - 1)))
+    def standard_error(self, clusters: Int[Array, " n"]) -> float | None:
+        """Of the weighted mean; None for a single cluster. Rows of weight zero do not count.
+
+        `clusters` has a label for each row of the problem: see `SelectionCriterion.clusters`.
+        """
+        return error_of_mean(self.losses, self.weights, clusters[self.rows])
 
 
 @dataclass(frozen=True, slots=True)

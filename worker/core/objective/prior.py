@@ -6,7 +6,8 @@ the centre and a few go far, and its centre is not below the shared optimum, so 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -48,21 +49,32 @@ class FamilyPrior:
         return t - max(centre, self.floor), centre <= self.floor
 
     def _centre(self, t: Float[Array, " m"]) -> float:
-        """A minimizer of `sum_j phi(t_j - m)`: from the median on by means with weights `phi'(d) / d`, or by Newton."""
+        """A minimizer of `sum_j phi(t_j - m)`: from the median on by means with weights `phi'(d) / d`, or by Newton.
+
+        Of two members it is the middle, between two minimizers that are alike.
+        """
         m = float(np.median(t))
-        _, slope, bend = self.phi(t - m)
+        slope, bend, weight = self._along(t - m)
         for _ in range(MOST_STEPS):
-            d = t - m
-            weights = (NU + 1) / (NU * self.spread**2 + d**2) + 1 / WIDEST**2
-            step = float(weights @ d / weights.sum())
-            newton = float(slope.sum() / bend.sum()) if bend.sum() > 0 else step
-            # of two steps that both go downhill, the one after which less slope is left
-            tried = [(self.phi(t - m - one), one) for one in (step, newton) if one * step >= 0]
-            (_, slope, bend), best = min(tried, key=lambda pair: abs(float(pair[0][1].sum())))
-            m += best
-            if abs(best) <= 1e-15 * (1.0 + abs(m)):
+            step = slope / weight
+            if bend > 0:
+                newton = slope / bend
+                slope_there, bend_there, _ = self._along(t - m - newton)
+                if bend_there > 0 and abs(slope_there) < abs(slope) / 2:  # in the same valley, and faster
+                    step = newton
+            m += step
+            if abs(step) <= 1e-15 * (1.0 + abs(m)):
                 break
+            slope, bend, weight = self._along(t - m)
         return m
+
+    def _along(self, d: Float[Array, " m"]) -> tuple[float, float, float]:
+        """The sums of `phi'`, of `phi''` and of the weights `phi' / d`."""
+        width, square = NU * self.spread**2, d**2
+        total, normal = width + square, len(d) / WIDEST**2
+        weights = (NU + 1) / total
+        slope = float(weights @ d) + float(d.sum()) / WIDEST**2
+        return slope, float((weights * (width - square) / total).sum()) + normal, float(weights.sum()) + normal
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +83,33 @@ class HyperPrior:
 
     families: tuple[FamilyPrior, ...]
     c: float
+    _held: dict[bytes, tuple[tuple[Array, bool], ...]] = field(default_factory=dict, repr=False, compare=False)
+
+    def _deviations(self, rho: Float[Array, " k"]) -> Iterator[tuple[FamilyPrior, tuple[Array, bool]]]:
+        """The deviations of each family. Those of the last point are kept: its value, slope and bend are asked for."""
+        key = rho.tobytes()
+        if key not in self._held:
+            self._held.clear()
+            self._held[key] = tuple(one.deviations(rho) for one in self.families)
+        return zip(self.families, self._held[key], strict=True)
 
     def value(self, rho: Float[Array, " k"]) -> float:
         """R."""
-        return self.c * sum(float(one.phi(one.deviations(rho)[0])[0].sum()) for one in self.families)
+        return self.c * sum(float(one.phi(d)[0].sum()) for one, (d, _) in self._deviations(rho))
 
     def gradient(self, rho: Float[Array, " k"]) -> Float[Array, " k"]:
         """`dR/drho`. A centre that moves is a minimum, so that its own change has no effect."""
         gradient = np.zeros(len(rho))
-        for one in self.families:
-            gradient[one.members] = self.c * one.phi(one.deviations(rho)[0])[1]
+        for one, (d, _) in self._deviations(rho):
+            gradient[one.members] = self.c * one.phi(d)[1]
         return gradient
 
     def hessian(self, rho: Float[Array, " k"]) -> Float[Array, "k k"]:
         """`d2R/drho2`: with `h = phi''`, `diag(h)` where the floor holds the centre, else `diag(h) - h h^T / sum h`."""
         H = np.zeros((len(rho), len(rho)))
-        for one in self.families:
-            d, held = one.deviations(rho)
+        for one, (d, held) in self._deviations(rho):
             h = one.phi(d)[2]
-            block = np.diag(h) if held else np.diag(h) - np.outer(h, h) / h.sum()
+            block = np.diag(h) if held or not h.any() else np.diag(h) - np.outer(h, h) / h.sum()
             H[np.ix_(one.members, one.members)] = self.c * block
         return H
 

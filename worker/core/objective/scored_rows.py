@@ -57,7 +57,8 @@ class PredictedRows:
                 return None
             losses.append(row_losses)
             weights.append(factor * loss.w)
-        return Scores(np.concatenate(losses), np.concatenate(weights))
+        rows = np.concatenate([partition.rows(validation) for _, validation in partition.splits])
+        return Scores(np.concatenate(losses), np.concatenate(weights), rows)
 
     def pooled(self, rho: Float[Array, " k"]) -> Pooled | None:
         """The rows of all splits with their predictors; None if training has no minimizer."""
@@ -91,7 +92,7 @@ class ReadRows:
         tables = [split.X for split in split_problems(problem, partition)]
         validation = [partition.rows(blocks) for _, blocks in partition.splits]
         ends = np.cumsum([len(rows) for rows in validation])
-        scores = Scores(np.empty(ends[-1]), np.empty(ends[-1]))
+        scores = Scores(np.empty(ends[-1]), np.empty(ends[-1]), np.concatenate(validation))
         size = rows_at_a_time(problem.X, CHUNK_VALUES)
         parts = list(zip(ends, validation, tables, models, factors, strict=True))
         for begin in range(0, len(problem.y), size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,9 @@ from worker.core.objective.objective import (
     Objective,
     Residuals,
 )
+from worker.core.objective.row_tangents import RowTangents, TangentsOfRows
 from worker.core.records import Array, Evaluation
+from worker.core.rows.problem import Partition, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,11 @@ class Tie:
         """The gradient in t."""
         return np.bincount(self.to, gradient, minlength=len(self.hyperparameters.names))
 
+    def tangents(self, chosen: Int[Array, " c"]) -> tuple[Int[Array, " m"], Float[Array, "m c"]]:
+        """`T = drho/dt` of the chosen ones: its rows that are not zero, and these."""
+        members = np.flatnonzero(np.isin(self.to, chosen))
+        return members, (self.to[members][:, None] == chosen).astype(float)
+
     def expanded(self, at: Evaluation) -> Evaluation:
         """The evaluation at all hyperparameters; each derivative is that of moving its family together."""
         return replace(at, rho=self.expand(at.rho), gradient=at.gradient[self.to])
@@ -82,6 +90,7 @@ def tied(objective: Objective, tie: Tie) -> Objective:
         second=None if second is None else _TiedHessian(second, tie),
         approximation=None if approximation is None else _TiedApproximation(approximation, tie),
         warm=objective.warm,
+        tangents=None if objective.tangents is None else _TiedTangents(objective.tangents, tie),
     )
 
 
@@ -118,11 +127,24 @@ class _TiedHessian:
     tie: Tie
 
     def __call__(self, rho: Float[Array, " f"], chosen: Int[Array, " c"]) -> Float[Array, "c c"] | None:
-        """`T^T H T` with `T = drho/dt`."""
-        members = np.flatnonzero(np.isin(self.tie.to, chosen))
+        """`T^T H T`."""
+        members, T = self.tie.tangents(chosen)
         H = self.of(self.tie.expand(rho), members)
-        T = (self.tie.to[members][:, None] == chosen).astype(float)
         return None if H is None else T.T @ H @ T
+
+
+@dataclass(frozen=True, slots=True)
+class _TiedTangents:
+    of: TangentsOfRows
+    tie: Tie
+
+    def __call__(
+        self, problem: Problem, partition: Partition, rho: Float[Array, " f"], chosen: Int[Array, " c"]
+    ) -> Iterator[RowTangents] | None:
+        """The rows, `D T`."""
+        members, T = self.tie.tangents(chosen)
+        chunks = self.of(problem, partition, self.tie.expand(rho), members)
+        return None if chunks is None else (replace(chunk, D=chunk.D @ T) for chunk in chunks)
 
 
 @dataclass(frozen=True, slots=True)

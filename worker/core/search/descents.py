@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.hyperparameters import Family, Hyperparameters
-from worker.core.objective.objective import Objective, Scores
+from worker.core.objective.clustered import paired
+from worker.core.objective.objective import Objective
 from worker.core.objective.prior import FamilyPrior, HyperPrior, with_prior
 from worker.core.objective.tied import Tie, tied
 from worker.core.outer.scan import MOST_SCANNED
@@ -242,7 +243,7 @@ class Descents:
 
     def gain_error(self, judged: LeftOut, at_shared: Float[Array, " v"]) -> float | None:
         """The standard error of the paired differences to the shared optimum."""
-        return Scores(judged.left_out - at_shared, judged.weights).standard_error()
+        return paired(judged.left_out, at_shared, judged.weights, self.prepared.clusters[judged.rows])[1]
 
 
 def _best(starts: tuple[Start, ...], spread: float | None) -> Evaluation:

@@ -121,11 +121,12 @@ def _pulls(part: RowTangents, B: Float[Array, "f r"]) -> tuple[Float[Array, "v r
 Pulls = Callable[[RowTangents], tuple[Float[Array, "v r"], Float[Array, " v"]]]
 
 
-def _pulls_of(rows: RowsAt, B: Float[Array, "f r"], clusters: Int[Array, " n"] | None) -> Pulls:
+def _pulls_of(rows: RowsAt, B: Float[Array, "f r"], clusters: Int[Array, " n"]) -> Pulls:
     """`_pulls`, or their sums over the rows of each row's cluster."""
-    if clusters is None:
+    size = int(clusters.max()) + 1
+    if size == len(clusters):  # each row by itself
         return lambda part: _pulls(part, B)
-    pulled, h = np.zeros((clusters.max() + 1, B.shape[1])), np.zeros(clusters.max() + 1)
+    pulled, h = np.zeros((size, B.shape[1])), np.zeros(size)
     for part in rows:
         of_rows, leverages = _pulls(part, B)
         np.add.at(pulled, clusters[part.rows], of_rows)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.outer.descend import Search, Trials
-from worker.core.outer.plateau import off_plateau
+from worker.core.outer.plateau import search_off_plateaus
 from worker.core.outer.scan import MOST_POINTS, Scan, Survey
 from worker.core.records import Array, Evaluation, Outcome, Start, Trial
 from worker.core.search.plan import Prepared
@@ -36,17 +36,8 @@ def search(prepared: Prepared, number: int, state: Mapping[str, Array] | None = 
 
 
 def _descent(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> Search:
-    """The search. If it ends at its start, and that is on a plateau, it starts again off the plateau."""
-    outer, objective = prepared.outer, prepared.objective
-    trials = Trials(outer.search(objective, rho, state))
-    moved = state is not None and bool(state["iteration"])
-    for trial in trials:
-        moved = moved or trial.iteration > 0
-        yield trial
-    if moved or trials.outcome not in {Outcome.CONVERGED, Outcome.AT_BOUNDS}:
-        return trials.outcome
-    new_start = yield from off_plateau(outer, objective, rho)
-    return trials.outcome if new_start is None else (yield from outer.search(objective, new_start))
+    """The search. If it ends where hyperparameters are on plateaus, it starts again off these."""
+    return (yield from search_off_plateaus(prepared.outer, prepared.objective, rho, state))
 
 
 def split(state: Mapping[str, Array], prefix: str) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -135,7 +126,7 @@ def _descents(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, A
         if len(here.survey.begun) > len(here.outcomes):
             here = yield from _one_descent(prepared, scan, here, outer_state or None)
         outer_state = {}
-        if here.iterations >= prepared.outer.max_iterations:
+        if here.iterations >= prepared.outer.most_iterations(len(rho)):
             return here.outcome
         here = yield from _scan(prepared, scan, here)
         new_start = scan.next_start(here.survey)
@@ -151,7 +142,8 @@ def _one_descent(
     prepared: Prepared, scan: Scan, here: _Expedition, state: Mapping[str, Array] | None
 ) -> Generator[Trial, None, _Expedition]:
     """The descent that has begun last, with what earlier ones have left of the iterations."""
-    outer = replace(prepared.outer, max_iterations=prepared.outer.max_iterations - here.iterations)
+    most = prepared.outer.most_iterations(len(prepared.objective.hyperparameters.names))
+    outer = replace(prepared.outer, max_iterations=most - here.iterations)
     trials = Trials(_descent(replace(prepared, outer=outer), here.survey.begun[-1], state))
     for trial in trials:
         here = here.after(trial, scan)

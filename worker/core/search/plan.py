@@ -70,9 +70,9 @@ class Prepared:
     left_out: int = 0
 
     @property
-    def clusters(self) -> Int[Array, " n"] | None:
-        """The cluster of each row, from 0: rows of one are alike; None if rows are independent."""
-        return None
+    def clusters(self) -> Int[Array, " n"]:
+        """The cluster of each row: rows of one may depend on each other."""
+        return self.plan.selection.clusters(self.problem, self.partition)
 
     @property
     def selection_rows(self) -> float:

@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
+from worker.core.objective.clustered import sums_by_cluster
+from worker.core.objective.scored_model import scored_by
 from worker.core.records import Array, FoldScore, State, Step
 from worker.core.rows.filled import filled_by
 from worker.core.search.descents import BUDGET_OUTCOMES, Descents
@@ -37,12 +39,13 @@ def carry_out(prepared: Prepared, resume: State | None = None, searches: Searche
     folds = resume.folds if resume else ()
     yield replace(last, ended=None, folds=folds, state=State({}, last.starts, folds))
     splits = plan.nested.splits(plan.selection, prepared.rows, prepared.problem)
+    clusters = plan.selection.clusters(prepared.problem, prepared.partition)
     for rows, scored in splits[len(folds) :]:
         fold = _restricted_to(prepared, rows)
         for step in tune(fold, None, searches):
             fold_step = step
             yield replace(last, ended=None, folds=folds)
-        folds = (*folds, _fold_score(fold, fold_step, scored))
+        folds = (*folds, _fold_score(fold, fold_step, scored, clusters))
         yield replace(last, ended=None, folds=folds, state=State({}, last.starts, folds))
     yield replace(last, folds=folds)
 
@@ -56,12 +59,21 @@ def _restricted_to(prepared: Prepared, rows: Int[Array, " t"]) -> Prepared:
     return replace(prepared, rows=rows, test_rows=rows[:0], partition=partition, objective=objective)
 
 
-def _fold_score(fold: Prepared, step: Step, scored: Int[Array, " v"]) -> FoldScore:
-    """The score on the left-out rows of the refit at a fold's best point; NaN if there is no model."""
+def _fold_score(fold: Prepared, step: Step, scored: Int[Array, " v"], clusters: Int[Array, " n"]) -> FoldScore:
+    """The score on the left-out rows of the refit at a fold's best point; NaN if there is no model.
+
+    `clusters` has the cluster of each row of the problem, in all outer folds the same.
+    """
     problem, _ = filled_by(fold.problem, fold.rows)
     best, model = step.best.best, None
     if np.isfinite(best.value):
         model = fold.plan.training.model(problem, fold.rows, fold.objective.natural(best.rho))
-    value = np.nan if model is None else model.score(fold.objective.loss, problem, scored)
     weight = float(fold.problem.score_weights(scored).sum())
-    return FoldScore(value, weight, len(scored), best.selection, step.iterations, step.evaluations, step.scanned)
+    counts = step.iterations, step.evaluations, step.scanned
+    if model is None:
+        return FoldScore(np.nan, weight, len(scored), best.selection, *counts)
+    at = scored_by(model, fold.objective.loss, problem, scored)
+    score = FoldScore(at.value, weight, len(scored), best.selection, *counts)
+    if at.losses is None:
+        return score
+    return replace(score, clusters=sums_by_cluster(at.losses, at.weights, clusters[scored], int(clusters.max()) + 1))

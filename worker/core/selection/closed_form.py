@@ -13,6 +13,7 @@ from jaxtyping import Int
 from worker.core.hypergradient import ExactHypergradient
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
+from worker.core.selection.clusters import by_group
 from worker.core.selection.outer_folds import folds_at_random
 from worker.core.selection.selection_criterion import RowsOfSplits
 from worker.core.selection.splits import ENOUGH_ROWS
@@ -43,6 +44,10 @@ class ClosedForm:
     def outer_folds(self, rows: Int[Array, " m"], folds: int, seed: int, problem: Problem) -> RowsOfSplits:
         """Random folds."""
         return folds_at_random(rows, folds, seed)
+
+    def clusters(self, problem: Problem, partition: Partition) -> Int[Array, " n"]:
+        """The groups of the data; without groups each row by itself."""
+        return by_group(problem)
 
     def settings_of_rows(self, kept: Int[Array, " m"], problem: Problem) -> dict[str, Any]:
         """None lists rows."""

@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
+from worker.core.selection.clusters import by_group
 from worker.core.selection.listed_rows import entries_of, listed_or_column
 from worker.core.selection.outer_folds import ROWS_ARE_LISTED
 from worker.core.selection.resampled import AnyRows, Resampled
@@ -102,6 +103,10 @@ class GivenFolds(Resampled):
     def outer_folds(self, rows: Int[Array, " m"], folds: int, seed: int, problem: Problem) -> RowsOfSplits:
         """Raises ValueError: the caller cut the rows."""
         raise ValueError(ROWS_ARE_LISTED)
+
+    def clusters(self, problem: Problem, partition: Partition) -> Int[Array, " n"]:
+        """The groups of the data; without groups each row by itself."""
+        return by_group(problem)
 
     def settings_of_rows(self, kept: Int[Array, " m"], problem: Problem) -> dict[str, Any]:
         """The folds of these rows. Raises ValueError on a wrong length, or if a fold is left out."""

@@ -7,10 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Le, MinLen
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
+from worker.core.selection.clusters import numbered
 from worker.core.selection.listed_rows import entries_of, listed_or_column
 from worker.core.selection.outer_folds import rows_of_splits
 from worker.core.selection.resampled import Resampled
@@ -53,6 +54,10 @@ class WholeGroups(Resampled):
         """Folds of whole groups, made in the same way."""
         return rows_of_splits(replace(self, folds=folds, seed=seed).partition(rows, len(problem.y), problem))
 
+    def clusters(self, problem: Problem, partition: Partition) -> Int[Array, " n"]:
+        """The groups that are kept together."""
+        return numbered(self._group_of_row(len(problem.y), problem))
+
     def settings_of_rows(self, kept: Int[Array, " m"], problem: Problem) -> dict[str, Any]:
         """The groups of these rows. Raises ValueError on a wrong length."""
         return {"group_of_row": entries_of(kept, self.group_of_row, len(problem.y), "group_of_row")}
@@ -61,11 +66,14 @@ class WholeGroups(Resampled):
         self, rows: Int[Array, " m"], n: int, roles: Problem | None
     ) -> tuple[Int[Array, " m"], Int[Array, " g"]]:
         """The number of each row's group, and the rows of each group. Raises ValueError if folds outnumber groups."""
-        of_row = listed_or_column(self.group_of_row, roles.groups if roles else None, n, ("group_of_row", "groups"))
+        of_row = self._group_of_row(n, roles)
         groups, index, sizes = np.unique(of_row[rows], return_inverse=True, return_counts=True)
         if self.folds > len(groups):
             raise ValueError(f"{self.folds} folds need at least {self.folds} groups, and there are {len(groups)}")
         return index, sizes
+
+    def _group_of_row(self, n: int, roles: Problem | None) -> Shaped[Array, " n"]:
+        return listed_or_column(self.group_of_row, roles.groups if roles else None, n, ("group_of_row", "groups"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

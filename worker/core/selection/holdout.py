@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
+from worker.core.selection.clusters import by_group
 from worker.core.selection.listed_rows import numbers_among
 from worker.core.selection.outer_folds import ROWS_ARE_LISTED, folds_at_random
 from worker.core.selection.resampled import Resampled
@@ -45,6 +46,10 @@ class Holdout(Resampled):
         if self.validation_rows:
             raise ValueError(ROWS_ARE_LISTED)
         return folds_at_random(rows, folds, seed)
+
+    def clusters(self, problem: Problem, partition: Partition) -> Int[Array, " n"]:
+        """The groups of the data; without groups each row by itself."""
+        return by_group(problem)
 
     def settings_of_rows(self, kept: Int[Array, " m"], problem: Problem) -> dict[str, Any]:
         """The validation rows that are kept. Raises ValueError if there are none."""

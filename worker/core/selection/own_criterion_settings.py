@@ -17,6 +17,7 @@ from worker.core.objective.objective import Objective
 from worker.core.objective.own_criterion import own_criterion
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
+from worker.core.selection.clusters import by_group
 from worker.core.selection.selection_criterion import RowsOfSplits, lacking
 from worker.core.training import TrainingCriterion
 
@@ -55,6 +56,10 @@ class QuadraticSelection:
     def outer_folds(self, rows: Int[Array, " m"], folds: int, seed: int, problem: Problem) -> RowsOfSplits:
         """Raises ValueError: there are no rows to cut."""
         raise ValueError("nested cross-validation cuts rows, and quadratic has none")
+
+    def clusters(self, problem: Problem, partition: Partition) -> Int[Array, " n"]:
+        """None: there are no rows."""
+        return by_group(problem)
 
     def settings_of_rows(self, kept: Int[Array, " m"], problem: Problem) -> dict[str, Any]:
         """None: there are no rows."""

@@ -24,6 +24,7 @@ from worker.core.losses import Score
 from worker.core.objective.objective import Objective
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
+from worker.core.selection.clusters import by_group
 from worker.core.selection.outer_folds import folds_at_random
 from worker.core.selection.selection_criterion import RowsOfSplits, lacking
 from worker.core.training import TrainingCriterion
@@ -97,6 +98,10 @@ class AnyRows(Resampled):
     def outer_folds(self, rows: Int[Array, " m"], folds: int, seed: int, problem: Problem) -> RowsOfSplits:
         """Random folds."""
         return folds_at_random(rows, folds, seed)
+
+    def clusters(self, problem: Problem, partition: Partition) -> Int[Array, " n"]:
+        """The groups of the data; without groups each row by itself."""
+        return by_group(problem)
 
     def settings_of_rows(self, kept: Int[Array, " m"], problem: Problem) -> dict[str, Any]:
         """None lists rows."""

@@ -109,6 +109,12 @@ class SelectionCriterion(Protocol):
         if they cannot be cut.
         """
 
+    def clusters(self, problem: Problem, partition: Partition) -> Int[Array, " n"]:
+        """The cluster of each row of the problem, from 0; rows of one cluster may depend on each other in any way.
+
+        Standard errors take the rows of different clusters as independent.
+        """
+
     def settings_of_rows(self, kept: Int[Array, " m"], problem: Problem) -> dict[str, Any]:
         """The settings that list rows, for the rows `kept` (ascending) of the problem, numbered from 0 again.
 

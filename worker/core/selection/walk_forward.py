@@ -16,6 +16,7 @@ from worker.core.durations import RowsOrDuration, microseconds
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.time_order import in_order, microseconds_of, run_starts
+from worker.core.selection.clusters import by_block
 from worker.core.selection.outer_folds import folds_in_time
 from worker.core.selection.resampled import Resampled
 from worker.core.selection.selection_criterion import RowsOfSplits
@@ -94,6 +95,10 @@ class WalkForward(Resampled):
     def outer_folds(self, rows: Int[Array, " m"], folds: int, seed: int, problem: Problem) -> RowsOfSplits:
         """Parts of the series, each scored after tuning on the parts before it."""
         return folds_in_time(rows, folds, problem)
+
+    def clusters(self, problem: Problem, partition: Partition) -> Int[Array, " n"]:
+        """Blocks of rows that follow each other, as those that a split scores."""
+        return by_block(partition, np.arange(len(problem.y)) if problem.time is None else problem.time)
 
     def settings_of_rows(self, kept: Int[Array, " m"], problem: Problem) -> dict[str, Any]:
         """None lists rows: amounts count those that are there."""

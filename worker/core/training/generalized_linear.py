@@ -15,7 +15,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import csr_array
 
 from worker.core.capabilities import Capability, Misfit
 from worker.core.costs import Sizes, TrainingCost
@@ -42,7 +41,6 @@ from worker.core.training.class_weights import check_classes, weights_of_classes
 from worker.core.training.linear import LinearPredictor
 from worker.core.training.training_criterion import Parts
 
-SMALLEST_SPREAD = 1e-4  # variance over squared mean; sparse columns with a smaller one are centred
 AUTO_CHOLESKY_MAX_COEFFICIENTS = 1000  # above, a factor costs more than the products of conjugate gradients
 MAX_FACTORED_COEFFICIENTS = 20_000  # two matrices of that size are held: 6 GB
 MAX_HELD_VALUES = 64_000_000  # of dense rows over all splits; above, each product reads the rows from the table
@@ -103,8 +101,8 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
     def penalties(self, problem: Problem) -> tuple[Hyperparameters, PenaltyForms]:
         """Hyperparameters and matrices of the penalties on the slopes, one output after the other."""
         if self.outputs(problem) == 1:
-            return self.penalties_of_features(problem.features)
-        return self.penalty.matrices_of_classes(problem.features, problem.classes)
+            return self._in_units(problem, self.penalties_of_features(problem.features))
+        return self._in_units(problem, self.penalty.matrices_of_classes(problem.features, problem.classes))
 
     def prefers_inexact(self, problem: Problem) -> bool:
         """With conjugate gradients, whose number depends on the accuracy."""
@@ -192,9 +190,7 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
         class_factors = weights_of_classes(self.class_weights, problem, rows)
         base = base if class_factors is None else base * class_factors
         mean, variance = mean_and_variance(problem.X, rows, base)
-        origin = mean.high if self.intercept else np.zeros_like(mean.high)
-        if isinstance(problem.X, csr_array):  # columns far from zero are nearly full, and centring them costs little
-            origin = np.where(variance < SMALLEST_SPREAD * mean.high**2, origin, 0.0)
+        origin = self._origin(problem, mean, variance)
         design = Design.build(problem.X, rows, origin, intercept=self.intercept, hold=hold)
         same_rows = len(rows) == len(scored) and bool((rows == scored).all())
         validation_design = (

@@ -88,6 +88,11 @@ class Quadratic(TrainingCriterion):
             raise ValueError(f"two multipliers have the name {duplicate!r}")
         return self.multipliers
 
+    @property
+    def needs_variances(self) -> bool:
+        """No: there are no columns."""
+        return False
+
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """Names, boxes and initial values. Raises ValueError if they do not fit the matrices of the problem."""
         multipliers = self.multipliers if problem.criteria is None else self.of(problem.criteria)
@@ -133,7 +138,7 @@ class Quadratic(TrainingCriterion):
     def model(self, problem: Problem, rows: Int[Array, " m"], lam: Float[Array, " k"]) -> LinearModel | None:
         """Theta as coefficients; None if H is not positive definite."""
         fit = self.system(problem).fit(lam)
-        return None if fit is None else LinearModel(0.0, fit.theta)
+        return None if fit is None else LinearModel(0.0, fit.theta, fit.inner_gradient_norm())
 
     def cost(self, problem: Problem, sizes: Sizes) -> TrainingCost:
         """What it costs with the factorization that the matrices allow."""

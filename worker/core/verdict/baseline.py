@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.losses.measures import error_rate
-from worker.core.objective.objective import Scores
+from worker.core.objective.clustered import paired
 from worker.core.records import Array, Start, Step
 from worker.core.rows.filled import split_problems
 from worker.core.search.descents import SHARED, Descents
@@ -111,7 +111,7 @@ def _difference_error(prepared: Prepared, best: Start, shared: Start) -> float |
     )
     if here is None or there is None:
         return None
-    return Scores(here.losses - there.losses, here.weights).standard_error()
+    return paired(here.losses, there.losses, here.weights, prepared.clusters[here.rows])[1]
 
 
 def _findings(prepared: Prepared, best: Start) -> tuple[Finding, ...]:

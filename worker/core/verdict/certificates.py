@@ -32,6 +32,8 @@ class Certificates:
     `adjoint_residual`: `|H u - dE/dtheta| / |dE/dtheta|` of the worst split.
     `finite_difference_error`: |4th-order difference of J - gradient| along a random unit direction, relative to |J|; at
     a corner of J that of a point beside it.
+    `refit_gradient_norm`: norm of `dC/dtheta` of the refit on all rows at the returned coefficients, relative to their
+    size; NaN without a model.
     `arithmetic_error`: |J - J with 32 digits| of at most 1,000 random rows, relative to |J|; NaN where it is not known.
     """
 
@@ -40,10 +42,11 @@ class Certificates:
     adjoint_residual: float
     finite_difference_error: float
     arithmetic_error: float = np.nan
+    refit_gradient_norm: float = np.nan
 
 
 def certify(objective: Objective, best: Start, seed: int) -> Certificates:
-    """Recompute all but `arithmetic_error` at the best point, with four or more evaluations of J."""
+    """Recompute all but those of arithmetic and refit at the best point, with four or more evaluations of J."""
     at = best.best
     direction = np.random.default_rng([seed, 3]).normal(size=len(at.rho))
     direction /= np.linalg.norm(direction)

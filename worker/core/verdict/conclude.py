@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from worker.core.losses.measures import Measures, Pooled
+from worker.core.objective.objective import Objective
+from worker.core.objective.scored_model import ScoredRows, scored_by
 from worker.core.records import Array, Start
 from worker.core.rows.filled import filled_by
 from worker.core.rows.problem import Problem
@@ -17,13 +19,16 @@ from worker.core.training import Model
 from worker.core.verdict.arithmetic import ARITHMETIC_LIMIT, arithmetic_error
 from worker.core.verdict.certificates import DIFFERENCE_LIMIT, RESIDUAL_LIMIT, Certificates, certify
 from worker.core.verdict.curvature import Curvature, curvature
+from worker.core.verdict.intervals import Intervals, intervals
 from worker.core.verdict.remarks import (
     DIGITS_LOST,
     GRADIENT_DISAGREES,
     NEARLY_SINGULAR,
     TEST_CLASS_MISSING,
     TEST_WEIGHTS_ZERO,
+    few_clusters_remark,
     left_out_remark,
+    refit_remark,
     separation_remark,
     shape_remarks,
     spread_remark,
@@ -33,22 +38,25 @@ from worker.core.verdict.split_remarks import split_remarks
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """The refit at the best hyperparameters, with scores. `standard_error` is None for a single validation row.
+    """The refit at the best hyperparameters, with scores.
 
-    `fills` are the values that the refit put for missing ones, in the order of the problem's imputed columns. Between
-    the ends in `intervals`, in natural units and inside the box, each hyperparameter can move before J rises by one
-    standard error (by half a nat if J is a likelihood); NaN for those at a bound. `measures` (pooled validation rows)
-    and `test_measures` (test rows) are of classes and not smoothed. `calibration` is Platt's line, if there is one.
+    Standard errors are None if the rows are one cluster, and if a score is no mean over rows.
+
+    `fills` are the values that the refit put for missing ones, in the order of the problem's imputed columns.
+    `curvature` and `intervals` are None unless the gradient vanishes to the tolerance of the search. `measures` (pooled
+    validation rows) and `test_measures` (test rows) are of classes and not smoothed. `calibration` is Platt's line, if
+    there is one.
     """
 
     model: Model | None
     certificates: Certificates
     standard_error: float | None
     test_value: float | None
+    test_error: float | None
     messages: tuple[str, ...]
     fills: Float[Array, " q"]
     curvature: Curvature | None
-    intervals: tuple[Float[Array, " k"], Float[Array, " k"]] | None
+    intervals: Intervals | None
     noise_variance: float | None
     measures: Measures
     test_measures: Measures
@@ -67,16 +75,22 @@ def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) ->
     arithmetic = arithmetic_error(prepared, best.best)
     certificates = certify(tuned, replace(best, best=end), prepared.plan.seed)
     certificates = replace(certificates, arithmetic_error=arithmetic)
+    clusters = prepared.clusters
     scores = prepared.objective.row_scores(prepared.problem, prepared.partition, rho)
     pooled = prepared.objective.pooled(rho) if prepared.plan.training.classifies else None
-    standard_error = None if scores is None else scores.standard_error()
+    standard_error = None if scores is None else scores.standard_error(clusters)
     problem, fills = filled_by(prepared.problem, prepared.rows)
     model = prepared.plan.training.model(problem, prepared.rows, prepared.objective.natural(rho))
     messages = left_out_remark(prepared.left_out) + spread_remark(prepared)
     messages += prepared.plan.training.observations(problem, prepared.rows, prepared.partition)
     messages += split_remarks(prepared.plan.selection, prepared.problem, prepared.rows, prepared.partition)
+    messages += few_clusters_remark(scores, clusters)
     if model is None:
         messages += ("The refit on all rows is singular to working precision, so there is no model.",)
+    else:
+        certificates = replace(certificates, refit_gradient_norm=model.gradient_norm)
+        if model.is_finite and not model.gradient_norm <= RESIDUAL_LIMIT:
+            messages += (refit_remark(model.gradient_norm),)
     # NaN gets the remark, too
     if not (certificates.adjoint_residual <= RESIDUAL_LIMIT and certificates.inner_gradient_norm <= RESIDUAL_LIMIT):
         messages += (NEARLY_SINGULAR,)
@@ -85,21 +99,33 @@ def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) ->
     if arithmetic > ARITHMETIC_LIMIT:
         messages += (DIGITS_LOST.format(int(-np.log10(min(arithmetic, 1.0)))),)
     messages += prepared.objective.remarks(rho)
-    test_value, tested, unscored_remark = _score_test_rows(prepared, model, problem)
+    test, tested, unscored_remark = _score_test_rows(prepared, model, problem)
     messages += unscored_remark + separation_remark(prepared, model, problem, rho)
     # without an exact Hessian this takes at most as many evaluations as the search did
-    shape = curvature(tuned, end, best.evaluations)
+    settled = is_stationary(prepared, replace(best, best=end), tuned)
+    shape = curvature(tuned, end, best.evaluations) if settled else None
     if not (shape and shape.point == "saddle" and NEARLY_SINGULAR in messages):  # the curvature is rounding then
         messages += shape_remarks(shape, tuned.hyperparameters.names)
-    rise = prepared.objective.meaning.noticeable(standard_error)
-    intervals = None if shape is None or rise is None else _intervals(descended, end.rho, shape, rise / unit)
+    ends = None if shape is None else _intervals(descended, end.rho, shape, unit, clusters)
     noise = prepared.objective.noise_variance(rho)
     return Conclusion(
-        model, certificates, standard_error, test_value, messages, fills, shape, intervals, noise,
+        model, certificates, standard_error,
+        None if test is None else test.value,
+        None if test is None else test.standard_error(clusters[prepared.test_rows]),
+        messages, fills, shape, ends, noise,
         {} if pooled is None else pooled.measures(),
         {} if tested is None else tested.measures(),
         _calibration(prepared, pooled),
     )  # fmt: skip
+
+
+def is_stationary(prepared: Prepared, best: Start, tuned: Objective) -> bool:
+    """Whether the projected gradient at the point vanishes to the tolerance of the search, however the search ended.
+
+    At a corner of J the smallest convex combination of the gradients around it counts.
+    """
+    error = best.best.gradient_error / tuned.unit(best.best.value)
+    return bool(best.gradient_norm + error <= prepared.outer.tolerance)
 
 
 def _calibration(prepared: Prepared, pooled: Pooled | None) -> tuple[float, float] | None:
@@ -116,7 +142,7 @@ def _calibration(prepared: Prepared, pooled: Pooled | None) -> tuple[float, floa
 
 def _score_test_rows(
     prepared: Prepared, model: Model | None, problem: Problem
-) -> tuple[float | None, Pooled | None, tuple[str, ...]]:
+) -> tuple[ScoredRows | None, Pooled | None, tuple[str, ...]]:
     """The score of the test rows, these rows if training classifies, and a remark if they cannot be scored."""
     rows, score = prepared.test_rows, prepared.objective.loss
     if model is None or not len(rows):
@@ -130,16 +156,15 @@ def _score_test_rows(
     )
     if score.lacks(problem.y[rows[problem.score_weights(rows) > 0]]):
         return None, tested, (TEST_CLASS_MISSING.format(score.kind),)
-    return model.score(score, problem, rows), tested, ()
+    return scored_by(model, score, problem, rows), tested, ()
 
 
 def _intervals(
-    descent: Descent, rho: Float[Array, " f"], shape: Curvature, rise: float
+    descent: Descent, rho: Float[Array, " f"], shape: Curvature, unit: float, clusters: Int[Array, " n"]
 ) -> tuple[Float[Array, " k"], Float[Array, " k"]] | None:
-    half_widths, box = shape.half_widths(rise), descent.objective.hyperparameters
-    if half_widths is None:
+    """Of all hyperparameters, in natural units; those that share a value share an interval."""
+    ends = intervals(descent.prepared, rho, shape, unit, clusters)
+    if ends is None:
         return None
-    ends = np.maximum(rho - half_widths, box.lower), np.minimum(rho + half_widths, box.upper)
     low, high = (end if descent.tie is None else descent.tie.expand(end) for end in ends)
-    full = descent.full
-    return full.natural(low), full.natural(high)
+    return descent.full.natural(low), descent.full.natural(high)

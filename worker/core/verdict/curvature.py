@@ -27,26 +27,26 @@ CONFIRMED_FRACTION, LARGEST_DISAGREEMENT = 0.25, 0.05
 
 @dataclass(frozen=True, slots=True)
 class Curvature:
-    """The curvature of J on the scale of rho, in units of J, over the hyperparameters that no bound holds.
+    """The curvature of J on the scale of rho, in units of J, over the `free` hyperparameters, which no bound holds.
 
     `smallest` is the smallest eigenvalue of that part of the Hessian, None if bounds hold every hyperparameter.
-    `inverse_diagonal` is the diagonal of its inverse, with `FLAT_CURVATURE` in flat directions. It has one entry
-    for each hyperparameter, NaN for one that a bound holds, and is None at a saddle. J does not depend on the `idle`
-    hyperparameters, and is flat along joint changes of those in `joint`.
+    `inverse` is its inverse, with `FLAT_CURVATURE` in flat directions; None at a saddle. J does not depend on the
+    `idle` hyperparameters, and is flat along joint changes of those in `joint`.
     """
 
     point: Literal["minimum", "flat", "saddle"]
     smallest: float | None
-    inverse_diagonal: Float[Array, " k"] | None
+    free: Int[Array, " f"]
+    inverse: Float[Array, "f f"] | None
     idle: Int[Array, " i"] = field(default_factory=lambda: np.empty(0, int))
     joint: Int[Array, " m"] = field(default_factory=lambda: np.empty(0, int))
 
-    def half_widths(self, rise: float) -> Float[Array, " k"] | None:
-        """How far each hyperparameter can move, with the others optimal, before J rises by `rise` units.
+    def half_widths(self, rise: float) -> Float[Array, " f"] | None:
+        """How far each free hyperparameter can move, with the others optimal, before J rises by `rise` units.
 
         In the quadratic model: `sqrt(2 rise (H^-1)_jj)`, on the scale of rho.
         """
-        return None if self.inverse_diagonal is None else np.sqrt(2.0 * rise * self.inverse_diagonal)
+        return None if self.inverse is None else np.sqrt(2.0 * rise * np.diag(self.inverse))
 
 
 def curvature(objective: Objective, at: Evaluation, gradients: int = 0) -> Curvature | None:
@@ -63,7 +63,7 @@ def curvature(objective: Objective, at: Evaluation, gradients: int = 0) -> Curva
     exact = objective.has_hessian
     affordable = len(rho) <= MAX_HYPERPARAMETERS and (exact or 2 * len(free) <= gradients)
     if len(free) == 0 and len(rho) <= MAX_HYPERPARAMETERS:
-        return Curvature("minimum", None, np.full(len(rho), np.nan))
+        return Curvature("minimum", None, free, np.empty((0, 0)))
     # training from scratch may not reach what warm starts reached
     here = objective.value(rho) if affordable else np.inf
     if not np.isfinite(here):
@@ -88,8 +88,8 @@ def curvature(objective: Objective, at: Evaluation, gradients: int = 0) -> Curva
     if not confirmed:
         return None
     if saddle:
-        return Curvature("saddle", smallest, None)
-    return _classify(H, (eigenvalues, vectors), g, noise, free, len(rho))
+        return Curvature("saddle", smallest, free, None)
+    return _classify(H, (eigenvalues, vectors), g, noise, free)
 
 
 def evaluations_of_curvature(k: int, gradients: int, *, exact: bool) -> int:
@@ -105,21 +105,19 @@ def _classify(
     g: Float[Array, " f"],
     noise: float,
     free: Int[Array, " f"],
-    k: int,
 ) -> Curvature:
     """Minimum or flat, for a point that is no saddle. H and g are in units of J; curvatures up to `noise` are flat."""
     eigenvalues, vectors = eigen
-    smallest, inverse = float(eigenvalues[0]), np.full(k, np.nan)
-    inverse[free] = vectors**2 @ (1.0 / np.maximum(eigenvalues, FLAT_CURVATURE))
+    smallest, inverse = float(eigenvalues[0]), (vectors / np.maximum(eigenvalues, FLAT_CURVATURE)) @ vectors.T
     if smallest > noise:
-        return Curvature("minimum", smallest, inverse)
+        return Curvature("minimum", smallest, free, inverse)
     # a slope without curvature is not flat
     idle = (np.abs(H).max(axis=1) <= FLAT_CURVATURE) & (np.abs(g) <= FLAT_CURVATURE)
     flat_fraction = (vectors[:, (eigenvalues <= noise) & (np.abs(vectors.T @ g) <= noise)] ** 2).sum(axis=1)
     joint = (flat_fraction > JOINT_FRACTION) & ~idle
     if joint.sum() == 1:
         joint = (flat_fraction > PARTNER_FRACTION) & ~idle
-    return Curvature("flat", smallest, inverse, free[idle], free[joint])
+    return Curvature("flat", smallest, free, inverse, free[idle], free[joint])
 
 
 def _second_difference(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, Int
 
 from worker.core.losses.measures import error_rate
+from worker.core.objective.clustered import count_of
+from worker.core.objective.objective import Scores
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Prepared
@@ -27,6 +30,11 @@ TEST_WEIGHTS_ZERO = (
 NEARLY_SINGULAR = (
     "The training criterion is close to singular at the result: its solution and the gradient have few correct digits."
 )
+REFIT_NO_MINIMUM = (
+    "The returned model is the minimum of its training criterion to {} digits only: rounding or an early end of "
+    "training moves its coefficients. Raise the lower bound of the penalty, or subtract a constant from columns that "
+    "lie far from zero."
+)
 DIGITS_LOST = (
     "Rounding leaves about {} correct digits of the selection value: columns lie far from zero in units of their "
     "spread, or depend on each other. Subtract a constant from such columns, set intercept to true, or raise the lower "
@@ -42,6 +50,15 @@ NO_SPREAD = (
     "At least half of the rows that a split trains on have the same target, so its median absolute deviation is zero: "
     "delta is relative to the standard deviation instead."
 )
+ENOUGH_CLUSTERS = 10  # the standard error of so many is right to a quarter
+FEW_CLUSTERS = (
+    "The standard errors rest on {} groups or blocks of rows that may depend on each other within: so few say roughly "
+    "how much new ones differ."
+)
+ONE_CLUSTER = (
+    "All scored rows are in one group or block and may depend on each other, so that nothing says how much new rows "
+    "differ: there are no standard errors."
+)
 MAX_NAMES = 5  # of hyperparameters in one sentence
 CLASSES_SEPARATED = (
     "The classes are separated in the rows used, and a penalty is at its lower bound: the training loss goes to zero "
@@ -54,6 +71,22 @@ def left_out_remark(rows: int) -> tuple[str, ...]:
     if not rows:
         return ()
     return (f"{rows} row{' of weight 0 was' if rows == 1 else 's of weight 0 were'} left out, as if not there.",)
+
+
+def refit_remark(gradient_norm: float) -> str:
+    """That the returned model is no minimum, with the digits that are left."""
+    digits = int(-np.log10(gradient_norm)) if 0 < gradient_norm < 1 else 0
+    return REFIT_NO_MINIMUM.format(digits)
+
+
+def few_clusters_remark(scores: Scores | None, clusters: Int[Array, " n"]) -> tuple[str, ...]:
+    """A remark if groups or blocks of rows are so few that they hardly tell how much they differ."""
+    if scores is None:
+        return ()
+    count, rows = count_of(scores.weights, clusters[scores.rows]), np.unique(scores.rows[scores.weights != 0])
+    if count >= ENOUGH_CLUSTERS or count == len(rows):
+        return ()
+    return (ONE_CLUSTER if count == 1 else FEW_CLUSTERS.format(count),)
 
 
 def spread_remark(prepared: Prepared) -> tuple[str, ...]:

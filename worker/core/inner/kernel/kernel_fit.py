@@ -222,9 +222,13 @@ class LandmarkFit:
         return self.across.K @ self.coefficients + self.minimum.b
 
     def inner_gradient_norm(self) -> float:
-        """The norm of `lam theta + Phi^T g`, g the slopes of the losses, relative to the norm at zero."""
-        g, g_0 = self.split.slopes(self.minimum.f)
-        norm = np.linalg.norm(self.lam[0] * self.minimum.theta + g @ self.model.Phi)
+        """The norm of `lam theta + Phi^T g`, g the slopes of the losses, relative to the norm at zero.
+
+        At the coefficients of the landmarks, which predictions take: rounding of the change of basis counts.
+        """
+        gamma = self.coefficients
+        g, g_0 = self.split.slopes(self.of_rows.K @ gamma + self.minimum.b)
+        norm = np.linalg.norm(self.lam[0] * (gamma @ np.tril(self.C)) + g @ self.model.Phi)
         return float(norm / (np.linalg.norm(g_0 @ self.model.Phi) or 1.0)) + self.split.imbalance(g, g_0)
 
     def pullback(self, bar: Float[Array, " v"]) -> Float[Array, " k"]:

@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.kernels import KernelFunction, Points
-from worker.core.losses.score import PredictorScore
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.rows.tables import Table, take
@@ -38,7 +37,10 @@ class Standard:
 
 @dataclass(frozen=True, slots=True)
 class KernelModel:
-    """A kernel machine with its support rows; `lam` are the hyperparameters of the kernel."""
+    """A kernel machine with its support rows; `lam` are the hyperparameters of the kernel.
+
+    `gradient_norm`: the relative norm of the gradient of its training criterion at these coefficients; NaN if unknown.
+    """
 
     kernel: KernelFunction
     lam: Float[Array, " q"]
@@ -46,6 +48,7 @@ class KernelModel:
     support: Points
     coefficients: Float[Array, " s"]
     intercept: float
+    gradient_norm: float = np.nan
 
     @property
     def is_finite(self) -> bool:
@@ -67,13 +70,6 @@ class KernelModel:
         size = max(1, MOST_KERNEL_VALUES // max(len(self.support), 1))
         parts = [self._predict(self.standard.points(problem.X, rows[i : i + size])) for i in range(0, len(rows), size)]
         return np.concatenate(parts)[:, None]
-
-    def score(self, score: PredictorScore, problem: Problem, rows: Int[Array, " t"]) -> float:
-        """The weighted mean of the score over the rows; NaN if all weights are zero."""
-        weights = problem.score_weights(rows)
-        if not weights.any():
-            return np.nan
-        return score.at(problem.y[rows], self.predictor(problem, rows), weights).value / float(weights.sum())
 
     def _predict(self, X: Points) -> Float[Array, " n"]:
         return self.kernel.at(X, self.support, self.lam).K @ self.coefficients + self.intercept
