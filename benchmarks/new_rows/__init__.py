@@ -53,10 +53,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What the command line takes for this benchmark."""
     group = parser.add_argument_group("new_rows")
     group.add_argument("--tasks", type=numbers, metavar="1-5,22", help="numbers of tasks, by default all")
-    group.add_argument("--splits", type=int, metavar="N", help="at most so many splits of each task")
     group.add_argument("--methods", type=listed, metavar="A,B", help=f"of {', '.join(METHODS)}")
-    group.add_argument("--results", type=Path, metavar="FILE", help="keep results there, and go on from them")
-    group.add_argument("--table", action="store_true", help="only show what FILE holds")
+    group.add_argument("--table", action="store_true", help="only show what --results holds")
 
 
 def numbers(text: str) -> tuple[int, ...]:
