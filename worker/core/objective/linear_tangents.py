@@ -45,7 +45,7 @@ class ReadTangents:
         for factor, system, fit, split, (_, validation) in of_splits:
             rows = partition.rows(validation)
             size = min(rows_at_a_time(split.X, CHUNK_VALUES), rows_of_chunk(1, len(chosen)))
-            moving = _Moving.of(system, fit, chosen, factor, self.loss)
+            moving = _MovingModel.of(system, fit, chosen, factor, self.loss)
             for begin in range(0, len(rows), size):
                 yield moving.rows(split, rows[begin : begin + size])
 
@@ -68,14 +68,14 @@ class RefittedTangents:
         rows, (split,) = partition.rows((0,)), split_problems(problem, partition)
         (factor, *_) = factors_of(self.fits, None)
         return (
-            _Moving.of(system, fit, chosen, factor, self.loss).rows(split, rows[i : i + 1])
+            _MovingModel.of(system, fit, chosen, factor, self.loss).rows(split, rows[i : i + 1])
             for i, (system, fit) in enumerate(zip(self.systems, fits, strict=True))
             if system.loss.weight > 0
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Moving:
+class _MovingModel:
     """The model of one fit of least squares in the first column, and its derivatives in the others."""
 
     centre: Centre
@@ -92,7 +92,7 @@ class _Moving:
         chosen: Int[Array, " f"],
         factor: float,
         loss: ResidualLoss,
-    ) -> _Moving:
+    ) -> _MovingModel:
         """From its theta and dtheta/drho."""
         moved = system.about_centre(np.column_stack([fit.theta, sensitivity_of(fit, chosen)]))
         return cls(system.centre, *moved, factor, loss)
