@@ -18,7 +18,7 @@ from worker.core.objective.prior import FamilyPrior, HyperPrior, with_prior
 from worker.core.objective.tied import Tie, tied
 from worker.core.records import Array, Choice, Evaluation, Outcome, PathPoint, Start, Step, Trial
 from worker.core.search.left_out import MOST_JUDGED, LeftOut, left_out, losses_at
-from worker.core.search.plan import Prepared
+from worker.core.search.plan import Prepared, Scans
 
 SHARED = 0.0  # the spread of one value for each family
 PATH = (0.25, 0.5, 1.0)
@@ -126,7 +126,9 @@ class Descents:
     def shared(self) -> Descent:
         """The descent with one value for each family."""
         tie = Tie.of(self.box)
-        scans = {1: "grid", 2: "after"}.get(len(tie.hyperparameters.names))
+        few: tuple[Scans, ...] = (None, "grid", "after")
+        count = len(tie.hyperparameters.names)
+        scans = few[count] if count < len(few) else None
         prepared = self._prepared(SHARED, b"", tied(self.prepared.objective, tie), 1, scans)
         return Descent(prepared, 0, SHARED, tie=tie)
 
@@ -151,9 +153,7 @@ class Descents:
         prepared = self._prepared(spread, b"", objective, self.prepared.outer.starts)
         return Descent(prepared, number, spread, prior)
 
-    def _prepared(
-        self, spread: float, key: bytes, objective: Objective, starts: int, scans: str | None = None
-    ) -> Prepared:
+    def _prepared(self, spread: float, key: bytes, objective: Objective, starts: int, scans: Scans = None) -> Prepared:
         """The same object for the same descent: searches ahead are told apart by it."""
         if (spread, key) not in self._kept:
             outer = replace(self.prepared.outer, starts=starts)
