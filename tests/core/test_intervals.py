@@ -26,7 +26,6 @@ from worker.core.selection import (
     ApproximateLeaveOneOut,
     Evidence,
     GeneralizedCV,
-    Holdout,
     KFold,
     LaplaceEvidence,
     LeaveOneOut,
