@@ -12,7 +12,7 @@ from worker.core.records import Array, Evaluation, FoldScore, Outcome, Start, St
 _FOLD = ("value", "weight", "rows", "selection_value", "iterations", "evaluations", "scanned")
 _COUNTS = ("rows", "iterations", "evaluations", "scanned")
 _EVALUATION = ("rho", "value", "gradient", "per_split")
-_ERRORS = ("value_error", "gradient_error")  # not in what versions before these bounds wrote
+_ERRORS = ("value_error", "gradient_error", "prior")  # not in what versions before them wrote
 
 
 def pack(state: State) -> bytes:
@@ -26,6 +26,7 @@ def pack(state: State) -> bytes:
     arrays["counts"] = np.array([(start.iterations, start.evaluations) for start in starts])
     arrays["scanned"] = np.array([start.scanned for start in starts])
     arrays["refused"] = np.array([start.refused for start in starts])
+    arrays["spread"] = np.array([np.nan if start.spread is None else start.spread for start in starts])
     arrays["outcome"] = np.array([start.outcome.code if start.outcome else "" for start in starts])
     if state.folds:
         arrays["folds"] = np.array([[getattr(fold, name) for name in _FOLD] for fold in state.folds], dtype=float)
@@ -64,7 +65,9 @@ def _start(arrays: dict[str, Array], i: int) -> Start:
         iterations,
         evaluations,
         Outcome[outcome.upper()] if outcome else None,
-        *(int(arrays[name][i]) if name in arrays else 0 for name in ("refused", "scanned")),
+        refused=int(arrays["refused"][i]) if "refused" in arrays else 0,
+        scanned=int(arrays["scanned"][i]) if "scanned" in arrays else 0,
+        spread=None if "spread" not in arrays or np.isnan(arrays["spread"][i]) else float(arrays["spread"][i]),
     )
 
 

@@ -16,16 +16,20 @@ from worker.contract.dataset import DatasetWarning
 from worker.contract.description import Work
 from worker.contract.expansion import Made
 from worker.contract.job import Progress
-from worker.contract.notes import dataset_notes
+from worker.contract.notes import Note, dataset_notes
 from worker.contract.result import (
+    Baseline,
     CertificateSet,
     Counts,
     Hyperparameter,
     Method,
+    NamedValue,
     NestedFold,
     NestedScore,
     Result,
     SelectionScore,
+    SpreadPoint,
+    SpreadReport,
     StartReport,
     TestScore,
     Timing,
@@ -35,8 +39,11 @@ from worker.core.losses import PredictorScore
 from worker.core.losses.measures import Measures
 from worker.core.objective.clustered import error_of_sums
 from worker.core.outer import OuterAuto
-from worker.core.records import Array, Evaluation, Outcome, Start, Step
+from worker.core.records import Array, Choice, Evaluation, Outcome, Start, Step
+from worker.core.search.descents import Descents
 from worker.core.search.plan import Prepared, resolve
+from worker.core.verdict.baseline import Worth
+from worker.core.verdict.baseline import worth as worth_of
 from worker.core.verdict.conclude import Conclusion, conclude
 from worker.report_model import model_of
 from worker.store import Claim, Status
@@ -92,8 +99,8 @@ def progress(step: Step, elapsed: float) -> bytes:
     document = Progress(
         iteration=step.iterations,
         evaluations=step.evaluations,
-        value=_finite(step.at.value),
-        best_value=_finite(step.best.best.value),
+        value=_finite(step.at.selection),
+        best_value=_finite(step.best.best.selection),
         gradient_norm=_finite(step.gradient_norm),
         elapsed_s=round(elapsed, 6),
     )
@@ -107,8 +114,8 @@ def step_record(hyperparameters: Hyperparameters, step: Step, sequence: int) -> 
         "start": len(step.starts) - 1,
         "iteration": step.starts[-1].iterations,
         "evaluations": step.evaluations,
-        "value": step.at.value,
-        "best_value": step.best.best.value,
+        "value": step.at.selection,
+        "best_value": step.best.best.selection,
         "gradient_norm": step.gradient_norm,
         "gradient_error": _finite(step.at.gradient_error),
         "hyperparameters": hyperparameters.natural(step.at.rho).tolist(),
@@ -129,7 +136,10 @@ def result(
 
     `made`: features from columns; `warnings`: of the dataset about these columns.
     """
-    conclusion, unrepresentable = _finite_parts(conclude(prepared, step.best))
+    descents = Descents(prepared)
+    step = step if step.choice or step.ended else descents.ended_here(step)
+    conclusion, unrepresentable = _finite_parts(conclude(prepared, step.best, descents.of(step.best, step.starts)))
+    worth = worth_of(prepared, step)
     shape = conclusion.curvature
     method = Method(
         hypergradient=prepared.hypergradient.kind,
@@ -139,12 +149,15 @@ def result(
         why=reasons(prepared),
     )
     notes = dataset_notes(warnings)
+    notes += [Note(code=one.code, severity=one.severity, text=one.text) for one in worth.findings]
     document = Result(
         **_search(claim, prepared.objective.hyperparameters, step, status, outcome, elapsed, conclusion.intervals),
         message=_told(prepared, step, status, outcome),
         messages=[*conclusion.messages, *unrepresentable, *_failed_folds(step), *(note.text for note in notes)],
         notes=notes,
-        selection=_selection(step, conclusion, prepared.objective.loss),
+        selection=_selection(step, conclusion, prepared.objective.loss, worth),
+        baseline=_baseline(prepared.objective.hyperparameters, worth),
+        spread=_spread(step),
         test=_test(prepared, conclusion),
         nested=_nested(prepared, step),
         model=model_of(prepared, conclusion, made),
@@ -266,17 +279,46 @@ def _hyperparameters(
     ]  # fmt: skip
 
 
-def _selection(step: Step, conclusion: Conclusion | None = None, loss: PredictorScore | None = None) -> SelectionScore:
+def _selection(
+    step: Step,
+    conclusion: Conclusion | None = None,
+    loss: PredictorScore | None = None,
+    worth: Worth | None = None,
+) -> SelectionScore:
     best = step.best.best
     return SelectionScore(
-        value=best.value,
-        initial_value=_finite(step.starts[0].initial.value),
+        value=best.selection,
+        initial_value=_finite(step.starts[0].initial.selection),
+        optimism=worth.optimism if worth else None,
+        corrected_value=worth.corrected if worth else None,
         per_fold=[_finite(value) for value in best.per_split],
         standard_error=conclusion.standard_error if conclusion else None,
         noise_variance=conclusion.noise_variance if conclusion else None,
         measures=_measures(conclusion.measures) if conclusion else {},
         delta=None if loss is None or loss.length is None else loss.length.number,
     )
+
+
+def _baseline(box: Hyperparameters, worth: Worth) -> Baseline | None:
+    found = worth.baseline
+    if found is None:
+        return None
+    named = zip(box.names, box.natural(found.rho).tolist(), strict=True)
+    return Baseline(
+        hyperparameters=[NamedValue(name=name, value=value) for name, value in named],
+        value=found.value, difference=found.difference, difference_se=found.difference_error,
+    )  # fmt: skip
+
+
+def _spread(step: Step) -> SpreadReport | None:
+    """None without a hyper-prior. A search that a limit has ended has no choice."""
+    if step.starts[0].spread is None:
+        return None
+    choice = step.choice or Choice(step.best.spread or 0.0, None, ())
+    points = [
+        SpreadPoint(spread=one.spread, value=_finite(one.value), corrected_value=one.corrected) for one in choice.path
+    ]
+    return SpreadReport(chosen=choice.spread, by=choice.by, path=points)
 
 
 def _measures(measures: Measures) -> dict[str, float | None]:
@@ -320,8 +362,9 @@ def _start(start: Start, outcome: Outcome | None) -> StartReport:
     """A start that has not ended was ended by what ended the job."""
     ended = start.outcome or outcome
     return StartReport(
-        value=_finite(start.best.value),
-        initial_value=_finite(start.initial.value),
+        value=_finite(start.best.selection),
+        initial_value=_finite(start.initial.selection),
+        spread=start.spread,
         gradient_norm=_finite(start.gradient_norm),
         iterations=start.iterations,
         evaluations=start.evaluations,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -13,17 +14,29 @@ from tests.core.conftest import grouped, regression
 from tests.core.smooth.problems import CLASS_PENALTIES, PENALTIES, TRAINING, table
 from tests.oracles import differences
 from worker.core.hypergradient import HypergradientAuto
-from worker.core.kernels import Rbf
+from worker.core.kernels import (
+    Linear,
+    Matern,
+    Periodic,
+    Polynomial,
+    Product,
+    RationalQuadratic,
+    Rbf,
+    Sum,
+    WidthPerFeature,
+    WidthPerGroup,
+)
 from worker.core.losses import Huber, PlattLogLoss, SmoothedAuc
 from worker.core.objective import row_tangents as module
 from worker.core.outer import OuterAuto
 from worker.core.penalties import PerFeature, Shared
 from worker.core.penalties.splines import Spline
 from worker.core.records import Outcome
-from worker.core.rows.problem import Imputation
+from worker.core.rows.problem import Imputation, Problem
 from worker.core.search.plan import Plan, prepare
 from worker.core.selection import Holdout, KFold
-from worker.core.training import KernelSvm, LogisticRegression, Ridge
+from worker.core.training import KernelLogistic, KernelRidge, KernelSvm, LogisticRegression, Ridge
+from worker.core.training.kernel_machines import KernelPenalty, Landmarks
 from worker.core.training.ridge import MIN_TRIALS_FOR_SPECTRAL, RidgeOfMoments
 from worker.core.weights import SigmoidTime
 
@@ -70,13 +83,15 @@ def assert_tangents(job, h=1e-2, rtol=1e-7):
     expected = [row for _, blocks in job.partition.splits for row in job.partition.rows(blocks)]
     assert joined(chunks, "rows").tolist() == expected
 
-    def eta(at):
-        return joined(rows_of(job, at, np.empty(0, int)), "eta")
+    direction = np.random.default_rng(6).normal(size=len(rho))
+    direction /= np.linalg.norm(direction)
 
-    moved = np.moveaxis(differences(eta, rho, h), 0, 2)
-    assert_allclose(D, moved, atol=rtol * np.abs(D).max())
+    def eta(t):
+        return joined(rows_of(job, rho + t[0] * direction, np.empty(0, int)), "eta")
+
+    assert_allclose(D @ direction, differences(eta, np.zeros(1), h)[0], atol=rtol * np.abs(D).max())
     curvatures = np.concatenate([chunk.curvatures(chunk.eta) for chunk in chunks])
-    step = 1e-6 * np.abs(joined(chunks, "eta")).max()
+    step = 1e-6 * max(np.abs(joined(chunks, "eta")).max(), 1.0)
     for a in range(D.shape[1]):
         e = step * np.eye(D.shape[1])[a]
         bent = [(chunk.slopes(chunk.eta + e) - chunk.slopes(chunk.eta - e)) / (2 * step) for chunk in chunks]
@@ -98,13 +113,22 @@ def assert_chunks_do_not_matter(job, monkeypatch):
     assert_allclose(joined(parts, "D"), D, atol=1e-11 * np.abs(D).max())
 
 
-@pytest.mark.parametrize("penalty", PENALTIES)
-@pytest.mark.parametrize("kind", TRAINING)
+def mostly_slow(*factors):
+    """All combinations, of which each entry of the largest factor is in one that is not slow."""
+    longest = max(map(len, factors))
+    quick = {tuple(list(factor)[i % len(factor)] for factor in factors) for i in range(longest)}
+    return [
+        pytest.param(*combination, marks=() if combination in quick else pytest.mark.slow)
+        for combination in itertools.product(*factors)
+    ]
+
+
+@pytest.mark.parametrize(("kind", "penalty"), mostly_slow(TRAINING, PENALTIES))
 def test_every_generalized_linear_model_with_every_penalty(kind, penalty):
     problem = table(kind, 40, sparse=penalty == "per_group")
     job = prepared(TRAINING[kind](penalty=PENALTIES[penalty]), problem)
     if kind in ("huber", "squared_hinge"):  # their curvature jumps: a short step crosses no jump here
-        assert_tangents(job, h=2e-4, rtol=1e-6)
+        assert_tangents(job, h=1e-4, rtol=1e-6)
     else:
         assert_tangents(job)
 
@@ -119,6 +143,63 @@ def test_penalties_of_classes(penalty):
 def test_tuned_weights_of_classes(kind, solver):
     training = TRAINING[kind](weights=SigmoidTime(), solver=solver, standardize=False)
     assert_tangents(prepared(training, table(kind, 40)), rtol=1e-6)
+
+
+KERNELS = {
+    "matern, groups": Matern(nu="3/2", widths=WidthPerGroup(groups={"low": ("a", "c"), "high": ("b", "d")})),
+    "sum": Sum(
+        terms=(
+            RationalQuadratic(widths=WidthPerFeature()),
+            Linear(),
+            Product(factors=(Polynomial(features=("a",)), Periodic(features=("d",))), name="both"),
+        )
+    ),
+}
+MACHINES = {
+    "ridge": KernelRidge,
+    "svm": KernelSvm,
+    "huberized": lambda **settings: KernelSvm(hinge="huberized", **settings),
+    "logistic": KernelLogistic,
+}
+
+HOW = ("exact", "landmarks without intercept", "without intercept", "landmarks")
+
+
+def machine(training, kernel, **settings):
+    settings = {"kernel": KERNELS[kernel], "penalty": KernelPenalty(initial=0.05), **settings}
+    return prepared(
+        MACHINES[training](**settings), KernelRidge.example() if training == "ridge" else KernelSvm.example()
+    )
+
+
+@pytest.mark.parametrize(("training", "how", "kernel"), mostly_slow(MACHINES, HOW, KERNELS))
+def test_every_machine(training, how, kernel):
+    landmarks = Landmarks(count=10, nugget=1e-3) if "landmarks" in how else None
+    job = machine(training, kernel, landmarks=landmarks, intercept="without" not in how)
+    assert_tangents(job, h=1e-4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("landmarks", [None, Landmarks(count=6)], ids=["exact", "landmarks"])
+def test_a_machine_without_a_curved_row(landmarks):
+    """A large penalty: every row is on the straight part of the hinge, and the intercept follows two of them."""
+    y = np.array([0.0, 1, 0, 1, 0, 1, 0, 1])
+    problem = Problem(np.random.default_rng(0).normal(size=(8, 2)), y, ("a", "b"), classes=("0", "1"))
+    training = KernelSvm(
+        kernel=Rbf(widths=WidthPerFeature()),
+        hinge="huberized",
+        penalty=KernelPenalty(initial=400.0, upper=1e4),
+        landmarks=landmarks,
+    )
+    job = prepared(training, problem, Holdout(validation_rows=(0, 1)))
+    (fit,) = job.objective.formula.fits.each(point(job))
+    assert not fit.minimum.D.any()
+    assert fit.minimum.held.any()
+    assert_tangents(job, h=1e-4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("landmarks", [None, Landmarks(count=10)], ids=["exact", "landmarks"])
+def test_chunks_of_machines(landmarks, monkeypatch):
+    assert_chunks_do_not_matter(machine("svm", "sum", landmarks=landmarks), monkeypatch)
 
 
 class RidgeOfRows(Ridge):

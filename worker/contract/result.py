@@ -57,8 +57,54 @@ class SelectionScore(Wire):
         "the value. Null when it is not known."
     )
     measures: dict[str, float | None] = Field(default_factory=dict, description=f"{MEASURES} over all validation rows.")
+    optimism: float | None = Field(
+        default=None,
+        description="By how much tuning many hyperparameters on these rows has lowered the value; null if not known.",
+    )
+    corrected_value: float | None = Field(
+        default=None,
+        description="`value` plus `optimism`: the loss that new rows can expect. Each row is judged as if it had not "
+        "taken part in the choice of the hyperparameters, to first order; null if not known.",
+    )
     noise_variance: float | None = Field(default=None, description="What a likelihood says of the noise; else null.")
     delta: float | None = Field(default=None, description="Of the loss `huber`, in units of the target; else null.")
+
+
+class NamedValue(Wire):
+    """A hyperparameter with a value, in natural units."""
+
+    name: str
+    value: float
+
+
+class Baseline(Wire):
+    """The best value that all like hyperparameters share, on the same splits: what the result has to beat."""
+
+    hyperparameters: list[NamedValue]
+    value: float = Field(description="The selection criterion there.")
+    difference: float = Field(description="`selection.value` less `value`: negative is better.")
+    difference_se: float | None = Field(
+        description="The standard error of the difference, over the same rows; null if it is not known."
+    )
+
+
+class SpreadPoint(Wire):
+    """A point on the path of hyper-priors; the spread 0 is the baseline."""
+
+    spread: float
+    value: float | None
+    corrected_value: float | None
+
+
+class SpreadReport(Wire):
+    """How far like hyperparameters were let to differ, and how that was chosen; see docs/new-rows.md."""
+
+    chosen: float = Field(description="The scale of the hyper-prior on the logarithms; 0 is one shared value.")
+    by: Literal["jackknife", "optimism", "nested", "fixed", "given"] | None = Field(
+        description="`jackknife`: by what each row says as if it had not taken part in the tuning; `nested`: by the "
+        "outer folds; `fixed`: where that is not known; `given`: by the request; null if a limit ended the search."
+    )
+    path: list[SpreadPoint]
 
 
 class TestScore(Wire):
@@ -249,6 +295,9 @@ class StartReport(Wire):
 
     value: float | None
     initial_value: float | None
+    spread: float | None = Field(
+        default=None, description="Of the hyper-prior: 0 for a shared value, null without a prior."
+    )
     gradient_norm: float | None
     iterations: int
     evaluations: int
@@ -304,6 +353,10 @@ class Result(Wire):
     )
     hyperparameters: list[Hyperparameter]
     selection: SelectionScore
+    baseline: Baseline | None = Field(
+        default=None, description="Null with one hyperparameter, and where a note says why there is none."
+    )
+    spread: SpreadReport | None = Field(default=None, description="Null without a hyper-prior.")
     test: TestScore | None
     nested: NestedScore | None = None
     model: Annotated[FittedModel, Field(discriminator="kind")] | None

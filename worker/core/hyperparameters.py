@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Gt
-from jaxtyping import Bool, Float
+from annotated_types import Gt, Le
+from jaxtyping import Bool, Float, Int
 
 from worker.core.records import Array
 
 MAX_START_DECADES = 3.0  # further starts are drawn at most this far from the initial value
+
+
+Spread = Annotated[float, Gt(0), Le(100)] | Literal["auto"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Like hyperparameters: the positions of its two or more `members`, ascending, and how far they may differ.
+
+    `spread` is the scale of the hyper-prior on the logarithms, `auto` chooses it, None sets no prior. `name` is that of
+    one hyperparameter in place of all.
+    """
+
+    name: str
+    members: Int[Array, " m"]
+    spread: Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +44,7 @@ class Hyperparameters:
     upper: Float[Array, " k"]
     box: tuple[Float[Array, " k"], Float[Array, " k"]]
     log: Bool[Array, " k"]
+    families: tuple[Family, ...] = ()
 
     @classmethod
     def positive(cls, names: tuple[str, ...], initial: float, lower: float, upper: float) -> Hyperparameters:
@@ -45,7 +62,20 @@ class Hyperparameters:
     def __add__(self, other: Hyperparameters) -> Hyperparameters:
         parts = zip(self._arrays(), other._arrays(), strict=True)
         initial, lower, upper, low, high, log = (np.concatenate(pair) for pair in parts)
-        return Hyperparameters(self.names + other.names, initial, lower, upper, (low, high), log)
+        later = (replace(one, members=one.members + len(self.names)) for one in other.families)
+        families = (*self.families, *later)
+        return Hyperparameters(self.names + other.names, initial, lower, upper, (low, high), log, families)
+
+    def alike(self, name: str, spread: Spread, members: Int[Array, " m"] | None = None) -> Hyperparameters:
+        """The same with a family of these members, all by default, unless that is a single one."""
+        members = np.arange(len(self.names)) if members is None else members
+        families = (*self.families, Family(name, members, spread)) if len(members) > 1 else self.families
+        return replace(self, families=families)
+
+    def prefixed(self, prefix: str) -> Hyperparameters:
+        """The same with this before each name."""
+        families = tuple(replace(one, name=f"{prefix}{one.name}") for one in self.families)
+        return replace(self, names=tuple(f"{prefix}{name}" for name in self.names), families=families)
 
     def _arrays(self) -> tuple[Array, ...]:
         return self.initial, self.lower, self.upper, *self.box, self.log
@@ -107,3 +137,17 @@ class Box:
     def hyperparameters(self, names: tuple[str, ...]) -> Hyperparameters:
         """Hyperparameters of these names in the box."""
         return Hyperparameters.positive(names, self.initial, self.lower, self.upper)
+
+
+@dataclass(frozen=True, slots=True)
+class LikeBox(Box):
+    """The box of several like hyperparameters. `spread`: how far they may differ, by a hyper-prior on their logarithms.
+
+    It is the scale of the prior: `auto` chooses it by what holds on new rows, null sets no prior.
+    """
+
+    spread: Spread = "auto"
+
+    def like(self, names: tuple[str, ...]) -> Hyperparameters:
+        """Like hyperparameters of these names in the box."""
+        return self.hyperparameters(names).alike("penalty", self.spread)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -57,6 +58,7 @@ class Evaluation:
 
     If the training criterion has no usable minimizer, `failure` is the reason, `value` is infinite and `gradient` zero.
     `value_error` bounds the error of J, `gradient_error` the Euclidean norm of the gradient's error; zero if exact.
+    `prior`: the part of the value that is a hyper-prior and not J, as far as a search tells it.
     """
 
     rho: Float[Array, " k"]
@@ -66,6 +68,12 @@ class Evaluation:
     failure: Outcome | None = None
     value_error: float = 0.0
     gradient_error: float = 0.0
+    prior: float = 0.0
+
+    @property
+    def selection(self) -> float:
+        """J alone."""
+        return self.value - self.prior if self.prior else self.value
 
     @property
     def ceiling(self) -> float:
@@ -92,7 +100,8 @@ class Start:
     """The search from one starting point so far; `outcome` is None while it runs.
 
     `refused` counts the evaluations at which training had no minimizer, so that the search turned back, and `scanned`
-    those of the coarse scan. Both are among `evaluations`.
+    those of the coarse scan. Both are among `evaluations`. `spread` is that of the hyper-prior: None without one, zero
+    if each family of like hyperparameters shared one value.
     """
 
     initial: Evaluation
@@ -103,14 +112,15 @@ class Start:
     outcome: Outcome | None
     refused: int = 0
     scanned: int = 0
+    spread: float | None = None
 
     @classmethod
-    def begin(cls, trial: Trial) -> Start:
+    def begin(cls, trial: Trial, spread: float | None = None) -> Start:
         """The record after the first evaluation of a search."""
         refused = int(trial.evaluation.failure is not None)
         return cls(
             trial.evaluation, trial.evaluation, trial.gradient_norm, trial.iteration, 1, None,
-            refused, int(trial.scanned),
+            refused, int(trial.scanned), spread,
         )  # fmt: skip
 
     def after(self, trial: Trial) -> Start:
@@ -130,6 +140,7 @@ class Start:
             None,
             self.refused + (trial.evaluation.failure is not None),
             self.scanned + trial.scanned,
+            self.spread,
         )
 
 
@@ -152,6 +163,24 @@ class FoldScore:
 
 
 @dataclass(frozen=True, slots=True)
+class PathPoint:
+    """A point on the path of hyper-priors: J there, and what new rows can expect, as far as it is known."""
+
+    spread: float
+    value: float
+    corrected: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The spread of the hyper-prior that a search ends with, how it was chosen, and from which."""
+
+    spread: float
+    by: Literal["jackknife", "nested", "fixed", "given"] | None
+    path: tuple[PathPoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Everything needed to resume a stopped run bit for bit: the running search and all starts so far.
 
@@ -167,7 +196,8 @@ class State:
 class Step:
     """One evaluation as the job loop sees it. The last of `starts` is the running one.
 
-    `state` is set at the end of an outer iteration: a point to show and resume from. `ended` is set on the last step.
+    `state` is set at the end of an outer iteration: a point to show and resume from. `ended` is set on the last step,
+    and with it the `choice` of a hyper-prior, if there was one.
     """
 
     at: Evaluation
@@ -176,6 +206,7 @@ class Step:
     state: State | None
     ended: Outcome | None
     folds: tuple[FoldScore, ...] = ()
+    choice: Choice | None = None
 
     @property
     def iterations(self) -> int:
@@ -194,5 +225,11 @@ class Step:
 
     @property
     def best(self) -> Start:
-        """The start that holds the lowest value so far."""
-        return min(self.starts, key=lambda start: start.best.value)
+        """The start that holds the lowest value so far, of those with the chosen hyper-prior or that of the last one.
+
+        What a plain search is compared with, a shared value for all, is none of its results.
+        """
+        spread = self.choice.spread if self.choice else self.starts[-1].spread
+        if self.starts[0].spread is None:
+            spread = None
+        return min((start for start in self.starts if start.spread == spread), key=lambda start: start.best.value)

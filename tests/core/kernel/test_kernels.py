@@ -146,6 +146,18 @@ def test_contraction_is_the_derivative(name):
     assert_allclose(at.contract_outer(a, c), at.contract(np.outer(a, c)), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", KERNELS)
+def test_products_with_a_vector_are_the_derivative(name):
+    function, X, Z = KERNELS[name].over(FEATURES), points(12), points(9, seed=1)
+    Z.scaled[2], Z.original[2] = X.scaled[1], X.original[1]
+    lam, random = natural(function), np.random.default_rng(2)
+    c, F, at = random.normal(size=9), random.normal(size=(12, 9)), function.at(X, Z, lam)
+    for found, factors in ((at.along(c), np.ones((12, 9))), (at.products(c, F), F)):
+        rows = [at.contract(np.outer(e, c) * factors) for e in np.eye(12)]
+        assert found.shape == (12, len(lam))
+        assert_allclose(found, rows, rtol=1e-10, atol=1e-12)
+
+
 def test_close_rows_keep_their_distance():
     """Far from the origin the product of matrices alone would lose every digit of it."""
     X = np.array([[1e3, 1.0], [1e3 + 1e-6, 1.0], [-1e3, 2.0]])

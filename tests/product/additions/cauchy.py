@@ -31,7 +31,12 @@ class CauchyFunction(KernelFunction):
         )
         gaps = (A[:, None, :] - B[None, :, :]) ** 2
         K = 1.0 / (1.0 + gaps.sum(axis=2))
-        return Evaluated(K, lambda K_bar: self.widths.sums(np.einsum("nm,nmq->q", 2.0 * K_bar * K**2, gaps)))
+
+        def products(c: Float[Array, " m"], F: Float[Array, "n m"] | None) -> Float[Array, "n k"]:
+            M = 2.0 * K**2 if F is None else 2.0 * K**2 * F
+            return self.widths.sums_of_rows(np.einsum("nm,nmq,m->nq", M, gaps, c))
+
+        return Evaluated(K, lambda K_bar: self.widths.sums(np.einsum("nm,nmq->q", 2.0 * K_bar * K**2, gaps)), products)
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
         """Ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -80,7 +80,14 @@ class ProductOfFunctions(KernelFunction):
                 found.append(one.contract(np.multiply.reduce([K_bar, *others])))
             return np.concatenate(found)
 
-        return Evaluated(np.multiply.reduce([one.K for one in each]), contract)
+        def products(c: Float[Array, " m"], F: Float[Array, "n m"] | None) -> Float[Array, "n k"]:
+            found, factors = [], [] if F is None else [F]
+            for j, one in enumerate(each):
+                others = [other.K for i, other in enumerate(each) if i != j]
+                found.append(one.products(c, np.multiply.reduce([*factors, *others])))
+            return np.hstack(found)
+
+        return Evaluated(np.multiply.reduce([one.K for one in each]), contract, products)
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
         """`k(x, x)`."""
@@ -107,12 +114,20 @@ class SumOfFunctions(KernelFunction):
             of_weights = [weight * np.vdot(K_bar, one.K) for weight, one in zip(weights[1:], each[1:], strict=True)]
             return np.concatenate([*found, of_weights])
 
+        def products(c: Float[Array, " m"], F: Float[Array, "n m"] | None) -> Float[Array, "n k"]:
+            found = [weight * one.products(c, F) for weight, one in zip(weights, each, strict=True)]
+            of_weights = [
+                weight * ((one.K if F is None else one.K * F) @ c)
+                for weight, one in zip(weights[1:], each[1:], strict=True)
+            ]
+            return np.hstack([*found, np.column_stack(of_weights)])
+
         def of_outer(a: Float[Array, " n"], c: Float[Array, " m"]) -> Float[Array, " k"]:
             found = [one.contract_outer(weight * a, c) for weight, one in zip(weights, each, strict=True)]
             of_weights = [weight * (a @ one.K @ c) for weight, one in zip(weights[1:], each[1:], strict=True)]
             return np.concatenate([*found, of_weights])
 
-        return Evaluated(K, contract, of_outer)
+        return Evaluated(K, contract, products, of_outer)
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
         """`k(x, x)`."""
@@ -140,7 +155,7 @@ def _named_parts(
     """The boxes of the kernels, with their names as prefixes of the hyperparameters, and the kernels."""
     parts = tuple(one.over(features) for one in kernels)
     named = zip(_names(kernels), parts, strict=True)
-    return [replace(part.box, names=tuple(f"{name}.{one}" for one in part.box.names)) for name, part in named], parts
+    return [part.box.prefixed(f"{name}.") for name, part in named], parts
 
 
 def _joined_boxes(boxes: list[Hyperparameters]) -> Hyperparameters:

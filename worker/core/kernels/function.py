@@ -19,17 +19,24 @@ from worker.core.records import Array
 class Evaluated:
     """The kernel K between two sets of rows; `contract` gives `<K_bar, dK/drho_j>` for every hyperparameter j.
 
+    `products` takes a vector c and factors F of the entries, or None for ones, and gives `(F * dK/drho_j) c`.
+
     The work is a few matrix products for any number of hyperparameters, without a matrix for each of them. For a
     cotangent `a c^T`, `of_outer` avoids forming that matrix, if the kernel supports it.
     """
 
     K: Float[Array, "n m"]
     contract: Callable[[Float[Array, "n m"]], Float[Array, " k"]]
+    products: Callable[[Float[Array, " m"], Float[Array, "n m"] | None], Float[Array, "n k"]]
     of_outer: Callable[[Float[Array, " n"], Float[Array, " m"]], Float[Array, " k"]] | None = None
 
     def contract_outer(self, a: Float[Array, " n"], c: Float[Array, " m"]) -> Float[Array, " k"]:
         """`a^T dK/drho_j c` for every hyperparameter j."""
         return self.contract(np.outer(a, c)) if self.of_outer is None else self.of_outer(a, c)
+
+    def along(self, c: Float[Array, " m"]) -> Float[Array, "n k"]:
+        """`dK/drho_j c` for every hyperparameter j."""
+        return self.products(c, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,17 @@ def gap_forms(X: Float[Array, "n p"], Z: Float[Array, "m p"], M: Float[Array, "n
     return M.sum(1) @ X**2 + M.sum(0) @ Z**2 - 2.0 * np.einsum("ij,ij->j", X, M @ Z)
 
 
+def gap_products(
+    X: Float[Array, "n p"], Z: Float[Array, "m p"], M: Float[Array, "n m"], c: Float[Array, " m"]
+) -> Float[Array, "n p"]:
+    """`sum_k M_ik c_k (x_ij - z_kj)^2` for each row i and column j, by one matrix product."""
+    scaled = c[:, None] * Z
+    of_ones, of_rows, of_squares = np.split(
+        M @ np.hstack([c[:, None], scaled, scaled * Z]), [1, 1 + X.shape[1]], axis=1
+    )
+    return of_ones * X**2 - 2.0 * X * of_rows + of_squares
+
+
 def outer_gap_forms(
     X: Float[Array, "n p"], Z: Float[Array, "m p"], P: Float[Array, "n m"], a: Float[Array, " n"], c: Float[Array, " m"]
 ) -> Float[Array, " p"]:

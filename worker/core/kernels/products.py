@@ -88,6 +88,15 @@ class ProductFunction(KernelFunction):
             of_widths = np.empty(0) if self.widths is None else self.widths.sums(-2.0 * np.einsum("ij,ij->j", A, M @ B))
             return np.append(of_widths, constant * M.sum()) if self.has_constant else of_widths
 
+        def products(c: Float[Array, " m"], F: Float[Array, "n m"] | None) -> Float[Array, "n k"]:
+            M = np.ones_like(base) if self.degree == 1 else self.degree * base ** (self.degree - 1)
+            if F is not None:
+                M = M * F
+            found = np.empty((len(A), 0))
+            if self.widths is not None:
+                found = self.widths.sums_of_rows(-2.0 * A * (M @ (c[:, None] * B)))
+            return np.column_stack([found, constant * (M @ c)]) if self.has_constant else found
+
         def of_outer(a: Float[Array, " n"], c: Float[Array, " m"]) -> Float[Array, " k"]:
             scaled = c[:, None] * B
             if self.degree == 1:
@@ -97,7 +106,7 @@ class ProductFunction(KernelFunction):
             assert self.widths is not None
             return np.append(self.widths.sums(-2.0 * forms), constant * (a @ M @ c))
 
-        return Evaluated(K, contract, of_outer)
+        return Evaluated(K, contract, products, of_outer)
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
         """`k(x, x)`."""

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from worker.core.family import ByKind
 from worker.core.hyperparameters import Box, Hyperparameters, Positive
 from worker.core.kernels.function import Evaluated, KernelFunction, columns_of
-from worker.core.kernels.points import Points, gap_forms, outer_gap_forms, squared_distances
+from worker.core.kernels.points import Points, gap_forms, gap_products, outer_gap_forms, squared_distances
 from worker.core.kernels.widths import Grouped, SharedWidth, Widths
 from worker.core.records import Array
 
@@ -78,12 +78,20 @@ class StationaryFunction(KernelFunction):
             M = profile.slope() * K_bar
             return np.append(self.widths.sums(-2.0 * profile.factor * gap_forms(A, B, M)), of_shape)
 
+        def products(c: Float[Array, " m"], F: Float[Array, "n m"] | None) -> Float[Array, "n k"]:
+            M = profile.slope() if F is None else profile.slope() * F
+            found = self.widths.sums_of_rows(-2.0 * profile.factor * gap_products(A, B, M, c))
+            if profile.of_shape is None:
+                return found
+            of_shape = profile.of_shape() if F is None else profile.of_shape() * F
+            return np.column_stack([found, of_shape @ c])
+
         def of_outer(a: Float[Array, " n"], c: Float[Array, " m"]) -> Float[Array, " k"]:
             of_shape = () if profile.of_shape is None else (a @ profile.of_shape() @ c,)
             forms = outer_gap_forms(A, B, profile.slope(), a, c)
             return np.append(self.widths.sums(-2.0 * profile.factor * forms), of_shape)
 
-        return Evaluated(profile.K, contract, of_outer)
+        return Evaluated(profile.K, contract, products, of_outer)
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
         """Ones."""
@@ -208,7 +216,18 @@ class PeriodicFunction(KernelFunction):
             B_bar = 2.0 * (M.sum(0)[:, None] * B - M.T @ A)
             return np.append(self.widths.sums(-2.0 * forms), np.vdot(A_bar, A_dot) + np.vdot(B_bar, B_dot))
 
-        return Evaluated(K, contract)
+        def products(c: Float[Array, " m"], F: Float[Array, "n m"] | None) -> Float[Array, "n k"]:
+            M = -0.5 * K if F is None else -0.5 * K * F
+            gaps = gap_products(A, B, M, c)
+            found = self.widths.sums_of_rows(-2.0 * (gaps[:, : len(self.columns)] + gaps[:, len(self.columns) :]))
+            # the period moves a squared distance by `2 (a_i - b_k) . (a_dot_i - b_dot_k)`
+            own, both = np.einsum("ij,ij->i", A, A_dot), np.einsum("ij,ij->i", B, B_dot)
+            of_rows = own * (M @ c) + M @ (c * both)
+            of_rows -= np.einsum("ij,ij->i", A, M @ (c[:, None] * B_dot))
+            of_rows -= np.einsum("ij,ij->i", A_dot, M @ (c[:, None] * B))
+            return np.column_stack([found, 2.0 * of_rows])
+
+        return Evaluated(K, contract, products)
 
     def diagonal(self, X: Points, lam: Float[Array, " k"]) -> Float[Array, " n"]:
         """Ones."""

@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import MinLen
 from jaxtyping import Float, Int
 
-from worker.core.hyperparameters import Hyperparameters, Positive, check_box
+from worker.core.hyperparameters import Hyperparameters, Positive, Spread, check_box
 from worker.core.records import Array
 
 
@@ -33,6 +33,17 @@ class _Widths:
 
 
 @dataclass(frozen=True, slots=True)
+class _LikeWidths(_Widths):
+    """`spread`: how far widths may differ, by a hyper-prior on their logarithms; see penalties."""
+
+    spread: Spread = "auto"
+
+    def like(self, names: tuple[str, ...], features: int) -> Hyperparameters:
+        """The box of like widths with these names, for a kernel of this number of features."""
+        return self.box(names, features).alike("width", self.spread)
+
+
+@dataclass(frozen=True, slots=True)
 class SharedWidth(_Widths):
     """One width for all features: distances are the same in every direction."""
 
@@ -44,7 +55,7 @@ class SharedWidth(_Widths):
 
 
 @dataclass(frozen=True, slots=True)
-class WidthPerFeature(_Widths):
+class WidthPerFeature(_LikeWidths):
     """One width for each feature: the width of an irrelevant feature is driven to its upper bound."""
 
     kind: Literal["per_feature"] = "per_feature"
@@ -52,11 +63,11 @@ class WidthPerFeature(_Widths):
     def over(self, features: Sequence[str]) -> Grouped:
         """The widths of these features."""
         names = tuple(f"width[{name}]" for name in features)
-        return Grouped(self.box(names, len(features)), np.arange(len(features)))
+        return Grouped(self.like(names, len(features)), np.arange(len(features)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WidthPerGroup(_Widths):
+class WidthPerGroup(_LikeWidths):
     """One width for each named group of features; each feature is in exactly one."""
 
     groups: Annotated[dict[str, tuple[str, ...]], MinLen(1)]
@@ -79,7 +90,7 @@ class WidthPerGroup(_Widths):
             missing = islice((name for name in features if name not in of_feature), 5)
             raise ValueError(f"every feature needs a width; in no group: {', '.join(map(repr, missing))}")
         names = tuple(f"width[{group}]" for group in self.groups)
-        return Grouped(self.box(names, len(features)), np.array([of_feature[name] for name in features]))
+        return Grouped(self.like(names, len(features)), np.array([of_feature[name] for name in features]))
 
 
 Widths = SharedWidth | WidthPerFeature | WidthPerGroup
@@ -99,3 +110,9 @@ class Grouped:
     def sums(self, by_feature: Float[Array, " p"]) -> Float[Array, " k"]:
         """Sums over the features of each width."""
         return np.bincount(self.of_feature, by_feature, minlength=len(self.box.names))
+
+    def sums_of_rows(self, by_feature: Float[Array, "n p"]) -> Float[Array, "n k"]:
+        """The same of each row; every width has a feature."""
+        order = np.argsort(self.of_feature, kind="stable")
+        begins = np.searchsorted(self.of_feature[order], np.arange(len(self.box.names)))
+        return np.add.reduceat(by_feature[:, order], begins, axis=1)

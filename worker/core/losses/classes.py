@@ -39,6 +39,7 @@ class LogLoss(ClassScore):
 
     kind: Literal["log_loss"] = "log_loss"
 
+    in_nats: ClassVar[bool] = True
     needs: ClassVar[Prediction] = "probability"
     calibrator: ClassVar[None] = None
 
@@ -200,6 +201,7 @@ class DevianceOf(PredictorScore):
     kind: Literal["deviance"] = "deviance"
 
     calibrator: ClassVar[None] = None
+    in_nats: ClassVar[bool] = True
     length: ClassVar[None] = None
 
     def at(self, y: PerRow, eta: Outputs, w: PerRow) -> ScoreDerivatives:

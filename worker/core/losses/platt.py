@@ -31,6 +31,7 @@ class PlattLogLoss(ClassScore):
 
     kind: Literal["platt_log_loss"] = "platt_log_loss"
 
+    in_nats: ClassVar[bool] = True
     needs: ClassVar[Prediction] = "decision_value"
     by_row: ClassVar[None] = None
 

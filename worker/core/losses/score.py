@@ -55,6 +55,7 @@ class PredictorScore(ABC):
     __slots__ = ()
 
     kind: str  # the name on the wire
+    in_nats: ClassVar[bool] = False  # whether it is minus a log-likelihood, or twice that
 
     @abstractmethod
     def at(self, y: PerRow, eta: Outputs, w: PerRow) -> ScoreDerivatives:

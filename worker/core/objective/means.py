@@ -17,6 +17,7 @@ from worker.core.objective.arithmetic_of_mean import ArithmeticOfMean, Digits
 from worker.core.objective.fits import AnchoredFits, DirectFits, SuccessiveFits
 from worker.core.objective.learning import LearningRemark
 from worker.core.objective.linear_tangents import PredictedTangents, ReadTangents
+from worker.core.objective.machine_tangents import TangentsOfMachines
 from worker.core.objective.mean_of_splits import HessianOfMean, InexactMean, MeanOfSplits
 from worker.core.objective.meaning import MEAN_LOSS
 from worker.core.objective.objective import Objective
@@ -82,5 +83,10 @@ def mean_of_machines(
     rows = PredictedRows(fits, [system.loss for system in systems], split_weights)
     remark = LearningRemark(first.kernel, first.split.X, box, MEAN_LOSS, formula.value, formula.value)
     return Objective(
-        formula, box, loss, first.solver, len(systems), warm=fits, rows=rows.scores, pool=rows.pooled, notes=(remark,)
-    )
+        formula, box, loss, first.solver, len(systems),
+        warm=fits,
+        rows=rows.scores,
+        tangents=TangentsOfMachines(fits, split_weights),
+        pool=rows.pooled,
+        notes=(remark,),
+    )  # fmt: skip

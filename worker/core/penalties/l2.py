@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import MinLen
 from jaxtyping import Int
 
-from worker.core.hyperparameters import Box, Hyperparameters
+from worker.core.hyperparameters import Box, Hyperparameters, LikeBox
 from worker.core.names import places
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.records import Array
@@ -38,7 +38,7 @@ class Shared(Box):
 
 
 @dataclass(frozen=True, slots=True)
-class PerFeature(Box):
+class PerFeature(LikeBox):
     """One penalty for each feature. It selects features: the penalty of an irrelevant one goes to its upper bound."""
 
     kind: Literal["per_feature"] = "per_feature"
@@ -50,7 +50,7 @@ class PerFeature(Box):
         p = len(features)
         entries = np.arange(p), np.arange(p)
         names = tuple(f"penalty[{name}]" for name in features)
-        return self.hyperparameters(names), PenaltyForms.build(p, p, entries)
+        return self.like(names), PenaltyForms.build(p, p, entries)
 
     def matrices_of_classes(
         self, features: Sequence[str], classes: tuple[str, ...]
@@ -61,7 +61,7 @@ class PerFeature(Box):
 
 
 @dataclass(frozen=True, slots=True)
-class PerClass(Box):
+class PerClass(LikeBox):
     """One penalty for all coefficients of each class."""
 
     kind: Literal["per_class"] = "per_class"
@@ -74,13 +74,11 @@ class PerClass(Box):
         """The hyperparameters and their matrices; coefficients are ordered by class."""
         p, m = len(features), len(classes)
         entries = np.repeat(np.arange(m), p), np.arange(m * p)
-        return self.hyperparameters(tuple(f"penalty[{name}]" for name in classes)), PenaltyForms.build(
-            m, m * p, entries
-        )
+        return self.like(tuple(f"penalty[{name}]" for name in classes)), PenaltyForms.build(m, m * p, entries)
 
 
 @dataclass(frozen=True, slots=True)
-class PerCoefficient(Box):
+class PerCoefficient(LikeBox):
     """One penalty for each feature and class, so one for each coefficient."""
 
     kind: Literal["per_coefficient"] = "per_coefficient"
@@ -93,11 +91,11 @@ class PerCoefficient(Box):
         """The hyperparameters and their matrices; coefficients are ordered by class."""
         k = len(features) * len(classes)
         names = tuple(f"penalty[{feature}, {name}]" for name in classes for feature in features)
-        return self.hyperparameters(names), PenaltyForms.build(k, k, (np.arange(k), np.arange(k)))
+        return self.like(names), PenaltyForms.build(k, k, (np.arange(k), np.arange(k)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PerGroup(Box):
+class PerGroup(LikeBox):
     """One penalty for each named group of features. Groups may overlap: their penalties then add up.
 
     Without `groups` each column of the data is a group: the features made from a categorical column share a penalty.
@@ -124,7 +122,7 @@ class PerGroup(Box):
             raise ValueError(f"every feature needs a group; in none: {shown}")
         names = tuple(f"penalty[{group}]" for group in groups)
         entries = np.repeat(np.arange(len(groups)), [len(members) for members in chosen]), columns
-        return self.hyperparameters(names), PenaltyForms.build(len(names), len(features), entries)
+        return self.like(names), PenaltyForms.build(len(names), len(features), entries)
 
     def matrices_of_classes(
         self, features: Sequence[str], classes: tuple[str, ...]

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from worker.core.family import ByKind
-from worker.core.hyperparameters import Box, Hyperparameters
+from worker.core.hyperparameters import Hyperparameters, LikeBox
 from worker.core.penalties.forms import Block, PenaltyForms
 from worker.core.penalties.l2 import positions_of
 from worker.core.records import Array
@@ -121,7 +121,7 @@ Form = Identity | Difference | Matrix | Banded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuadraticForms(Box):
+class QuadraticForms(LikeBox):
     """One penalty for each quadratic form of the coefficients; forms may overlap and need not cover all of them."""
 
     forms: Annotated[tuple[Annotated[Form, ByKind()], ...], MinLen(1)]
@@ -142,7 +142,12 @@ class QuadraticForms(Box):
         blocks = [block for _, rest in parts for block in rest]
         names = tuple(f"penalty[{form.name}]" for form in self.forms)
         pairs = np.repeat(np.arange(len(parts)), list(map(len, ones))), np.concatenate(ones)
-        return self.hyperparameters(names), PenaltyForms.build(len(names), len(features), pairs, blocks)
+        box = self.hyperparameters(names)
+        kinds = [form.kind for form in self.forms]
+        for kind in dict.fromkeys(kinds):  # forms of one kind are alike
+            members = np.flatnonzero([one == kind for one in kinds])
+            box = box.alike(f"penalty[{kind}]", self.spread, members)
+        return box, PenaltyForms.build(len(names), len(features), pairs, blocks)
 
     def matrices_of_classes(
         self, features: Sequence[str], classes: tuple[str, ...]

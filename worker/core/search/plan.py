@@ -54,7 +54,8 @@ class Plan:
 class Prepared:
     """A problem with its plan resolved: no `auto` is left, rows are assigned, statistics are built.
 
-    The problem has no absent rows, of which `left_out` were left out; the plan counts the others from 0.
+    The problem has no absent rows, of which `left_out` were left out; the plan counts the others from 0. `scans`:
+    whether the first start is followed by a coarse scan of the box.
     """
 
     problem: Problem
@@ -65,12 +66,20 @@ class Prepared:
     test_rows: Int[Array, " t"]
     partition: Partition
     objective: Objective
+    scans: bool
     left_out: int = 0
 
     @property
-    def scans(self) -> bool:
-        """Whether the first start is followed by a coarse scan of the box."""
-        return self.plan.scans(self.objective.hyperparameters)
+    def clusters(self) -> Int[Array, " n"]:
+        """The cluster of each row: rows of one may depend on each other."""
+        return self.plan.selection.clusters(self.problem, self.partition)
+
+    @property
+    def selection_rows(self) -> float:
+        """How many rows J scores; with unequal weights, how many equal ones would say as much."""
+        scored = np.unique(np.concatenate([self.partition.rows(rows) for _, rows in self.partition.splits]))
+        weights = self.problem.score_weights(scored)
+        return float(weights.sum() ** 2 / (weights @ weights))
 
 
 def of_present_rows(problem: Problem, plan: Plan) -> tuple[Problem, Plan]:
@@ -145,7 +154,8 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
         outer = plan.outer.resolve(len(box.names), has_hessian=False, inexact=False)
         if outer.needs_hessian:
             raise ValueError("the Hessian of J with so many hyperparameters and coefficients is too large; use lbfgs")
-    return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective, given - n)
+    scans = plan.scans(box)
+    return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective, scans, given - n)
 
 
 def check_nested(plan: Plan, problem: Problem, rows: Int[Array, " m"], *, values: bool = True) -> None:

@@ -10,13 +10,12 @@ from jaxtyping import Int
 
 from worker.core.objective.clustered import sums_by_cluster
 from worker.core.objective.scored_model import scored_by
-from worker.core.records import Array, FoldScore, Outcome, State, Step
+from worker.core.records import Array, FoldScore, State, Step
 from worker.core.rows.filled import filled_by
+from worker.core.search.descents import BUDGET_OUTCOMES, Descents
 from worker.core.search.one_start import search
 from worker.core.search.plan import Prepared, expected_trials
 from worker.core.search.tune import Searches, last_step, tune
-
-BUDGET_OUTCOMES = {Outcome.TARGET_VALUE, Outcome.MAX_EVALUATIONS}
 
 
 def carry_out(prepared: Prepared, resume: State | None = None, searches: Searches = search) -> Iterator[Step]:
@@ -28,7 +27,7 @@ def carry_out(prepared: Prepared, resume: State | None = None, searches: Searche
     plan = prepared.plan
     if resume is not None and all(start.outcome is not None for start in resume.starts):
         outcome = resume.starts[-1].outcome
-        last = last_step(resume.starts, outcome if outcome in BUDGET_OUTCOMES else None)
+        last = last_step(Descents(prepared), resume.starts, outcome if outcome in BUDGET_OUTCOMES else None)
     else:
         for step in tune(prepared, resume, searches):
             last = step
@@ -72,9 +71,9 @@ def _fold_score(fold: Prepared, step: Step, scored: Int[Array, " v"], clusters: 
     weight = float(fold.problem.score_weights(scored).sum())
     counts = step.iterations, step.evaluations, step.scanned
     if model is None:
-        return FoldScore(np.nan, weight, len(scored), best.value, *counts)
+        return FoldScore(np.nan, weight, len(scored), best.selection, *counts)
     at = scored_by(model, fold.objective.loss, problem, scored)
-    score = FoldScore(at.value, weight, len(scored), best.value, *counts)
+    score = FoldScore(at.value, weight, len(scored), best.selection, *counts)
     if at.losses is None:
         return score
     return replace(score, clusters=sums_by_cluster(at.losses, at.weights, clusters[scored], int(clusters.max()) + 1))

@@ -33,7 +33,7 @@ def arithmetic_error(prepared: Prepared, at: Evaluation) -> float:
     affordable = int(MOST_PRODUCTS / (columns**2 * splits))
     if affordable < min(FEWEST_ROWS, len(prepared.rows)):
         return np.nan
-    partition, value = prepared.partition, at.value
+    partition, value = prepared.partition, at.selection
     training: TrainingCriterion = plan.training
     if len(prepared.rows) > min(affordable, MOST_ROWS):
         part = _some_rows(partition, min(affordable, MOST_ROWS), prepared.plan.seed)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from worker.core.losses.measures import Measures, Pooled
+from worker.core.objective.objective import Objective
 from worker.core.objective.scored_model import ScoredRows, scored_by
 from worker.core.records import Array, Start
 from worker.core.rows.filled import filled_by
 from worker.core.rows.problem import Problem
+from worker.core.search.descents import Descent
 from worker.core.search.plan import Prepared
 from worker.core.training import Model
 from worker.core.verdict.arithmetic import ARITHMETIC_LIMIT, arithmetic_error
@@ -61,13 +63,19 @@ class Conclusion:
     calibration: tuple[float, float] | None = None
 
 
-def conclude(prepared: Prepared, best: Start) -> Conclusion:
-    """Refit at the best point on all rows but the test rows, score the test rows once, and certify."""
+def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) -> Conclusion:
+    """Refit at the best point on all rows but the test rows, score the test rows once, and certify.
+
+    `descent`: the one that ended there, if what it descended is not J alone. That is certified.
+    """
     prepared.objective.forget()  # an interrupted run then has the same conclusion
-    rho, unit = best.best.rho, prepared.objective.unit(best.best.value)
+    descended = Descent(prepared, 0, None) if descent is None else descent
+    tuned, end = descended.objective, descended.descended(best.best)
+    rho, unit = best.best.rho, tuned.unit(end.value)
     arithmetic = arithmetic_error(prepared, best.best)
-    certificates = replace(certify(prepared.objective, best, prepared.plan.seed), arithmetic_error=arithmetic)
-    clusters = prepared.plan.selection.clusters(prepared.problem, prepared.partition)
+    certificates = certify(tuned, replace(best, best=end), prepared.plan.seed)
+    certificates = replace(certificates, arithmetic_error=arithmetic)
+    clusters = prepared.clusters
     scores = prepared.objective.row_scores(prepared.problem, prepared.partition, rho)
     pooled = prepared.objective.pooled(rho) if prepared.plan.training.classifies else None
     standard_error = None if scores is None else scores.standard_error(clusters)
@@ -94,11 +102,11 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     test, tested, unscored_remark = _score_test_rows(prepared, model, problem)
     messages += unscored_remark + separation_remark(prepared, model, problem, rho)
     # without an exact Hessian this takes at most as many evaluations as the search did
-    settled = is_stationary(prepared, best)
-    shape = curvature(prepared.objective, best.best, best.evaluations) if settled else None
+    settled = is_stationary(prepared, replace(best, best=end), tuned)
+    shape = curvature(tuned, end, best.evaluations) if settled else None
     if not (shape and shape.point == "saddle" and NEARLY_SINGULAR in messages):  # the curvature is rounding then
-        messages += shape_remarks(shape, prepared.objective.hyperparameters.names)
-    ends = None if shape is None else intervals(prepared, rho, shape, unit, clusters)
+        messages += shape_remarks(shape, tuned.hyperparameters.names)
+    ends = None if shape is None else _intervals(descended, end.rho, shape, unit, clusters)
     noise = prepared.objective.noise_variance(rho)
     return Conclusion(
         model, certificates, standard_error,
@@ -111,12 +119,12 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     )  # fmt: skip
 
 
-def is_stationary(prepared: Prepared, best: Start) -> bool:
+def is_stationary(prepared: Prepared, best: Start, tuned: Objective) -> bool:
     """Whether the projected gradient at the point vanishes to the tolerance of the search, however the search ended.
 
     At a corner of J the smallest convex combination of the gradients around it counts.
     """
-    error = best.best.gradient_error / prepared.objective.unit(best.best.value)
+    error = best.best.gradient_error / tuned.unit(best.best.value)
     return bool(best.gradient_norm + error <= prepared.outer.tolerance)
 
 
@@ -149,3 +157,14 @@ def _score_test_rows(
     if score.lacks(problem.y[rows[problem.score_weights(rows) > 0]]):
         return None, tested, (TEST_CLASS_MISSING.format(score.kind),)
     return scored_by(model, score, problem, rows), tested, ()
+
+
+def _intervals(
+    descent: Descent, rho: Float[Array, " f"], shape: Curvature, unit: float, clusters: Int[Array, " n"]
+) -> tuple[Float[Array, " k"], Float[Array, " k"]] | None:
+    """Of all hyperparameters, in natural units; those that share a value share an interval."""
+    ends = intervals(descent.prepared, rho, shape, unit, clusters)
+    if ends is None:
+        return None
+    low, high = (end if descent.tie is None else descent.tie.expand(end) for end in ends)
+    return descent.full.natural(low), descent.full.natural(high)

@@ -18,7 +18,7 @@ Intervals = tuple[Float[Array, " k"], Float[Array, " k"]]
 def intervals(
     prepared: Prepared, rho: Float[Array, " k"], shape: Curvature, unit: float, clusters: Int[Array, " n"]
 ) -> Intervals | None:
-    """The ends for each hyperparameter, in natural units and inside the box; None if they are not known.
+    """The ends for each hyperparameter, on the scale of rho and inside the box; None if they are not known.
 
     Of a likelihood: until J rises by half a nat, the others following at their best. Of a mean over rows: 95 % by the
     sandwich, over rows that might have been drawn in place of these. `unit` is that of J in `shape`. NaN at a bound,
@@ -35,8 +35,7 @@ def intervals(
     half_widths, box = np.full(len(rho), np.nan), prepared.objective.hyperparameters
     half_widths[shape.free] = deviations
     half_widths[np.concatenate([shape.idle, shape.joint])] = np.nan  # a quadratic model says nothing there
-    low, high = np.maximum(rho - half_widths, box.lower), np.minimum(rho + half_widths, box.upper)
-    return box.natural(low), box.natural(high)
+    return np.maximum(rho - half_widths, box.lower), np.minimum(rho + half_widths, box.upper)
 
 
 def _of_rows(

@@ -9,6 +9,12 @@ import numpy as np
 from jaxtyping import Float
 
 from worker.core.inner.kernel.damped_newton import KernelStart, minimize
+from worker.core.inner.kernel.kernel_tangents import (
+    MachineTangents,
+    MovedLandmarks,
+    tangents_of_landmarks,
+    tangents_of_rows,
+)
 from worker.core.inner.kernel.newton_model import KernelMinimum, ModelOfLandmarks, ModelOfRows
 from worker.core.inner.kernel.row_losses import RowLosses
 from worker.core.kernels import Evaluated, KernelFunction, Points
@@ -130,6 +136,10 @@ class RowFit:
         """The relative residual of the adjoint system."""
         return self._adjoint(bar).residual
 
+    def tangents(self) -> MachineTangents:
+        """The derivatives of coefficients and intercept in rho."""
+        return tangents_of_rows(self.model, self.minimum, self.among.along(self.minimum.theta))
+
     def _adjoint(self, e: Float[Array, " v"]) -> KernelAdjoint:
         """From `e = dE/df` of the scored rows.
 
@@ -159,6 +169,7 @@ class LandmarkFit:
     """
 
     split: Split
+    kernel: KernelFunction
     landmarks: Points
     lam: Float[Array, " k"]
     C: Float[Array, "m m"]
@@ -187,7 +198,8 @@ class LandmarkFit:
         found = split.minimum(model, start or (np.zeros(len(landmarks)), 0.0))
         if found is None:
             return None
-        return cls(split, landmarks, lam, C, of_rows, among, kernel.at(split.scored, landmarks, lam[1:]), model, found)
+        across = kernel.at(split.scored, landmarks, lam[1:])
+        return cls(split, kernel, landmarks, lam, C, of_rows, among, across, model, found)
 
     @property
     def support(self) -> Points:
@@ -226,6 +238,14 @@ class LandmarkFit:
     def adjoint_residual(self, bar: Float[Array, " v"]) -> float:
         """The relative residual of the adjoint system."""
         return self._adjoint(bar).residual
+
+    def tangents(self) -> MachineTangents:
+        """The derivatives of coefficients and intercept in rho."""
+        split, gamma = self.split, self.coefficients
+        nugget = split.nugget / len(gamma) * np.outer(gamma, self.among.contract(np.eye(len(gamma))))
+        back = self.kernel.at(self.landmarks, split.X, self.lam[1:]).along(split.slopes(self.minimum.f)[0])
+        moved = MovedLandmarks(self.of_rows.along(gamma), back, self.among.along(gamma) + nugget)
+        return tangents_of_landmarks(self.model, self.minimum, self.C, moved)
 
     def _adjoint(self, e: Float[Array, " v"]) -> KernelAdjoint:
         """From `e = dE/df` of the scored rows.

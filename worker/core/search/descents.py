@@ -1,0 +1,251 @@
+"""Which descents a search consists of: plain ones of J, or the path of a hyper-prior and the choice on it.
+
+With like hyperparameters the search begins at their shared optimum and goes along a path of hyper-priors that let them
+differ more and more, each descended from where the last one ended. Then it is chosen what holds on new rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from worker.core.hyperparameters import Family, Hyperparameters
+from worker.core.objective.clustered import paired
+from worker.core.objective.objective import Objective
+from worker.core.objective.prior import FamilyPrior, HyperPrior, with_prior
+from worker.core.objective.tied import Tie, tied
+from worker.core.outer.scan import MOST_SCANNED
+from worker.core.records import Array, Choice, Evaluation, Outcome, PathPoint, Start, Step, Trial
+from worker.core.search.left_out import MOST_JUDGED, LeftOut, left_out, losses_at
+from worker.core.search.plan import Prepared
+
+SHARED = 0.0  # the spread of one value for each family
+PATH = (0.25, 0.5, 1.0)
+WIDEST_OF_MANY = 0.5  # on the path where there are more hyperparameters than rows
+WITHOUT_CHOICE = 0.5  # the spread where it cannot be judged: no worse than 1.7 % of the shared one in 27 tasks
+CAUTION = 0.5  # standard errors of the gain that are not trusted
+BUDGET_OUTCOMES = {Outcome.TARGET_VALUE, Outcome.MAX_EVALUATIONS}
+
+
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """One search: `number` counts those of one objective, and `prepared` holds this objective.
+
+    `spread` is None for J itself, zero for a shared value, else the scale of the hyper-prior.
+    """
+
+    prepared: Prepared
+    number: int
+    spread: float | None
+    prior: HyperPrior | None = None
+    tie: Tie | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """What is descended."""
+        return self.prepared.objective
+
+    @property
+    def full(self) -> Hyperparameters:
+        """All hyperparameters."""
+        return self.objective.hyperparameters if self.tie is None else self.tie.full
+
+    def told(self, trial: Trial) -> Trial:
+        """The trial at all hyperparameters, its value told apart from the prior's."""
+        at = trial.evaluation
+        if self.tie is not None:
+            at = self.tie.expanded(at)
+        if self.prior is not None and at.failure is None:
+            at = replace(at, prior=self.prior.value(at.rho))
+        return replace(trial, evaluation=at)
+
+    def descended(self, at: Evaluation) -> Evaluation:
+        """The inverse: the evaluation of the objective that is descended."""
+        if self.tie is None:
+            return at
+        rho = self.tie.reduce(at.rho)
+        gradient = np.empty(len(rho))
+        gradient[self.tie.to] = at.gradient
+        return replace(at, rho=rho, gradient=gradient)
+
+
+@dataclass(slots=True)
+class Descents:
+    """All descents of a search, in their order. Which is the next depends on the starts that have ended alone."""
+
+    prepared: Prepared
+    _kept: dict[tuple[float | None, bytes], Prepared] = field(default_factory=dict, init=False)
+    _choices: dict[tuple[float | None, ...], Choice] = field(default_factory=dict, init=False)
+
+    @property
+    def box(self) -> Hyperparameters:
+        """All hyperparameters."""
+        return self.prepared.objective.hyperparameters
+
+    @property
+    def path(self) -> tuple[float, ...]:
+        """The spreads of the priors that are descended; empty for plain tuning."""
+        spreads = [family.spread for family in self.box.families]
+        given = [spread for spread in spreads if isinstance(spread, float | int)]
+        if "auto" not in spreads:
+            return tuple(float(spread) for spread in given[:1])
+        if not self._can_judge:
+            return (WITHOUT_CHOICE,)
+        many = len(self.box.names) > self.prepared.selection_rows
+        return tuple(s for s in PATH if not many or s <= WIDEST_OF_MANY)
+
+    def next(self, done: tuple[Start, ...]) -> Descent | None:
+        """The descent after those that have ended; None after the last."""
+        starts, path = self.prepared.outer.starts, self.path
+        if not path:
+            if len(done) < starts:
+                return Descent(self.prepared, len(done), None)
+            return self.shared() if self.box.families and len(done) == starts else None
+        if not done:
+            return self.shared()
+        spreads = self._of_path(done[0], path)
+        if len(done) <= len(spreads):
+            from_start = len(done) > 1 and spreads[len(done) - 1] == done[-1].spread
+            rho = self.box.start(0, 0) if from_start else _best(done, done[-1].spread).rho
+            return self._with_prior(done[0], spreads[len(done) - 1], rho)
+        number = len(done) - len(spreads)
+        chosen = self.choice(done[: len(spreads) + 1]).spread
+        if number >= starts or not chosen or done[0].best.failure is not None:
+            return None
+        return self._further(done[0], chosen, number)
+
+    def _of_path(self, shared: Start, path: tuple[float, ...]) -> tuple[float, ...]:
+        """One descent for each spread, two for the first if the shared optimum is at a bound: J may be flat there."""
+        if not np.isfinite(shared.best.value):
+            return ()
+        alike = np.concatenate([family.members for family in self.box.families])
+        bounds = self.box.at_bound(shared.best.rho)
+        return (path[0], *path) if all(bounds[j] is not None for j in alike) else path
+
+    def shared(self) -> Descent:
+        """The descent with one value for each family."""
+        tie = Tie.of(self.box)
+        scans = len(tie.hyperparameters.names) <= MOST_SCANNED
+        prepared = self._prepared(SHARED, b"", tied(self.prepared.objective, tie), 1, scans=scans)
+        return Descent(prepared, 0, SHARED, tie=tie)
+
+    def of(self, start: Start, done: tuple[Start, ...]) -> Descent:
+        """The descent whose start this is, for what is asked of its objective at the end."""
+        if start.spread is None:
+            return Descent(self.prepared, 0, None)
+        if start.spread == SHARED:
+            return self.shared()
+        return self._with_prior(done[0], start.spread, start.best.rho)
+
+    def _with_prior(self, shared: Start, spread: float, rho: Float[Array, " k"]) -> Descent:
+        prior = self.prior(shared, spread)
+        objective = with_prior(self.prepared.objective, prior)
+        from_here = replace(objective, hyperparameters=replace(self.box, initial=rho))
+        return Descent(self._prepared(spread, rho.tobytes(), from_here, 1), 0, spread, prior)
+
+    def _further(self, shared: Start, spread: float, number: int) -> Descent:
+        """From a random start."""
+        prior = self.prior(shared, spread)
+        objective = with_prior(self.prepared.objective, prior)
+        prepared = self._prepared(spread, b"", objective, self.prepared.outer.starts)
+        return Descent(prepared, number, spread, prior)
+
+    def _prepared(
+        self, spread: float, key: bytes, objective: Objective, starts: int, *, scans: bool = False
+    ) -> Prepared:
+        """The same object for the same descent: searches ahead are told apart by it."""
+        if (spread, key) not in self._kept:
+            outer = replace(self.prepared.outer, starts=starts)
+            self._kept[spread, key] = replace(self.prepared, objective=objective, outer=outer, scans=scans)
+        return self._kept[spread, key]
+
+    def unit(self, shared: Start) -> float:
+        """The unit of J a row over the number of rows: what the prior of one hyperparameter weighs as much as.
+
+        One nat for a likelihood, else twice J at the shared optimum: of squared errors, twice the variance.
+        """
+        objective = self.prepared.objective
+        if objective.meaning.nats is not None:
+            return 1.0
+        unit = 1.0 if objective.loss.in_nats else 2.0 * objective.unit(shared.best.value)
+        return unit / self.prepared.selection_rows
+
+    def prior(self, shared: Start, spread: float) -> HyperPrior:
+        """The hyper-prior of this spread for families with `auto`; others have their own, or none."""
+        offset = Tie.of(self.box).offset
+
+        def of(family: Family) -> FamilyPrior | None:
+            own = spread if family.spread == "auto" else family.spread
+            if not isinstance(own, float | int):
+                return None
+            first = family.members[0]
+            return FamilyPrior(family.members, float(own), offset[family.members], float(shared.best.rho[first]))
+
+        priors = tuple(prior for prior in map(of, self.box.families) if prior is not None)
+        return HyperPrior(priors, self.unit(shared))
+
+    @property
+    def _can_judge(self) -> bool:
+        """Whether rows can be judged as if each had not taken part."""
+        objective = self.prepared.objective
+        known = objective.tangents is not None and objective.loss.by_row is not None
+        return known and len(self.box.names) <= MOST_JUDGED
+
+    def choice(self, ended: tuple[Start, ...]) -> Choice:
+        """Which spread holds best on new rows, of the starts of a path that have ended.
+
+        Of `mean_i L_i + 1/2 se_i(L_i - L_i(0))` the smallest, L_i the left-out losses and L_i(0) those at the shared
+        optimum.
+        """
+        key = tuple(start.spread for start in ended)
+        if key not in self._choices:
+            self._choices[key] = self._choice(ended)
+        return self._choices[key]
+
+    def _choice(self, ended: tuple[Start, ...]) -> Choice:
+        shared, spreads = ended[0], sorted({start.spread for start in ended if start.spread})
+        points, scores = [PathPoint(SHARED, shared.best.selection, shared.best.selection)], [shared.best.selection]
+        at_shared = losses_at(self.prepared, shared.best.rho) if self._can_judge and spreads else None
+        for spread in spreads:
+            best = _best(ended, spread)
+            judged = None if at_shared is None else self.judged(shared, spread, best)
+            points.append(PathPoint(spread, best.selection, None if judged is None else judged.corrected))
+            error = None if judged is None or at_shared is None else self.gain_error(judged, at_shared)
+            scores.append(np.nan if judged is None else judged.corrected + CAUTION * (error or 0.0))
+        kinds = {family.spread for family in self.box.families}
+        if "auto" not in kinds or not np.isfinite(scores[1:]).all() or at_shared is None:
+            last = spreads[-1] if spreads else SHARED
+            return Choice(last, "fixed" if "auto" in kinds else "given", tuple(points))
+        first = 0 if kinds == {"auto"} else 1  # a shared value is no choice where a family is not to have one
+        return Choice(points[first + int(np.argmin(scores[first:]))].spread, "jackknife", tuple(points))
+
+    def choice_so_far(self, starts: tuple[Start, ...]) -> Choice | None:
+        """The choice of the descents of a path that have ended by themselves; None if none has, or without a path."""
+        path = self.path
+        if not path or starts[0].outcome in (None, *BUDGET_OUTCOMES):
+            return None
+        of_path = starts[: 1 + len(self._of_path(starts[0], path))]
+        return self.choice(tuple(start for start in of_path if start.outcome not in (None, *BUDGET_OUTCOMES)))
+
+    def ended_here(self, step: Step) -> Step:
+        """A step at which the search was stopped, at the best point of those descents that have ended."""
+        choice = self.choice_so_far(step.starts)
+        step = replace(step, choice=choice)
+        return replace(step, at=step.best.best, gradient_norm=step.best.gradient_norm)
+
+    def judged(self, shared: Start, spread: float | None, best: Evaluation) -> LeftOut | None:
+        """The rows at a point of the path as if each had not taken part in the choice of it."""
+        self.prepared.objective.forget()
+        prior = self.prior(shared, spread).hessian(best.rho) if spread else None
+        return left_out(self.prepared, best.rho, prior, self.unit(shared))
+
+    def gain_error(self, judged: LeftOut, at_shared: Float[Array, " v"]) -> float | None:
+        """The standard error of the paired differences to the shared optimum."""
+        return paired(judged.left_out, at_shared, judged.weights, self.prepared.clusters[judged.rows])[1]
+
+
+def _best(starts: tuple[Start, ...], spread: float | None) -> Evaluation:
+    """The best evaluation of the starts with this spread."""
+    return min((start for start in starts if start.spread == spread), key=lambda start: start.best.value).best

@@ -1,0 +1,163 @@
+"""What tuning many hyperparameters is worth on new rows: each row judged as if it had not taken part in their choice.
+
+A linearised leave-one-row-out of the hyperparameters: without row i, J has its minimum at `rho + delta_i`, with
+`delta_i = M g_i w_i / (1 - h_i)`, M the inverse of the Hessian of the criterion that was descended and g_i the
+hypergradient of the row's loss. The loss of row i there is what the row says of itself as a new one. To first order
+their mean is J plus `tr(M V) / n` (Takeuchi 1976), V the second moment of the g_i. Rows of one cluster (a group, or the
+horizon of a walk-forward step) leave together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.linalg import eigh
+
+from worker.core.hyperparameters import Hyperparameters
+from worker.core.objective.row_tangents import RowTangents
+from worker.core.records import Array
+from worker.core.search.plan import Prepared
+
+MOST_JUDGED = 2_000  # hyperparameters: the eigenvectors of a larger Hessian take too long
+LARGEST_LEVERAGE = 0.8  # of a row in the choice of hyperparameters: beyond, the linear model is too coarse
+LONGEST_STEP = 3.0  # of a hyperparameter that one row moves, on the scale of rho
+LEAST_CURVATURE = 0.1  # of the Hessian, in units of the hyper-prior's
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """The losses of the validation rows, as they are and as if each had not taken part; `rows` of the problem."""
+
+    losses: Float[Array, " v"]
+    left_out: Float[Array, " v"]
+    weights: Float[Array, " v"]
+    rows: Int[Array, " v"]
+
+    @property
+    def value(self) -> float:
+        """The mean of the losses: J."""
+        return float(self.weights @ self.losses)
+
+    @property
+    def corrected(self) -> float:
+        """The mean loss that new rows can expect: J plus the optimism of the choice."""
+        return float(self.weights @ self.left_out)
+
+
+@dataclass(frozen=True, slots=True)
+class RowsAt:
+    """The validation rows at `rho` and the hyperparameters that may move, in chunks that are made anew each time."""
+
+    prepared: Prepared
+    rho: Float[Array, " k"]
+    free: Int[Array, " f"]
+
+    def __iter__(self) -> Iterator[RowTangents]:
+        """The chunks. Raises ValueError unless `known`."""
+        found = self._found()
+        if found is None:
+            raise ValueError("training is singular here")
+        return found
+
+    @property
+    def known(self) -> bool:
+        """Whether J is a mean over rows whose tangents are known."""
+        return self._found() is not None
+
+    def _found(self) -> Iterator[RowTangents] | None:
+        prepared = self.prepared
+        return prepared.objective.row_tangents(prepared.problem, prepared.partition, self.rho, self.free)
+
+
+def losses_at(prepared: Prepared, rho: Float[Array, " k"]) -> Float[Array, " v"] | None:
+    """The losses of the validation rows, in the order of `LeftOut`; None if J is no mean over known rows."""
+    rows = RowsAt(prepared, rho, np.empty(0, int))
+    return np.concatenate([part.losses(part.eta) for part in rows]) if rows.known else None
+
+
+def left_out(
+    prepared: Prepared, rho: Float[Array, " k"], prior: Float[Array, "k k"] | None, unit: float
+) -> LeftOut | None:
+    """The losses at a minimum of J plus a hyper-prior with this Hessian; None if J is no mean over known rows.
+
+    `unit`: that of J a row, over the number of rows. Hyperparameters at a bound do not move, and directions that move
+    all of a family together do not count: they are tuned where one value is shared, too.
+    """
+    objective, box = prepared.objective, prepared.objective.hyperparameters
+    free = np.flatnonzero([bound is None for bound in box.at_bound(rho)])
+    rows = RowsAt(prepared, rho, free)
+    if len(free) > MOST_JUDGED or not rows.known:
+        return None
+    H = objective.hessian(rho, free) if objective.has_hessian else _gauss_newton(rows)
+    if prior is not None:
+        H = H + prior[np.ix_(free, free)]
+    if not np.isfinite(H).all():
+        return None
+    B = _root_of_inverse(H, free, box, LEAST_CURVATURE * unit)
+    pulls = _pulls_of(rows, B, prepared.clusters)
+    losses, moved, weights, numbers = [], [], [], []
+    for part in rows:
+        pulled, h = pulls(part)
+        delta = (pulled / (1.0 - np.minimum(h, LARGEST_LEVERAGE))[:, None]) @ B.T
+        np.clip(delta, -LONGEST_STEP, LONGEST_STEP, out=delta)
+        losses.append(part.losses(part.eta))
+        moved.append(part.losses(part.eta + np.einsum("vmf,vf->vm", part.D, delta)))
+        weights.append(part.weights)
+        numbers.append(part.rows)
+    return LeftOut(*(np.concatenate(one) for one in (losses, moved, weights, numbers)))
+
+
+def _pulls(part: RowTangents, B: Float[Array, "f r"]) -> tuple[Float[Array, "v r"], Float[Array, " v"]]:
+    """`B^T g_i w_i` and the leverage `w_i tr(B^T D_i^T l'' D_i B)` of each row."""
+    T = part.D @ B
+    pulled = np.einsum("vm,vmr->vr", part.slopes(part.eta), T) * part.weights[:, None]
+    bent = np.einsum("vab,vbr->var", part.curvatures(part.eta), T)
+    return pulled, part.weights * np.einsum("var,var->v", T, bent)
+
+
+Pulls = Callable[[RowTangents], tuple[Float[Array, "v r"], Float[Array, " v"]]]
+
+
+def _pulls_of(rows: RowsAt, B: Float[Array, "f r"], clusters: Int[Array, " n"]) -> Pulls:
+    """`_pulls`, or their sums over the rows of each row's cluster."""
+    size = int(clusters.max()) + 1
+    if size == len(clusters):  # each row by itself
+        return lambda part: _pulls(part, B)
+    pulled, h = np.zeros((size, B.shape[1])), np.zeros(size)
+    for part in rows:
+        of_rows, leverages = _pulls(part, B)
+        np.add.at(pulled, clusters[part.rows], of_rows)
+        np.add.at(h, clusters[part.rows], leverages)
+    return lambda part: (pulled[clusters[part.rows]], h[clusters[part.rows]])
+
+
+def _gauss_newton(rows: RowsAt) -> Float[Array, "f f"]:
+    """The Hessian of J without the curvature of the predictors: `sum_i w_i D_i^T l''_i D_i`."""
+    f = len(rows.free)
+    H = np.zeros((f, f))
+    for part in rows:
+        weighted = part.weights[:, None, None] * np.einsum("vab,vbf->vaf", part.curvatures(part.eta), part.D)
+        H += part.D.reshape(-1, f).T @ weighted.reshape(-1, f)
+    return H
+
+
+def _root_of_inverse(
+    H: Float[Array, "f f"], free: Int[Array, " f"], box: Hyperparameters, least: float
+) -> Float[Array, "f r"]:
+    """B with `B B^T = Q (Q^T H Q)^-1 Q^T`, Q the complement of all shared directions, eigenvalues at least `least`."""
+    members = np.zeros(len(box.names), int)
+    for number, family in enumerate(box.families, start=1):
+        members[family.members] = number
+    alike, numbers = members[free], range(1, len(box.families) + 1)
+    moving = np.flatnonzero(alike)  # what is in no family is tuned in any case
+    constraints = np.array([alike[moving] == number for number in numbers], dtype=float)
+    constraints = constraints[constraints.any(axis=1)]
+    Q, _ = np.linalg.qr(constraints.T, mode="complete")
+    Q = Q[:, len(constraints) :]
+    values, vectors = eigh(Q.T @ H[np.ix_(moving, moving)] @ Q)
+    B = np.zeros((len(free), len(values)))
+    B[moving] = Q @ (vectors / np.sqrt(np.maximum(values, least)))
+    return B

@@ -1,0 +1,143 @@
+"""What tuning many hyperparameters gained over one shared value, and what of it new rows can expect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from worker.core.losses.measures import error_rate
+from worker.core.objective.clustered import paired
+from worker.core.records import Array, Start, Step
+from worker.core.rows.filled import split_problems
+from worker.core.search.descents import SHARED, Descents
+from worker.core.search.plan import Prepared
+
+MANY = 0.1  # hyperparameters in units of the selection rows
+GAIN_BELOW_OPTIMISM = (
+    "The selection value is lower than that of the best shared value by {:.3g}, and {:.3g} of it is what tuning so "
+    "many hyperparameters on these rows flatters itself by: new rows can expect no gain."
+)
+MANY_HYPERPARAMETERS = (
+    "{} hyperparameters were tuned on {:.0f} selection rows, more than one for ten: the selection value is much too "
+    "low, and the corrected value is uncertain, too."
+)
+SHARED_OF_MANY = (
+    "{} hyperparameters are more than one for ten of the {:.0f} selection rows, and letting them differ promised "
+    "nothing on new rows: one shared value was chosen."
+)
+SEPARATED_FOLD = (
+    "{} of {} splits train on rows whose classes the fit separates without an error: only the penalties keep its "
+    "coefficients from growing, and the selection value depends on few rows."
+)
+MOST_SPLITS = 50  # whose fits are made again to see whether they separate the classes
+BASELINE_UNAVAILABLE = "There is no comparison with a shared value: {}."
+NOTHING_TO_SHARE = "no two hyperparameters are alike"
+NOT_REACHED = "the search ended before it was found"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A thing to know about a result: a code that does not change, and a sentence."""
+
+    code: Literal["gain_below_optimism", "many_hyperparameters", "separated_fold", "baseline_unavailable"]
+    severity: Literal["info", "warning"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The best shared value for each family of like hyperparameters, on the same splits.
+
+    `difference`: J of the result less the J of the shared value, with its standard error over the same rows.
+    """
+
+    rho: Float[Array, " k"]
+    value: float
+    difference: float
+    difference_error: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What the result is worth: the baseline, the optimism of J, and what should be known of both."""
+
+    baseline: Baseline | None
+    optimism: float | None
+    corrected: float | None
+    findings: tuple[Finding, ...]
+
+
+def worth(prepared: Prepared, step: Step) -> Worth:
+    """Of the result at the end of a search; nothing for a single hyperparameter."""
+    if len(prepared.objective.hyperparameters.names) < 2:
+        return Worth(None, None, None, ())
+    descents, best = Descents(prepared), step.best
+    shared = next((s for s in step.starts if s.spread == SHARED and np.isfinite(s.best.value)), None)
+    if shared is None:
+        alike = bool(prepared.objective.hyperparameters.families)
+        text = BASELINE_UNAVAILABLE.format(NOT_REACHED if alike else NOTHING_TO_SHARE)
+        return Worth(None, None, None, (Finding("baseline_unavailable", "info", text), *_findings(prepared, best)))
+    corrected = _corrected(descents, step, shared)
+    value = best.best.selection
+    optimism = None if corrected is None else corrected - value
+    baseline = Baseline(
+        shared.best.rho, shared.best.selection, value - shared.best.selection, _difference_error(prepared, best, shared)
+    )
+    findings = _findings(prepared, best)
+    if optimism is not None and best.spread != SHARED and -baseline.difference < optimism:
+        text = GAIN_BELOW_OPTIMISM.format(-baseline.difference, optimism)
+        findings = (Finding("gain_below_optimism", "warning", text), *findings)
+    return Worth(baseline, optimism, corrected, findings)
+
+
+def _corrected(descents: Descents, step: Step, shared: Start) -> float | None:
+    """The corrected value at the result: that of its point on the path, or computed now."""
+    best = step.best
+    if step.choice is not None and best.spread != SHARED:
+        at = next((point for point in step.choice.path if point.spread == best.spread), None)
+        if at is not None and at.value == best.best.selection:
+            return at.corrected
+    judged = descents.judged(shared, best.spread, best.best)
+    return None if judged is None else judged.corrected
+
+
+def _difference_error(prepared: Prepared, best: Start, shared: Start) -> float | None:
+    """The standard error of the difference of J to the shared value, over the same rows."""
+    here, there = (
+        prepared.objective.row_scores(prepared.problem, prepared.partition, start.best.rho) for start in (best, shared)
+    )
+    if here is None or there is None:
+        return None
+    return paired(here.losses, there.losses, here.weights, prepared.clusters[here.rows])[1]
+
+
+def _findings(prepared: Prepared, best: Start) -> tuple[Finding, ...]:
+    """What holds with and without a baseline."""
+    k, rows = len(prepared.objective.hyperparameters.names), prepared.selection_rows
+    findings: tuple[Finding, ...] = ()
+    if k > MANY * rows:
+        text = (SHARED_OF_MANY if best.spread == SHARED else MANY_HYPERPARAMETERS).format(k, rows)
+        findings += (Finding("many_hyperparameters", "info" if best.spread == SHARED else "warning", text),)
+    if separated := _separated(prepared, best.best.rho):
+        text = SEPARATED_FOLD.format(separated, len(prepared.partition.splits))
+        findings += (Finding("separated_fold", "warning", text),)
+    return findings
+
+
+def _separated(prepared: Prepared, rho: Float[Array, " k"]) -> int:
+    """How many splits train on rows whose classes the fit separates without an error."""
+    plan, problem, partition = prepared.plan, prepared.problem, prepared.partition
+    training = plan.training
+    if not training.penalties_of_separable(problem) or len(partition.splits) > MOST_SPLITS:
+        return 0
+    lam, count = prepared.objective.natural(rho), 0
+    for split, (blocks, _) in zip(split_problems(problem, partition), partition.splits, strict=True):
+        rows = partition.rows(blocks)
+        model = training.model(split, rows, lam)
+        if model is not None:
+            wrong = error_rate(split.y[rows], model.predictor(split, rows), split.base_weights(rows))
+            count += wrong == 0
+    return count
