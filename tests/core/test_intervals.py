@@ -15,11 +15,14 @@ from worker.core.objective import sandwich
 from worker.core.objective.clustered import (
     deviations_in_interval,
 )
+from worker.core.objective.prior import with_prior
 from worker.core.objective.sandwich import GradientSums
+from worker.core.objective.tied import tied
 from worker.core.outer import Hoag, Inexact, Lbfgs, Newton
-from worker.core.penalties import PerFeature, Shared
+from worker.core.penalties import PerClass, PerFeature, Shared
 from worker.core.penalties.splines import Spline
 from worker.core.records import Outcome
+from worker.core.search.descents import Descents
 from worker.core.search.plan import Plan, prepare
 from worker.core.search.tune import tune
 from worker.core.selection import (
@@ -73,59 +76,74 @@ def test_the_covariance_of_gradients_is_that_of_independent_clusters(monkeypatch
     assert_allclose(sandwich.standard_deviations(inverse, V), np.sqrt(np.diag(inverse @ V @ inverse)), rtol=1e-12)
 
 
-@pytest.mark.parametrize(("training", "selection"), [
-    (Ridge(penalty=PerFeature()), KFold(folds=3)),
-    (Ridge(penalty=PerFeature()), WalkForward(initial=30, horizon=10)),
-    (LogisticRegression(penalty=PerFeature()), KFold(folds=3)),
-    (MultinomialRegression(), KFold(folds=2)),
-], ids=lambda one: one.kind)  # fmt: skip
-def test_an_interval_is_how_the_minimizer_moves_with_the_weights_of_rows(training, selection):
-    """Infinitesimal jackknife: the minimizer after one cluster of rows has a little more weight, tuned again."""
+@pytest.mark.parametrize(("training", "selection", "spread"), [
+    (Ridge(penalty=PerFeature()), KFold(folds=3), None),
+    (Ridge(penalty=PerFeature()), KFold(folds=3), 0.5),
+    (Ridge(penalty=PerFeature()), KFold(folds=3), 0.0),
+    (Ridge(penalty=PerFeature()), WalkForward(initial=30, horizon=10), None),
+    (LogisticRegression(penalty=Shared()), KFold(folds=2), None),
+    (MultinomialRegression(penalty=PerClass()), KFold(folds=2), 0.5),
+], ids=lambda one: getattr(one, "kind", str(one)))  # fmt: skip
+def test_an_interval_is_how_the_minimizer_moves_with_the_weights_of_rows(training, selection, spread):
+    """Infinitesimal jackknife: the minimizer after one cluster of rows has a little more weight, tuned again.
+
+    Of J itself, of J with a hyper-prior, which more weight does not move, and with one value for all (zero).
+    """
     problem = replace(table(training.kind, n=80, seed=1), weights=None)
     problem = replace(problem, offset=None, scoring=np.ones(80), groups=np.arange(80) // 4)
-    box = {"lower": 1e-9, "upper": 1e9, "initial": 0.1}
+    box = {"lower": 1e-9, "upper": 1e9, "initial": 0.1, "spread": spread or (None if spread is None else 0.5)}
+    if training.penalty.kind == "shared":
+        del box["spread"]
     training = replace(training, penalty=replace(training.penalty, **box))
-    prepared = prepare(problem, plan(training, selection, Newton(tolerance=1e-12)))
+    prepared = prepare(problem, plan(training, selection, Newton(tolerance=1e-10, max_iterations=500)))
     last = end_of(prepared)
-    conclusion = conclude(prepared, last.best)
-    rho, free = last.best.best.rho, conclusion.curvature.free
-    clusters = selection.clusters(problem, prepared.partition)
+    best = last.best if spread != 0.0 else last.starts[0]
+    assert best.spread == spread
+    descent = Descents(prepared).of(best, last.starts)
+    conclusion = conclude(prepared, best, descent)
+    rho, free = descent.descended(best.best).rho, conclusion.curvature.free
+    moves, clusters = [], prepared.clusters
     scored = np.unique(np.concatenate([prepared.partition.rows(rows) for _, rows in prepared.partition.splits]))
-    moves, labels = [], np.unique(clusters[scored])
-    for label in labels:
-        changed = np.ones(80)
-        changed[clusters == label] += 1e-4
-        objective = prepare(replace(problem, scoring=changed), plan(training, selection, Newton())).objective
+    for label in np.unique(clusters[scored]):
+        weights = np.ones(80)
+        weights[clusters == label] += 1e-4
+        objective = prepare(replace(problem, scoring=weights), prepared.plan).objective
+        if descent.prior is not None:
+            objective = with_prior(objective, descent.prior)
+        if descent.tie is not None:
+            objective = tied(objective, descent.tie)
         here = rho.copy()
-        for _ in range(4):
+        for _ in range(3):
             here[free] -= np.linalg.solve(objective.hessian(here, free), objective.evaluate(here).gradient[free])
         moves.append((here - rho)[free] / 1e-4)
-    m = len(labels)
+    m = len(moves)
     expected = np.sqrt(np.sum(np.square(moves), axis=0) * m / (m - 1)) * deviations_in_interval(m)
+    widths = np.full(len(rho), np.nan)
+    widths[free] = expected
     low, high = (np.log(end) for end in conclusion.intervals)
     inside = np.isfinite(low) & (low > np.log(1e-8)) & (high < np.log(1e8))
     assert inside.any()
-    widths = np.full(len(rho), np.nan)
-    widths[free] = expected
+    widths = widths if descent.tie is None else widths[descent.tie.to]
     assert_allclose(((high - low) / 2)[inside], widths[inside], rtol=1e-2)
 
 
 def searches():
     """Ten jobs that differ in training, selection and optimizer, each with a start far from its minimum."""
     far = {"initial": 1e-4, "lower": 1e-8, "upper": 1e4}
+    each = far | {"spread": None}
     linear, kernels = regression(60, 4), regression(50, 2)
     counts, classes, three = (
         replace(table(kind, n=80), offset=None) for kind in ("poisson", "logistic", "multinomial")
     )
     return [
-        (linear, Ridge(penalty=PerFeature(**far)), KFold(), Newton()),
-        (linear, Ridge(penalty=PerFeature(**far)), LeaveOneOut(), Lbfgs()),
+        (linear, Ridge(penalty=PerFeature(**each)), KFold(), Newton()),
+        (linear, Ridge(penalty=PerFeature(**each)), LeaveOneOut(), Lbfgs()),
         (linear, Ridge(penalty=Shared(**far)), GeneralizedCV(), Newton()),
-        (linear, Ridge(penalty=PerFeature(**far)), Evidence(), Newton()),
+        (linear, Ridge(penalty=PerFeature(**each)), Evidence(), Newton()),
         (linear, Ridge(penalty=Shared(**far)), WalkForward(initial=20, horizon=5), Lbfgs()),
         (linear, Ridge(penalty=Shared(**far), splines=(Spline(feature="x1"),)), KFold(), Newton()),
-        (counts, PoissonRegression(penalty=PerFeature(**far)), KFold(), Inexact()),
-        (classes, LogisticRegression(penalty=PerFeature(**far)), LaplaceEvidence(), Lbfgs()),
+        (counts, PoissonRegression(penalty=Shared(**far)), KFold(folds=2), Inexact()),
+        (classes, LogisticRegression(penalty=PerFeature(**each)), LaplaceEvidence(), Lbfgs()),
         (three, MultinomialRegression(penalty=Shared(**far)), KFold(), Hoag()),
         (kernels, KernelRidge(), KFold(), Lbfgs()),
     ]
@@ -146,6 +164,23 @@ def test_a_search_that_was_stopped_early_has_no_minimum(job):
     assert conclude(whole, last.best).curvature.point in {"minimum", "flat"}
 
 
+@pytest.mark.parametrize("outer", [Newton(), Lbfgs()], ids=lambda one: one.kind)
+def test_no_point_of_a_path_is_a_minimum_unless_its_own_descent_has_ended(outer):
+    """With a hyper-prior the gradient of J does not vanish: that of what was descended does."""
+    problem, training = regression(60, 4), Ridge(penalty=PerFeature(initial=1e-4, lower=1e-8, upper=1e4))
+    for limit in (1, 2000):
+        prepared = prepare(problem, plan(training, KFold(), replace(outer, max_iterations=limit)))
+        last = end_of(prepared)
+        assert len({start.spread for start in last.starts}) == 4
+        shapes = [
+            conclude(prepared, start, Descents(prepared).of(start, last.starts)).curvature for start in last.starts
+        ]
+        stopped = [start.outcome is Outcome.MAX_ITERATIONS for start in last.starts]
+        assert stopped[0] == (limit == 1)
+        for shape, early in zip(shapes, stopped, strict=True):
+            assert (shape is None) if early else shape.point in {"minimum", "flat"}
+
+
 def test_a_stationary_point_is_one_whatever_ended_the_search():
     """The target value is met at the minimum itself: the gradient says so, the stop reason does not."""
     problem = regression(60, 4)
@@ -161,7 +196,7 @@ def test_a_stationary_point_is_one_whatever_ended_the_search():
 def test_hyperparameters_that_do_nothing_have_no_interval():
     problem = regression(60, 3)
     problem = replace(problem, X=problem.X * [1.0, 1.0, 0.0])
-    prepared = prepare(problem, plan(Ridge(penalty=PerFeature()), KFold(), Newton()))
+    prepared = prepare(problem, plan(Ridge(penalty=PerFeature(spread=None)), KFold(), Newton()))
     conclusion = conclude(prepared, end_of(prepared).best)
     assert conclusion.curvature.point == "flat"
     assert np.isnan([end[2] for end in conclusion.intervals]).all()
@@ -182,6 +217,7 @@ def test_without_gradients_of_rows_there_is_no_interval_of_another_kind(training
     assert (conclusion.intervals is None) == without
 
 
+@pytest.mark.slow
 def test_kernel_svm_at_a_corner_is_judged_by_all_gradients_around_it():
     problem = KernelSvm.example()
     prepared = prepare(problem, plan(KernelSvm(), KFold(folds=3), Lbfgs()))
