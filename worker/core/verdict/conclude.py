@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from worker.core.losses.measures import Measures, Pooled
 from worker.core.objective.objective import Objective
@@ -71,7 +71,7 @@ def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) ->
     prepared.objective.forget()  # an interrupted run then has the same conclusion
     descended = Descent(prepared, 0, None) if descent is None else descent
     tuned, end = descended.objective, descended.descended(best.best)
-    rho, unit = best.best.rho, tuned.unit(end.value)
+    rho = best.best.rho
     arithmetic = arithmetic_error(prepared, best.best)
     certificates = certify(tuned, replace(best, best=end), prepared.plan.seed)
     certificates = replace(certificates, arithmetic_error=arithmetic)
@@ -106,7 +106,7 @@ def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) ->
     shape = curvature(tuned, end, best.evaluations) if settled else None
     if not (shape and shape.point == "saddle" and NEARLY_SINGULAR in messages):  # the curvature is rounding then
         messages += shape_remarks(shape, tuned.hyperparameters.names)
-    ends = None if shape is None else _intervals(descended, end.rho, shape, unit, clusters)
+    ends = None if shape is None else intervals(prepared, descended, end, shape)
     noise = prepared.objective.noise_variance(rho)
     return Conclusion(
         model, certificates, standard_error,
@@ -157,14 +157,3 @@ def _score_test_rows(
     if score.lacks(problem.y[rows[problem.score_weights(rows) > 0]]):
         return None, tested, (TEST_CLASS_MISSING.format(score.kind),)
     return scored_by(model, score, problem, rows), tested, ()
-
-
-def _intervals(
-    descent: Descent, rho: Float[Array, " f"], shape: Curvature, unit: float, clusters: Int[Array, " n"]
-) -> tuple[Float[Array, " k"], Float[Array, " k"]] | None:
-    """Of all hyperparameters, in natural units; those that share a value share an interval."""
-    ends = intervals(descent.prepared, rho, shape, unit, clusters)
-    if ends is None:
-        return None
-    low, high = (end if descent.tie is None else descent.tie.expand(end) for end in ends)
-    return descent.full.natural(low), descent.full.natural(high)
