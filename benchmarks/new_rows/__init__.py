@@ -22,7 +22,7 @@ from benchmarks.new_rows.tasks import SPARSE, TASKS
 from worker.core.training import LogisticRegression, MultinomialRegression, Ridge
 
 CLASSIFIERS = (LogisticRegression, MultinomialRegression)
-SHORT_TASKS, SHORT_SPLITS = (2, 11, 20, 27, 30), 2
+SHORT_TASKS, SHORT_SPLITS = (25, 27, 31), 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Method:
 METHODS = {
     "shared": Method(ours.shared),
     "plain": Method(functools.partial(ours.several, ours.PLAIN)),
+    "auto": Method(functools.partial(ours.several, "auto")),
+    "half": Method(functools.partial(ours.several, 0.5)),
     "RidgeCV": Method(peers.ridge_cv, (Ridge,), "sklearn"),
     "ARD": Method(peers.ard_regression, (Ridge,), "sklearn"),
     "ElasticNetCV": Method(peers.elastic_net_cv, (Ridge,), "sklearn"),

@@ -43,7 +43,7 @@ def ridge_cv(task: Task, split: Split, i: int) -> Found:
     from sklearn.linear_model import RidgeCV  # noqa: PLC0415 - not in the other benchmarks
 
     folds = folds_of(task, split, i)
-    return fitted(RidgeCV(penalties(task, folds), cv=folds), task, split)
+    return fitted(RidgeCV(penalties(task, folds), cv=folds, scoring="neg_mean_squared_error"), task, split)
 
 
 def elastic_net_cv(task: Task, split: Split, i: int) -> Found:

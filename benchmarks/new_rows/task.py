@@ -31,8 +31,8 @@ class Split:
 class Task:
     """`draw(data, i)` is split i; `folder` the folder of the data directory that it reads, if any.
 
-    `penalty` is the family of several penalties, without the groups of one for each group. `size` is the number of
-    values of X to tune on, in thousands: small tasks are run first.
+    `penalty` is the family of several penalties, without the groups of one for each group. `size` is about the number
+    of values of X to tune on, in thousands, times the classes if there are several: small tasks are run first.
     """
 
     number: int
