@@ -101,10 +101,11 @@ def job(design: Design, number: int, draw: int, spread: Spread, fresh: Problem) 
     training = design.training(with_spread(design.penalty, spread))
     said = answer(design.problem(np.random.default_rng([OF_JOB, number, draw])), training, design.selection)
     seconds = time.process_time() - began
-    loss = training.selection_loss(fresh, None, np.arange(len(fresh.y)))
+    rows = np.arange(len(fresh.y))
+    true = scored_by(said.model, training.selection_loss(fresh, None, rows), fresh, rows).value
     return {
         "low": said.low, "high": said.high, "rho": said.rho, "value": said.value, "corrected": said.corrected,
-        "standard_error": said.standard_error, "true": scored_by(said.model, loss, fresh, np.arange(len(fresh.y))).value,
+        "standard_error": said.standard_error, "true": true,
         "spread": said.spread, "notes": said.notes, "seconds": seconds,
     }  # fmt: skip
 
