@@ -21,6 +21,7 @@ from benchmarks.designs import DESIGNS, Design
 from worker.contract.spec import ALGORITHM
 from worker.core.hypergradient import HypergradientAuto
 from worker.core.objective.objective import Found, Objective
+from worker.core.objective.scored_model import scored_by
 from worker.core.outer import Newton, OuterAuto
 from worker.core.records import Outcome
 from worker.core.rows.problem import Problem
@@ -100,10 +101,11 @@ def job(design: Design, number: int, draw: int, spread: Spread, fresh: Problem) 
     training = design.training(with_spread(design.penalty, spread))
     said = answer(design.problem(np.random.default_rng([OF_JOB, number, draw])), training, design.selection)
     seconds = time.process_time() - began
-    loss = training.selection_loss(fresh, None, np.arange(len(fresh.y)))
+    rows = np.arange(len(fresh.y))
+    true = scored_by(said.model, training.selection_loss(fresh, None, rows), fresh, rows).value
     return {
         "low": said.low, "high": said.high, "rho": said.rho, "value": said.value, "corrected": said.corrected,
-        "standard_error": said.standard_error, "true": said.model.score(loss, fresh, np.arange(len(fresh.y))),
+        "standard_error": said.standard_error, "true": true,
         "spread": said.spread, "notes": said.notes, "seconds": seconds,
     }  # fmt: skip
 
