@@ -72,32 +72,20 @@ def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) ->
     descended = Descent(prepared, 0, None) if descent is None else descent
     tuned, end = descended.objective, descended.descended(best.best)
     rho = best.best.rho
-    arithmetic = arithmetic_error(prepared, best.best)
-    certificates = certify(tuned, replace(best, best=end), prepared.plan.seed)
-    certificates = replace(certificates, arithmetic_error=arithmetic)
     clusters = prepared.clusters
     scores = prepared.objective.row_scores(prepared.problem, prepared.partition, rho)
     pooled = prepared.objective.pooled(rho) if prepared.plan.training.classifies else None
-    standard_error = None if scores is None else scores.standard_error(clusters)
     problem, fills = filled_by(prepared.problem, prepared.rows)
     model = prepared.plan.training.model(problem, prepared.rows, prepared.objective.natural(rho))
+    certificates = replace(
+        certify(tuned, replace(best, best=end), prepared.plan.seed),
+        arithmetic_error=arithmetic_error(prepared, best.best),
+        **({} if model is None else {"refit_gradient_norm": model.gradient_norm}),
+    )
     messages = left_out_remark(prepared.left_out) + spread_remark(prepared)
     messages += prepared.plan.training.observations(problem, prepared.rows, prepared.partition)
     messages += split_remarks(prepared.plan.selection, prepared.problem, prepared.rows, prepared.partition)
-    messages += few_clusters_remark(scores, clusters)
-    if model is None:
-        messages += ("The refit on all rows is singular to working precision, so there is no model.",)
-    else:
-        certificates = replace(certificates, refit_gradient_norm=model.gradient_norm)
-        if model.is_finite and not model.gradient_norm <= RESIDUAL_LIMIT:
-            messages += (refit_remark(model.gradient_norm),)
-    # NaN gets the remark, too
-    if not (certificates.adjoint_residual <= RESIDUAL_LIMIT and certificates.inner_gradient_norm <= RESIDUAL_LIMIT):
-        messages += (NEARLY_SINGULAR,)
-    if not certificates.finite_difference_error <= DIFFERENCE_LIMIT:
-        messages += (GRADIENT_DISAGREES,)
-    if arithmetic > ARITHMETIC_LIMIT:
-        messages += (DIGITS_LOST.format(int(-np.log10(min(arithmetic, 1.0)))),)
+    messages += few_clusters_remark(scores, clusters) + _doubts(certificates, model)
     messages += prepared.objective.remarks(rho)
     test, tested, unscored_remark = _score_test_rows(prepared, model, problem)
     messages += unscored_remark + separation_remark(prepared, model, problem, rho)
@@ -109,7 +97,7 @@ def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) ->
     ends = None if shape is None else intervals(prepared, descended, end, shape)
     noise = prepared.objective.noise_variance(rho)
     return Conclusion(
-        model, certificates, standard_error,
+        model, certificates, None if scores is None else scores.standard_error(clusters),
         None if test is None else test.value,
         None if test is None else test.standard_error(clusters[prepared.test_rows]),
         messages, fills, shape, ends, noise,
@@ -117,6 +105,23 @@ def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) ->
         {} if tested is None else tested.measures(),
         _calibration(prepared, pooled),
     )  # fmt: skip
+
+
+def _doubts(certificates: Certificates, model: Model | None) -> tuple[str, ...]:
+    """What certificates leave in doubt, and that there is no model."""
+    messages: tuple[str, ...] = ()
+    if model is None:
+        messages += ("The refit on all rows is singular to working precision, so there is no model.",)
+    elif model.is_finite and not model.gradient_norm <= RESIDUAL_LIMIT:
+        messages += (refit_remark(model.gradient_norm),)
+    # NaN gets the remark, too
+    if not (certificates.adjoint_residual <= RESIDUAL_LIMIT and certificates.inner_gradient_norm <= RESIDUAL_LIMIT):
+        messages += (NEARLY_SINGULAR,)
+    if not certificates.finite_difference_error <= DIFFERENCE_LIMIT:
+        messages += (GRADIENT_DISAGREES,)
+    if certificates.arithmetic_error > ARITHMETIC_LIMIT:
+        messages += (DIGITS_LOST.format(int(-np.log10(min(certificates.arithmetic_error, 1.0)))),)
+    return messages
 
 
 def is_stationary(prepared: Prepared, best: Start, tuned: Objective) -> bool:
