@@ -77,6 +77,14 @@ class Descents:
     prepared: Prepared
     _kept: dict[tuple[float | None, bytes], Prepared] = field(default_factory=dict, init=False)
     _choices: dict[tuple[float | None, ...], Choice] = field(default_factory=dict, init=False)
+    _rows: float = field(default=np.nan, init=False)
+
+    @property
+    def rows(self) -> float:
+        """The number of selection rows."""
+        if np.isnan(self._rows):
+            self._rows = self.prepared.selection_rows
+        return self._rows
 
     @property
     def box(self) -> Hyperparameters:
@@ -92,7 +100,7 @@ class Descents:
             return tuple(float(spread) for spread in given[:1])
         if not self._can_judge:
             return (WITHOUT_CHOICE,)
-        many = len(self.box.names) > self.prepared.selection_rows
+        many = len(self.box.names) > self.rows
         return tuple(s for s in PATH if not many or s <= WIDEST_OF_MANY)
 
     def next(self, done: tuple[Start, ...]) -> Descent | None:
@@ -169,7 +177,7 @@ class Descents:
         if objective.meaning.nats is not None:
             return 1.0
         unit = 1.0 if objective.loss.in_nats else 2.0 * objective.unit(shared.best.value)
-        return unit / self.prepared.selection_rows
+        return unit / self.rows
 
     def prior(self, shared: Start, spread: float) -> HyperPrior:
         """The hyper-prior of this spread for families with `auto`; others have their own, or none."""
