@@ -21,7 +21,7 @@ from worker.core.search.left_out import MOST_JUDGED, LeftOut, left_out
 from worker.core.search.plan import Prepared, Scans
 
 SHARED = 0.0  # the spread of one value for each family
-PATH = (0.25, 0.5, 1.0)
+PATH = (0.5, 1.0)
 WIDEST_OF_MANY = 0.5  # on the path where there are more hyperparameters than rows
 WITHOUT_CHOICE = 0.5  # the spread where it cannot be judged: no worse than 1.7 % of the shared one in 27 tasks
 CAUTION = 0.5  # standard errors of the gain that are not trusted
