@@ -187,7 +187,7 @@ def reasons(prepared: Prepared) -> list[str]:
     why = [SOLVERS[prepared.objective.solver]]
     if isinstance(prepared.plan.outer, OuterAuto):
         why.append(OUTER[prepared.outer.kind].format(len(prepared.objective.hyperparameters.names)))
-        why.extend([SCANNED] if prepared.scans else [])
+        why.extend([SCANNED] if prepared.scans == "after" else [])
     return why
 
 
