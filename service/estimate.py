@@ -16,6 +16,8 @@ from worker.core.search.plan import Plan, of_present_rows, resolve, split_rows
 from worker.core.verdict.expected_cost import expected_cost
 from worker.core.verdict.split_remarks import groups_apart, split_remarks
 
+MOST_NAMES = 1000  # of hyperparameters that a validation lists
+
 
 def validation_view(
     spec: JobSpec, selected: Selected | None, description: dict[str, Any], fingerprint: str
@@ -29,7 +31,8 @@ def validation_view(
     return {
         "spec": abridge(description),
         "hyperparameters": len(names),
-        "names": names[:1000],
+        "names": names[:MOST_NAMES],
+        "boxes": _boxes(problem, plan, known=selected is None),
         "method": {
             "hypergradient": hypergradient.kind,
             "outer": outer.kind,
@@ -41,7 +44,7 @@ def validation_view(
             "bytes": cost.bytes,
             "seconds": cost.seconds,
         },
-        "resolved": {} if selected else _resolved(problem, plan),
+        "resolved": _resolved(problem, plan, outer.most_iterations(len(names)), known=selected is None),
         "fingerprint": fingerprint,
         "notes": [
             note.model_dump()
@@ -77,7 +80,24 @@ def _notes(plan: Plan, problem: Problem, selected: Selected | None) -> list[Note
     return dataset_notes(selected.warnings if selected else ()) + about_splits
 
 
-def _resolved(problem: Problem, plan: Plan) -> dict[str, float]:
+def _boxes(problem: Problem, plan: Plan, *, known: bool) -> dict[str, list[float]] | None:
+    """Initial values and bounds of the named hyperparameters; None if they depend on values that are not known."""
+    if plan.training.needs_variances:
+        if not known:
+            return None
+        problem = plan.training.expanded(problem, split_rows(len(problem.y), plan, problem.time)[0])
+    box = plan.hyperparameters(problem)
+    arrays = {"initial": box.natural(box.initial), "lower": box.box[0], "upper": box.box[1]}
+    return {name: array[:MOST_NAMES].tolist() for name, array in arrays.items()}
+
+
+def _resolved(problem: Problem, plan: Plan, iterations: int, *, known: bool) -> dict[str, float]:
+    """The budget of iterations if it is not given, and each delta of a loss that is relative to the target."""
+    budget = {} if plan.outer.max_iterations else {"/outer/max_iterations": iterations}
+    return budget | (_deltas(problem, plan) if known else {})
+
+
+def _deltas(problem: Problem, plan: Plan) -> dict[str, float]:
     """Each delta of a Huber loss that is relative to the target, in its units."""
     if problem.criteria is not None:
         return {}

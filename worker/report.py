@@ -187,7 +187,7 @@ def reasons(prepared: Prepared) -> list[str]:
     why = [SOLVERS[prepared.objective.solver]]
     if isinstance(prepared.plan.outer, OuterAuto):
         why.append(OUTER[prepared.outer.kind].format(len(prepared.objective.hyperparameters.names)))
-        why.extend([SCANNED] if prepared.scans else [])
+        why.extend([SCANNED] if prepared.scans == "after" else [])
     return why
 
 
@@ -210,6 +210,8 @@ def _finite_parts(conclusion: Conclusion) -> tuple[Conclusion, list[str]]:
 def unfitted_result(claim: Claim, task: Work, step: Step, status: Status, outcome: Outcome | None, why: str) -> bytes:
     """The result document of what a checkpoint holds, without a refit; `why` is the sentence that says why."""
     hyperparameters = task.plan.hyperparameters(task.problem)
+    if task.plan.training.needs_variances:  # which are not stored
+        hyperparameters = hyperparameters.unbounded()
     hypergradient, outer = resolve(task.plan, task.problem, hyperparameters)
     document = Result(
         **_search(claim, hyperparameters, step, status, outcome, claim.elapsed) | {"partial": True},

@@ -89,7 +89,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "bounds reversed": (
         boxed(lower=2.0, upper=1.0, initial=1.5), "/training/penalty", "value_error", "(2) must be below"),
     "bounds equal": (boxed(lower=1.0, upper=1.0), "/training/penalty", "value_error", "must be below upper (1)"),
-    "initial outside": (boxed(initial=1e7), "/training/penalty", "value_error", "(1e+07) must lie between"),
+    "initial outside": (boxed(initial=1e7, upper=1e6), "/training/penalty", "value_error", "(1e+07) must lie between"),
     "bound of zero": (boxed(lower=0), "/training/penalty/lower", "greater_than", "greater than 0"),
     "string for a bound": (boxed(lower="1"), "/training/penalty/lower", "float_type", "valid number"),
     "number for a flag": ({"training__intercept": 1}, "/training/intercept", "bool_type", "boolean"),

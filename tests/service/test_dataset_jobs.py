@@ -314,8 +314,37 @@ def test_the_delta_of_a_huber_loss_is_told_in_units_of_the_target(live: Api) -> 
     spec = {"data": {"x": np.arange(24.0)[:, None].tolist(), "y": y.tolist()}, "training": {"kind": "huber"}}
     wanted = 1.35 * 1.4826 * np.median(np.abs(y - np.median(y)))
     validated = live.post("/v1/jobs", params={"validate_only": "true"}, json=spec).json()
-    assert validated["resolved"] == {
-        place: pytest.approx(wanted) for place in ("/training/delta", "/selection/loss/delta")
-    }
+    deltas = {place: pytest.approx(wanted) for place in ("/training/delta", "/selection/loss/delta")}
+    assert validated["resolved"] == {"/outer/max_iterations": 101, **deltas}
     result = live.result(live.created(spec, Prefer="wait=60")["id"])
     assert result["selection"]["delta"] == result["model"]["delta"] == pytest.approx(wanted, rel=1e-12)
+
+
+def test_omitted_boxes_are_told_in_units_of_the_columns(live: Api) -> None:
+    """They stay null in the spec. The values of a dataset are not read before it runs: there they are null, too."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(40, 3)) * [1.0, 1e-4, 1e3]
+    y = X @ [1.0, 1e4, 0.0] + random.normal(size=40)
+    penalty = {"kind": "per_feature", "upper": 50.0}
+    spec = {"data": {"x": X.tolist(), "y": y.tolist()}, "training": {"kind": "ridge", "penalty": penalty}}
+    standard = live.post("/v1/jobs", params={"validate_only": "true"}, json=spec).json()
+    assert standard["boxes"] == {"initial": [1.0] * 3, "lower": [1e-6] * 3, "upper": [50.0] * 3}
+    assert standard["spec"]["training"]["penalty"] == {**penalty, "initial": None, "lower": None}
+    assert standard["spec"]["outer"]["max_iterations"] is None
+    assert standard["resolved"] == {"/outer/max_iterations": 103}
+    spec["training"] |= {"standardize": False}
+    plain = live.post("/v1/jobs", params={"validate_only": "true"}, json=spec).json()
+    variances = X.var(axis=0)
+    expected = {"initial": np.minimum(variances, 50.0), "lower": 1e-6 * variances, "upper": np.full(3, 50.0)}
+    for name, values in expected.items():
+        np.testing.assert_allclose(plain["boxes"][name], values, rtol=1e-9)
+    assert plain["fingerprint"] != standard["fingerprint"]
+    result = live.result(live.created(spec, Prefer="wait=60")["id"])
+    assert [one["initial"] for one in result["hyperparameters"]] == pytest.approx(plain["boxes"]["initial"])
+    table = b"a,b,y\n" + b"".join(b"%d,%d,%d\n" % (i % 7, i % 3, i % 5) for i in range(30))
+    dataset = upload(live, table, "text/csv")
+    of_dataset = {"data": {"dataset_id": dataset["id"], "target": "y"}, "training": {"kind": "ridge"}}
+    told = live.post("/v1/jobs", params={"validate_only": "true"}, json=of_dataset).json()
+    assert told["boxes"] == {"initial": [1.0], "lower": [1e-6], "upper": [1e6]}
+    of_dataset["training"] |= {"standardize": False}
+    assert live.post("/v1/jobs", params={"validate_only": "true"}, json=of_dataset).json()["boxes"] is None

@@ -27,7 +27,7 @@ def test_its_typical_evaluations_are_estimated(settings: dict[str, int], evaluat
 
 
 def test_it_is_validated_and_explained() -> None:
-    spec = with_gradient_descent()
+    spec = with_gradient_descent(max_iterations=7)
     assert validation_view(spec, None, {}, "")["method"]["outer"] == "gradient_descent"
     prepared = prepare(spec.problem(), spec.plan())
     assert prepared.outer is spec.outer

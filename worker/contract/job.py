@@ -161,18 +161,32 @@ class CostEstimate(Wire):
     seconds: float = Field(description="Of one core of about 2020, without the wait in the queue.")
 
 
+class Boxes(Wire):
+    """Where the search begins and its bounds, in natural units, in the order of `names`."""
+
+    initial: list[float]
+    lower: list[float]
+    upper: list[float]
+
+
 class Validation(Wire):
     """What a spec would do."""
 
     spec: dict[str, Any]
     hyperparameters: int
     names: list[str] = Field(description="At most the first 1000 names.")
+    boxes: Boxes | None = Field(
+        default=None,
+        description="Of the hyperparameters with these names: what omitted `initial`, `lower` and `upper` stand for. "
+        "Null where they depend on the variances of columns of a dataset, whose values are not read here.",
+    )
     method: dict[str, str]
     cost: CostEstimate
     resolved: dict[str, float] = Field(
         default_factory=dict,
-        description="Settings relative to the target, in its units, by their JSON pointers; of training, those of the "
-        "refit, while each split has its own. Empty for a dataset, whose values are not read here.",
+        description="Numbers that settings stand for, by their JSON pointers: `outer.max_iterations` null, and deltas "
+        "relative to the target, in its units; of training, those of the refit, while each split has its own. Without "
+        "deltas for a dataset, whose values are not read here.",
     )
     fingerprint: str
     notes: list[Note] = Field(default_factory=list, description="What should be known before it runs.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Gt, Le
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from worker.core.records import Array
 
 MAX_START_DECADES = 3.0  # further starts are drawn at most this far from the initial value
+SMALLEST_UNIT, LARGEST_UNIT = 1e-200, 1e200  # of a scale-free box
 
 
 Spread = Annotated[float, Gt(0), Le(100)] | Literal["auto"] | None
@@ -85,6 +86,11 @@ class Hyperparameters:
         lam = np.where(self.log, np.exp(rho), rho)
         return np.where(rho == self.lower, self.box[0], np.where(rho == self.upper, self.box[1], lam))
 
+    def unbounded(self) -> Hyperparameters:
+        """The same without bounds: for names and values where units of the box are not known."""
+        infinite = np.full(len(self.names), np.inf)
+        return replace(self, lower=-infinite, upper=infinite)
+
     def at_bound(self, rho: Float[Array, " k"]) -> tuple[Literal["lower", "upper"] | None, ...]:
         """`"lower"`, `"upper"` or None for each hyperparameter."""
         return tuple(
@@ -125,18 +131,50 @@ def check_box(
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The box and the initial value of positive hyperparameters."""
+    """The box and the initial value of positive hyperparameters.
 
-    initial: Positive = 1.0
-    lower: Positive = 1e-6
-    upper: Positive = 1e6
+    Given numbers are natural units. Omitted ones (null) are scale-free: 1, 1e-6 and 1e6 in units of the variance of the
+    columns. That is 1 where columns are standardized. An omitted bound gives way to given numbers, and an omitted
+    initial value to both bounds.
+    """
+
+    initial: Positive | None = None
+    lower: Positive | None = None
+    upper: Positive | None = None
+
+    defaults: ClassVar[tuple[float, float, float]] = (1.0, 1e-6, 1e6)  # of omitted ones, in their order, in their units
 
     def __post_init__(self) -> None:
-        check_box(self.lower, self.initial, self.upper)
+        if self.lower is not None and self.upper is not None:
+            check_box(self.lower, self.initial, self.upper)
+        elif self.initial is not None:
+            check_box(self.lower or 0.0, self.initial, self.upper or np.inf)
+
+    @property
+    def is_given(self) -> bool:
+        """Whether no number is omitted, so that no unit is needed."""
+        return None not in (self.initial, self.lower, self.upper)
 
     def hyperparameters(self, names: tuple[str, ...]) -> Hyperparameters:
-        """Hyperparameters of these names in the box."""
-        return Hyperparameters.positive(names, self.initial, self.lower, self.upper)
+        """Hyperparameters of these names in the box; units are 1."""
+        box = Hyperparameters.positive(names, *self.defaults)
+        return self.in_units(box, np.ones(len(names)))
+
+    def in_units(self, box: Hyperparameters, units: Float[Array, " k"], start: float = 1.0) -> Hyperparameters:
+        """The same hyperparameters with omitted numbers in these units; `start` multiplies the initial value."""
+        first, low, high = self.defaults
+        lower = np.full(len(units), self.lower) if self.lower is not None else low * units
+        upper = np.full(len(units), self.upper) if self.upper is not None else high * units
+        if self.lower is None:
+            lower = np.where(lower < upper, lower, low / high * upper)
+        if self.upper is None:
+            upper = np.where(lower < upper, upper, high / low * lower)
+        if self.initial is None:
+            initial = np.clip(start * first * units, lower, upper)
+        else:
+            initial = np.full(len(units), self.initial)
+            lower, upper = np.minimum(lower, initial), np.maximum(upper, initial)
+        return replace(box, initial=np.log(initial), lower=np.log(lower), upper=np.log(upper), box=(lower, upper))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +189,14 @@ class LikeBox(Box):
     def like(self, names: tuple[str, ...]) -> Hyperparameters:
         """Like hyperparameters of these names in the box."""
         return self.hyperparameters(names).alike("penalty", self.spread)
+
+
+def units_of(owner: Int[Array, " m"], k: int, variances: Float[Array, " m"]) -> Float[Array, " k"]:
+    """The mean variance of the columns of each of k owners, over those that vary; 1 if none does.
+
+    Owners are numbered from 0. The bounds keep a box of many decades finite.
+    """
+    varies = variances > 0
+    sums = np.bincount(owner[varies], variances[varies], minlength=k)
+    counts = np.bincount(owner[varies], minlength=k)
+    return np.where(counts > 0, np.clip(sums / np.maximum(counts, 1), SMALLEST_UNIT, LARGEST_UNIT), 1.0)

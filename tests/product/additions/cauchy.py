@@ -52,8 +52,9 @@ class Cauchy:
     widths: Annotated[Widths, ByKind(named=True)] = SharedWidth()  # noqa: RUF009 - frozen
     kind: Literal["cauchy"] = "cauchy"
 
-    def over(self, features: Sequence[str]) -> CauchyFunction:
+    def over(self, features: Sequence[str], variances: Float[Array, " p"] | None = None) -> CauchyFunction:
         """The kernel of rows with these features. Raises ValueError when it does not fit them."""
         columns = columns_of(self.features, features)
-        widths = self.widths.over(features if self.features is None else self.features)
+        own = None if variances is None else variances[columns]
+        widths = self.widths.over(features if self.features is None else self.features, own)
         return CauchyFunction(widths.box, columns, widths)

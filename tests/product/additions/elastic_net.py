@@ -146,6 +146,11 @@ class ElasticNet(TrainingCriterion):
         """Rows."""
         return Parts(rows=self)
 
+    @property
+    def needs_variances(self) -> bool:
+        """No: the boxes have numbers."""
+        return False
+
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """Both penalties."""
         return self.l1.hyperparameters(("l1",)) + self.l2.hyperparameters(("l2",))

@@ -11,7 +11,7 @@ from annotated_types import MinLen
 from jaxtyping import Float
 
 from worker.core.family import ByKind
-from worker.core.hyperparameters import Box, Hyperparameters, Positive
+from worker.core.hyperparameters import Box, Hyperparameters
 from worker.core.kernels.function import Evaluated, KernelFunction
 from worker.core.kernels.points import Points
 from worker.core.kernels.products import Linear, Polynomial
@@ -29,19 +29,15 @@ class Product:
     name: str | None = None
     kind: Literal["product"] = "product"
 
-    def over(self, features: Sequence[str]) -> ProductOfFunctions:
+    def over(self, features: Sequence[str], variances: Float[Array, " p"] | None = None) -> ProductOfFunctions:
         """The kernel of rows with these features. Raises ValueError when a factor does not fit them."""
-        boxes, parts = _named_parts(self.factors, features)
-        return ProductOfFunctions(_joined_boxes(boxes), parts)
+        boxes, parts = _named_parts(self.factors, features, variances)
+        return ProductOfFunctions(_joined_boxes(boxes), parts, unit=float(np.prod([part.unit for part in parts])))
 
 
 @dataclass(frozen=True, slots=True)
 class TermWeight(Box):
     """The box of the weights of the terms of a sum; the first term has the weight 1."""
-
-    initial: Positive = 1.0
-    lower: Positive = 1e-6
-    upper: Positive = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +48,13 @@ class Sum:
     weights: TermWeight = TermWeight()
     kind: Literal["sum"] = "sum"
 
-    def over(self, features: Sequence[str]) -> SumOfFunctions:
+    def over(self, features: Sequence[str], variances: Float[Array, " p"] | None = None) -> SumOfFunctions:
         """The kernel of rows with these features. Raises ValueError when a term does not fit them."""
-        boxes, parts = _named_parts(self.terms, features)
+        boxes, parts = _named_parts(self.terms, features, variances)
         weights = self.weights.hyperparameters(tuple(f"{name}.weight" for name in _names(self.terms)[1:]))
-        return SumOfFunctions(_joined_boxes([*boxes, weights]), parts)
+        units = np.array([parts[0].unit / part.unit for part in parts[1:]])
+        whole = _joined_boxes([*boxes, self.weights.in_units(weights, units)])
+        return SumOfFunctions(whole, parts, unit=parts[0].unit)
 
 
 Kernel = Simple | Product | Sum
@@ -150,10 +148,10 @@ def _names(kernels: Sequence[Simple | Product]) -> list[str]:
 
 
 def _named_parts(
-    kernels: Sequence[Simple | Product], features: Sequence[str]
+    kernels: Sequence[Simple | Product], features: Sequence[str], variances: Float[Array, " p"] | None
 ) -> tuple[list[Hyperparameters], tuple[KernelFunction, ...]]:
     """The boxes of the kernels, with their names as prefixes of the hyperparameters, and the kernels."""
-    parts = tuple(one.over(features) for one in kernels)
+    parts = tuple(one.over(features, variances) for one in kernels)
     named = zip(_names(kernels), parts, strict=True)
     return [part.box.prefixed(f"{name}.") for name, part in named], parts
 

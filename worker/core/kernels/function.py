@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -41,9 +41,13 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class KernelFunction(ABC):
-    """A kernel over given features, with the box of its hyperparameters, all of which are positive."""
+    """A kernel over given features, with the box of its hyperparameters, all of which are positive.
+
+    `unit`: its size if it grows with the features; 1 for a kernel with widths, which have the units of the features.
+    """
 
     box: Hyperparameters
+    unit: float = field(default=1.0, kw_only=True)
 
     @abstractmethod
     def at(self, X: Points, Z: Points, lam: Float[Array, " k"]) -> Evaluated:

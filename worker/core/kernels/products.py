@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 
 from worker.core.family import ByKind
-from worker.core.hyperparameters import Box, Hyperparameters, Positive
+from worker.core.hyperparameters import Box, Hyperparameters, Positive, units_of
 from worker.core.kernels.function import Evaluated, KernelFunction, columns_of
 from worker.core.kernels.points import Points
 from worker.core.kernels.widths import Grouped, SharedWidth, Widths
@@ -30,13 +30,16 @@ class Linear:
     widths: Annotated[Widths, ByKind(named=True)] | None = None
     kind: Literal["linear"] = "linear"
 
-    def over(self, features: Sequence[str]) -> ProductFunction:
+    def over(self, features: Sequence[str], variances: Float[Array, " p"] | None = None) -> ProductFunction:
         """The kernel of rows with these features. Raises ValueError when it does not fit them."""
         columns = columns_of(self.features, features)
+        own = None if variances is None else variances[columns]
         if self.widths is not None:
-            widths = self.widths.over(features if self.features is None else self.features)
+            widths = self.widths.over(features if self.features is None else self.features, own)
             return ProductFunction(widths.box, columns, widths, 1, has_constant=False)
-        return ProductFunction(Hyperparameters.positive((), 1.0, 0.5, 2.0), columns, None, 1, has_constant=False)
+        none = Hyperparameters.positive((), 1.0, 0.5, 2.0)
+        unit = 1.0 if own is None else float(units_of(np.zeros(len(own), int), 1, own)[0])
+        return ProductFunction(none, columns, None, 1, has_constant=False, unit=unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,11 @@ class Polynomial:
     widths: Annotated[Widths, ByKind(named=True)] = SharedWidth()  # noqa: RUF009 - frozen
     kind: Literal["polynomial"] = "polynomial"
 
-    def over(self, features: Sequence[str]) -> ProductFunction:
+    def over(self, features: Sequence[str], variances: Float[Array, " p"] | None = None) -> ProductFunction:
         """The kernel of rows with these features. Raises ValueError when it does not fit them."""
         columns = columns_of(self.features, features)
-        widths = self.widths.over(features if self.features is None else self.features)
+        own = None if variances is None else variances[columns]
+        widths = self.widths.over(features if self.features is None else self.features, own)
         box = widths.box + self.constant.hyperparameters(("constant",))
         return ProductFunction(box, columns, widths, self.degree, has_constant=True)
 

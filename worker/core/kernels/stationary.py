@@ -51,10 +51,11 @@ class _Stationary(_KernelOfFeatures, ABC):
     def profile(self, s: Float[Array, "n m"], shape: float) -> Profile:
         """The kernel at scaled squared distances s; it may overwrite s."""
 
-    def over(self, features: Sequence[str]) -> StationaryFunction:
+    def over(self, features: Sequence[str], variances: Float[Array, " p"] | None = None) -> StationaryFunction:
         """The kernel of rows with these features. Raises ValueError when it does not fit them."""
         columns = columns_of(self.features, features)
-        widths = self.widths.over(features if self.features is None else self.features)
+        own = None if variances is None else variances[columns]
+        widths = self.widths.over(features if self.features is None else self.features, own)
         shape = self.shape()
         return StationaryFunction(widths.box if shape is None else widths.box + shape, self, columns, widths)
 
@@ -188,8 +189,11 @@ class Periodic(_KernelOfFeatures):
     period: Period = Period()
     kind: Literal["periodic"] = "periodic"
 
-    def over(self, features: Sequence[str]) -> PeriodicFunction:
-        """The kernel of rows with these features. Raises ValueError when it does not fit them."""
+    def over(self, features: Sequence[str], variances: Float[Array, " p"] | None = None) -> PeriodicFunction:
+        """The kernel of rows with these features. Raises ValueError when it does not fit them.
+
+        Chords and their widths have no unit.
+        """
         columns = columns_of(self.features, features)
         widths = self.widths.over(features if self.features is None else self.features)
         return PeriodicFunction(widths.box + self.period.hyperparameters(("period",)), columns, widths)

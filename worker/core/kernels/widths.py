@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import MinLen
 from jaxtyping import Float, Int
 
-from worker.core.hyperparameters import Hyperparameters, Positive, Spread, check_box
+from worker.core.hyperparameters import Box, Hyperparameters, Spread, units_of
 from worker.core.records import Array
 
 
 @dataclass(frozen=True, slots=True)
-class _Widths:
-    """The box of widths, in units of the (standardized) features; `initial` null is the root of the feature count."""
+class _Widths(Box):
+    """The box of widths. Given numbers are natural units, those of the (standardized) features.
 
-    initial: Positive | None = None
-    lower: Positive = 1e-2
-    upper: Positive = 1e4
+    Omitted ones (null) are scale-free: the root of the number of features, 1e-2 and 1e4 in units of the standard
+    deviation of the features. That is 1 where features are standardized.
+    """
 
-    def __post_init__(self) -> None:
-        check_box(self.lower, self.initial, self.upper)
+    defaults: ClassVar[tuple[float, float, float]] = (1.0, 1e-2, 1e4)
 
-    def box(self, names: tuple[str, ...], features: int) -> Hyperparameters:
-        """The box of widths with these names, for a kernel of this number of features."""
-        initial = np.sqrt(features) if self.initial is None else self.initial
-        return Hyperparameters.positive(names, float(np.clip(initial, self.lower, self.upper)), self.lower, self.upper)
+    def grouped(
+        self, names: tuple[str, ...], of_feature: Int[Array, " p"], variances: Float[Array, " p"] | None
+    ) -> Grouped:
+        """Widths of these names, in units of the features if their variances are known."""
+        k = len(names)
+        units = np.ones(k) if variances is None else np.sqrt(units_of(of_feature, k, variances))
+        box = self.in_units(self.hyperparameters(names), units, float(np.sqrt(len(of_feature))))
+        return Grouped(box, of_feature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,12 @@ class _LikeWidths(_Widths):
 
     spread: Spread = "auto"
 
-    def like(self, names: tuple[str, ...], features: int) -> Hyperparameters:
-        """The box of like widths with these names, for a kernel of this number of features."""
-        return self.box(names, features).alike("width", self.spread)
+    def like(
+        self, names: tuple[str, ...], of_feature: Int[Array, " p"], variances: Float[Array, " p"] | None
+    ) -> Grouped:
+        """Like widths of these names, in units of the features if their variances are known."""
+        grouped = self.grouped(names, of_feature, variances)
+        return replace(grouped, box=grouped.box.alike("width", self.spread))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +55,9 @@ class SharedWidth(_Widths):
 
     kind: Literal["shared"] = "shared"
 
-    def over(self, features: Sequence[str]) -> Grouped:
-        """The widths of these features."""
-        return Grouped(self.box(("width",), len(features)), np.zeros(len(features), int))
+    def over(self, features: Sequence[str], variances: Float[Array, " p"] | None = None) -> Grouped:
+        """The widths of these features, in units of their variances if these are known."""
+        return self.grouped(("width",), np.zeros(len(features), int), variances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +66,10 @@ class WidthPerFeature(_LikeWidths):
 
     kind: Literal["per_feature"] = "per_feature"
 
-    def over(self, features: Sequence[str]) -> Grouped:
-        """The widths of these features."""
+    def over(self, features: Sequence[str], variances: Float[Array, " p"] | None = None) -> Grouped:
+        """The widths of these features, in units of their variances if these are known."""
         names = tuple(f"width[{name}]" for name in features)
-        return Grouped(self.like(names, len(features)), np.arange(len(features)))
+        return self.like(names, np.arange(len(features)), variances)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +79,11 @@ class WidthPerGroup(_LikeWidths):
     groups: Annotated[dict[str, tuple[str, ...]], MinLen(1)]
     kind: Literal["per_group"] = "per_group"
 
-    def over(self, features: Sequence[str]) -> Grouped:
-        """The widths of these features. Raises ValueError unless each of them is in exactly one group."""
+    def over(self, features: Sequence[str], variances: Float[Array, " p"] | None = None) -> Grouped:
+        """The widths of these features, in units of their variances if these are known.
+
+        Raises ValueError unless each feature is in exactly one group.
+        """
         of_feature: dict[str, int] = {}
         known = frozenset(features) if isinstance(features, tuple) else features
         for j, (group, members) in enumerate(self.groups.items()):
@@ -90,7 +99,7 @@ class WidthPerGroup(_LikeWidths):
             missing = islice((name for name in features if name not in of_feature), 5)
             raise ValueError(f"every feature needs a width; in no group: {', '.join(map(repr, missing))}")
         names = tuple(f"width[{group}]" for group in self.groups)
-        return Grouped(self.like(names, len(features)), np.array([of_feature[name] for name in features]))
+        return self.like(names, np.array([of_feature[name] for name in features]), variances)
 
 
 Widths = SharedWidth | WidthPerFeature | WidthPerGroup

@@ -15,6 +15,7 @@ from worker.core.objective.fits import AnchoredFits, DirectFits
 from worker.core.objective.mean_of_splits import factors_of
 from worker.core.objective.row_tangents import RowTangents, rows_of_chunk
 from worker.core.records import Array
+from worker.core.rows.centre import Centre
 from worker.core.rows.filled import split_problems
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import CHUNK_VALUES, centred, rows_at_a_time
@@ -42,15 +43,66 @@ class ReadTangents:
         factors, problems = factors_of(self.fits, self.split_weights), split_problems(problem, partition)
         of_splits = zip(factors, self.systems, fits, problems, partition.splits, strict=True)
         for factor, system, fit, split, (_, validation) in of_splits:
-            rows, centre, of_target = partition.rows(validation), system.centre.of(slice(-1)), system.centre.of([-1])
-            levels, slopes = system.about_centre(np.column_stack([fit.theta, sensitivity_of(fit, chosen)]))
+            rows = partition.rows(validation)
             size = min(rows_at_a_time(split.X, CHUNK_VALUES), rows_of_chunk(1, len(chosen)))
+            moving = _MovingModel.of(system, fit, chosen, factor, self.loss)
             for begin in range(0, len(rows), size):
-                chunk = rows[begin : begin + size]
-                moved = centred(split.X, chunk, centre) @ slopes + levels
-                eta = of_target.high + (of_target.low + moved[:, :1])
-                weights = factor * problem.score_weights(chunk)
-                yield RowTangents(chunk, problem.y[chunk], eta, weights, moved[:, None, 1:], self.loss)
+                yield moving.rows(split, rows[begin : begin + size])
+
+
+@dataclass(frozen=True, slots=True)
+class RefittedTangents:
+    """Of a fit by least squares without each row, in the order of the rows that count."""
+
+    fits: DirectFits[LeastSquaresFit]
+    systems: Sequence[LeastSquaresSystem]
+    loss: ResidualLoss
+
+    def __call__(
+        self, problem: Problem, partition: Partition, rho: Float[Array, " k"], chosen: Int[Array, " f"]
+    ) -> Iterator[RowTangents] | None:
+        """Each row; None if training is singular."""
+        fits = self.fits.at(rho)
+        if fits is None:
+            return None
+        rows, (split,) = partition.rows((0,)), split_problems(problem, partition)
+        (factor, *_) = factors_of(self.fits, None)
+        return (
+            _MovingModel.of(system, fit, chosen, factor, self.loss).rows(split, rows[i : i + 1])
+            for i, (system, fit) in enumerate(zip(self.systems, fits, strict=True))
+            if system.loss.weight > 0
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _MovingModel:
+    """The model of one fit of least squares in the first column, and its derivatives in the others."""
+
+    centre: Centre
+    levels: Float[Array, " f1"]
+    slopes: Float[Array, "p f1"]
+    factor: float
+    loss: ResidualLoss
+
+    @classmethod
+    def of(
+        cls,
+        system: LeastSquaresSystem,
+        fit: LeastSquaresFit,
+        chosen: Int[Array, " f"],
+        factor: float,
+        loss: ResidualLoss,
+    ) -> _MovingModel:
+        """From its theta and dtheta/drho."""
+        moved = system.about_centre(np.column_stack([fit.theta, sensitivity_of(fit, chosen)]))
+        return cls(system.centre, *moved, factor, loss)
+
+    def rows(self, problem: Problem, chunk: Int[Array, " v"]) -> RowTangents:
+        """Of some rows of the problem, whose missing values are filled."""
+        of_target = self.centre.of([-1])
+        moved = centred(problem.X, chunk, self.centre.of(slice(-1))) @ self.slopes + self.levels
+        eta, weights = of_target.high + (of_target.low + moved[:, :1]), self.factor * problem.score_weights(chunk)
+        return RowTangents(chunk, problem.y[chunk], eta, weights, moved[:, None, 1:], self.loss)
 
 
 @dataclass(frozen=True, slots=True)

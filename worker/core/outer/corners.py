@@ -145,9 +145,7 @@ class _Descent:
         if outcome is None and np.abs(combination).max() <= self.settings.tolerance * unit:
             at_bounds = all(self.objective.hyperparameters.at_bound(here.inside.rho))
             outcome = Outcome.AT_BOUNDS if at_bounds else Outcome.CONVERGED
-        if outcome is None and self.w["iteration"] >= self.settings.max_iterations:
-            outcome = Outcome.MAX_ITERATIONS
-        return outcome, combination
+        return outcome or self.settings.out_of_iterations(self.objective, int(self.w["iteration"])), combination
 
     def direction(self, here: _CornerPoint) -> Float[Array, " k"]:
         """The quasi-Newton direction; at first a short one downhill."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -85,11 +85,12 @@ class Optimizer(SearchSettings, ABC):
 
     def stationary_or_spent(self, objective: Objective, state: Mapping[str, Array]) -> Outcome | None:
         """The outcome of a search whose gradient vanishes at a state of `trial`, or whose iterations are spent."""
-        return self.settled(objective, evaluation_of(state)) or self.out_of_iterations(int(state["iteration"]))
+        at = evaluation_of(state)
+        return self.settled(objective, at) or self.out_of_iterations(objective, int(state["iteration"]))
 
     def resolve(self, k: int, *, has_hessian: bool, inexact: bool) -> Optimizer:
-        """The optimizer itself: it was chosen."""
-        return self
+        """The optimizer itself, which was chosen, with the number of its iterations."""
+        return self if self.max_iterations is not None else replace(self, max_iterations=self.most_iterations(k))
 
     def scans(self, k: int) -> bool:
         """Whether the box of `k` hyperparameters is scanned: only `auto` does."""

@@ -97,7 +97,9 @@ class Inexact(Optimizer):
         here = SearchState.of_state(state)
         error = here.at.gradient_error / objective.unit(here.at.value)
         known = error <= self.tolerance or here.accuracy <= BEST_ACCURACY
-        return self.stationary_or_spent(objective, state) if known else self.out_of_iterations(here.iteration)
+        return (
+            self.stationary_or_spent(objective, state) if known else self.out_of_iterations(objective, here.iteration)
+        )
 
     def _refined(self, objective: Objective, here: SearchState) -> Generator[Trial, None, SearchState]:
         """The same point, with a gradient that is accurate enough for a step."""

@@ -94,7 +94,7 @@ class Lbfgs(Optimizer):
         outcome = self.settled(objective, at) if begins else None
         if accepted := w["task"][0] == NEW_ITERATION:
             w["iteration"] += 1
-            outcome = self.settled(objective, at) or self.out_of_iterations(int(w["iteration"]))
+            outcome = self.settled(objective, at) or self.out_of_iterations(objective, int(w["iteration"]))
             if outcome in STATIONARY_OUTCOMES and w["lowest"] < at.value - EQUAL_VALUES * objective.unit(at.value):
                 w |= _workspace(w["lowest_x"])
                 w["begins"][...], outcome = True, None

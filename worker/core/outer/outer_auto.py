@@ -30,7 +30,8 @@ class OuterAuto(SearchSettings):
 
     def resolve(self, k: int, *, has_hessian: bool = True, inexact: bool = False) -> Newton | Lbfgs | Inexact:
         """The optimizer for `k` hyperparameters."""
+        most = self.most_iterations(k)
         if inexact:
-            return Inexact(self.max_iterations, self.tolerance, self.starts)
+            return Inexact(most, self.tolerance, self.starts)
         chosen = Newton if k <= NEWTON_MAX_HYPERPARAMETERS and has_hessian else Lbfgs
-        return chosen(self.max_iterations, self.tolerance, self.starts)
+        return chosen(most, self.tolerance, self.starts)

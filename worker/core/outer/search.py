@@ -12,16 +12,19 @@ from jaxtyping import Float
 from worker.core.objective.objective import Objective
 from worker.core.records import Array, Evaluation, Outcome
 
+FEWEST_ITERATIONS, MOST_ITERATIONS = 100, 2000  # of a budget that is not given: the first and one a hyperparameter
+
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
     """Budget and accuracy of one search.
 
     `tolerance`: stop when every component of the projected gradient `dJ/d log(lam)` is at most this, relative to |J|.
-    `max_iterations` applies to each start. `starts`: the initial value, then random points within three decades of it.
+    `max_iterations` applies to each start; null is 100 and one more for each hyperparameter, at most 2000. `starts`:
+    the initial value, then random points within three decades of it.
     """
 
-    max_iterations: Annotated[int, Ge(1), Le(100_000)] = 100
+    max_iterations: Annotated[int, Ge(1), Le(100_000)] | None = None
     tolerance: Annotated[float, Gt(0), Le(1)] = 1e-6
     starts: Annotated[int, Ge(1), Le(1000)] = 1
 
@@ -48,6 +51,11 @@ class SearchSettings:
         all_at_bounds = all(objective.hyperparameters.at_bound(at.rho))
         return Outcome.AT_BOUNDS if all_at_bounds else Outcome.CONVERGED
 
-    def out_of_iterations(self, iteration: int) -> Outcome | None:
+    def most_iterations(self, k: int) -> int:
+        """The budget of one start with `k` hyperparameters."""
+        return min(FEWEST_ITERATIONS + k, MOST_ITERATIONS) if self.max_iterations is None else self.max_iterations
+
+    def out_of_iterations(self, objective: Objective, iteration: int) -> Outcome | None:
         """MAX_ITERATIONS after as many as there may be; else None."""
-        return Outcome.MAX_ITERATIONS if iteration >= self.max_iterations else None
+        most = self.most_iterations(len(objective.hyperparameters.names))
+        return Outcome.MAX_ITERATIONS if iteration >= most else None

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from scipy.linalg import eigh
 
+from worker.core.hyperparameters import units_of
 from worker.core.linalg import cholesky
 from worker.core.penalties.log_determinant import Component, LogDeterminant
 from worker.core.records import Array
@@ -123,6 +124,19 @@ class PenaltyForms:
         """The same forms in `scale * theta`."""
         blocks = [b.scaled(scale[b.columns]) for b in self.blocks]
         return PenaltyForms(self._scale_columns(self.diagonals, scale**2), tuple(blocks), self.one_column_each)
+
+    def units(self, variances: Float[Array, " p"]) -> Float[Array, " k"]:
+        """The unit of each hyperparameter: the mean over the columns c of its form of `variances_c / (S_j)_cc`.
+
+        If a column is multiplied by a number, and S_j changes so that the penalty stays the same form of the fitted
+        function, `variances_c / (S_j)_cc` stays as it is. If S_j does not change, it is multiplied by the square.
+        """
+        diagonal = sparse.coo_array(self.diagonals)
+        blocks = [(np.full(len(b.columns), b.j), b.columns, np.diag(b.S)) for b in self.blocks]
+        parts = [(*diagonal.coords, diagonal.data), *blocks]
+        owner, columns, entries = (np.concatenate(part) for part in zip(*parts, strict=True))
+        kept = entries > 0
+        return units_of(owner[kept], self.k, variances[columns[kept]] / entries[kept])
 
     def after_intercept(self) -> PenaltyForms:
         """The same forms in a theta with an unpenalized entry in front."""

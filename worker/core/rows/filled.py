@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from worker.core.records import Array
 from worker.core.rows.moments import Moments, block_moments, split_moments
 from worker.core.rows.problem import Partition, Problem
-from worker.core.rows.tables import CHUNK_VALUES, Table, rows_at_a_time
+from worker.core.rows.tables import CHUNK_VALUES, Table, mean_and_variance, rows_at_a_time
 
 GATHERED_VALUES = 16_000_000  # values of columns held at a time for their medians: 128 MB
 
@@ -74,6 +74,21 @@ def filled_by(problem: Problem, rows: Int[Array, " m"]) -> tuple[Problem, Float[
     block_of_row[rows] = 0
     splits = filled_splits(problem, Partition(block_of_row, (((0,), (0,)),)))
     return splits.problems[0], splits.fills[0]
+
+
+def with_variances(problem: Problem, rows: Int[Array, " m"], *, centred: bool) -> Problem:
+    """The problem with the weighted variances of its columns over these rows, missing values filled from them.
+
+    Reads the rows in two passes. A constant column has the variance 0; if predictors are not `centred` by an intercept,
+    such a column acts by its size, and has the square of its value.
+    """
+    weights = problem.base_weights(rows)
+    if not weights.any():  # which a check of the splits reports
+        return problem
+    mean, variances = mean_and_variance(filled_by(problem, rows)[0].X, rows, weights)
+    if not centred:
+        variances = np.where(variances > 0, variances, mean.high**2)
+    return replace(problem, variances=variances)
 
 
 def split_problems(problem: Problem, partition: Partition) -> list[Problem]:

@@ -43,7 +43,8 @@ class Problem:
     `scoring`, the weights of validation rows if they differ; `source`, `groups` and `fold`, codes from 0, with
     `source` an index into `source_names`; `offset`, a known part of the linear predictor. If `y` holds class numbers,
     `classes` holds the class names. `criteria` replace the table, which then has no rows. `unexpanded` is the problem
-    before an expansion replaced columns of X; None if none did.
+    before an expansion replaced columns of X; None if none did. `variances` of the columns are the units of omitted
+    boxes of hyperparameters, on the rows used for tuning; None without rows, or if no box needs them.
     """
 
     X: Table | csr_array
@@ -63,6 +64,7 @@ class Problem:
     criteria: Criteria | None = None
     time_in_days: bool = False
     unexpanded: Problem | None = None
+    variances: Float[Array, " p"] | None = None
 
     @property
     def columns(self) -> Table | csr_array:

@@ -16,7 +16,6 @@ from worker.core.objective.clustered import paired
 from worker.core.objective.objective import Objective
 from worker.core.objective.prior import FamilyPrior, HyperPrior, with_prior
 from worker.core.objective.tied import Tie, tied
-from worker.core.outer.scan import MOST_SCANNED
 from worker.core.records import Array, Choice, Evaluation, Outcome, PathPoint, Start, Step, Trial
 from worker.core.search.left_out import MOST_JUDGED, LeftOut, left_out, losses_at
 from worker.core.search.plan import Prepared
@@ -127,8 +126,8 @@ class Descents:
     def shared(self) -> Descent:
         """The descent with one value for each family."""
         tie = Tie.of(self.box)
-        scans = len(tie.hyperparameters.names) <= MOST_SCANNED
-        prepared = self._prepared(SHARED, b"", tied(self.prepared.objective, tie), 1, scans=scans)
+        scans = {1: "grid", 2: "after"}.get(len(tie.hyperparameters.names))
+        prepared = self._prepared(SHARED, b"", tied(self.prepared.objective, tie), 1, scans)
         return Descent(prepared, 0, SHARED, tie=tie)
 
     def of(self, start: Start, done: tuple[Start, ...]) -> Descent:
@@ -153,7 +152,7 @@ class Descents:
         return Descent(prepared, number, spread, prior)
 
     def _prepared(
-        self, spread: float, key: bytes, objective: Objective, starts: int, *, scans: bool = False
+        self, spread: float, key: bytes, objective: Objective, starts: int, scans: str | None = None
     ) -> Prepared:
         """The same object for the same descent: searches ahead are told apart by it."""
         if (spread, key) not in self._kept:

@@ -140,7 +140,8 @@ def _gauss_newton(rows: RowsAt) -> Float[Array, "f f"]:
     H = np.zeros((f, f))
     for part in rows:
         weighted = part.weights[:, None, None] * np.einsum("vab,vbf->vaf", part.curvatures(part.eta), part.D)
-        H += part.D.reshape(-1, f).T @ weighted.reshape(-1, f)
+        flat = int(np.prod(part.D.shape[:-1])), f  # f may be zero
+        H += part.D.reshape(flat).T @ weighted.reshape(flat)
     return H
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from worker.core.outer.descend import Search, Trials
-from worker.core.outer.plateau import off_plateau
-from worker.core.outer.scan import MOST_POINTS, Scan, Survey
+from worker.core.outer.plateau import search_off_plateaus
+from worker.core.outer.scan import MOST_POINTS, Scan, Survey, axes_of, in_turns
 from worker.core.records import Array, Evaluation, Outcome, Start, Trial
 from worker.core.search.plan import Prepared
 
@@ -24,8 +24,7 @@ def search(prepared: Prepared, number: int, state: Mapping[str, Array] | None = 
     rho = objective.hyperparameters.start(number, prepared.plan.seed)
     search_state, memory = (None, {}) if state is None else split(state, MEMORY_PREFIX)
     objective.recall(memory)
-    scans = prepared.scans and number == 0
-    trials = Trials((_descents if scans else _descent)(prepared, rho, search_state))
+    trials = Trials(_way(prepared, number)(prepared, rho, search_state))
     for trial in trials:
         if trial.state is None:
             yield trial
@@ -35,18 +34,18 @@ def search(prepared: Prepared, number: int, state: Mapping[str, Array] | None = 
     return trials.outcome
 
 
+Way = Callable[[Prepared, Float[Array, " k"], Mapping[str, Array] | None], Search]
+
+
+def _way(prepared: Prepared, number: int) -> Way:
+    if prepared.scans is None or number > 0:
+        return _descent
+    return _from_grid if prepared.scans == "grid" else _descents
+
+
 def _descent(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> Search:
-    """The search. If it ends at its start, and that is on a plateau, it starts again off the plateau."""
-    outer, objective = prepared.outer, prepared.objective
-    trials = Trials(outer.search(objective, rho, state))
-    moved = state is not None and bool(state["iteration"])
-    for trial in trials:
-        moved = moved or trial.iteration > 0
-        yield trial
-    if moved or trials.outcome not in {Outcome.CONVERGED, Outcome.AT_BOUNDS}:
-        return trials.outcome
-    new_start = yield from off_plateau(outer, objective, rho)
-    return trials.outcome if new_start is None else (yield from outer.search(objective, new_start))
+    """The search. If it ends where hyperparameters are on plateaus, it starts again off these."""
+    return (yield from search_off_plateaus(prepared.outer, prepared.objective, rho, state))
 
 
 def split(state: Mapping[str, Array], prefix: str) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -135,7 +134,7 @@ def _descents(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, A
         if len(here.survey.begun) > len(here.outcomes):
             here = yield from _one_descent(prepared, scan, here, outer_state or None)
         outer_state = {}
-        if here.iterations >= prepared.outer.max_iterations:
+        if here.iterations >= prepared.outer.most_iterations(len(rho)):
             return here.outcome
         here = yield from _scan(prepared, scan, here)
         new_start = scan.next_start(here.survey)
@@ -147,11 +146,38 @@ def _descents(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, A
         here = here.begun(new_start)
 
 
+def _from_grid(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> Search:
+    """J at `rho` and on a coarse grid of the box, and a descent from the best of these points.
+
+    A minimum between two points of the grid is not looked for: it would be narrower than a decade.
+    """
+    objective, outer = prepared.objective, prepared.outer
+    grid = np.vstack([rho, in_turns(axes_of(objective.hyperparameters))])
+    outer_state, grid_state = ({}, {}) if state is None else split(state, SCAN_PREFIX)
+    values = grid_state.get("values", np.empty(0))
+    while len(values) < len(grid):
+        at = outer.glance(objective, grid[len(values)])
+        if at.failure is not None and not len(values):
+            yield Trial(at, 0, np.inf, None)
+            return at.failure
+        values = np.append(values, at.value)
+        norm = outer.relative_gradient(objective, at) if at.failure is None else np.inf
+        saved = None if at.failure else {f"{SCAN_PREFIX}values": values}
+        yield Trial(at, 0, norm, saved, scanned=len(values) > 1)
+    objective.forget()
+    trials = Trials(_descent(prepared, grid[int(np.argmin(values))], outer_state or None))
+    for trial in trials:
+        known = None if trial.state is None else {**trial.state, f"{SCAN_PREFIX}values": values}
+        yield replace(trial, state=known)
+    return trials.outcome
+
+
 def _one_descent(
     prepared: Prepared, scan: Scan, here: _Expedition, state: Mapping[str, Array] | None
 ) -> Generator[Trial, None, _Expedition]:
     """The descent that has begun last, with what earlier ones have left of the iterations."""
-    outer = replace(prepared.outer, max_iterations=prepared.outer.max_iterations - here.iterations)
+    most = prepared.outer.most_iterations(len(prepared.objective.hyperparameters.names))
+    outer = replace(prepared.outer, max_iterations=most - here.iterations)
     trials = Trials(_descent(replace(prepared, outer=outer), here.survey.begun[-1], state))
     for trial in trials:
         here = here.after(trial, scan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -55,7 +56,7 @@ class Prepared:
     """A problem with its plan resolved: no `auto` is left, rows are assigned, statistics are built.
 
     The problem has no absent rows, of which `left_out` were left out; the plan counts the others from 0. `scans`:
-    whether the first start is followed by a coarse scan of the box.
+    whether the first start is followed by a coarse scan of the box, or preceded by a coarse grid, or neither.
     """
 
     problem: Problem
@@ -66,7 +67,7 @@ class Prepared:
     test_rows: Int[Array, " t"]
     partition: Partition
     objective: Objective
-    scans: bool
+    scans: Literal["after", "grid"] | None
     left_out: int = 0
 
     @property
@@ -154,7 +155,7 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
         outer = plan.outer.resolve(len(box.names), has_hessian=False, inexact=False)
         if outer.needs_hessian:
             raise ValueError("the Hessian of J with so many hyperparameters and coefficients is too large; use lbfgs")
-    scans = plan.scans(box)
+    scans: Literal["after"] | None = "after" if plan.scans(box) else None
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective, scans, given - n)
 
 

@@ -23,8 +23,9 @@ CUBES_OF_MODEL = 9.0  # flops of a trust region's eigendecomposition over the cu
 def expected_evaluations(plan: Plan, outer: Optimizer, box: Hyperparameters) -> int:
     """Evaluations of J of one search over all of its starts, whatever the budget is."""
     k = len(box.names)
-    of_start = min(outer.typical_evaluations, FEW + PER_HYPERPARAMETER * k, outer.max_iterations + 1)
-    of_others = min(OF_OTHER_STARTS * of_start, outer.max_iterations + 1)
+    most = outer.most_iterations(k) + 1
+    of_start = min(outer.typical_evaluations, FEW + PER_HYPERPARAMETER * k, most)
+    of_others = min(OF_OTHER_STARTS * of_start, most)
     return of_start + (outer.starts - 1) * of_others + (scan_evaluations(k) if plan.scans(box) else 0)
 
 

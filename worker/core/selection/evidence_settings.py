@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from worker.core.capabilities import Capability, Need
 from worker.core.hypergradient import ExactHypergradient
-from worker.core.hyperparameters import Box, Hyperparameters
+from worker.core.hyperparameters import Box, Hyperparameters, Positive
 from worker.core.losses import Score, SquaredError
 from worker.core.objective.arithmetic_of_mean import Digits
 from worker.core.objective.evidence import EvidenceFormula
@@ -25,7 +25,11 @@ from worker.core.training import TrainingCriterion
 
 @dataclass(frozen=True, slots=True)
 class NoiseVariance(Box):
-    """The box and the initial value of a noise variance that is tuned like a penalty."""
+    """The box and the initial value of a noise variance that is tuned like a penalty, in natural units."""
+
+    initial: Positive = 1.0
+    lower: Positive = 1e-6
+    upper: Positive = 1e6
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,8 +101,8 @@ class GeneralizedLinearTraining(LinearPredictor, ABC):
     def penalties(self, problem: Problem) -> tuple[Hyperparameters, PenaltyForms]:
         """Hyperparameters and matrices of the penalties on the slopes, one output after the other."""
         if self.outputs(problem) == 1:
-            return self.penalties_of_features(problem.features)
-        return self.penalty.matrices_of_classes(problem.features, problem.classes)
+            return self._in_units(problem, self.penalties_of_features(problem.features))
+        return self._in_units(problem, self.penalty.matrices_of_classes(problem.features, problem.classes))
 
     def prefers_inexact(self, problem: Problem) -> bool:
         """With conjugate gradients, whose number depends on the accuracy."""

@@ -20,7 +20,7 @@ from worker.core.capabilities import Misfit
 from worker.core.costs import Sizes, TrainingCost
 from worker.core.family import ByKind
 from worker.core.hypergradient import ExactHypergradient
-from worker.core.hyperparameters import Box, Hyperparameters, Positive
+from worker.core.hyperparameters import Box, Hyperparameters
 from worker.core.inner.kernel.cost_of_kernels import cost_of_kernels
 from worker.core.inner.kernel.kernel_fit import KernelSystem, Split
 from worker.core.inner.kernel.kernel_model import KernelModel, Standard
@@ -35,7 +35,7 @@ from worker.core.objective.means import mean_of_machines
 from worker.core.objective.objective import Objective
 from worker.core.records import Array
 from worker.core.rows.column_remarks import observations
-from worker.core.rows.filled import split_problems
+from worker.core.rows.filled import split_problems, with_variances
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import mean_and_variance
 from worker.core.training.class_weights import (
@@ -51,11 +51,13 @@ MAX_DENSE_VALUES = 200_000_000  # of the table as a dense array, and of its rows
 
 @dataclass(frozen=True, slots=True)
 class KernelPenalty(Box):
-    """The box and the initial value of the penalty, `1 / (n C)` of a support vector machine."""
+    """The box and the initial value of the penalty, `1 / (n C)` of a support vector machine.
 
-    initial: Positive = 1e-2
-    lower: Positive = 1e-6
-    upper: Positive = 1e2
+    Given numbers are natural units. Omitted ones (null) are 1e-2, 1e-6 and 1e2. They are in units of the mean variance
+    of the features if the kernel is linear without widths and features are not standardized.
+    """
+
+    defaults: ClassVar[tuple[float, float, float]] = (1e-2, 1e-6, 1e2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +134,21 @@ class KernelTraining(TrainingCriterion, ABC):
 
     def function(self, problem: Problem) -> KernelFunction:
         """The kernel over the features of the problem."""
-        return self.kernel.over(problem.features)
+        return self.kernel.over(problem.features, problem.variances)
+
+    @property
+    def needs_variances(self) -> bool:
+        """Unless features are standardized."""
+        return not self.standardize
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """The penalty, then those of the kernel. Raises ValueError when the kernel does not fit the features."""
-        return self.penalty.hyperparameters(("penalty",)) + self.kernel.over(problem.features).box
+        kernel, penalty = self.function(problem), self.penalty.hyperparameters(("penalty",))
+        return self.penalty.in_units(penalty, np.array([kernel.unit])) + kernel.box
 
     def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
-        """The problem, unchanged."""
-        return problem
+        """The problem; with the variances of its columns if features are not standardized."""
+        return with_variances(problem, rows, centred=True) if self.needs_variances else problem
 
     @abstractmethod
     def check_target(self, problem: Problem) -> None:

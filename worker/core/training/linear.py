@@ -18,6 +18,7 @@ from worker.core.inner.linear_model import LinearModel
 from worker.core.inner.protocols import LinearSystem, SmoothFit
 from worker.core.inner.refit_gradient import refit_gradient_norm
 from worker.core.losses.training import MachineLoss, TrainingLoss
+from worker.core.names import places
 from worker.core.penalties import Penalty, Shared
 from worker.core.penalties.forms import PenaltyForms
 from worker.core.penalties.splines import Spline, expansion, others
@@ -25,6 +26,7 @@ from worker.core.records import Array
 from worker.core.rows.centre import Centre
 from worker.core.rows.column_remarks import crowded, few_rows, observations
 from worker.core.rows.design import Design
+from worker.core.rows.filled import with_variances
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.tables import mean_and_variance
 from worker.core.training.class_weights import ClassWeights, class_weight_misfits, weights_of_classes
@@ -119,16 +121,36 @@ class LinearPredictor(TrainingCriterion, ABC):
                 raise ValueError(f"{error} (features with splines have penalties of their own)") from error
         return box + self.penalty.hyperparameters(names), forms.extended_by([spline.root() for spline in self.splines])
 
+    @property
+    def needs_variances(self) -> bool:
+        """Whether something of the box is omitted, and columns are not standardized."""
+        return not (self.standardize or self.penalty.is_given)
+
     def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
         """The problem that `systems` takes: with spline bases, their knots on the range of these rows.
 
         Raises ValueError if a spline does not fit the features or their values.
         """
-        return (
-            replace(problem, expansion=expansion(self.splines, problem, problem.trained(rows)))
-            if self.splines
-            else problem
-        )
+        bases = expansion(self.splines, problem, problem.trained(rows)) if self.splines else None
+        if self.needs_variances:
+            problem = with_variances(problem, rows, centred=self.intercept)
+        return problem if bases is None else replace(problem, expansion=bases)
+
+    def _in_units(
+        self, problem: Problem, penalties: tuple[Hyperparameters, PenaltyForms]
+    ) -> tuple[Hyperparameters, PenaltyForms]:
+        """The same penalties, what was omitted of the box in units of the columns if their variances are known.
+
+        Penalties of splines have the unit 1: a spline basis is the same whatever the unit of its feature is.
+        """
+        variances, (box, forms) = problem.variances, penalties
+        if variances is None:
+            return penalties
+        if self.splines:
+            rest = variances[places(problem.features, others(self.splines, problem.features))]
+            variances = np.append(rest, np.zeros(forms.p - len(rest)))
+        copies = forms.p // max(len(variances), 1)  # one for each class with its own coefficients
+        return self.penalty.in_units(box, forms.units(np.tile(variances, copies))), forms
 
     def model(self, problem: Problem, rows: Int[Array, " m"], lam: Float[Array, " k"]) -> LinearModel | None:
         """The linear model of these rows, whose missing values are filled; None if training is singular."""

@@ -88,6 +88,11 @@ class Quadratic(TrainingCriterion):
             raise ValueError(f"two multipliers have the name {duplicate!r}")
         return self.multipliers
 
+    @property
+    def needs_variances(self) -> bool:
+        """No: there are no columns."""
+        return False
+
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """Names, boxes and initial values. Raises ValueError if they do not fit the matrices of the problem."""
         multipliers = self.multipliers if problem.criteria is None else self.of(problem.criteria)

@@ -83,7 +83,7 @@ class Ridge(LinearPredictor):
 
     def penalties(self, problem: Problem) -> tuple[Hyperparameters, PenaltyForms]:
         """The penalties of features without splines, then of splines."""
-        return self.penalties_of_features(problem.features)
+        return self._in_units(problem, self.penalties_of_features(problem.features))
 
     def misfits(self, problem: Problem, rows: int) -> Iterator[Misfit]:
         """Settings that do not fit the columns."""

@@ -220,9 +220,14 @@ class TrainingCriterion(ABC):
     def example() -> Problem:
         """A small problem for this criterion, which all suites of tests take: see `examples.py`."""
 
+    @property
+    @abstractmethod
+    def needs_variances(self) -> bool:
+        """Whether boxes depend on the variances of columns: without them the numbers of boxes are not known."""
+
     @abstractmethod
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
-        """Names, boxes and initial values, in the order of `lam`. Needs no rows.
+        """Names, boxes and initial values, in the order of `lam`. Needs no rows, except for units of boxes.
 
         Raises ValueError if a setting does not fit the features.
         """
@@ -245,6 +250,8 @@ class TrainingCriterion(ABC):
     @abstractmethod
     def expanded(self, problem: Problem, rows: Int[Array, " m"]) -> Problem:
         """The problem with the columns that training makes itself, such as spline bases over the range of these rows.
+
+        And with the variances of columns over these rows, if boxes depend on them.
 
         Raises ValueError if they do not fit the features or their values.
         """
