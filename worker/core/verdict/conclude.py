@@ -66,8 +66,10 @@ class Conclusion:
 def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) -> Conclusion:
     """Refit at the best point on all rows but the test rows, score the test rows once, and certify.
 
-    `descent`: the one that ended there, if what it descended is not J alone. That is certified.
+    `descent`: the one that ended there, which is certified; not needed where J alone was descended.
     """
+    if descent is None and best.spread is not None:
+        raise ValueError("a point of a hyper-prior, or of a shared value, is concluded with its descent")
     prepared.objective.forget()  # an interrupted run then has the same conclusion
     descended = Descent(prepared, 0, None) if descent is None else descent
     tuned, end = descended.objective, descended.descended(best.best)
