@@ -19,6 +19,7 @@ from worker.core.verdict.curvature import Curvature, curvature
 from worker.core.verdict.remarks import (
     DIGITS_LOST,
     GRADIENT_DISAGREES,
+    GRADIENT_NOT_JUDGED,
     NEARLY_SINGULAR,
     TEST_CLASS_MISSING,
     TEST_WEIGHTS_ZERO,
@@ -74,7 +75,7 @@ def conclude(prepared: Prepared, best: Start) -> Conclusion:
     if not (certificates.adjoint_residual <= RESIDUAL_LIMIT and certificates.inner_gradient_norm <= RESIDUAL_LIMIT):
         messages += (NEARLY_SINGULAR,)
     if not certificates.finite_difference_error <= DIFFERENCE_LIMIT:
-        messages += (GRADIENT_DISAGREES,)
+        messages += (GRADIENT_DISAGREES if certificates.judged else GRADIENT_NOT_JUDGED,)
     if arithmetic > ARITHMETIC_LIMIT:
         messages += (DIGITS_LOST.format(int(-np.log10(min(arithmetic, 1.0)))),)
     messages += prepared.objective.remarks(rho)
