@@ -23,6 +23,7 @@ from worker.core.verdict.intervals import Intervals, intervals
 from worker.core.verdict.remarks import (
     DIGITS_LOST,
     GRADIENT_DISAGREES,
+    GRADIENT_NOT_JUDGED,
     NEARLY_SINGULAR,
     TEST_CLASS_MISSING,
     TEST_WEIGHTS_ZERO,
@@ -82,7 +83,7 @@ def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) ->
     certificates = replace(
         certify(tuned, replace(best, best=end), prepared.plan.seed),
         arithmetic_error=arithmetic_error(prepared, best.best),
-        **({} if model is None else {"refit_gradient_norm": model.gradient_norm}),
+        refit_gradient_norm=np.nan if model is None else model.gradient_norm,
     )
     messages = left_out_remark(prepared.left_out) + spread_remark(prepared)
     messages += prepared.plan.training.observations(problem, prepared.rows, prepared.partition)
@@ -120,7 +121,7 @@ def _doubts(certificates: Certificates, model: Model | None) -> tuple[str, ...]:
     if not (certificates.adjoint_residual <= RESIDUAL_LIMIT and certificates.inner_gradient_norm <= RESIDUAL_LIMIT):
         messages += (NEARLY_SINGULAR,)
     if not certificates.finite_difference_error <= DIFFERENCE_LIMIT:
-        messages += (GRADIENT_DISAGREES,)
+        messages += (GRADIENT_DISAGREES if certificates.judged else GRADIENT_NOT_JUDGED,)
     if certificates.arithmetic_error > ARITHMETIC_LIMIT:
         messages += (DIGITS_LOST.format(int(-np.log10(min(certificates.arithmetic_error, 1.0)))),)
     return messages
