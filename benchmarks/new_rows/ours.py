@@ -9,8 +9,10 @@ import numpy as np
 
 from benchmarks.new_rows.task import Split, Task
 from worker.core.hypergradient import HypergradientAuto
+from worker.core.losses import PredictorScore
 from worker.core.outer import Newton, Outer, OuterAuto
 from worker.core.penalties import ClassPenalty
+from worker.core.rows.problem import Problem
 from worker.core.search.plan import Plan, Prepared, prepare
 from worker.core.search.procedure import carry_out
 from worker.core.verdict.baseline import worth
@@ -42,7 +44,18 @@ def planned(task: Task, split: Split, i: int, penalty: ClassPenalty, outer: Oute
 def loss_of(prepared: Prepared, split: Split, rho: np.ndarray) -> float:
     """The mean loss on the new rows of the model that is refitted to all others; NaN if there is none."""
     model = prepared.plan.training.model(prepared.problem, prepared.rows, prepared.objective.natural(rho))
-    return np.nan if model is None else model.score(prepared.objective.loss, split.test, np.arange(len(split.test.y)))
+    new = split.test
+    return (
+        np.nan
+        if model is None
+        else mean_loss(prepared.objective.loss, new, model.predictor(new, np.arange(len(new.y))))
+    )
+
+
+def mean_loss(score: PredictorScore, new: Problem, eta: np.ndarray) -> float:
+    """Of linear predictors of the new rows, a column for each class if there are several."""
+    n = len(new.y)
+    return score.at(new.y, eta.reshape(n, -1), np.ones(n)).value / n
 
 
 def shared(task: Task, split: Split, i: int) -> Found:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.new_rows.ours import PLAIN, Found, loss_of, planned, with_spread
+from benchmarks.new_rows.ours import PLAIN, Found, loss_of, mean_loss, planned, with_spread
 from benchmarks.new_rows.task import Split, Task
 from worker.core.outer import OuterAuto
 
@@ -92,10 +92,9 @@ def fitted(model: Any, task: Task, split: Split) -> Found:
         seconds = time.process_time() - began
     classifies, new = task.training.classifies, split.test
     eta = whole.decision_function(new.X) if classifies else whole.predict(new.X)
-    n = len(split.train.y)
-    loss = task.training.selection_loss(split.train, task.selection.given_loss, np.arange(n))
-    ones = np.ones(len(new.y))
-    return Found(loss.at(new.y, np.reshape(eta, (len(new.y), -1)), ones).value / len(new.y), seconds)
+    tuned = np.arange(len(split.train.y))
+    score = task.training.selection_loss(split.train, task.selection.given_loss, tuned)
+    return Found(mean_loss(score, new, eta), seconds)
 
 
 def cma_es(task: Task, split: Split, i: int, seconds: float) -> Found:

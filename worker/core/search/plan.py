@@ -21,6 +21,7 @@ from worker.core.search.nested import Nested
 from worker.core.selection import Selection
 from worker.core.training import Training
 
+Scans = Literal["after", "grid"] | None
 MIN_TRIALS_PER_START = 12  # evaluations of J that one start takes at least, including those of the certificates
 
 
@@ -67,7 +68,7 @@ class Prepared:
     test_rows: Int[Array, " t"]
     partition: Partition
     objective: Objective
-    scans: Literal["after", "grid"] | None
+    scans: Scans
     left_out: int = 0
 
     @property
@@ -155,7 +156,7 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
         outer = plan.outer.resolve(len(box.names), has_hessian=False, inexact=False)
         if outer.needs_hessian:
             raise ValueError("the Hessian of J with so many hyperparameters and coefficients is too large; use lbfgs")
-    scans: Literal["after"] | None = "after" if plan.scans(box) else None
+    scans: Scans = "after" if plan.scans(box) else None
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective, scans, given - n)
 
 

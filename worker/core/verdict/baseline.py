@@ -96,13 +96,11 @@ def worth(prepared: Prepared, step: Step) -> Worth:
 def _corrected(descents: Descents, step: Step, shared: Start) -> float | None:
     """The corrected value at the result: that of its point on the path, or computed now."""
     best = step.best
-    if best.spread == SHARED:  # one value for all is hardly chosen to suit these rows
-        return best.best.selection
     if step.choice is not None:
         at = next((point for point in step.choice.path if point.spread == best.spread), None)
         if at is not None and at.value == best.best.selection:
             return at.corrected
-    judged = descents.judged(shared, best.spread, best.best)
+    judged = descents.judged(shared, best)
     return None if judged is None else judged.corrected
 
 
