@@ -17,6 +17,7 @@ from worker.core.objective.objective import Objective
 from worker.core.objective.prior import FamilyPrior, HyperPrior, with_prior
 from worker.core.objective.tied import Tie, tied
 from worker.core.records import Array, Choice, Evaluation, Outcome, PathPoint, Start, Step, Trial
+from worker.core.search.chosen_by_folds import chosen_by_folds
 from worker.core.search.left_out import MOST_JUDGED, LeftOut, left_out
 from worker.core.search.plan import Prepared, Scans
 
@@ -98,7 +99,7 @@ class Descents:
         given = [spread for spread in spreads if isinstance(spread, float | int)]
         if "auto" not in spreads:
             return tuple(float(spread) for spread in given[:1])
-        if not self._can_judge:
+        if not self._can_judge and not self._by_nested:
             return (WITHOUT_CHOICE,)
         many = len(self.box.names) > self.rows
         return tuple(s for s in PATH if not many or s <= WIDEST_OF_MANY)
@@ -194,6 +195,10 @@ class Descents:
         return HyperPrior(priors, self.unit(shared))
 
     @property
+    def _by_nested(self) -> bool:
+        return self.prepared.plan.spread_by == "nested"
+
+    @property
     def _can_judge(self) -> bool:
         """Whether rows can be judged as if each had not taken part."""
         objective = self.prepared.objective
@@ -221,7 +226,10 @@ class Descents:
         scores = [self._score(one, judged[0]) for one in judged]
         kinds = {family.spread for family in self.box.families}
         if "auto" not in kinds or not np.isfinite(scores).all():
-            return Choice(points[-1].spread, "fixed" if "auto" in kinds else "given", points)
+            fixed = points[-1].spread
+            if self._by_nested:  # until the outer folds choose; the path goes on where rows cannot be judged
+                fixed = max(point.spread for point in points if point.spread <= WITHOUT_CHOICE)
+            return Choice(fixed, "fixed" if "auto" in kinds else "given", points)
         first = 0 if kinds == {"auto"} else 1  # a shared value is no choice where a family is not to have one
         return Choice(points[first + int(np.argmin(scores[first:]))].spread, "jackknife", points)
 
@@ -246,6 +254,26 @@ class Descents:
         choice = self.choice_so_far(step.starts)
         step = replace(step, choice=choice)
         return replace(step, at=step.best.best, gradient_norm=step.best.gradient_norm)
+
+    def with_folds(self, step: Step) -> Step:
+        """The step with the spread that the outer folds choose, if they are to and can; folds tell of its spread.
+
+        Until all of them have ended, it is the spread of the step. The same step gives the same again.
+        """
+        if not self._by_nested or step.choice is None:
+            return step
+        prepared, nested = self.prepared, self.prepared.plan.nested
+        assert nested is not None  # `misfits` has looked
+        splits = nested.splits(prepared.plan.selection, prepared.rows, prepared.problem)
+        if step.folds and len(step.folds) == len(splits):
+            shared_too = all(family.spread == "auto" for family in self.box.families)
+            chosen = chosen_by_folds(step.choice, step.folds, shared_too=shared_too)
+            step = replace(step, choice=chosen or step.choice)
+        assert step.choice is not None
+        spread = step.choice.spread
+        step, best = replace(step, folds=tuple(fold.at(spread) for fold in step.folds)), step.best
+        ended = step.ended if step.ended in (None, *BUDGET_OUTCOMES) else best.outcome
+        return replace(step, at=best.best, gradient_norm=best.gradient_norm, ended=ended)
 
     def judged(self, shared: Start, start: Start) -> LeftOut | None:
         """The rows at the end of a descent as if each had not taken part in the choice of it."""
