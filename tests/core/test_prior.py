@@ -309,7 +309,7 @@ def test_error_bounds_of_an_approximation_hold_for_all_that_is_added(name):
         exact = objective.evaluate(rho)
         objective.forget()
         rough = objective.approximate(rho, 1e-2)
-        assert 0 < rough.value_error
+        assert rough.value_error > 0
         assert abs(rough.value - exact.value) <= 1.01 * rough.value_error
         assert np.linalg.norm(rough.gradient - exact.gradient) <= 1.01 * rough.gradient_error
 
