@@ -1,26 +1,30 @@
 """Kernel machines beside a grid search, on Raetsch's suite; widths that find the relevant inputs of pumadyn32nm.
 
 Each random split has the sizes of the suite. `one` has a penalty and one width, tuned by 5-fold cross-validation of a
-smoothed error; `ARD` goes on from half-way with one width for each feature. The grid is scikit-learn's 5-fold search.
+smoothed error; `ARD` goes on from half-way with one width for each feature. With a spread these have a hyper-prior, and
+the search itself begins at the best shared width. The grid is scikit-learn's 5-fold search.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.answers import SPREADS, Lines, Spread, with_spread
 from worker.core.hypergradient import Implicit
 from worker.core.kernels import Rbf, SharedWidth, WidthPerFeature
 from worker.core.losses import SmoothedError
 from worker.core.outer import Lbfgs
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Plan, prepare
+from worker.core.search.procedure import carry_out
 from worker.core.search.tune import tune
 from worker.core.selection import Evidence, Selection, StratifiedKFold
 from worker.core.selection.evidence_settings import NoiseVariance
@@ -44,6 +48,16 @@ class Found:
     trainings: int
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command line takes for this benchmark alone."""
+    group = parser.add_argument_group("kernels")
+    group.add_argument(
+        "--sets", type=lambda text: tuple(text.split(",")), metavar="heart,splice",
+        help="of Raetsch's suite, by default all; nothing else of this benchmark is run",
+    )  # fmt: skip
+    group.add_argument("--without-grid", action="store_true", help="compare with one width, not with scikit-learn")
+
+
 def search(
     problem: Problem, training: KernelTraining, selection: Selection, evaluations: int, tolerance: float = 1e-3
 ) -> tuple[np.ndarray, int, Model]:
@@ -58,16 +72,31 @@ def search(
 
 
 def ours(train: Problem, test: Problem) -> tuple[Found, Found]:
-    """One width with all evaluations; one for each feature, begun at half-way of that."""
+    """One width with all evaluations; one for each feature, begun at half-way of that, without a hyper-prior."""
     selection, began = StratifiedKFold(folds=FOLDS, loss=SmoothedError(slope=SLOPE)), time.process_time()
     start = KernelSvm(penalty=KernelPenalty(initial=0.1))
     _, used, model = search(train, start, selection, EVALUATIONS)
     one = Found(wrong(model, test), time.process_time() - began, FOLDS * used + 1)
     began = time.process_time()
     lam, used, _ = search(train, start, selection, EVALUATIONS // 2)
-    widths, penalty = WidthPerFeature(initial=float(lam[1])), KernelPenalty(initial=float(lam[0]))
+    widths = with_spread(WidthPerFeature(initial=float(lam[1])), None)
+    penalty = KernelPenalty(initial=float(lam[0]))
     _, more, model = search(train, KernelSvm(Rbf(widths=widths), penalty), selection, EVALUATIONS // 2)
     return one, Found(wrong(model, test), time.process_time() - began, FOLDS * (used + more) + 1)
+
+
+def with_prior(train: Problem, test: Problem, spread: Spread) -> Found:
+    """One width for each feature with a hyper-prior of this spread: each of its searches has as many iterations."""
+    selection, began = StratifiedKFold(folds=FOLDS, loss=SmoothedError(slope=SLOPE)), time.process_time()
+    kernel = Rbf(widths=with_spread(WidthPerFeature(), spread))
+    training = KernelSvm(kernel, KernelPenalty(initial=0.1))
+    outer = Lbfgs(max_iterations=EVALUATIONS, tolerance=1e-3)
+    prepared = prepare(train, Plan(training, selection, Implicit(), outer))
+    *_, last = carry_out(prepared)
+    lam = prepared.objective.natural(last.best.best.rho)
+    model = training.model(train, np.arange(len(train.y)), lam)
+    assert model is not None
+    return Found(wrong(model, test), time.process_time() - began, FOLDS * last.evaluations + 1)
 
 
 def grid(train: Problem, test: Problem) -> Found:
@@ -99,19 +128,30 @@ def splits(data: Path, name: str, count: int) -> Iterator[tuple[Problem, Problem
         yield tuple(Problem(X[part], y[part], names, classes=("0", "1")) for part in (order[:train], order[train:]))  # type: ignore[misc]
 
 
-def raetsch(data: Path, *, short: bool) -> None:
-    print("means over splits: test error in percent and its difference from the grid's (standard error over splits),")
-    print("machines trained, CPU seconds")
-    for name in SETS[:1] if short else SETS:
+def raetsch(data: Path, options: argparse.Namespace, *, short: bool) -> None:
+    spreads = [spread for spread in SPREADS if spread is not None]
+    methods = ["one", "ARD", *(f"s {spread}" for spread in spreads)]
+    lines = Lines(options.results)
+    reference, others = ("one", methods) if options.without_grid else ("grid", [*methods, "grid"])
+    print(f"means over splits: test error in percent, its difference from that of `{reference}` (standard errors),")
+    print("machines trained, CPU seconds; `s` is the spread of the hyper-prior on widths for each feature")
+    for name in options.sets or (SETS[:1] if short else SETS):
         rows = []
-        for train, test in splits(data, name, 1 if short else SPLITS):
-            rows.append((*ours(train, test), grid(train, test)))
-        reference = np.array([found.error for *_, found in rows])
-        for label, found in zip(("one", "ARD", "grid"), zip(*rows, strict=True), strict=True):
+        for seed, (train, test) in enumerate(splits(data, name, options.splits or (1 if short else SPLITS))):
+            key = ["raetsch", name, seed, others]
+            if lines.get(key) is None:
+                peers = () if options.without_grid else (grid(train, test),)
+                priors = (with_prior(train, test, spread) for spread in spreads)
+                each = (*ours(train, test), *priors, *peers)
+                lines.add(key, {label: asdict(found) for label, found in zip(others, each, strict=True)})
+            rows.append(lines.get(key) or {})
+        of_method = {label: [Found(**row[label]) for row in rows] for label in others}
+        compared = np.array([found.error for found in of_method[reference]])
+        for label, found in of_method.items():
             errors = np.array([f.error for f in found])
             trainings, seconds = np.mean([f.trainings for f in found]), np.mean([f.seconds for f in found])
             print(
-                f"{name:10s} {label:5s} {percent(errors)}  {percent(errors - reference)}"
+                f"{name:10s} {label:6s} {percent(errors)}  {percent(errors - compared)}"
                 f"  {trainings:6.0f}  {seconds:7.1f} s",
                 flush=True,
             )
@@ -181,10 +221,11 @@ def beside_scikit_learn(data: Path, *, short: bool) -> None:
     print("best of these starts: {:.3f};  scikit-learn {:.3f}".format(*np.max(found, axis=0)))
 
 
-def main(*, short: bool, data: Path | None) -> None:
+def main(*, short: bool, data: Path | None, options: argparse.Namespace) -> None:
     if data is None:
         print("left out: `--data DIR` says where Raetsch's suite and pumadyn32nm are")
         return
-    pumadyn(data, short=short)
-    beside_scikit_learn(data, short=short)
-    raetsch(data, short=short)
+    if not options.sets:
+        pumadyn(data, short=short)
+        beside_scikit_learn(data, short=short)
+    raetsch(data, options, short=short)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 MOST = 40  # rows of a table
@@ -66,9 +66,15 @@ def _splines(terms: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 def _scores(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     selection, counts, method = result["selection"], result["counts"], result["method"]
-    error = selection["standard_error"]
-    rows: list[tuple[str, ...]] = [
+    error, corrected = selection["standard_error"], selection.get("corrected_value")
+    rows: list[tuple[str, ...]] = []
+    if corrected is not None:
+        rows.append(
+            ("expected on new rows (corrected value)", f"{corrected:.8g}" + (f" +- {error:.3g}" if error else ""))
+        )
+    rows += [
         ("selection criterion", f"{selection['value']:.8g}" + (f" +- {error:.3g}" if error else "")),
+        *_compared(result),
         ("  before tuning", f"{selection['initial_value']:.8g}" if selection["initial_value"] is not None else "-"),
     ]
     rows += _measures(selection)
@@ -88,6 +94,17 @@ def _scores(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
         for name, value in result["certificates"].items()
     ]
     return rows
+
+
+def _compared(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The best shared value, the difference to it, and the spread that was chosen, as far as there are."""
+    if baseline := result.get("baseline"):
+        error = baseline["difference_se"]
+        yield "  of the best shared value", f"{baseline['value']:.8g}"
+        yield "  difference to it", f"{baseline['difference']:+.4g}" + (f" +- {error:.3g}" if error else "")
+    if spread := result.get("spread"):
+        shared = " (one shared value)" if spread["chosen"] == 0 else ""
+        yield "  spread of hyperparameters", f"{spread['chosen']:g}{shared}"
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

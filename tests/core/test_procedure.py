@@ -33,7 +33,8 @@ def end_of(prepared):
 
 def test_an_interval_is_where_the_criterion_has_risen_by_half_a_nat():
     problem = regression(4000, 6)
-    plan = Plan(Ridge(penalty=grouped(problem)), Evidence(), Implicit(), Newton(tolerance=1e-10))
+    penalty = replace(grouped(problem), spread=None)
+    plan = Plan(Ridge(penalty=penalty), Evidence(), Implicit(), Newton(tolerance=1e-10))
     prepared = prepare(problem, plan)
     last = end_of(prepared)
     shape = curvature(prepared.objective, last.best.best)

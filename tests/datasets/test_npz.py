@@ -113,7 +113,7 @@ REFUSED = {
     "no arrays": (archive(), "", "empty"),
     "no zip": (b"PK\x03\x04 and no more", "", "zip"),
     "an array before the start": (damaged(TWO, END, 19, 2), "/arrays/x", "zip"),
-    "an array elsewhere": (damaged(TWO, ENTRY, 42, 1), "/arrays/y", "zip"),
+    "an array elsewhere": (damaged(TWO, ENTRY, 42, 4), "/arrays/y", "zip"),  # further on
     "another checksum": (damaged(npz(x=X, y=np.arange(1200.0)), ENTRY, 16, 1), "/arrays/y", "zip"),
     "zip slip": (archive(**{"../../etc/x.npy": ONE}), "/arrays/..~1..~1etc~1x.npy", "name"),
     "absolute": (archive(**{"/etc/x.npy": ONE}), "/arrays/~1etc~1x.npy", "name"),
@@ -152,6 +152,11 @@ def test_refused_with_the_place(shelf: Shelf, case: str):
     content, pointer, code = REFUSED[case]
     assert shelf.places(content, "npz") == [(pointer, code)]
     assert not (shelf.path / "etc").exists()
+
+
+def test_arrays_that_overlap_are_refused(shelf: Shelf):
+    """Some versions of zipfile notice it at the first of the two, others at the second."""
+    assert shelf.places(damaged(TWO, ENTRY, 42, 1), "npz") in ([("/arrays/x", "zip")], [("/arrays/y", "zip")])
 
 
 def test_a_lying_header_costs_nothing(shelf: Shelf):

@@ -35,6 +35,8 @@ DATASETS = [
     for version in VERSIONS
     for name, cells in json.loads((version / "datasets" / "cells.json").read_text()).items()
 ]
+OF_WIDTHS = {"lower": 0.01, "upper": 10000.0}
+"""What null stands for in standardized columns: a kernel by its name has the defaults of the version that reads it."""
 each_job = pytest.mark.parametrize("job", JOBS, ids=lambda path: f"{path.parents[1].name}-{path.name}")
 
 
@@ -48,7 +50,8 @@ def agree(recorded: Any, now: Any, place: str = "") -> None:
         assert isinstance(now, dict), place
         for name, value in recorded.items():
             assert name in now, f"{place}/{name}"
-            agree(value, now[name], f"{place}/{name}")
+            omitted = place.endswith("/widths") and now[name] is None and name in OF_WIDTHS
+            agree(value, OF_WIDTHS[name] if omitted else now[name], f"{place}/{name}")
     elif isinstance(recorded, list):
         assert isinstance(now, list), place
         assert len(now) == len(recorded), place

@@ -7,7 +7,7 @@ from typing import Final
 
 from worker.store.lifecycle import TERMINAL, Status
 
-CONTRACT: Final = 6
+CONTRACT: Final = 7
 """Version of what is stored for a job, its description, data and checkpoint; of jobs stored without one, too.
 
 Raise it whenever a worker of the version before could not run what is stored now, and with every new version of the

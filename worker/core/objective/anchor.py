@@ -43,6 +43,11 @@ class Anchor:
         adjoints = tuple(arrays[f"adjoint{i}"] for i in range(splits)) if "adjoint0" in arrays else None
         return cls(arrays["rho"], tuple(arrays[f"theta{i}"] for i in range(splits)), adjoints=adjoints)
 
+    def holds_tangents(self, rho: Float[Array, " k"], chosen: Int[Array, " f"]) -> bool:
+        """Whether D is known here, of these hyperparameters."""
+        known = self.D is not None and self.chosen is not None and (self.rho == rho).all()
+        return bool(known) and np.array_equal(self.chosen, chosen)  # type: ignore[arg-type]
+
     def after(self, before: Anchor | None) -> Anchor:
         """The anchor with a previous one at another rho: `before`, or the one before it."""
         if before is not None and before.rho.tobytes() == self.rho.tobytes():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from worker.core.inner.smooth.fit import GeneralizedLinearFit
 from worker.core.losses.over_rows import LossOfPredictors
 from worker.core.objective.fits import AnchoredFits
+from worker.core.objective.left_out_tangents import TermsInRho, moved_forms
 from worker.core.objective.mean_of_splits import residuals_of
 from worker.core.objective.objective import Found, Residuals, Scores
 from worker.core.objective.one_smooth_fit import (
@@ -19,6 +21,7 @@ from worker.core.objective.one_smooth_fit import (
     output_pairs,
     row_forms,
 )
+from worker.core.objective.row_tangents import RowTangents, in_chunks
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 
@@ -99,6 +102,20 @@ class ApproximateLeaveOneOutFormula:
         loss = self._loss
         losses = loss.score.at(loss.y, fit.at.eta + _LeftOut.build(fit).b, loss.w).losses
         return None if losses is None else Scores(losses, loss.w / loss.weight, partition.rows((0,)))
+
+    def tangents(
+        self, problem: Problem, partition: Partition, rho: Float[Array, " k"], chosen: Int[Array, " f"]
+    ) -> Iterator[RowTangents] | None:
+        """The rows with their predictors under the fits without them; None if training has no minimizer."""
+        fit = only_fit(self.fits, rho)
+        if fit is None:
+            return None
+        loss, out, moving = self._loss, _LeftOut.build(fit), TermsInRho(fit, chosen)
+        Q_dot = moved_forms(fit, moving.C_dot, chosen)
+        change = np.einsum("nabf,nb->naf", Q_dot, out.a + _row_products(out.C, out.b))
+        change += out.Q @ (moving.a_dot + np.einsum("nabf,nb->naf", moving.C_dot, out.b))
+        D, eta = moving.eta_dot + np.linalg.solve(out.K, change), fit.at.eta + out.b
+        return in_chunks(RowTangents(loss.design.rows, loss.y, eta, loss.w / loss.weight, D, loss.score))
 
     @property
     def _loss(self) -> LossOfPredictors:

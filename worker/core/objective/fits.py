@@ -61,6 +61,7 @@ class DirectFits(Generic[F]):
     box: Hyperparameters
     own: int = 0  # hyperparameters at the end that are not training's
     _held: tuple[Key, list[F]] | None = field(default=None, init=False)
+    _tangents: tuple[Key, list[Array]] | None = field(default=None, init=False)
 
     def each(self, rho: Float[Array, " k"]) -> Iterator[F | None]:
         """A fit for each split, or None."""
@@ -83,8 +84,15 @@ class DirectFits(Generic[F]):
         return fits
 
     def tangents(self, rho: Float[Array, " k"], chosen: Int[Array, " f"]) -> list[Float[Array, "_ f"]]:
-        """`dtheta/drho` of the chosen hyperparameters for each split."""
-        return [fit.sensitivity(chosen) for fit in self.at(rho) or ()]
+        """`dtheta/drho` of the chosen hyperparameters for each split. The last ones are kept."""
+        key = rho.tobytes() + chosen.tobytes()
+        if self._tangents is None or self._tangents[0] != key:
+            self._tangents = None
+            D = [fit.sensitivity(chosen) for fit in self.at(rho) or ()]
+            if sum(part.size for part in D) > MOST_KEPT_TANGENTS:
+                return D
+            self._tangents = key, D
+        return self._tangents[1]
 
 
 @dataclass(slots=True)
@@ -140,7 +148,9 @@ class AnchoredFits:
 
     def tangents(self, rho: Float[Array, " k"], chosen: Int[Array, " f"]) -> list[Float[Array, "_ f"]]:
         """`dtheta/drho` of the chosen hyperparameters for each split. They become those of the anchor."""
-        fits = self.at(rho) or []
+        fits, anchor = self.at(rho) or [], self.anchor
+        if anchor is not None and anchor.holds_tangents(rho, chosen):
+            return list(anchor.D or ())
         D = [fit.sensitivity(chosen) for fit in fits]
         if sum(part.size for part in D) <= MOST_KEPT_TANGENTS and all(np.isfinite(part).all() for part in D):
             self.anchor = Anchor(rho.copy(), tuple(fit.theta for fit in fits), tuple(D), chosen)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from worker.core.linalg import cholesky
 from worker.core.losses import ResidualLoss
 from worker.core.objective.objective import Scores
 from worker.core.objective.one_kernel_fit import KernelSolution, OneKernelFit
+from worker.core.objective.row_tangents import RowTangents, in_chunks
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 
@@ -31,6 +33,27 @@ class KernelLeaveOneOut(OneKernelFit):
             return None
         losses = self.loss.of(self._left_out_residuals(at)[0])[0]
         return Scores(losses, self._weights(), problem.trained(partition.rows((0,))))
+
+    def tangents(
+        self, problem: Problem, partition: Partition, rho: Float[Array, " k"], chosen: Int[Array, " f"]
+    ) -> Iterator[RowTangents] | None:
+        """The rows with the predictors `y - e` of the fits without them; None if training is singular.
+
+        `theta_j = -P A_j theta` and `q_ij = -p_i^T A_j p_i` with the columns `p_i` of P. The forms take n times the
+        work of a contraction with one vector.
+        """
+        at = self._solve(rho)
+        if at is None:
+            return None
+        e, q, P = self._left_out_residuals(at)
+        ridge = self._training_hyperparameters(rho)[0] / self.split.shares
+        moved = np.column_stack([ridge * at.theta, at.kernel.along(at.theta)])
+        forms = [np.append(ridge @ p**2, at.kernel.contract_outer(p, p)) for p in P]
+        projected = np.column_stack([at.project(column) for column in moved.T])
+        eta_dot = (projected - e[:, None] * np.array(forms)) / q[:, None]
+        rows = problem.trained(partition.rows((0,)))
+        y, D = problem.y[rows], eta_dot[:, None, chosen]
+        return in_chunks(RowTangents(rows, y, (y - e)[:, None], self._weights(), D, self.loss))
 
     def _value(self, rho: Float[Array, " k"], at: KernelSolution) -> float:
         return float(self._weights() @ self.loss.of(self._left_out_residuals(at)[0])[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,8 +16,10 @@ from worker.core.linalg.triangular import solve_lower
 from worker.core.losses import ResidualLoss
 from worker.core.objective.arithmetic_of_mean import Digits
 from worker.core.objective.fits import DirectFits
+from worker.core.objective.linear_tangents import sensitivity_of
 from worker.core.objective.mean_of_splits import MeanOfSplits, residuals_of
 from worker.core.objective.objective import Found, Residuals, Scores
+from worker.core.objective.row_tangents import RowTangents, in_chunks
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
 from worker.core.weights import Weighting
@@ -35,6 +38,8 @@ class _Leverages:
     X: Float[Array, "n p"]
     XP: Float[Array, "n p"]
     q: Float[Array, " n"]
+    e: Float[Array, " n"]
+    remainders: Float[Array, " n"]
     shares: Weighting
     losses: Float[Array, " n"]
     weights: Float[Array, " n"]
@@ -131,6 +136,24 @@ class LeaveOneOutFormula:
         at = self._leverages(fits[0])
         return Scores(at.losses, at.weights, partition.rows((0,)))
 
+    def tangents(
+        self, problem: Problem, partition: Partition, rho: Float[Array, " k"], chosen: Int[Array, " f"]
+    ) -> Iterator[RowTangents] | None:
+        """The rows with the predictors `y - e` of the fits without them; None if training is singular.
+
+        `e_dot = (r_dot + e h_dot) / (1 - h)` with the tangents of `hessian`.
+        """
+        fits = self.fits.at(rho)
+        if fits is None:
+            return None
+        at = self._leverages(fits[0])
+        q_dot = -at.fit.in_rho.forms(at.XP)[:, chosen]
+        h_dot = at.shares.w[:, None] * q_dot + at.q[:, None] * at.shares.w_dot[:, chosen]
+        eta_dot = (at.X @ sensitivity_of(at.fit, chosen) - at.e[:, None] * h_dot) / at.remainders[:, None]
+        rows = partition.rows((0,))
+        y = problem.y[rows]
+        return in_chunks(RowTangents(rows, y, (y - at.e)[:, None], at.weights, eta_dot[:, None], self.loss))
+
     def kept(self, rho: Float[Array, " k"]) -> float:
         """The smallest fraction that subtractions have left of a number, one minus a leverage among them."""
         fits = self.fits.at(rho)
@@ -156,7 +179,7 @@ class LeaveOneOutFormula:
         w = w / w.sum()
         product_slope = curvatures * e + slopes  # d(e loss'(e)) / de
         return _Leverages(
-            fit, X, at.XP, at.q, shares, losses, w,
+            fit, X, at.XP, at.q, e, m, shares, losses, w,
             r_bar=w * slopes / m,
             h_bar=w * slopes * e / m,
             rr=w * curvatures / m**2,

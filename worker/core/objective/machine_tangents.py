@@ -28,13 +28,13 @@ class TangentsOfMachines:
         self, problem: Problem, partition: Partition, rho: Float[Array, " k"], chosen: Int[Array, " f"]
     ) -> Iterator[RowTangents] | None:
         """The rows of each split; None if training has no minimizer."""
-        machines, factors = list[_Moving](), factors_of(self.fits, self.split_weights)
+        machines, factors = list[_MovingMachine](), factors_of(self.fits, self.split_weights)
         for factor, system, fit in zip(factors, self.fits.systems, self.fits.each(rho), strict=True):
             if fit is None:
                 return None
             moved, model = fit.tangents(), (fit.coefficients, fit.minimum.b)
             of_rho = moved.coefficients[:, chosen], moved.b[chosen]
-            machines.append(_Moving(system, fit.lam, factor, fit.support, *model, *of_rho))
+            machines.append(_MovingMachine(system, fit.lam, factor, fit.support, *model, *of_rho))
         of_kernel = chosen[chosen > 0] - 1
         validation = [partition.rows(blocks) for _, blocks in partition.splits]
         pairs = zip(machines, validation, strict=True)
@@ -42,7 +42,7 @@ class TangentsOfMachines:
 
 
 @dataclass(frozen=True, slots=True)
-class _Moving:
+class _MovingMachine:
     """The machine of one split, and its derivatives in the chosen hyperparameters."""
 
     system: KernelSystem

@@ -167,6 +167,8 @@ class Objective:
         """
         if self.second is None:
             raise ValueError("this criterion has no exact Hessian; use lbfgs")
+        if chosen is not None and not len(chosen):  # all are at bounds
+            return np.empty((0, 0))
         H = self.second(rho, np.arange(len(rho)) if chosen is None else chosen)
         if H is None:
             raise ValueError("the Hessian is not defined where training is singular")

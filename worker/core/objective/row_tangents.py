@@ -56,6 +56,16 @@ TangentsOfRows = Callable[
 ]  # split by split, the rows of each ascending, as in `Scores`
 
 
+def in_chunks(whole: RowTangents) -> Iterator[RowTangents]:
+    """The rows in chunks, for criteria that have the tangents of all rows at once."""
+    _, m, f = whole.D.shape
+    size = rows_of_chunk(m, f)
+    for begin in range(0, len(whole.rows), size):
+        part = slice(begin, begin + size)
+        arrays = (whole.rows[part], whole.y[part], whole.eta[part], whole.weights[part], whole.D[part])
+        yield RowTangents(*arrays, whole.score)
+
+
 def rows_of_chunk(m: int, f: int) -> int:
     """How many rows with m predictors and f hyperparameters make a chunk."""
     return max(1, MOST_VALUES // max(m * f, 1))

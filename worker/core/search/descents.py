@@ -16,13 +16,13 @@ from worker.core.objective.clustered import paired
 from worker.core.objective.objective import Objective
 from worker.core.objective.prior import FamilyPrior, HyperPrior, with_prior
 from worker.core.objective.tied import Tie, tied
-from worker.core.outer.scan import MOST_SCANNED
 from worker.core.records import Array, Choice, Evaluation, Outcome, PathPoint, Start, Step, Trial
-from worker.core.search.left_out import MOST_JUDGED, LeftOut, left_out, losses_at
-from worker.core.search.plan import Prepared
+from worker.core.search.chosen_by_folds import chosen_by_folds
+from worker.core.search.left_out import MOST_JUDGED, LeftOut, left_out
+from worker.core.search.plan import Prepared, Scans
 
 SHARED = 0.0  # the spread of one value for each family
-PATH = (0.25, 0.5, 1.0)
+PATH = (0.5, 1.0)
 WIDEST_OF_MANY = 0.5  # on the path where there are more hyperparameters than rows
 WITHOUT_CHOICE = 0.5  # the spread where it cannot be judged: no worse than 1.7 % of the shared one in 27 tasks
 CAUTION = 0.5  # standard errors of the gain that are not trusted
@@ -78,6 +78,14 @@ class Descents:
     prepared: Prepared
     _kept: dict[tuple[float | None, bytes], Prepared] = field(default_factory=dict, init=False)
     _choices: dict[tuple[float | None, ...], Choice] = field(default_factory=dict, init=False)
+    _rows: float = field(default=np.nan, init=False)
+
+    @property
+    def rows(self) -> float:
+        """The number of selection rows."""
+        if np.isnan(self._rows):
+            self._rows = self.prepared.selection_rows
+        return self._rows
 
     @property
     def box(self) -> Hyperparameters:
@@ -91,9 +99,9 @@ class Descents:
         given = [spread for spread in spreads if isinstance(spread, float | int)]
         if "auto" not in spreads:
             return tuple(float(spread) for spread in given[:1])
-        if not self._can_judge:
+        if not self._can_judge and not self._by_nested:
             return (WITHOUT_CHOICE,)
-        many = len(self.box.names) > self.prepared.selection_rows
+        many = len(self.box.names) > self.rows
         return tuple(s for s in PATH if not many or s <= WIDEST_OF_MANY)
 
     def next(self, done: tuple[Start, ...]) -> Descent | None:
@@ -108,7 +116,7 @@ class Descents:
         spreads = self._of_path(done[0], path)
         if len(done) <= len(spreads):
             from_start = len(done) > 1 and spreads[len(done) - 1] == done[-1].spread
-            rho = self.box.start(0, 0) if from_start else _best(done, done[-1].spread).rho
+            rho = self.box.start(0, 0) if from_start else _best(done, done[-1].spread).best.rho
             return self._with_prior(done[0], spreads[len(done) - 1], rho)
         number = len(done) - len(spreads)
         chosen = self.choice(done[: len(spreads) + 1]).spread
@@ -127,8 +135,10 @@ class Descents:
     def shared(self) -> Descent:
         """The descent with one value for each family."""
         tie = Tie.of(self.box)
-        scans = len(tie.hyperparameters.names) <= MOST_SCANNED
-        prepared = self._prepared(SHARED, b"", tied(self.prepared.objective, tie), 1, scans=scans)
+        few: tuple[Scans, ...] = (None, "grid", "after")
+        count = len(tie.hyperparameters.names)
+        scans = few[count] if count < len(few) else None
+        prepared = self._prepared(SHARED, b"", tied(self.prepared.objective, tie), 1, scans)
         return Descent(prepared, 0, SHARED, tie=tie)
 
     def of(self, start: Start, done: tuple[Start, ...]) -> Descent:
@@ -152,9 +162,7 @@ class Descents:
         prepared = self._prepared(spread, b"", objective, self.prepared.outer.starts)
         return Descent(prepared, number, spread, prior)
 
-    def _prepared(
-        self, spread: float, key: bytes, objective: Objective, starts: int, *, scans: bool = False
-    ) -> Prepared:
+    def _prepared(self, spread: float, key: bytes, objective: Objective, starts: int, scans: Scans = None) -> Prepared:
         """The same object for the same descent: searches ahead are told apart by it."""
         if (spread, key) not in self._kept:
             outer = replace(self.prepared.outer, starts=starts)
@@ -170,7 +178,7 @@ class Descents:
         if objective.meaning.nats is not None:
             return 1.0
         unit = 1.0 if objective.loss.in_nats else 2.0 * objective.unit(shared.best.value)
-        return unit / self.prepared.selection_rows
+        return unit / self.rows
 
     def prior(self, shared: Start, spread: float) -> HyperPrior:
         """The hyper-prior of this spread for families with `auto`; others have their own, or none."""
@@ -187,6 +195,10 @@ class Descents:
         return HyperPrior(priors, self.unit(shared))
 
     @property
+    def _by_nested(self) -> bool:
+        return self.prepared.plan.spread_by == "nested"
+
+    @property
     def _can_judge(self) -> bool:
         """Whether rows can be judged as if each had not taken part."""
         objective = self.prepared.objective
@@ -196,8 +208,7 @@ class Descents:
     def choice(self, ended: tuple[Start, ...]) -> Choice:
         """Which spread holds best on new rows, of the starts of a path that have ended.
 
-        Of `mean_i L_i + 1/2 se_i(L_i - L_i(0))` the smallest, L_i the left-out losses and L_i(0) those at the shared
-        optimum.
+        The smallest `mean_i L_i + 1/2 se_i(L_i - L_i(0))`: L_i are the left-out losses, L_i(0) at the shared optimum.
         """
         key = tuple(start.spread for start in ended)
         if key not in self._choices:
@@ -206,20 +217,29 @@ class Descents:
 
     def _choice(self, ended: tuple[Start, ...]) -> Choice:
         shared, spreads = ended[0], sorted({start.spread for start in ended if start.spread})
-        points, scores = [PathPoint(SHARED, shared.best.selection, shared.best.selection)], [shared.best.selection]
-        at_shared = losses_at(self.prepared, shared.best.rho) if self._can_judge and spreads else None
-        for spread in spreads:
-            best = _best(ended, spread)
-            judged = None if at_shared is None else self.judged(shared, spread, best)
-            points.append(PathPoint(spread, best.selection, None if judged is None else judged.corrected))
-            error = None if judged is None or at_shared is None else self.gain_error(judged, at_shared)
-            scores.append(np.nan if judged is None else judged.corrected + CAUTION * (error or 0.0))
+        starts = [shared, *(_best(ended, spread) for spread in spreads)]
+        judged = [self.judged(shared, start) if self._can_judge and spreads else None for start in starts]
+        points = tuple(
+            PathPoint(start.spread or SHARED, start.best.selection, None if one is None else one.corrected)
+            for start, one in zip(starts, judged, strict=True)
+        )
+        scores = [self._score(one, judged[0]) for one in judged]
         kinds = {family.spread for family in self.box.families}
-        if "auto" not in kinds or not np.isfinite(scores[1:]).all() or at_shared is None:
-            last = spreads[-1] if spreads else SHARED
-            return Choice(last, "fixed" if "auto" in kinds else "given", tuple(points))
+        if "auto" not in kinds or not np.isfinite(scores).all():
+            fixed = points[-1].spread
+            if self._by_nested:  # until the outer folds choose; the path goes on where rows cannot be judged
+                fixed = max(point.spread for point in points if point.spread <= WITHOUT_CHOICE)
+            return Choice(fixed, "fixed" if "auto" in kinds else "given", points)
         first = 0 if kinds == {"auto"} else 1  # a shared value is no choice where a family is not to have one
-        return Choice(points[first + int(np.argmin(scores[first:]))].spread, "jackknife", tuple(points))
+        return Choice(points[first + int(np.argmin(scores[first:]))].spread, "jackknife", points)
+
+    def _score(self, judged: LeftOut | None, shared: LeftOut | None) -> float:
+        """What the choice minimizes; NaN if it is not known."""
+        if judged is None or shared is None:
+            return np.nan
+        clusters = self.prepared.clusters[judged.rows]
+        _, error = paired(judged.left_out, shared.left_out, judged.weights, clusters)
+        return judged.corrected + CAUTION * (error or 0.0)
 
     def choice_so_far(self, starts: tuple[Start, ...]) -> Choice | None:
         """The choice of the descents of a path that have ended by themselves; None if none has, or without a path."""
@@ -235,17 +255,36 @@ class Descents:
         step = replace(step, choice=choice)
         return replace(step, at=step.best.best, gradient_norm=step.best.gradient_norm)
 
-    def judged(self, shared: Start, spread: float | None, best: Evaluation) -> LeftOut | None:
-        """The rows at a point of the path as if each had not taken part in the choice of it."""
+    def with_folds(self, step: Step) -> Step:
+        """The step with the spread that the outer folds choose, if they are to and can; folds tell of its spread.
+
+        Until all of them have ended, it is the spread of the step. The same step gives the same again.
+        """
+        if not self._by_nested or step.choice is None:
+            return step
+        prepared, nested = self.prepared, self.prepared.plan.nested
+        assert nested is not None  # `misfits` has looked
+        splits = nested.splits(prepared.plan.selection, prepared.rows, prepared.problem)
+        if step.folds and len(step.folds) == len(splits):
+            shared_too = all(family.spread == "auto" for family in self.box.families)
+            chosen = chosen_by_folds(step.choice, step.folds, shared_too=shared_too)
+            step = replace(step, choice=chosen or step.choice)
+        assert step.choice is not None
+        spread = step.choice.spread
+        step, best = replace(step, folds=tuple(fold.at(spread) for fold in step.folds)), step.best
+        ended = step.ended if step.ended in (None, *BUDGET_OUTCOMES) else best.outcome
+        return replace(step, at=best.best, gradient_norm=best.gradient_norm, ended=ended)
+
+    def judged(self, shared: Start, start: Start) -> LeftOut | None:
+        """The rows at the end of a descent as if each had not taken part in the choice of it."""
         self.prepared.objective.forget()
-        prior = self.prior(shared, spread).hessian(best.rho) if spread else None
-        return left_out(self.prepared, best.rho, prior, self.unit(shared))
+        unit, spread, rho = self.unit(shared), start.spread, start.best.rho
+        if spread == SHARED:
+            descent = self.shared()
+            return left_out(descent.prepared, descent.descended(start.best).rho, None, unit)
+        return left_out(self.prepared, rho, self.prior(shared, spread).hessian(rho) if spread else None, unit)
 
-    def gain_error(self, judged: LeftOut, at_shared: Float[Array, " v"]) -> float | None:
-        """The standard error of the paired differences to the shared optimum."""
-        return paired(judged.left_out, at_shared, judged.weights, self.prepared.clusters[judged.rows])[1]
 
-
-def _best(starts: tuple[Start, ...], spread: float | None) -> Evaluation:
-    """The best evaluation of the starts with this spread."""
-    return min((start for start in starts if start.spread == spread), key=lambda start: start.best.value).best
+def _best(starts: tuple[Start, ...], spread: float | None) -> Start:
+    """The best of the starts with this spread."""
+    return min((start for start in starts if start.spread == spread), key=lambda start: start.best.value)

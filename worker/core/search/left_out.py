@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.linalg import eigh
 
-from worker.core.hyperparameters import Hyperparameters
 from worker.core.objective.row_tangents import RowTangents
 from worker.core.records import Array
 from worker.core.search.plan import Prepared
@@ -72,22 +71,15 @@ class RowsAt:
         return prepared.objective.row_tangents(prepared.problem, prepared.partition, self.rho, self.free)
 
 
-def losses_at(prepared: Prepared, rho: Float[Array, " k"]) -> Float[Array, " v"] | None:
-    """The losses of the validation rows, in the order of `LeftOut`; None if J is no mean over known rows."""
-    rows = RowsAt(prepared, rho, np.empty(0, int))
-    return np.concatenate([part.losses(part.eta) for part in rows]) if rows.known else None
-
-
 def left_out(
     prepared: Prepared, rho: Float[Array, " k"], prior: Float[Array, "k k"] | None, unit: float
 ) -> LeftOut | None:
     """The losses at a minimum of J plus a hyper-prior with this Hessian; None if J is no mean over known rows.
 
-    `unit`: that of J a row, over the number of rows. Hyperparameters at a bound do not move, and directions that move
-    all of a family together do not count: they are tuned where one value is shared, too.
+    `unit`: that of J a row, over the number of rows. Hyperparameters at a bound do not move.
     """
-    objective, box = prepared.objective, prepared.objective.hyperparameters
-    free = np.flatnonzero([bound is None for bound in box.at_bound(rho)])
+    objective = prepared.objective
+    free = np.flatnonzero([bound is None for bound in objective.hyperparameters.at_bound(rho)])
     rows = RowsAt(prepared, rho, free)
     if len(free) > MOST_JUDGED or not rows.known:
         return None
@@ -96,7 +88,8 @@ def left_out(
         H = H + prior[np.ix_(free, free)]
     if not np.isfinite(H).all():
         return None
-    B = _root_of_inverse(H, free, box, LEAST_CURVATURE * unit)
+    values, vectors = eigh(H)
+    B = vectors / np.sqrt(np.maximum(values, LEAST_CURVATURE * unit))  # M = B B^T
     pulls = _pulls_of(rows, B, prepared.clusters)
     losses, moved, weights, numbers = [], [], [], []
     for part in rows:
@@ -140,24 +133,6 @@ def _gauss_newton(rows: RowsAt) -> Float[Array, "f f"]:
     H = np.zeros((f, f))
     for part in rows:
         weighted = part.weights[:, None, None] * np.einsum("vab,vbf->vaf", part.curvatures(part.eta), part.D)
-        H += part.D.reshape(-1, f).T @ weighted.reshape(-1, f)
+        flat = int(np.prod(part.D.shape[:-1])), f  # f may be zero
+        H += part.D.reshape(flat).T @ weighted.reshape(flat)
     return H
-
-
-def _root_of_inverse(
-    H: Float[Array, "f f"], free: Int[Array, " f"], box: Hyperparameters, least: float
-) -> Float[Array, "f r"]:
-    """B with `B B^T = Q (Q^T H Q)^-1 Q^T`, Q the complement of all shared directions, eigenvalues at least `least`."""
-    members = np.zeros(len(box.names), int)
-    for number, family in enumerate(box.families, start=1):
-        members[family.members] = number
-    alike, numbers = members[free], range(1, len(box.families) + 1)
-    moving = np.flatnonzero(alike)  # what is in no family is tuned in any case
-    constraints = np.array([alike[moving] == number for number in numbers], dtype=float)
-    constraints = constraints[constraints.any(axis=1)]
-    Q, _ = np.linalg.qr(constraints.T, mode="complete")
-    Q = Q[:, len(constraints) :]
-    values, vectors = eigh(Q.T @ H[np.ix_(moving, moving)] @ Q)
-    B = np.zeros((len(free), len(values)))
-    B[moving] = Q @ (vectors / np.sqrt(np.maximum(values, least)))
-    return B

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from worker.core.outer.descend import Search, Trials
 from worker.core.outer.plateau import search_off_plateaus
-from worker.core.outer.scan import MOST_POINTS, Scan, Survey
+from worker.core.outer.scan import MOST_POINTS, Scan, Survey, axes_of, in_turns
 from worker.core.records import Array, Evaluation, Outcome, Start, Trial
 from worker.core.search.plan import Prepared
 
@@ -24,8 +24,7 @@ def search(prepared: Prepared, number: int, state: Mapping[str, Array] | None = 
     rho = objective.hyperparameters.start(number, prepared.plan.seed)
     search_state, memory = (None, {}) if state is None else split(state, MEMORY_PREFIX)
     objective.recall(memory)
-    scans = prepared.scans and number == 0
-    trials = Trials((_descents if scans else _descent)(prepared, rho, search_state))
+    trials = Trials(_way(prepared, number)(prepared, rho, search_state))
     for trial in trials:
         if trial.state is None:
             yield trial
@@ -33,6 +32,15 @@ def search(prepared: Prepared, number: int, state: Mapping[str, Array] | None = 
             memory = {MEMORY_PREFIX + name: array for name, array in objective.memory().items()}
             yield replace(trial, state={**trial.state, **memory})
     return trials.outcome
+
+
+Way = Callable[[Prepared, Float[Array, " k"], Mapping[str, Array] | None], Search]
+
+
+def _way(prepared: Prepared, number: int) -> Way:
+    if prepared.scans is None or number > 0:
+        return _descent
+    return _from_grid if prepared.scans == "grid" else _descents
 
 
 def _descent(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> Search:
@@ -136,6 +144,32 @@ def _descents(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, A
             return here.outcome
         objective.forget()
         here = here.begun(new_start)
+
+
+def _from_grid(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> Search:
+    """J at `rho` and on a coarse grid of the box, and a descent from the best of these points.
+
+    A minimum between two points of the grid is not looked for: it would be narrower than a decade.
+    """
+    objective, outer = prepared.objective, prepared.outer
+    grid = np.vstack([rho, in_turns(axes_of(objective.hyperparameters))])
+    outer_state, grid_state = ({}, {}) if state is None else split(state, SCAN_PREFIX)
+    values = grid_state.get("values", np.empty(0))
+    while len(values) < len(grid):
+        at = outer.glance(objective, grid[len(values)])
+        if at.failure is not None and not len(values):
+            yield Trial(at, 0, np.inf, None)
+            return at.failure
+        values = np.append(values, at.value)
+        norm = outer.relative_gradient(objective, at) if at.failure is None else np.inf
+        saved = None if at.failure else {f"{SCAN_PREFIX}values": values}
+        yield Trial(at, 0, norm, saved, scanned=len(values) > 1)
+    objective.forget()
+    trials = Trials(_descent(prepared, grid[int(np.argmin(values))], outer_state or None))
+    for trial in trials:
+        known = None if trial.state is None else {**trial.state, f"{SCAN_PREFIX}values": values}
+        yield replace(trial, state=known)
+    return trials.outcome
 
 
 def _one_descent(

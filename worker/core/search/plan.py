@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,16 +17,20 @@ from worker.core.records import Array
 from worker.core.rows.present import present_rows, restricted
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.time_order import completed, in_order
-from worker.core.search.nested import Nested
+from worker.core.search.nested import Nested, SpreadBy
 from worker.core.selection import Selection
 from worker.core.training import Training
 
+Scans = Literal["after", "grid"] | None
 MIN_TRIALS_PER_START = 12  # evaluations of J that one start takes at least, including those of the certificates
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The training and selection criteria, the methods, and the budget of the search over all starts."""
+    """The training and selection criteria, the methods, and the budget of the search over all starts.
+
+    `spread_by`: what chooses a spread that is `auto`, the rows of the selection or the outer folds of `nested`.
+    """
 
     training: Training
     selection: Selection
@@ -36,6 +41,7 @@ class Plan:
     max_evaluations: int | None = None
     target_value: float | None = None
     nested: Nested | None = None
+    spread_by: SpreadBy = "auto"
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """All hyperparameters: first those of training, then those of the selection criterion. Needs no rows.
@@ -55,7 +61,7 @@ class Prepared:
     """A problem with its plan resolved: no `auto` is left, rows are assigned, statistics are built.
 
     The problem has no absent rows, of which `left_out` were left out; the plan counts the others from 0. `scans`:
-    whether the first start is followed by a coarse scan of the box.
+    whether the first start is followed by a coarse scan of the box, or preceded by a coarse grid, or neither.
     """
 
     problem: Problem
@@ -66,7 +72,7 @@ class Prepared:
     test_rows: Int[Array, " t"]
     partition: Partition
     objective: Objective
-    scans: bool
+    scans: Scans
     left_out: int = 0
 
     @property
@@ -154,7 +160,7 @@ def prepare(problem: Problem, plan: Plan) -> Prepared:
         outer = plan.outer.resolve(len(box.names), has_hessian=False, inexact=False)
         if outer.needs_hessian:
             raise ValueError("the Hessian of J with so many hyperparameters and coefficients is too large; use lbfgs")
-    scans = plan.scans(box)
+    scans: Scans = "after" if plan.scans(box) else None
     return Prepared(problem, plan, hypergradient, outer, rows, test_rows, partition, objective, scans, given - n)
 
 

@@ -11,11 +11,14 @@ from worker.core.outer import Optimizer
 from worker.core.outer.scan import scan_evaluations
 from worker.core.records import Array
 from worker.core.rows.problem import Partition, Problem
+from worker.core.search.descents import PATH
 from worker.core.search.plan import Plan, expected_trials, split_rows
 from worker.core.selection import KFold, Selection
 
 FEW, PER_HYPERPARAMETER = 10, 8  # evaluations of a start: few hyperparameters take less than is typical of many
 OF_OTHER_STARTS = 2  # times the evaluations of the first start, which is a reasonable point; others are random
+OF_SHARED = {1: 18, 2: 90}  # evaluations for a shared value, by the number of hyperparameters left: grid and descent
+OF_STAGE = 0.6  # of a stage of the path of hyper-priors, in units of a plain start: it begins near its end
 CALLS_OF_TRIAL = 10.0  # of NumPy, in the optimizer
 CUBES_OF_MODEL = 9.0  # flops of a trust region's eigendecomposition over the cube of the hyperparameters
 
@@ -25,8 +28,16 @@ def expected_evaluations(plan: Plan, outer: Optimizer, box: Hyperparameters) -> 
     k = len(box.names)
     most = outer.most_iterations(k) + 1
     of_start = min(outer.typical_evaluations, FEW + PER_HYPERPARAMETER * k, most)
-    of_others = min(OF_OTHER_STARTS * of_start, most)
-    return of_start + (outer.starts - 1) * of_others + (scan_evaluations(k) if plan.scans(box) else 0)
+    of_others = (outer.starts - 1) * min(OF_OTHER_STARTS * of_start, most)
+    if not box.families:
+        return of_start + of_others + (scan_evaluations(k) if plan.scans(box) else 0)
+    free = k - sum(len(family.members) - 1 for family in box.families)
+    shared = OF_SHARED.get(free) or min(outer.typical_evaluations, FEW + PER_HYPERPARAMETER * free, most)
+    spreads = {family.spread for family in box.families}
+    if spreads == {None}:
+        return of_start + of_others + (scan_evaluations(k) if plan.scans(box) else 0) + shared
+    stages = len(PATH) if "auto" in spreads else 1
+    return shared + int(np.ceil(OF_STAGE * stages * of_start)) + of_others
 
 
 def search_work(cost: TrainingCost, outer: Optimizer, k: int, evaluations: int) -> Work:

@@ -62,5 +62,5 @@ class ApproximateLeaveOneOut(ClosedForm):
         formula, rows = ApproximateLeaveOneOutFormula(fits), PredictedRows(fits, [system.loss for system in systems])
         return Objective(
             formula, box, loss, systems[0].solver,
-            warm=fits, rows=formula.scores, pool=rows.pooled, notes=(RoughLossRemark(fits),),
+            warm=fits, rows=formula.scores, tangents=formula.tangents, pool=rows.pooled, notes=(RoughLossRemark(fits),),
         )  # fmt: skip

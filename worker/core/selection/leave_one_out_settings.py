@@ -14,6 +14,7 @@ from worker.core.objective.fits import DirectFits
 from worker.core.objective.kernel_leave_one_out import KernelLeaveOneOut
 from worker.core.objective.learning import LearningRemark
 from worker.core.objective.leave_one_out import LeaveOneOutFormula, RefittedRows
+from worker.core.objective.linear_tangents import RefittedTangents
 from worker.core.objective.mean_of_splits import HessianOfMean, MeanOfSplits
 from worker.core.objective.meaning import MEAN_LOSS
 from worker.core.objective.objective import Objective
@@ -62,7 +63,10 @@ class LeaveOneOut(ClosedForm):
             split, kernel = of_kernel.trained_rows(problem, partition), of_kernel.function(problem)
             left_out = KernelLeaveOneOut(split, box, kernel, loss)
             remark = LearningRemark(kernel, split.X, box, MEAN_LOSS, left_out.value, left_out.value)
-            return Objective(left_out, box, loss, "kernel_matrix", rows=left_out.scores, notes=(remark,))
+            return Objective(
+                left_out, box, loss, "kernel_matrix",
+                rows=left_out.scores, tangents=left_out.tangents, notes=(remark,),
+            )  # fmt: skip
         if (least_squares := training.parts.least_squares) is None:
             raise lacking(self.kind, training)
         refits = least_squares.refits(problem, rows, loss)
@@ -72,7 +76,8 @@ class LeaveOneOut(ClosedForm):
             arithmetic = ArithmeticOfMean(Digits(fits, [one.loss for one in refits]), loss, None, "refits")
             return Objective(
                 formula, box, loss, refits[0].solver,
-                second=HessianOfMean(fits), rows=formula.scores, arithmetic=arithmetic,
+                second=HessianOfMean(fits), rows=formula.scores, tangents=RefittedTangents(fits, refits, loss),
+                arithmetic=arithmetic,
             )  # fmt: skip
         dual = dual_matrix(hypergradient)
         trials = trials if dual is None else 1
@@ -84,5 +89,5 @@ class LeaveOneOut(ClosedForm):
         )  # fmt: skip
         return Objective(
             closed, box, loss, systems[0].solver,
-            second=closed.hessian, rows=closed.scores, arithmetic=closed,
+            second=closed.hessian, rows=closed.scores, tangents=closed.tangents, arithmetic=closed,
         )  # fmt: skip

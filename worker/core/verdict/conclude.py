@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from worker.core.losses.measures import Measures, Pooled
 from worker.core.objective.objective import Objective
@@ -23,6 +23,7 @@ from worker.core.verdict.intervals import Intervals, intervals
 from worker.core.verdict.remarks import (
     DIGITS_LOST,
     GRADIENT_DISAGREES,
+    GRADIENT_NOT_JUDGED,
     NEARLY_SINGULAR,
     TEST_CLASS_MISSING,
     TEST_WEIGHTS_ZERO,
@@ -66,38 +67,28 @@ class Conclusion:
 def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) -> Conclusion:
     """Refit at the best point on all rows but the test rows, score the test rows once, and certify.
 
-    `descent`: the one that ended there, if what it descended is not J alone. That is certified.
+    `descent`: the one that ended there, which is certified; not needed where J alone was descended.
     """
+    if descent is None and best.spread is not None:
+        raise ValueError("a point of a hyper-prior, or of a shared value, is concluded with its descent")
     prepared.objective.forget()  # an interrupted run then has the same conclusion
     descended = Descent(prepared, 0, None) if descent is None else descent
     tuned, end = descended.objective, descended.descended(best.best)
-    rho, unit = best.best.rho, tuned.unit(end.value)
-    arithmetic = arithmetic_error(prepared, best.best)
-    certificates = certify(tuned, replace(best, best=end), prepared.plan.seed)
-    certificates = replace(certificates, arithmetic_error=arithmetic)
+    rho = best.best.rho
     clusters = prepared.clusters
     scores = prepared.objective.row_scores(prepared.problem, prepared.partition, rho)
     pooled = prepared.objective.pooled(rho) if prepared.plan.training.classifies else None
-    standard_error = None if scores is None else scores.standard_error(clusters)
     problem, fills = filled_by(prepared.problem, prepared.rows)
     model = prepared.plan.training.model(problem, prepared.rows, prepared.objective.natural(rho))
+    certificates = replace(
+        certify(tuned, replace(best, best=end), prepared.plan.seed),
+        arithmetic_error=arithmetic_error(prepared, best.best),
+        refit_gradient_norm=np.nan if model is None else model.gradient_norm,
+    )
     messages = left_out_remark(prepared.left_out) + spread_remark(prepared)
     messages += prepared.plan.training.observations(problem, prepared.rows, prepared.partition)
     messages += split_remarks(prepared.plan.selection, prepared.problem, prepared.rows, prepared.partition)
-    messages += few_clusters_remark(scores, clusters)
-    if model is None:
-        messages += ("The refit on all rows is singular to working precision, so there is no model.",)
-    else:
-        certificates = replace(certificates, refit_gradient_norm=model.gradient_norm)
-        if model.is_finite and not model.gradient_norm <= RESIDUAL_LIMIT:
-            messages += (refit_remark(model.gradient_norm),)
-    # NaN gets the remark, too
-    if not (certificates.adjoint_residual <= RESIDUAL_LIMIT and certificates.inner_gradient_norm <= RESIDUAL_LIMIT):
-        messages += (NEARLY_SINGULAR,)
-    if not certificates.finite_difference_error <= DIFFERENCE_LIMIT:
-        messages += (GRADIENT_DISAGREES,)
-    if arithmetic > ARITHMETIC_LIMIT:
-        messages += (DIGITS_LOST.format(int(-np.log10(min(arithmetic, 1.0)))),)
+    messages += few_clusters_remark(scores, clusters) + _doubts(certificates, model)
     messages += prepared.objective.remarks(rho)
     test, tested, unscored_remark = _score_test_rows(prepared, model, problem)
     messages += unscored_remark + separation_remark(prepared, model, problem, rho)
@@ -106,10 +97,10 @@ def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) ->
     shape = curvature(tuned, end, best.evaluations) if settled else None
     if not (shape and shape.point == "saddle" and NEARLY_SINGULAR in messages):  # the curvature is rounding then
         messages += shape_remarks(shape, tuned.hyperparameters.names)
-    ends = None if shape is None else _intervals(descended, end.rho, shape, unit, clusters)
+    ends = None if shape is None else intervals(prepared, descended, end, shape)
     noise = prepared.objective.noise_variance(rho)
     return Conclusion(
-        model, certificates, standard_error,
+        model, certificates, None if scores is None else scores.standard_error(clusters),
         None if test is None else test.value,
         None if test is None else test.standard_error(clusters[prepared.test_rows]),
         messages, fills, shape, ends, noise,
@@ -117,6 +108,23 @@ def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) ->
         {} if tested is None else tested.measures(),
         _calibration(prepared, pooled),
     )  # fmt: skip
+
+
+def _doubts(certificates: Certificates, model: Model | None) -> tuple[str, ...]:
+    """What certificates leave in doubt, and that there is no model."""
+    messages: tuple[str, ...] = ()
+    if model is None:
+        messages += ("The refit on all rows is singular to working precision, so there is no model.",)
+    elif model.is_finite and not model.gradient_norm <= RESIDUAL_LIMIT:
+        messages += (refit_remark(model.gradient_norm),)
+    # NaN gets the remark, too
+    if not (certificates.adjoint_residual <= RESIDUAL_LIMIT and certificates.inner_gradient_norm <= RESIDUAL_LIMIT):
+        messages += (NEARLY_SINGULAR,)
+    if not certificates.finite_difference_error <= DIFFERENCE_LIMIT:
+        messages += (GRADIENT_DISAGREES if certificates.judged else GRADIENT_NOT_JUDGED,)
+    if certificates.arithmetic_error > ARITHMETIC_LIMIT:
+        messages += (DIGITS_LOST.format(int(-np.log10(min(certificates.arithmetic_error, 1.0)))),)
+    return messages
 
 
 def is_stationary(prepared: Prepared, best: Start, tuned: Objective) -> bool:
@@ -157,14 +165,3 @@ def _score_test_rows(
     if score.lacks(problem.y[rows[problem.score_weights(rows) > 0]]):
         return None, tested, (TEST_CLASS_MISSING.format(score.kind),)
     return scored_by(model, score, problem, rows), tested, ()
-
-
-def _intervals(
-    descent: Descent, rho: Float[Array, " f"], shape: Curvature, unit: float, clusters: Int[Array, " n"]
-) -> tuple[Float[Array, " k"], Float[Array, " k"]] | None:
-    """Of all hyperparameters, in natural units; those that share a value share an interval."""
-    ends = intervals(descent.prepared, rho, shape, unit, clusters)
-    if ends is None:
-        return None
-    low, high = (end if descent.tie is None else descent.tie.expand(end) for end in ends)
-    return descent.full.natural(low), descent.full.natural(high)
