@@ -280,8 +280,11 @@ class Descents:
         unit, spread, rho = self.unit(shared), start.spread, start.best.rho
         if spread == SHARED:
             descent = self.shared()
-            return left_out(descent.prepared, descent.descended(start.best).rho, None, unit)
-        return left_out(self.prepared, rho, self.prior(shared, spread).hessian(rho) if spread else None, unit)
+            assert descent.tie is not None
+            sizes = np.bincount(descent.tie.to)
+            return left_out(descent.prepared, descent.descended(start.best).rho, None, unit, sizes)
+        prior = self.prior(shared, spread).hessian(rho, holds=False) if spread else None
+        return left_out(self.prepared, rho, prior, unit, np.ones(len(rho), int))
 
 
 def _best(starts: tuple[Start, ...], spread: float | None) -> Start:
