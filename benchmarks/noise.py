@@ -6,6 +6,7 @@ the squares of its intercept and coefficients. A model that predicts the mean ha
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +41,9 @@ def drawn(number: int, columns: int, spread: Spread) -> Draw:
     return Draw(said, 1.0 + constant**2 + float(np.sum((np.array(coefficients) - constant) ** 2)), float(np.var(y)))
 
 
-def main(*, short: bool) -> None:
+def main(*, short: bool, options: argparse.Namespace) -> None:
     draws, columns = (SHORT_DRAWS, SHORT_COLUMNS) if short else (DRAWS, COLUMNS)
+    draws = options.splits or draws
     print(f"{draws} draws of {ROWS} x {columns}: means, standard deviations over draws in brackets; a constant has 1")
     print("    spread  selection value  corrected value       true error  variance of y  corrected/true  with notes")
     for spread in SPREADS:

@@ -163,7 +163,7 @@ def result(
         nested=_nested(prepared, step),
         model=model_of(prepared, conclusion, made),
         certificates=CertificateSet(
-            **{name: _finite(value) for name, value in asdict(conclusion.certificates).items()},
+            **{name: _finite(value) for name, value in asdict(conclusion.certificates).items() if name != "judged"},
             point=shape.point if shape else None,
             smallest_curvature=shape.smallest if shape else None,
         ),

@@ -16,6 +16,7 @@ from worker.core.objective.clustered import paired
 from worker.core.objective.objective import Objective
 from worker.core.objective.prior import FamilyPrior, HyperPrior, with_prior
 from worker.core.objective.tied import Tie, tied
+from worker.core.outer.scan import MOST_SCANNED
 from worker.core.records import Array, Choice, Evaluation, Outcome, PathPoint, Start, Step, Trial
 from worker.core.search.chosen_by_folds import chosen_by_folds
 from worker.core.search.left_out import MOST_JUDGED, LeftOut, left_out
@@ -135,9 +136,7 @@ class Descents:
     def shared(self) -> Descent:
         """The descent with one value for each family."""
         tie = Tie.of(self.box)
-        few: tuple[Scans, ...] = (None, "grid", "after")
-        count = len(tie.hyperparameters.names)
-        scans = few[count] if count < len(few) else None
+        scans: Scans = "grid" if len(tie.hyperparameters.names) <= MOST_SCANNED else None
         prepared = self._prepared(SHARED, b"", tied(self.prepared.objective, tie), 1, scans)
         return Descent(prepared, 0, SHARED, tie=tie)
 
