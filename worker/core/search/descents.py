@@ -173,8 +173,8 @@ class Descents:
     def unit(self, shared: Start) -> float:
         """The unit of J a row over the number of rows: the prior of a hyperparameter weighs as much as a row does.
 
-        One nat for a likelihood, else the squared slopes of the losses over their bend at the shared optimum: twice J of
-        squared errors. Twice J, too, where that is not known, and at least that.
+        One nat for a likelihood, else the squared slopes of the losses over their bend at the shared optimum: twice J
+        of squared errors. Twice J, too, where that is not known, and at least that.
         """
         objective = self.prepared.objective
         if objective.meaning.nats is not None:
