@@ -57,8 +57,8 @@ def _fold(arrays: dict[str, Array], i: int, row: Array) -> FoldScore:
     )
     clusters = arrays.get(f"fold{i}.clusters")  # not in what versions before them wrote
     path = tuple(
-        SpreadScore(*numbers, arrays[f"fold{i}.path{j}.clusters"])
-        for j, numbers in enumerate(arrays.get(f"fold{i}.path", np.empty((0, 3))).tolist())
+        SpreadScore(spread, value, promised, arrays[f"fold{i}.path{j}.clusters"])
+        for j, (spread, value, promised) in enumerate(arrays.get(f"fold{i}.path", np.empty((0, 3))).tolist())
     )
     return fold if clusters is None else replace(fold, clusters=clusters, path=path)
 

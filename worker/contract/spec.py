@@ -73,8 +73,8 @@ class JobSpec(Wire):
     )
     spread_by: SpreadBy = Field(
         default="auto",
-        description="What chooses a spread that is `auto`: the selection rows, or with `nested` the outer folds, each of "
-        "which then scores every spread.",
+        description="What chooses a spread that is `auto`: the selection rows, or with `nested` the outer folds, each "
+        "of which then scores every spread.",
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         default=0, description="Of the test rows and of further starts."

@@ -104,12 +104,15 @@ class HyperPrior:
             gradient[one.members] = self.c * one.phi(d)[1]
         return gradient
 
-    def hessian(self, rho: Float[Array, " k"]) -> Float[Array, "k k"]:
-        """`d2R/drho2`: with `h = phi''`, `diag(h)` where the floor holds the centre, else `diag(h) - h h^T / sum h`."""
+    def hessian(self, rho: Float[Array, " k"], *, holds: bool = True) -> Float[Array, "k k"]:
+        """`d2R/drho2`: with `h = phi''`, `diag(h)` where the floor holds the centre, else `diag(h) - h h^T / sum h`.
+
+        `holds`: whether a floor holds at all. With other rows it is elsewhere, so that a family can move together.
+        """
         H = np.zeros((len(rho), len(rho)))
         for one, (d, held) in self._deviations(rho):
             h = one.phi(d)[2]
-            block = np.diag(h) if held or not h.any() else np.diag(h) - np.outer(h, h) / h.sum()
+            block = np.diag(h) if (holds and held) or not h.any() else np.diag(h) - np.outer(h, h) / h.sum()
             H[np.ix_(one.members, one.members)] = self.c * block
         return H
 

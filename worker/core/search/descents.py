@@ -16,15 +16,17 @@ from worker.core.objective.clustered import paired
 from worker.core.objective.objective import Objective
 from worker.core.objective.prior import FamilyPrior, HyperPrior, with_prior
 from worker.core.objective.tied import Tie, tied
+from worker.core.outer.scan import MOST_SCANNED
 from worker.core.records import Array, Choice, Evaluation, Outcome, PathPoint, Start, Step, Trial
 from worker.core.search.chosen_by_folds import chosen_by_folds
-from worker.core.search.left_out import MOST_JUDGED, LeftOut, left_out
+from worker.core.search.left_out import MOST_JUDGED, LeftOut, RowsAt, left_out, unit_of_losses
 from worker.core.search.plan import Prepared, Scans
 
 SHARED = 0.0  # the spread of one value for each family
 PATH = (0.5, 1.0)
 WIDEST_OF_MANY = 0.5  # on the path where there are more hyperparameters than rows
 WITHOUT_CHOICE = 0.5  # the spread where it cannot be judged: no worse than 1.7 % of the shared one in 27 tasks
+LARGEST_UNIT = 10.0  # of losses that hardly bend, in units of twice J
 CAUTION = 0.5  # standard errors of the gain that are not trusted
 BUDGET_OUTCOMES = {Outcome.TARGET_VALUE, Outcome.MAX_EVALUATIONS}
 
@@ -79,6 +81,7 @@ class Descents:
     _kept: dict[tuple[float | None, bytes], Prepared] = field(default_factory=dict, init=False)
     _choices: dict[tuple[float | None, ...], Choice] = field(default_factory=dict, init=False)
     _rows: float = field(default=np.nan, init=False)
+    _unit: float | None = field(default=None, init=False)
 
     @property
     def rows(self) -> float:
@@ -135,9 +138,7 @@ class Descents:
     def shared(self) -> Descent:
         """The descent with one value for each family."""
         tie = Tie.of(self.box)
-        few: tuple[Scans, ...] = (None, "grid", "after")
-        count = len(tie.hyperparameters.names)
-        scans = few[count] if count < len(few) else None
+        scans: Scans = "grid" if len(tie.hyperparameters.names) <= MOST_SCANNED else None
         prepared = self._prepared(SHARED, b"", tied(self.prepared.objective, tie), 1, scans)
         return Descent(prepared, 0, SHARED, tie=tie)
 
@@ -170,15 +171,24 @@ class Descents:
         return self._kept[spread, key]
 
     def unit(self, shared: Start) -> float:
-        """The unit of J a row over the number of rows: what the prior of one hyperparameter weighs as much as.
+        """The unit of J a row over the number of rows: the prior of a hyperparameter weighs as much as a row does.
 
-        One nat for a likelihood, else twice J at the shared optimum: of squared errors, twice the variance.
+        One nat for a likelihood, else the squared slopes of the losses over their bend at the shared optimum: twice J
+        of squared errors. Twice J, too, where that is not known, and at least that.
         """
         objective = self.prepared.objective
         if objective.meaning.nats is not None:
             return 1.0
-        unit = 1.0 if objective.loss.in_nats else 2.0 * objective.unit(shared.best.value)
-        return unit / self.rows
+        if objective.loss.in_nats:
+            return 1.0 / self.rows
+        if self._unit is None:
+            self._unit = 2.0 * objective.unit(shared.best.value)
+            objective.forget()  # an interrupted search then has the same unit
+            rows = RowsAt(self.prepared, shared.best.rho, np.empty(0, int))
+            if not objective.loss.by_moments and rows.known:
+                bounds = self._unit, LARGEST_UNIT * self._unit
+                self._unit = float(np.clip(unit_of_losses(rows) or self._unit, *bounds))
+        return self._unit / self.rows
 
     def prior(self, shared: Start, spread: float) -> HyperPrior:
         """The hyper-prior of this spread for families with `auto`; others have their own, or none."""
@@ -281,8 +291,11 @@ class Descents:
         unit, spread, rho = self.unit(shared), start.spread, start.best.rho
         if spread == SHARED:
             descent = self.shared()
-            return left_out(descent.prepared, descent.descended(start.best).rho, None, unit)
-        return left_out(self.prepared, rho, self.prior(shared, spread).hessian(rho) if spread else None, unit)
+            assert descent.tie is not None
+            sizes = np.bincount(descent.tie.to)
+            return left_out(descent.prepared, descent.descended(start.best).rho, None, unit, sizes)
+        prior = self.prior(shared, spread).hessian(rho, holds=False) if spread else None
+        return left_out(self.prepared, rho, prior, unit, np.ones(len(rho), int))
 
 
 def _best(starts: tuple[Start, ...], spread: float | None) -> Start:

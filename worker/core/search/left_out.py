@@ -72,11 +72,12 @@ class RowsAt:
 
 
 def left_out(
-    prepared: Prepared, rho: Float[Array, " k"], prior: Float[Array, "k k"] | None, unit: float
+    prepared: Prepared, rho: Float[Array, " k"], prior: Float[Array, "k k"] | None, unit: float, sizes: Int[Array, " k"]
 ) -> LeftOut | None:
     """The losses at a minimum of J plus a hyper-prior with this Hessian; None if J is no mean over known rows.
 
-    `unit`: that of J a row, over the number of rows. Hyperparameters at a bound do not move.
+    `unit`: that of J a row, over the number of rows. `sizes`: how many like hyperparameters each stands for.
+    Hyperparameters at a bound do not move.
     """
     objective = prepared.objective
     free = np.flatnonzero([bound is None for bound in objective.hyperparameters.at_bound(rho)])
@@ -88,8 +89,9 @@ def left_out(
         H = H + prior[np.ix_(free, free)]
     if not np.isfinite(H).all():
         return None
-    values, vectors = eigh(H)
-    B = vectors / np.sqrt(np.maximum(values, LEAST_CURVATURE * unit))  # M = B B^T
+    lengths = np.sqrt(sizes[free])  # of moves of all like ones together, so that the least curvature is that of each
+    values, vectors = eigh(H / np.outer(lengths, lengths))
+    B = vectors / np.outer(lengths, np.sqrt(np.maximum(values, LEAST_CURVATURE * unit)))  # M = B B^T
     pulls = _pulls_of(rows, B, prepared.clusters)
     losses, moved, weights, numbers = [], [], [], []
     for part in rows:
@@ -109,6 +111,18 @@ def _pulls(part: RowTangents, B: Float[Array, "f r"]) -> tuple[Float[Array, "v r
     pulled = np.einsum("vm,vmr->vr", part.slopes(part.eta), T) * part.weights[:, None]
     bent = np.einsum("vab,vbr->var", part.curvatures(part.eta), T)
     return pulled, part.weights * np.einsum("var,var->v", T, bent)
+
+
+def unit_of_losses(rows: RowsAt) -> float | None:
+    """`sum_i w_i l'_i^2 / sum_i w_i l''_i` of the losses in the predictors; None if they do not bend upwards.
+
+    Of a likelihood of the right model it is one (Bartlett's identity), of squared errors twice their mean.
+    """
+    squares = bends = 0.0
+    for part in rows:
+        squares += float(part.weights @ (part.slopes(part.eta) ** 2).sum(axis=1))
+        bends += float(part.weights @ np.trace(part.curvatures(part.eta), axis1=1, axis2=2))
+    return squares / bends if bends > 0.0 else None
 
 
 Pulls = Callable[[RowTangents], tuple[Float[Array, "v r"], Float[Array, " v"]]]

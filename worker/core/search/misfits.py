@@ -19,12 +19,12 @@ DURATION_NEEDS_DATES = (
 
 SPREAD_NEEDS_NESTED = 'Nested values are those of outer folds: set nested, such as {"folds": 5}, or leave this out.'
 SPREAD_NEEDS_AUTO = (
-    "There is no spread to choose: that takes several hyperparameters of one kind (a penalty for each feature, say) whose "
-    "spread is auto; leave this out."
+    "There is no spread to choose: that takes several hyperparameters of one kind (a penalty for each feature, say) "
+    "whose spread is auto; leave this out."
 )
 SPREAD_NEEDS_ONE_START = (
-    "With spread_by nested there is one start: further ones are searched with the spread that is chosen, which is known "
-    "after the outer folds only; set this to 1, or spread_by to auto."
+    "With spread_by nested there is one start: further ones are searched with the spread that is chosen, which is "
+    "known after the outer folds only; set this to 1, or spread_by to auto."
 )
 
 

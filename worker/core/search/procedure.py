@@ -85,7 +85,7 @@ def _fold_score(fold: Prepared, step: Step, scored: Int[Array, " v"], clusters: 
             sums = sums_by_cluster(at.losses, at.weights, clusters[scored], int(clusters.max()) + 1)
         return SpreadScore(spread, at.value, best.selection, sums)
 
-    choice, path = step.choice, ()
+    choice, path = step.choice, tuple[SpreadScore, ...]()
     if plan.spread_by == "nested" and choice is not None:
         ends = (replace(step, choice=replace(choice, spread=point.spread)).best for point in choice.path)
         path = tuple(of(point.spread, end.best) for point, end in zip(choice.path, ends, strict=True))

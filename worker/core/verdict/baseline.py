@@ -35,12 +35,12 @@ SEPARATED_FOLD = (
 MOST_SPLITS = 50  # whose fits are made again to see whether they separate the classes
 BASELINE_UNAVAILABLE = "There is no comparison with a shared value: {}."
 SPREAD_CHOSEN_BY_NESTED = (
-    "The spread was chosen for its nested value, the lowest of a few: `nested.value` flatters the result a little. Rows "
-    "of a `test_fraction` do not."
+    "The spread was chosen for its nested value, the lowest of a few: `nested.value` flatters the result a little. "
+    "Rows of a `test_fraction` do not."
 )
 SPREAD_NOT_CHOSEN_BY_NESTED = (
-    "The spread was not chosen by nested values, as `spread_by` asks: a limit ended the search or its folds, or no spread "
-    "has a value in each of them. `spread.by` says what chose it."
+    "The spread was not chosen by nested values, as `spread_by` asks: a limit ended the search or its folds, or no "
+    "spread has a value in each of them. `spread.by` says what chose it."
 )
 NOTHING_TO_SHARE = "no two hyperparameters are alike"
 NOT_REACHED = "the search ended before it was found"
