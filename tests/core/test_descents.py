@@ -11,6 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tests.core.conftest import grouped, regression
+from tests.core.rule_in_loops import rule_in_loops
 from tests.core.smooth.problems import table
 from tests.oracles import ridge
 from tests.perturbed import perturbed
@@ -366,81 +367,7 @@ def test_a_search_stopped_from_outside_is_at_the_best_of_what_has_ended():
         assert here.at.value == here.best.best.value
 
 
-# the choice: rule W in loops over rows
-
-
-def naive_choice(job, starts):
-    """Left-out losses of METHODS section 7 for the best start of each spread, one row at a time."""
-    box = job.objective.hyperparameters
-    shared = starts[0]
-    n = job.selection_rows
-    in_nats = job.objective.loss.in_nats
-    c = (1.0 if in_nats else 2.0 * shared.best.value) / n
-    clusters = job.plan.selection.clusters(job.problem, job.partition)
-    corrected, losses = {}, {}
-    for spread in sorted({start.spread for start in starts}):
-        best = min((s for s in starts if s.spread == spread), key=lambda s: s.best.value)
-        rho = best.best.rho
-        T = np.eye(len(rho))
-        if spread == 0:  # one value for each family: it moves all of its members
-            for family in box.families:
-                T[:, family.members[0]] = T[:, family.members].sum(axis=1)
-            others = np.concatenate([family.members[1:] for family in box.families])
-            T = np.delete(T, others, axis=1)
-        free = [j for j in range(T.shape[1]) if T[:, j].any() and not _held(box, rho, T[:, j])]
-        T = T[:, free]
-        prior = Descents(job).prior(shared, spread).hessian(rho) if spread else np.zeros((len(rho), len(rho)))
-        H = T.T @ (second_derivatives(job, rho) + prior) @ T
-        values, vectors = np.linalg.eigh(H)
-        M = vectors @ np.diag(1.0 / np.maximum(values, 0.1 * c)) @ vectors.T
-        rows = [
-            (part, i)
-            for part in job.objective.row_tangents(job.problem, job.partition, rho)
-            for i in range(len(part.y))
-        ]
-        pulls, leverage = {}, {}
-        for part, i in rows:
-            D, label = part.D[i] @ T, clusters[part.rows[i]]
-            g = part.slopes(part.eta)[i] @ D
-            bend = D.T @ part.curvatures(part.eta)[i] @ D
-            pulls[label] = pulls.get(label, 0.0) + part.weights[i] * g
-            leverage[label] = leverage.get(label, 0.0) + part.weights[i] * np.trace(M @ bend)
-        out = []
-        for part, i in rows:
-            D, label = part.D[i] @ T, clusters[part.rows[i]]
-            delta = np.clip(M @ pulls[label] / (1.0 - min(leverage[label], 0.8)), -3.0, 3.0)
-            moved = part.eta.copy()
-            moved[i] += D @ delta
-            out.append(part.losses(moved)[i])
-        weights = np.array([part.weights[i] for part, i in rows])
-        labels = [clusters[part.rows[i]] for part, i in rows]
-        losses[spread] = np.array(out)
-        corrected[spread] = float(weights @ losses[spread])
-    scores = {}
-    for spread, own in losses.items():
-        difference = own - losses[0.0]
-        mean, parts = weights @ difference, {}
-        for w, d, label in zip(weights, difference, labels, strict=True):
-            parts[label] = parts.get(label, 0.0) + w * (d - mean)
-        m = len({label for w, label in zip(weights, labels, strict=True) if w})
-        error = np.sqrt(sum(part**2 for part in parts.values()) * m / (m - 1))
-        scores[spread] = corrected[spread] + 0.5 * error
-    return corrected, scores
-
-
-def _held(box, rho, direction):
-    members = np.flatnonzero(direction)
-    return all(box.at_bound(rho)[j] is not None for j in members)
-
-
-def second_derivatives(job, rho):
-    if job.objective.has_hessian:
-        return job.objective.hessian(rho)
-    H = np.zeros((len(rho), len(rho)))  # without the curvature of the predictors
-    for part in job.objective.row_tangents(job.problem, job.partition, rho):
-        for i in range(len(part.y)):
-            H += part.weights[i] * part.D[i].T @ part.curvatures(part.eta)[i] @ part.D[i]
-    return H
+# the choice
 
 
 def of_groups():
@@ -488,7 +415,7 @@ JUDGED = {
 def test_the_choice_is_that_of_the_rule_in_loops(name):
     job = JUDGED[name]()
     last = end_of(job)
-    corrected, scores = naive_choice(job, last.starts)
+    corrected, scores = rule_in_loops(job, last.starts)
     assert last.choice.by == "jackknife"
     assert [point.spread for point in last.choice.path] == sorted(corrected)
     assert_allclose([point.corrected for point in last.choice.path], list(corrected.values()), rtol=1e-7)
@@ -506,7 +433,7 @@ def test_the_caution_decides_between_a_shared_value_and_the_path():
         problem = Problem(X, X @ [0.6, 0.5, 0.4, 0.2] + rng.normal(size=30), ("a", "b", "c", "d"))
         job = job_of(Ridge(penalty=PerFeature()), problem)
         last = end_of(job)
-        corrected, scores = naive_choice(job, last.starts)
+        corrected, scores = rule_in_loops(job, last.starts)
         assert last.choice.spread == min(scores, key=scores.get)
         undecided += min(scores, key=scores.get) != min(corrected, key=corrected.get)
     assert undecided > 0

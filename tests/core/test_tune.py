@@ -15,6 +15,7 @@ from worker.core.penalties import PerFeature, Shared
 from worker.core.records import Outcome, Trial
 from worker.core.rows.problem import Problem
 from worker.core.search import one_start
+from worker.core.search.descents import PATH
 from worker.core.search.plan import Plan, prepare
 from worker.core.search.tune import tune
 from worker.core.selection import GivenFolds, Holdout, KFold
@@ -76,7 +77,7 @@ def test_a_search_that_stalled_next_to_a_stationary_point_that_it_saw_has_conver
 def test_resumed_anywhere_in_several_starts_it_ends_with_the_same_numbers(outer, spread):
     problem, the_plan = regression(60, 5), plan(outer, penalty=PerFeature(spread=spread))
     _, whole = run(problem, the_plan)
-    assert len(whole[-1].starts) == (4 if spread is None else 6)
+    assert len(whole[-1].starts) == (3 + 1 if spread is None else 1 + len(PATH) + 2)
     for i in [i for i, step in enumerate(whole) if step.state is not None][::7]:
         _, rest = run(problem, the_plan, whole[i].state)
         assert len(rest) == len(whole) - i - 1
