@@ -96,7 +96,40 @@ def carry(checked: fitting.Checked) -> None:
     assert math.isfinite(document["selection"]["value"])
     assert (document["test"] is not None) == bool(task.prepared.plan.test_fraction)
     assert (document["nested"] is not None) == (task.prepared.plan.nested is not None)
+    check_worth(task.prepared, document)
     check_predictions(task.prepared, checked.stored, document)
+
+
+def check_worth(prepared: Prepared, document: Part) -> None:
+    """What is told of hyper-priors and of the shared value fits together, and what is missing has a note."""
+    box, codes = prepared.objective.hyperparameters, {note["code"] for note in document["notes"]}
+    selection, baseline, spread = document["selection"], document["baseline"], document["spread"]
+    wanted = {family.spread for family in box.families} - {None}
+    assert (spread is not None) == bool(wanted)
+    assert ("baseline_unavailable" in codes) == (baseline is None and len(box.names) > 1)
+    if baseline is not None:
+        assert [one["name"] for one in baseline["hyperparameters"]] == list(box.names)
+        assert_allclose(baseline["difference"], selection["value"] - baseline["value"], rtol=1e-12, atol=1e-15)
+    if selection["corrected_value"] is None:
+        assert selection["optimism"] is None
+    else:
+        assert_allclose(selection["optimism"], selection["corrected_value"] - selection["value"], atol=1e-12)
+    if spread is not None and spread["by"] is not None:
+        _check_path(spread, selection, baseline, wanted)
+
+
+def _check_path(spread: Part, selection: Part, baseline: Part, wanted: set[Any]) -> None:
+    """The chosen spread and zero are on the path, with the values of the result and of the shared value."""
+    path = {point["spread"]: point for point in spread["path"]}
+    assert list(path) == sorted(path)
+    assert len(path) == len(spread["path"])
+    assert path[0.0]["value"] == baseline["value"]
+    assert path[spread["chosen"]]["value"] >= selection["value"]  # further starts may be better
+    assert (spread["by"] == "given") == ("auto" not in wanted)
+    if spread["by"] == "jackknife":
+        assert None not in {point["corrected_value"] for point in spread["path"]}
+    if spread["by"] == "given":
+        assert spread["chosen"] in wanted
 
 
 def _reported(task: Task, steps: list[Step]) -> Part:

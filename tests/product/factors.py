@@ -15,6 +15,7 @@ from typing import Any
 from service.catalog import FAMILIES
 from tests.corpus.parts import KERNELS, LINEAR, MACHINES, PERIOD, SELECTIONS, TABLE, TRAININGS
 from tests.examples import EXAMPLES, csv, inline, libsvm
+from tests.plain import ALIKE
 from worker.contract.dataset import Format
 from worker.core.family import kind_of, members
 from worker.core.rows.problem import Problem
@@ -69,6 +70,10 @@ def _has_widths(choice: Choice) -> bool:
     return choice["training"] in MACHINES and _has("kernel", "widths")(choice)
 
 
+def _has_alike(choice: Choice) -> bool:
+    return choice.get("penalty") in ALIKE or choice.get("widths") in ALIKE
+
+
 FACTORS: dict[str, Factor] = {
     "training": Factor(tuple(TRAININGS)),
     "selection": Factor(tuple(sorted(MEMBERS["selection"], key=lambda kind: kind != "k_fold"))),
@@ -82,6 +87,7 @@ FACTORS: dict[str, Factor] = {
     "splines": Factor((NONE, "one", "two"), _trains(LINEAR)),
     "kernel": Factor(tuple(MEMBERS["kernel"]), _trains(MACHINES)),
     "widths": Factor(tuple(MEMBERS["widths"]), _has_widths),
+    "spread": Factor(("null", "0.5", "auto"), _has_alike),
     "landmarks": Factor((NONE, SOME), _with("landmarks")),
     "hinge": Factor(("squared", "huberized"), _with("hinge")),
     "multipliers": Factor(("log", "linear"), _with("multipliers")),
@@ -126,6 +132,8 @@ def _level_for(name: str, wanted: Choice, usual: str) -> str:
     """A level of a factor by which a later one, which is wanted, has a place."""
     if name == "penalty" and "form" in wanted:
         return "quadratic_forms"
+    if name in {"penalty", "widths"} and "spread" in wanted:
+        return "per_feature"
     if name == "selection" and "noise" in wanted:
         return "evidence"
     return usual
@@ -145,14 +153,17 @@ def _usual(name: str, choice: Choice) -> str:
 
 
 def request(choice: Choice) -> Part:
-    """The request that a choice stands for: few evaluations on the example of its training criterion."""
+    """The request that a choice stands for: few evaluations on the example of its training criterion.
+
+    With a hyper-prior there are as many as its whole path takes.
+    """
     parts: Part = {
         "data": _data(choice),
         "training": _training(choice),
         "selection": _selection(choice),
         "hypergradient": {"kind": choice["hypergradient"]},
         "outer": {"kind": choice["outer"], "max_iterations": 2, "starts": int(choice["starts"])},
-        "limits": {"evaluations": 4 * int(choice["starts"])},
+        "limits": {"evaluations": None if _spread(choice) else 4 * int(choice["starts"])},
         "seed": 3,
     }
     if choice["test part"] == SOME:
@@ -160,6 +171,11 @@ def request(choice: Choice) -> Part:
     if choice["nested"] == SOME:
         parts["nested"] = {"folds": 2}
     return _renamed(parts) if choice.get("data") == "sparse" else parts
+
+
+def _spread(choice: Choice) -> float | str | None:
+    level = choice.get("spread", "null")
+    return None if level == "null" else level if level == "auto" else float(level)
 
 
 def _data(choice: Choice) -> Part:
@@ -220,13 +236,15 @@ def _last_class(choice: Choice) -> str:
 
 def _penalty(choice: Choice) -> Part:
     part: Part = {"kind": choice["penalty"], "initial": 0.1}
+    if choice["penalty"] in ALIKE:
+        part["spread"] = _spread(choice)
     filled = choice.get("data") in {"missing", "median", "constant"}  # there are more features than a to d
     if choice["penalty"] == "per_group" and not filled:
         bent = {"none": "", "one": "a", "two": "ad"}[choice["splines"]]
         part["groups"] = {"first": [name for name in "abcd" if name not in bent], "second": ["b", "c"]}
     if choice["penalty"] == "quadratic_forms":
         form = {"kind": choice["form"], "name": "chosen", **FORMS.get(choice["form"], {})}
-        return {"kind": "quadratic_forms", "forms": [form, {"kind": "identity", "name": "size"}]}
+        return part | {"forms": [form, {"kind": "identity", "name": "size"}]}
     return part
 
 
@@ -239,6 +257,8 @@ def _kernel(choice: Choice) -> Part:
     part: Part = {"kind": choice["kernel"], **KERNELS.get(choice["kernel"], {})}
     if "widths" in choice:
         part |= {"features": list("abcd"), "widths": {"kind": choice["widths"]}}
+        if choice["widths"] in ALIKE:
+            part["widths"]["spread"] = _spread(choice)
         if choice["widths"] == "per_group":
             part["widths"]["groups"] = GROUPS
     if "period" in part:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from tests.product.choices import drawn, failure, is_refused
 from tests.product.covering import Covering
 from tests.product.factors import FACTORS, MEMBERS, plain, request, shelve
 from worker.contract.prediction import Predicted, predict
+from worker.report import result
 
 pytestmark = pytest.mark.unchecked
 CHUNKS = 12
@@ -88,6 +90,23 @@ def test_predictions_that_are_not_those_of_the_document_are_found() -> None:
 
     with patch.object(carry, "predict", shifted):
         assert "Not equal to tolerance" in (failure(choice) or "")
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "shift"),
+    [("spread", "chosen", 0.01), ("baseline", "difference", 1e-6), ("selection", "value", -1)],
+)
+def test_worth_that_does_not_fit_the_result_is_found(place: str, name: str, shift: float) -> None:
+    choice = plain({"training": "ridge", "penalty": "per_feature", "spread": "auto"})
+    assert choice is not None
+
+    def shifted(*arguments: Any) -> bytes:
+        document = json.loads(result(*arguments))
+        document[place][name] += shift
+        return json.dumps(document).encode()
+
+    with patch.object(carry, "result", shifted):
+        assert failure(choice) is not None
 
 
 def test_a_pointer_to_nowhere_is_found() -> None:
