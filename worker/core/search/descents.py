@@ -236,10 +236,10 @@ class Descents:
         scores = [self._score(one, judged[0]) for one in judged]
         kinds = {family.spread for family in self.box.families}
         if "auto" not in kinds or not np.isfinite(scores).all():
-            fixed = points[-1].spread
-            if self._by_nested:  # until the outer folds choose; the path goes on where rows cannot be judged
-                fixed = max(point.spread for point in points if point.spread <= WITHOUT_CHOICE)
-            return Choice(fixed, "fixed" if "auto" in kinds else "given", points)
+            if "auto" not in kinds:
+                return Choice(points[-1].spread, "given", points)
+            # the path may go on: outer folds choose later, or a Hessian is not finite
+            return Choice(max(one.spread for one in points if one.spread <= WITHOUT_CHOICE), "fixed", points)
         first = 0 if kinds == {"auto"} else 1  # a shared value is no choice where a family is not to have one
         return Choice(points[first + int(np.argmin(scores[first:]))].spread, "jackknife", points)
 
