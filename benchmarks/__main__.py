@@ -58,7 +58,7 @@ BENCHMARKS = {
     "streamed": streamed.main,
 }
 WITH_DATA = ("goyal_welch", "kernels", "many_penalties", "new_rows", "newsgroups", "newton_classifiers")
-WITH_OPTIONS = ("coverage", "kernels", "new_rows")
+WITH_OPTIONS = ("coverage", "kernels", "new_rows", "noise")
 
 
 def run() -> None:

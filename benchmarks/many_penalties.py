@@ -73,8 +73,36 @@ def tasks(short: bool, data: Path | None) -> Iterator[Task]:
     yield Task("digits", tuned, test, names, False, Holdout(fraction=1 / 3), penalties)
 
 
-def report(task: Task, name: str, prepared: Prepared, rho: np.ndarray, note: str) -> None:
-    """Log-loss and error of the rows that select, and of the test rows after a refit on all others."""
+@dataclass(frozen=True)
+class Tested:
+    """What each test row loses under a model, and whether it is misclassified."""
+
+    losses: np.ndarray
+    missed: np.ndarray
+
+    def less(self, other: Tested) -> str:
+        """The mean differences from another model on the same rows, with their standard errors."""
+        loss, share = (mean_and_error(one - two) for one, two in zip(self.pair, other.pair, strict=True))
+        return f"{loss[0]:+.5f} +- {loss[1]:.5f} (error {100 * share[0]:+.2f} +- {100 * share[1]:.2f} %)"
+
+    @property
+    def pair(self) -> tuple[np.ndarray, np.ndarray]:
+        """Both as numbers."""
+        return self.losses, self.missed.astype(float)
+
+
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """The mean of independent values, and its standard error."""
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def report(
+    task: Task, name: str, prepared: Prepared, rho: np.ndarray, note: str, shared: Tested | None = None
+) -> Tested:
+    """Log-loss and error of the rows that select, and of the test rows after a refit on all others.
+
+    With the test rows under the `shared` penalty, differences from those are paired by rows.
+    """
     at = prepared.objective
     fits = at.formula.fits.at(rho)
     assert fits is not None
@@ -86,14 +114,15 @@ def report(task: Task, name: str, prepared: Prepared, rho: np.ndarray, note: str
     model = prepared.plan.training.model(task.problem, np.arange(len(task.tuned.y)), at.natural(rho))
     assert model is not None
     eta = model.predict(task.test.X).reshape(len(task.test.y), -1)
-    missed = wrong(eta, task.test.y)
-    losses = LogLoss().at(task.test.y, eta, np.ones(len(eta))).losses
-    spread = losses.std(ddof=1) / np.sqrt(len(losses))
+    tested = Tested(LogLoss().at(task.test.y, eta, np.ones(len(eta))).losses, wrong(eta, task.test.y))
+    loss, spread = mean_and_error(tested.losses)
+    paired = "" if shared is None else f"from shared {tested.less(shared)}  "
     print(
         f"{name:>16}: validation {at.value(rho):.5f} (error {100 * error:5.2f} %)  "
-        f"test {losses.mean():.5f} +- {spread:.5f} (error {100 * missed.mean():5.2f} %)  {note}",
+        f"test {loss:.5f} +- {spread:.5f} (error {100 * tested.missed.mean():5.2f} %)  {paired}{note}",
         flush=True,
     )
+    return tested
 
 
 def wrong(eta: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -105,7 +134,8 @@ def compare(task: Task, grid: np.ndarray) -> None:
     shared = task.prepare(Shared(**BOX))
     values = [shared.objective.value(np.log([lam])) for lam in grid]
     best = np.log([grid[int(np.argmin(values))]])
-    report(task, "shared, grid", shared, best, f"{time.process_time() - began:.1f} s, {np.exp(best[0]):.3g}")
+    note = f"{time.process_time() - began:.1f} s, {np.exp(best[0]):.3g}"
+    by_grid = report(task, "shared, grid", shared, best, note)
     for penalty in (Shared(**BOX), *task.penalties):
         began = time.process_time()
         prepared = task.prepare(penalty)
@@ -115,7 +145,9 @@ def compare(task: Task, grid: np.ndarray) -> None:
             f"{time.process_time() - began:.1f} s, {prepared.outer.kind}, {last.evaluations} evaluations, "
             f"{last.ended.code if last.ended else ''}"
         )
-        report(task, penalty.kind, prepared, rho, f"{note}, {np.exp(rho.min()):.3g} to {np.exp(rho.max()):.3g}")
+        report(
+            task, penalty.kind, prepared, rho, f"{note}, {np.exp(rho.min()):.3g} to {np.exp(rho.max()):.3g}", by_grid
+        )
 
 
 def main(*, short: bool, data: Path | None) -> None:

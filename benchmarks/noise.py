@@ -6,6 +6,7 @@ the squares of its intercept and coefficients. A model that predicts the mean ha
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +41,11 @@ def drawn(number: int, columns: int, spread: Spread) -> Draw:
     return Draw(said, 1.0 + constant**2 + float(np.sum((np.array(coefficients) - constant) ** 2)), float(np.var(y)))
 
 
-def main(*, short: bool) -> None:
+def main(*, short: bool, options: argparse.Namespace) -> None:
     draws, columns = (SHORT_DRAWS, SHORT_COLUMNS) if short else (DRAWS, COLUMNS)
+    draws = options.splits or draws
     print(f"{draws} draws of {ROWS} x {columns}: means, standard deviations over draws in brackets; a constant has 1")
-    print("    spread  selection value  corrected value       true error  variance of y  corrected/true  with notes")
+    print("    spread  selection value  corrected value       true error  variance of y  corrected/true  notes")
     for spread in SPREADS:
         found = [drawn(number, columns, spread) for number in range(draws)]
         said = [draw.said for draw in found]
@@ -51,9 +53,15 @@ def main(*, short: bool) -> None:
             f"{'null' if spread is None else spread:>10}"
             f"  {mean([one.value for one in said]):>15}  {mean([one.corrected for one in said]):>15}"
             f"  {mean([draw.true for draw in found]):>15}  {mean([draw.variance for draw in found]):>13}"
-            f"  {ratio(found):14.3f}  {sum(not set(NOTES).isdisjoint(one.notes) for one in said):4d} of {draws}",
+            f"  {ratio(found):14.3f}  {noted(said)}",
             flush=True,
         )
+
+
+def noted(said: list[Answer]) -> str:
+    """In how many draws each note is there, and in how many at least one."""
+    each = ", ".join(f"{note} {sum(note in one.notes for one in said)}" for note in NOTES)
+    return f"{each}, any {sum(not set(NOTES).isdisjoint(one.notes) for one in said)}"
 
 
 def mean(values: list[float]) -> str:

@@ -1,4 +1,4 @@
-"""The demo: a real service, a real job on real data, shown from the request to the certified result."""
+"""The demo: a real service, a real job on real data, shown from the request to the result."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from worker.core.records import Array, Evaluation, FoldScore, Outcome, Start, State
+from worker.core.records import Array, Evaluation, FoldScore, Outcome, SpreadScore, Start, State
 
 _FOLD = ("value", "weight", "rows", "selection_value", "iterations", "evaluations", "scanned")
 _COUNTS = ("rows", "iterations", "evaluations", "scanned")
@@ -30,7 +30,11 @@ def pack(state: State) -> bytes:
     arrays["outcome"] = np.array([start.outcome.code if start.outcome else "" for start in starts])
     if state.folds:
         arrays["folds"] = np.array([[getattr(fold, name) for name in _FOLD] for fold in state.folds], dtype=float)
-        arrays |= {f"fold{i}.clusters": fold.clusters for i, fold in enumerate(state.folds)}
+        for i, fold in enumerate(state.folds):
+            arrays[f"fold{i}.clusters"] = fold.clusters
+            if fold.path:
+                arrays[f"fold{i}.path"] = np.array([(one.spread, one.value, one.selection_value) for one in fold.path])
+                arrays |= {f"fold{i}.path{j}.clusters": one.clusters for j, one in enumerate(fold.path)}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -52,7 +56,11 @@ def _fold(arrays: dict[str, Array], i: int, row: Array) -> FoldScore:
         values["value"], values["weight"], rows, values["selection_value"], iterations, evaluations, scanned
     )
     clusters = arrays.get(f"fold{i}.clusters")  # not in what versions before them wrote
-    return fold if clusters is None else replace(fold, clusters=clusters)
+    path = tuple(
+        SpreadScore(spread, value, promised, arrays[f"fold{i}.path{j}.clusters"])
+        for j, (spread, value, promised) in enumerate(arrays.get(f"fold{i}.path", np.empty((0, 3))).tolist())
+    )
+    return fold if clusters is None else replace(fold, clusters=clusters, path=path)
 
 
 def _start(arrays: dict[str, Array], i: int) -> Start:

@@ -40,6 +40,7 @@ from worker.core.losses.measures import Measures
 from worker.core.objective.clustered import error_of_sums
 from worker.core.outer import OuterAuto
 from worker.core.records import Array, Choice, Evaluation, Outcome, Start, Step
+from worker.core.search.chosen_by_folds import pooled
 from worker.core.search.descents import Descents
 from worker.core.search.plan import Prepared, resolve
 from worker.core.verdict.baseline import Worth
@@ -137,7 +138,7 @@ def result(
     `made`: features from columns; `warnings`: of the dataset about these columns.
     """
     descents = Descents(prepared)
-    step = step if step.choice or step.ended else descents.ended_here(step)
+    step = descents.with_folds(step if step.choice or step.ended else descents.ended_here(step))
     conclusion, unrepresentable = _finite_parts(conclude(prepared, step.best, descents.of(step.best, step.starts)))
     worth = worth_of(prepared, step)
     shape = conclusion.curvature
@@ -162,7 +163,7 @@ def result(
         nested=_nested(prepared, step),
         model=model_of(prepared, conclusion, made),
         certificates=CertificateSet(
-            **{name: _finite(value) for name, value in asdict(conclusion.certificates).items()},
+            **{name: _finite(value) for name, value in asdict(conclusion.certificates).items() if name != "judged"},
             point=shape.point if shape else None,
             smallest_curvature=shape.smallest if shape else None,
         ),
@@ -332,9 +333,7 @@ def _nested(prepared: Prepared, step: Step) -> NestedScore | None:
     folds = step.folds
     if not folds:
         return None
-    weights = np.array([fold.weight for fold in folds])
-    scored = weights > 0
-    value = float(weights[scored] @ [fold.value for fold in folds if fold.weight > 0] / weights.sum())
+    value, weights = pooled(folds), np.array([fold.weight for fold in folds])
     sums = [fold.clusters for fold in folds if fold.weight > 0]
     error = error_of_sums(reduce(np.add, sums)) if sums else None
     promised = float(weights @ [fold.selection_value for fold in folds] / weights.sum())

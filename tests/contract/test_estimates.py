@@ -26,6 +26,7 @@ from worker.core.kernels import Rbf
 from worker.core.kernels.widths import WidthPerFeature
 from worker.core.objective.objective import Formula, Found, Objective, Residuals
 from worker.core.outer import ConcreteOuter, Optimizer, OuterAuto
+from worker.core.penalties import PerFeature
 from worker.core.records import Array, Trial
 from worker.core.rows.problem import Problem
 from worker.core.search.nested import Nested
@@ -118,6 +119,13 @@ def test_outer_folds_search_again_on_a_part_of_the_rows(folds: int) -> None:
     assert nested.evaluations_needed == plain.evaluations_needed
     assert (1 + 0.6 * folds) * plain.seconds < nested.seconds < (1 + folds) * plain.seconds
     assert nested.bytes == plain.bytes
+
+
+def test_outer_folds_that_choose_a_spread_refit_at_each() -> None:
+    plan = plan_of(training=Ridge(penalty=PerFeature()), nested=Nested(folds=3))
+    by_rows, by_folds = (expected_cost(replace(plan, spread_by=by), table(), 4000)[1] for by in ("auto", "nested"))
+    assert by_folds.evaluations == by_rows.evaluations
+    assert by_rows.seconds < by_folds.seconds < 1.5 * by_rows.seconds
 
 
 @pytest.mark.parametrize("selection", [KFold(), WalkForward(initial=10, horizon=5)], ids=lambda one: one.kind)

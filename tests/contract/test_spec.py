@@ -113,6 +113,7 @@ def test_every_default() -> None:
         "outer": {"kind": "auto", "max_iterations": None, "tolerance": 1e-6, "starts": 1},
         "test_fraction": 0.0,
         "nested": None,
+        "spread_by": "auto",
         "seed": 0,
         "limits": {"seconds": 600.0, "evaluations": None, "target_value": None},
         "warm_start": None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from worker.core.hyperparameters import Spread
 from worker.core.penalties import Penalty, PerFeature, PerGroup, Shared
 from worker.core.rows.problem import Problem
 
@@ -19,10 +20,10 @@ def regression(n: int, p: int, seed: int = 0, offset: float = 3.0) -> Problem:
     return Problem(X, y, tuple(f"x{j}" for j in range(p)))
 
 
-def grouped(problem: Problem) -> PerGroup:
-    """Three groups of unequal size, not contiguous."""
+def grouped(problem: Problem, spread: Spread = None) -> PerGroup:
+    """Three groups of unequal size, not contiguous; without a spread J alone is minimized."""
     names = problem.features
-    return PerGroup(groups={"a": names[::3], "b": names[1::3], "c": names[2::3]})
+    return PerGroup(groups={"a": names[::3], "b": names[1::3], "c": names[2::3]}, spread=spread)
 
 
 @pytest.fixture(params=["shared", "per_feature", "per_group"])
@@ -30,6 +31,7 @@ def penalty_of(request: pytest.FixtureRequest):
     """A function from a problem to one penalty of each kind."""
 
     def build(problem: Problem) -> Penalty:
-        return {"shared": Shared(), "per_feature": PerFeature(), "per_group": grouped(problem)}[request.param]
+        plain = {"shared": Shared(), "per_feature": PerFeature(spread=None), "per_group": grouped(problem)}
+        return plain[request.param]
 
     return build

@@ -90,9 +90,9 @@ def two_hyperparameters(random: Random) -> tuple[Any, Callable[..., Any]]:
             return Ridge(penalty=Shared(), **parts), lambda *_: Evidence(noise_variance=NoiseVariance())
         return Ridge(penalty=Shared(), weights=ExponentialTime(), **parts), selection_of
     penalty = (
-        PerGroup(groups={"a": ("x0", "x1"), "b": ("x2",)}),
-        PerFeature(),
-        QuadraticForms(forms=(Difference(name="smooth", order=1), Identity(name="size"))),
+        PerGroup(groups={"a": ("x0", "x1"), "b": ("x2",)}, spread=None),
+        PerFeature(spread=None),
+        QuadraticForms(forms=(Difference(name="smooth", order=1), Identity(name="size")), spread=None),
     )[int(random.integers(3))]
     training = Ridge if kind < 2 else SMOOTH[int(random.integers(6))]
     return training(penalty=penalty, **parts), selection_of

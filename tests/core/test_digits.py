@@ -182,7 +182,7 @@ def test_leave_one_out_of_a_row_with_all_of_a_column_refits(weighted):
     X[3, 1] = 2147483647.0
     weights = 1.0 + np.arange(14) % 3 if weighted else None
     problem = replace(problem, X=X, weights=weights)
-    training = Ridge(penalty=PerFeature(lower=1e-12))
+    training = Ridge(penalty=PerFeature(lower=1e-12, spread=None))
     found = objective(problem, training, LeaveOneOut())
     assert isinstance(found.formula, RefittedRows)
     rho = np.array([-2.0, -25.0])

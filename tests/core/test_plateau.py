@@ -47,15 +47,19 @@ def run(problem, outer, penalty, resume=None, training=Ridge):
 )
 def test_what_begins_far_out_ends_where_the_others_would_have_taken_it(outer, scale):
     problem = table(scale)
-    _, near = run(problem, outer, PerFeature())  # begins in the units of the columns
-    _, far = run(problem, outer, PerFeature(initial=1.0, **WIDE))
+    _, near = run(problem, outer, PerFeature(spread=None))  # begins in the units of the columns
+    _, far = run(problem, outer, PerFeature(initial=1.0, spread=None, **WIDE))
     assert far[-1].ended is Outcome.CONVERGED
     assert_allclose(far[-1].best.best.value, near[-1].best.best.value, rtol=1e-4)
 
 
-@pytest.mark.parametrize("outer", OUTER, ids=lambda outer: outer.kind)
-def test_a_search_resumed_on_its_way_off_a_plateau_is_the_same(outer):
-    problem, penalty = table((1.0, 1e-4, 1e-4)), PerFeature(initial=1.0, **WIDE)
+@pytest.mark.parametrize(
+    ("outer", "spread"),
+    [*((outer, None) for outer in OUTER), (OUTER[0], "auto")],
+    ids=lambda one: getattr(one, "kind", one),
+)
+def test_a_search_resumed_on_its_way_off_a_plateau_is_the_same(outer, spread):
+    problem, penalty = table((1.0, 1e-4, 1e-4)), PerFeature(initial=1.0, spread=spread, **WIDE)
     outer = replace(outer, max_iterations=40, starts=2)
     prepared, whole = run(problem, outer, penalty)
     states = [i for i, step in enumerate(whole) if step.state is not None]
@@ -72,19 +76,21 @@ def test_a_search_resumed_on_its_way_off_a_plateau_is_the_same(outer):
 @pytest.mark.parametrize("outer", OUTER[:2], ids=lambda outer: outer.kind)
 def test_a_search_that_begins_off_plateaus_is_as_it_was(outer):
     """Not one evaluation more, and nothing else in its states."""
-    prepared, steps = run(table((1.0, 1.0, 1.0)), outer, PerFeature())
+    prepared, steps = run(table((1.0, 1.0, 1.0)), outer, PerFeature(spread=None))
     states = [step.state.search for step in steps if step.state is not None]
     assert not any(name.startswith("plateau.") for state in states for name in state)
     search = prepared.outer.search(prepared.objective, prepared.objective.hyperparameters.start(0, 0))
-    assert [trial.evaluation.value for trial in search] == [step.at.value for step in steps[:-1]]
+    own = [step.at.value for step in steps[:-1] if len(step.starts) == 1]  # then a shared value is searched for
+    assert [trial.evaluation.value for trial in search] == own
 
 
 def test_one_without_effect_stays_where_it_is():
     """Of a constant column J does not depend on the penalty at all: its slope is not even rounding noise."""
     problem = table((1.0, 1.0, 1.0))
     problem = replace(problem, X=problem.X * [1.0, 0.0, 1.0])
-    _, steps = run(problem, Newton(), PerFeature(initial=1.0, **WIDE))
-    assert {float(step.at.rho[1]) for step in steps} == {0.0}
+    _, steps = run(problem, Newton(), PerFeature(initial=1.0, spread=None, **WIDE))
+    assert {float(step.at.rho[1]) for step in steps if len(step.starts) == 1} == {0.0}
+    assert steps[-1].at.rho[1] == 0.0
     assert steps[-1].ended is Outcome.CONVERGED
 
 
@@ -93,11 +99,11 @@ def test_a_slope_that_levels_off_costs_one_evaluation():
     random = np.random.default_rng(LEVELS_OFF)
     X = random.normal(size=(60, 2)) * [1.0, 1e-4]
     problem = Problem(X, X[:, 0] + random.normal(size=60), ("x0", "x1"))
-    prepared, steps = run(problem, Newton(), PerFeature(initial=1.0, **WIDE))
+    prepared, steps = run(problem, Newton(), PerFeature(initial=1.0, spread=None, **WIDE))
     slope = steps[0].at.gradient[1]
     assert -1e-6 < slope < -1e-12
     alone = list(prepared.outer.search(prepared.objective, np.zeros(2)))
-    assert len(steps) - 1 == len(alone) + 1
+    assert steps[-1].starts[0].evaluations == len(alone) + 1
     assert steps[-1].ended is Outcome.CONVERGED
 
 
@@ -108,7 +114,7 @@ def test_classes():
     problem = Problem(X * [1.0, 1e-4, 1.0], y, ("a", "b", "c"), classes=("no", "yes"))
     near, far = (
         run(problem, OuterAuto(), penalty, training=LogisticRegression)[1][-1].best.best
-        for penalty in (PerFeature(), PerFeature(initial=1.0, **WIDE))
+        for penalty in (PerFeature(spread=None), PerFeature(initial=1.0, spread=None, **WIDE))
     )
     assert_allclose(far.value, near.value, rtol=1e-5)
 
@@ -124,8 +130,9 @@ def test_iterations_that_are_not_given_grow_with_the_hyperparameters(k, most):
 
 def test_the_prepared_optimizer_has_a_number_and_each_start_ends_by_it():
     outer = GradientDescent(tolerance=1e-300, starts=2)
-    prepared, steps = run(table((1.0, 1.0)), outer, PerFeature())
+    prepared, steps = run(table((1.0, 1.0)), outer, PerFeature(spread=None))
     assert prepared.outer.max_iterations == 102
-    outcomes = {start.outcome: start.iterations for start in steps[-1].starts}
+    assert [start.spread for start in steps[-1].starts] == [None, None, 0.0]
+    outcomes = {start.outcome: start.iterations for start in steps[-1].starts[:2]}
     assert outcomes.get(Outcome.MAX_ITERATIONS, 102) == 102
     assert max(start.iterations for start in steps[-1].starts) <= 102

@@ -33,7 +33,8 @@ def end_of(prepared):
 
 def test_an_interval_is_where_the_criterion_has_risen_by_half_a_nat():
     problem = regression(4000, 6)
-    plan = Plan(Ridge(penalty=grouped(problem)), Evidence(), Implicit(), Newton(tolerance=1e-10))
+    penalty = replace(grouped(problem), spread=None)
+    plan = Plan(Ridge(penalty=penalty), Evidence(), Implicit(), Newton(tolerance=1e-10))
     prepared = prepare(problem, plan)
     last = end_of(prepared)
     shape = curvature(prepared.objective, last.best.best)
@@ -70,7 +71,7 @@ def test_a_point_that_curves_downward_is_no_minimum():
 
 def test_a_group_that_is_another_leaves_a_flat_direction():
     problem = regression(30, 25)
-    twice = PerGroup(groups={"a": problem.features, "b": problem.features})
+    twice = PerGroup(groups={"a": problem.features, "b": problem.features}, spread=None)
     last = end_of(prepared := prepare(problem, Plan(Ridge(penalty=twice), KFold(), Implicit(), Newton(tolerance=1e-9))))
     shape = conclude(prepared, last.best).curvature
     assert abs(shape.smallest) < 1e-6  # the sum alone matters

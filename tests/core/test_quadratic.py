@@ -191,12 +191,17 @@ def test_what_is_not_positive_definite_has_no_factor(shape, H):
     assert Assembly.build((csr_array(np.array(H)),), shape).factor(np.ones(1)) is None
 
 
+UNITS = {"initial": 1.0, "lower": 1e-6, "upper": 1e6}  # those of a matrix; of columns they would be their variances
+
+
 @pytest.mark.parametrize(
     "penalty",
     [
-        PerFeature(),
+        PerFeature(**UNITS, spread=None),
         QuadraticForms(
-            forms=(Difference(name="line", order=2), Identity(name="all"), Banded(name="b", bands=((1.0,) * P,)))
+            forms=(Difference(name="line", order=2), Identity(name="all"), Banded(name="b", bands=((1.0,) * P,))),
+            **UNITS,
+            spread=None,
         ),
     ],
 )

@@ -93,7 +93,7 @@ def test_moments_of_sparse_columns_are_those_of_dense_ones(values, monkeypatch):
 
 def test_sparse_rows_pass_through_the_reverse_sweep():
     problem = sparse_problem(15, 40)
-    plan = Plan(Ridge(penalty=PerFeature()), KFold(folds=3), CholeskyBackprop(), Newton(max_iterations=2))
+    plan = Plan(Ridge(penalty=PerFeature(spread=None)), KFold(folds=3), CholeskyBackprop(), Newton(max_iterations=2))
     dense, sparse = (prepare(p, plan).objective for p in (problem, replace(problem, X=csr_array(problem.X))))
     rho = np.random.default_rng(0).normal(size=40)
     assert sparse.formula.fits.systems[0].solver == "dual"
@@ -107,7 +107,13 @@ def test_memory_maps_give_the_same_bits(order, values, tmp_path: Path, monkeypat
     problem = regression(200, 5)
     mapped = np.memmap(tmp_path / "x", np.float64, "w+", shape=(200, 5), order=order)
     mapped[:] = problem.X
-    plan = Plan(Ridge(penalty=PerFeature()), KFold(), HypergradientAuto(), Newton(max_iterations=3), test_fraction=0.1)
+    plan = Plan(
+        Ridge(penalty=PerFeature(spread=None)),
+        KFold(),
+        HypergradientAuto(),
+        Newton(max_iterations=3),
+        test_fraction=0.1,
+    )
     one, other = evaluated(problem, plan), evaluated(replace(problem, X=mapped), plan)
     assert one[2].value == other[2].value
     assert (one[2].gradient == other[2].gradient).all()
@@ -140,7 +146,7 @@ def test_missing_values_are_filled_from_the_training_rows_of_each_split(n, p, se
     for module in (statistics, imputation):
         monkeypatch.setattr(module, "CHUNK_VALUES", values)
     problem, X = with_missing(n, p)
-    training = Ridge(penalty=PerFeature())
+    training = Ridge(penalty=PerFeature(spread=None))
     plan = Plan(training, selection, HypergradientAuto(), Newton(max_iterations=2))
     prepared = prepare(problem, plan)
     rho = np.random.default_rng(1).normal(size=p)
@@ -168,7 +174,13 @@ def test_missing_values_are_filled_from_the_training_rows_of_each_split(n, p, se
 
 def test_the_refit_says_what_it_filled():
     problem, X = with_missing(50, 5)
-    plan = Plan(Ridge(penalty=PerFeature()), KFold(), HypergradientAuto(), Newton(max_iterations=2), test_fraction=0.2)
+    plan = Plan(
+        Ridge(penalty=PerFeature(spread=None)),
+        KFold(),
+        HypergradientAuto(),
+        Newton(max_iterations=2),
+        test_fraction=0.2,
+    )
     prepared = prepare(problem, plan)
     *_, last = tune(prepared)
     conclusion = conclude(prepared, last.best)

@@ -163,7 +163,7 @@ def test_every_criterion_takes_the_groups_of_the_data(training, selection):
     expected = naive_error(scores.losses, scores.weights, GROUPS[scores.rows])
     assert_allclose(conclude(prepared, last.best).standard_error, expected, rtol=1e-9)
     assert abs(expected / naive_error(scores.losses, scores.weights, scores.rows) - 1) > 0.01
-    assert_allclose(scores.weights @ scores.losses, last.best.best.value, rtol=1e-9)
+    assert_allclose(scores.weights @ scores.losses, last.best.best.selection, rtol=1e-9)
 
 
 @pytest.mark.parametrize("training", [Ridge(), KernelRidge(), Ridge(intercept=False)])

@@ -36,7 +36,7 @@ DATASETS = [
     for name, cells in json.loads((version / "datasets" / "cells.json").read_text()).items()
 ]
 OF_WIDTHS = {"lower": 0.01, "upper": 10000.0}
-"""What null stands for in standardized columns. A kernel by its name alone has the defaults of its reader."""
+"""What null stands for in standardized columns: a kernel by its name has the defaults of the version that reads it."""
 each_job = pytest.mark.parametrize("job", JOBS, ids=lambda path: f"{path.parents[1].name}-{path.name}")
 
 

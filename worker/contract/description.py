@@ -50,6 +50,8 @@ def fingerprint(description: dict[str, Any], algorithm: str = ALGORITHM) -> str:
     relevant = {name: value for name, value in description.items() if name not in {"labels", "webhook", "limits"}}
     if relevant["data"].get("offset", ...) is None:  # the fingerprint of versions without offsets
         relevant["data"] = {name: value for name, value in relevant["data"].items() if name != "offset"}
+    if relevant.get("spread_by") == "auto":  # the same as before there was this setting
+        del relevant["spread_by"]
     relevant["limits"] = {name: description["limits"][name] for name in ("evaluations", "target_value")}
     relevant["algorithm"] = algorithm
     return hashlib.sha256(orjson.dumps(relevant, option=orjson.OPT_SORT_KEYS)).hexdigest()

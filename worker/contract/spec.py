@@ -20,7 +20,7 @@ from worker.core.family import ByKind
 from worker.core.hypergradient import Hypergradient, HypergradientAuto
 from worker.core.outer import Outer, OuterAuto
 from worker.core.rows.problem import Problem
-from worker.core.search.nested import Nested
+from worker.core.search.nested import Nested, SpreadBy
 from worker.core.search.plan import Plan
 from worker.core.selection import (
     KFold,
@@ -70,6 +70,11 @@ class JobSpec(Wire):
     )
     nested: Nested | None = Field(
         default=None, description="Outer cross-validation of the whole tuning, to see how much it flatters itself."
+    )
+    spread_by: SpreadBy = Field(
+        default="auto",
+        description="What chooses a spread that is `auto`: the selection rows, or with `nested` the outer folds, each "
+        "of which then scores every spread.",
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         default=0, description="Of the test rows and of further starts."
@@ -137,4 +142,5 @@ class JobSpec(Wire):
             self.limits.evaluations,
             self.limits.target_value,
             self.nested,
+            self.spread_by,
         )

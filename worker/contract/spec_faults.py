@@ -54,6 +54,8 @@ def _kind_faults(spec: JobSpec) -> Iterator[Fault]:
             yield Fault("/test_fraction", "does_not_fit", "Matrices have no rows to hold out; leave this out.")
         if spec.nested is not None:
             yield Fault("/nested", "does_not_fit", "Matrices have no rows to leave out in turn; leave this out.")
+        if spec.spread_by == "nested":
+            yield Fault("/spread_by", "does_not_fit", "Matrices have no rows for outer folds; leave this out.")
     elif isinstance(spec.data, MatricesData):
         yield Fault("/training/kind", "does_not_fit", text + "set this to quadratic, or send a table.")
     elif isinstance(spec.selection, QuadraticSelection):

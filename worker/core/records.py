@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Literal
 
@@ -145,11 +145,22 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class SpreadScore:
+    """What a `FoldScore` says of the refit with one spread of the hyper-prior."""
+
+    spread: float
+    value: float
+    selection_value: float
+    clusters: Float[Array, "2 c"] = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class FoldScore:
     """One outer fold of nested cross-validation: the mean loss on its rows, and the J of the tuning on the other rows.
 
     `weight` is the sum of the scoring weights of its `rows`. `clusters` holds the sums of weighted losses and of
-    weights over the rows of each cluster (`clustered.sums_by_cluster`); NaN if they are not known.
+    weights over the rows of each cluster (`clustered.sums_by_cluster`); NaN if they are not known. `path` has the same
+    for each spread of the hyper-prior, ascending, if the folds choose one.
     """
 
     value: float
@@ -160,6 +171,14 @@ class FoldScore:
     evaluations: int
     scanned: int = 0
     clusters: Float[Array, "2 c"] = field(default_factory=lambda: np.full((2, 1), np.nan), compare=False)
+    path: tuple[SpreadScore, ...] = ()
+
+    def at(self, spread: float) -> FoldScore:
+        """The score with this spread; as it is if the fold does not have it."""
+        one = next((one for one in self.path if one.spread == spread), None)
+        if one is None:
+            return self
+        return replace(self, value=one.value, selection_value=one.selection_value, clusters=one.clusters)
 
 
 @dataclass(frozen=True, slots=True)

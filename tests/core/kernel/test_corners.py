@@ -38,7 +38,7 @@ def prepared_svm(seed=53, largest=32):
     X = random.normal(size=(n, p))
     noise = random.choice([0.1, 0.5, 1.5, 5.0])
     y = (np.sin(2 * X[:, 0]) + 0.5 * (X[:, -1] ** 2 - 1) + noise * random.normal(size=n) > 0).astype(float)
-    widths = WidthPerFeature() if seed % 3 == 0 else SharedWidth()
+    widths = WidthPerFeature(spread=None) if seed % 3 == 0 else SharedWidth()
     training = KernelSvm(kernel=Rbf(widths=widths), hinge="squared" if seed % 2 else "huberized")
     selection = replace(SELECTIONS[seed // 3 % 3], loss=PlattLogLoss())
     problem = Problem(X, y, tuple(f"x{j}" for j in range(p)), classes=("no", "yes"))

@@ -32,7 +32,7 @@ from worker.core.training.kernel_machines import KernelPenalty, Landmarks
 from worker.core.verdict.certificates import certify
 from worker.core.verdict.conclude import conclude
 
-ARD = WidthPerFeature()
+ARD = WidthPerFeature(spread=None)
 KERNELS = {
     "rbf": Rbf(widths=ARD),
     "matern": Matern(nu="3/2", widths=ARD),

@@ -23,11 +23,11 @@ NAMES = ("a", "b", "c", "d", "e")
 TRAINING = {kind_of(member): member for member in members(LinearTraining) if member is not Ridge}
 PENALTIES = {
     "shared": Shared(),
-    "per_feature": PerFeature(),
-    "per_group": PerGroup(groups={"first": ("a", "b", "c"), "second": ("c", "d", "e")}),
-    "quadratic_forms": QuadraticForms(forms=(Difference(name="smooth", order=1), Identity(name="size"))),
+    "per_feature": PerFeature(spread=None),
+    "per_group": PerGroup(groups={"first": ("a", "b", "c"), "second": ("c", "d", "e")}, spread=None),
+    "quadratic_forms": QuadraticForms(forms=(Difference(name="smooth", order=1), Identity(name="size")), spread=None),
 }
-CLASS_PENALTIES = {"per_class": PerClass(), "per_coefficient": PerCoefficient()}
+CLASS_PENALTIES = {"per_class": PerClass(spread=None), "per_coefficient": PerCoefficient(spread=None)}
 
 
 def table(kind: str, n: int = 70, seed: int = 0, *, sparse: bool = False) -> Problem:

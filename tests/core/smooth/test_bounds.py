@@ -36,7 +36,7 @@ def random_problem(number: int):
     X = np.asarray(base.X)[:, random.integers(0, 5, p)] + random.normal(size=(n, p)) * np.exp(random.normal(size=p))
     problem = dataclasses.replace(base, X=X, features=tuple(f"x{j}" for j in range(p)))
     training = TRAINING[kind](
-        penalty=(Shared(), PerFeature())[(number // 6) % 2],
+        penalty=(Shared(), PerFeature(spread=None))[(number // 6) % 2],
         solver=("newton_cholesky", "newton_cg")[(number // 12) % 2],
         intercept=number % 5 != 0,
         weights=SigmoidTime() if number % 7 == 0 else None,
@@ -115,7 +115,7 @@ def test_one_hyperparameter_goes_to_the_minimizer_of_a_cubic(before, now):
 
 
 def test_early_steps_are_less_exact_than_late_ones():
-    training = TRAINING["logistic"](penalty=PerFeature(), solver="newton_cg")
+    training = TRAINING["logistic"](penalty=PerFeature(spread=None), solver="newton_cg")
     _, steps = found(table("logistic", n=150), training, Holdout(fraction=0.4), Inexact())
     bounds = [step.at.gradient_error for step in steps[:-1]]
     assert max(bounds) > 1e3 * bounds[-1]

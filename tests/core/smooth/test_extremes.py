@@ -35,7 +35,9 @@ def ended(problem, training, selection=None):
 def test_scales_of_columns_change_nothing(kind, scale):
     problem = table(kind)
     objectives = [
-        prepare(p, Plan(TRAINING[kind](penalty=PerFeature()), KFold(folds=3), Implicit(), Newton())).objective
+        prepare(
+            p, Plan(TRAINING[kind](penalty=PerFeature(spread=None)), KFold(folds=3), Implicit(), Newton())
+        ).objective
         for p in (problem, dataclasses.replace(problem, X=problem.X * np.array(scale, float)))
     ]
     rho = np.log([0.1, 0.01, 0.3, 0.05, 0.02])

@@ -33,7 +33,7 @@ def prepared(problem: Problem, training: object, selection: object, **settings: 
     return prepare(problem, Plan(training, selection, Implicit(), Newton(max_iterations=6), **settings))
 
 
-HUBER = HuberRegression(penalty=PerFeature())
+HUBER = HuberRegression(penalty=PerFeature(spread=None))
 PAIRS = [
     (HUBER, KFold(folds=3, loss=Huber())), (HUBER, ApproximateLeaveOneOut()),
     (HUBER, GivenFolds(fold_of_row=(0, 1) * 20, loss=Huber(RelativeDelta(0.5)))),
@@ -113,7 +113,7 @@ def test_an_outer_fold_has_a_delta_of_its_own():
 def test_an_intercept_that_no_row_bends_moves_with_the_ends_of_its_interval(seed, solver):
     """An even number of rows of equal weight and a delta far below the noise: half of them pull to each side."""
     problem = table(seed, 16)
-    training = HuberRegression(delta=1e-5, penalty=PerFeature(), solver=solver)
+    training = HuberRegression(delta=1e-5, penalty=PerFeature(spread=None), solver=solver)
     objective = prepared(problem, training, GivenFolds(fold_of_row=(0, 1) * 8)).objective
     rho = np.array([3.0, 2.0, 3.0])
     fits = objective.formula.fits.at(rho)

@@ -56,6 +56,7 @@ class PredictorScore(ABC):
 
     kind: str  # the name on the wire
     in_nats: ClassVar[bool] = False  # whether it is minus a log-likelihood, or twice that
+    by_moments: ClassVar[bool] = False  # whether second moments of rows suffice for its sum: it is the squared error
 
     @abstractmethod
     def at(self, y: PerRow, eta: Outputs, w: PerRow) -> ScoreDerivatives:
@@ -119,7 +120,6 @@ class ResidualLoss(SelectionLoss, PredictorScore):
 
     needs: ClassVar[Prediction] = "number"
     calibrator: ClassVar[None] = None
-    by_moments: ClassVar[bool] = False  # whether second moments of rows suffice for their sum
 
     @abstractmethod
     def of(self, r: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:

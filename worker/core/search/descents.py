@@ -16,14 +16,17 @@ from worker.core.objective.clustered import paired
 from worker.core.objective.objective import Objective
 from worker.core.objective.prior import FamilyPrior, HyperPrior, with_prior
 from worker.core.objective.tied import Tie, tied
+from worker.core.outer.scan import MOST_SCANNED
 from worker.core.records import Array, Choice, Evaluation, Outcome, PathPoint, Start, Step, Trial
-from worker.core.search.left_out import MOST_JUDGED, LeftOut, left_out
+from worker.core.search.chosen_by_folds import chosen_by_folds
+from worker.core.search.left_out import MOST_JUDGED, LeftOut, RowsAt, left_out, unit_of_losses
 from worker.core.search.plan import Prepared, Scans
 
 SHARED = 0.0  # the spread of one value for each family
 PATH = (0.5, 1.0)
 WIDEST_OF_MANY = 0.5  # on the path where there are more hyperparameters than rows
 WITHOUT_CHOICE = 0.5  # the spread where it cannot be judged: no worse than 1.7 % of the shared one in 27 tasks
+LARGEST_UNIT = 10.0  # of losses that hardly bend, in units of twice J
 CAUTION = 0.5  # standard errors of the gain that are not trusted
 BUDGET_OUTCOMES = {Outcome.TARGET_VALUE, Outcome.MAX_EVALUATIONS}
 
@@ -78,6 +81,7 @@ class Descents:
     _kept: dict[tuple[float | None, bytes], Prepared] = field(default_factory=dict, init=False)
     _choices: dict[tuple[float | None, ...], Choice] = field(default_factory=dict, init=False)
     _rows: float = field(default=np.nan, init=False)
+    _unit: float | None = field(default=None, init=False)
 
     @property
     def rows(self) -> float:
@@ -98,7 +102,7 @@ class Descents:
         given = [spread for spread in spreads if isinstance(spread, float | int)]
         if "auto" not in spreads:
             return tuple(float(spread) for spread in given[:1])
-        if not self._can_judge:
+        if not self._can_judge and not self._by_nested:
             return (WITHOUT_CHOICE,)
         many = len(self.box.names) > self.rows
         return tuple(s for s in PATH if not many or s <= WIDEST_OF_MANY)
@@ -134,9 +138,7 @@ class Descents:
     def shared(self) -> Descent:
         """The descent with one value for each family."""
         tie = Tie.of(self.box)
-        few: tuple[Scans, ...] = (None, "grid", "after")
-        count = len(tie.hyperparameters.names)
-        scans = few[count] if count < len(few) else None
+        scans: Scans = "grid" if len(tie.hyperparameters.names) <= MOST_SCANNED else None
         prepared = self._prepared(SHARED, b"", tied(self.prepared.objective, tie), 1, scans)
         return Descent(prepared, 0, SHARED, tie=tie)
 
@@ -169,15 +171,24 @@ class Descents:
         return self._kept[spread, key]
 
     def unit(self, shared: Start) -> float:
-        """The unit of J a row over the number of rows: what the prior of one hyperparameter weighs as much as.
+        """The unit of J a row over the number of rows: the prior of a hyperparameter weighs as much as a row does.
 
-        One nat for a likelihood, else twice J at the shared optimum: of squared errors, twice the variance.
+        One nat for a likelihood, else the squared slopes of the losses over their bend at the shared optimum: twice J
+        of squared errors. Twice J, too, where that is not known, and at least that.
         """
         objective = self.prepared.objective
         if objective.meaning.nats is not None:
             return 1.0
-        unit = 1.0 if objective.loss.in_nats else 2.0 * objective.unit(shared.best.value)
-        return unit / self.rows
+        if objective.loss.in_nats:
+            return 1.0 / self.rows
+        if self._unit is None:
+            self._unit = 2.0 * objective.unit(shared.best.value)
+            objective.forget()  # an interrupted search then has the same unit
+            rows = RowsAt(self.prepared, shared.best.rho, np.empty(0, int))
+            if not objective.loss.by_moments and rows.known:
+                bounds = self._unit, LARGEST_UNIT * self._unit
+                self._unit = float(np.clip(unit_of_losses(rows) or self._unit, *bounds))
+        return self._unit / self.rows
 
     def prior(self, shared: Start, spread: float) -> HyperPrior:
         """The hyper-prior of this spread for families with `auto`; others have their own, or none."""
@@ -192,6 +203,10 @@ class Descents:
 
         priors = tuple(prior for prior in map(of, self.box.families) if prior is not None)
         return HyperPrior(priors, self.unit(shared))
+
+    @property
+    def _by_nested(self) -> bool:
+        return self.prepared.plan.spread_by == "nested"
 
     @property
     def _can_judge(self) -> bool:
@@ -221,7 +236,10 @@ class Descents:
         scores = [self._score(one, judged[0]) for one in judged]
         kinds = {family.spread for family in self.box.families}
         if "auto" not in kinds or not np.isfinite(scores).all():
-            return Choice(points[-1].spread, "fixed" if "auto" in kinds else "given", points)
+            if "auto" not in kinds:
+                return Choice(points[-1].spread, "given", points)
+            # the path may go on: outer folds choose later, or a Hessian is not finite
+            return Choice(max(one.spread for one in points if one.spread <= WITHOUT_CHOICE), "fixed", points)
         first = 0 if kinds == {"auto"} else 1  # a shared value is no choice where a family is not to have one
         return Choice(points[first + int(np.argmin(scores[first:]))].spread, "jackknife", points)
 
@@ -246,6 +264,26 @@ class Descents:
         choice = self.choice_so_far(step.starts)
         step = replace(step, choice=choice)
         return replace(step, at=step.best.best, gradient_norm=step.best.gradient_norm)
+
+    def with_folds(self, step: Step) -> Step:
+        """The step with the spread that the outer folds choose, if they are to and can; folds tell of its spread.
+
+        Until all of them have ended, it is the spread of the step. The same step gives the same again.
+        """
+        if not self._by_nested or step.choice is None:
+            return step
+        prepared, nested = self.prepared, self.prepared.plan.nested
+        assert nested is not None  # `misfits` has looked
+        splits = nested.splits(prepared.plan.selection, prepared.rows, prepared.problem)
+        if step.folds and len(step.folds) == len(splits):
+            shared_too = all(family.spread == "auto" for family in self.box.families)
+            chosen = chosen_by_folds(step.choice, step.folds, shared_too=shared_too)
+            step = replace(step, choice=chosen or step.choice)
+        assert step.choice is not None
+        spread = step.choice.spread
+        step, best = replace(step, folds=tuple(fold.at(spread) for fold in step.folds)), step.best
+        ended = step.ended if step.ended in (None, *BUDGET_OUTCOMES) else best.outcome
+        return replace(step, at=best.best, gradient_norm=best.gradient_norm, ended=ended)
 
     def judged(self, shared: Start, start: Start) -> LeftOut | None:
         """The rows at the end of a descent as if each had not taken part in the choice of it."""

@@ -113,6 +113,18 @@ def _pulls(part: RowTangents, B: Float[Array, "f r"]) -> tuple[Float[Array, "v r
     return pulled, part.weights * np.einsum("var,var->v", T, bent)
 
 
+def unit_of_losses(rows: RowsAt) -> float | None:
+    """`sum_i w_i l'_i^2 / sum_i w_i l''_i` of the losses in the predictors; None if they do not bend upwards.
+
+    Of a likelihood of the right model it is one (Bartlett's identity), of squared errors twice their mean.
+    """
+    squares = bends = 0.0
+    for part in rows:
+        squares += float(part.weights @ (part.slopes(part.eta) ** 2).sum(axis=1))
+        bends += float(part.weights @ np.trace(part.curvatures(part.eta), axis1=1, axis2=2))
+    return squares / bends if bends > 0.0 else None
+
+
 Pulls = Callable[[RowTangents], tuple[Float[Array, "v r"], Float[Array, " v"]]]
 
 

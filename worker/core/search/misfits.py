@@ -17,6 +17,16 @@ DURATION_NEEDS_DATES = (
     "or give a number of rows here."
 )
 
+SPREAD_NEEDS_NESTED = 'Nested values are those of outer folds: set nested, such as {"folds": 5}, or leave this out.'
+SPREAD_NEEDS_AUTO = (
+    "There is no spread to choose: that takes several hyperparameters of one kind (a penalty for each feature, say) "
+    "whose spread is auto; leave this out."
+)
+SPREAD_NEEDS_ONE_START = (
+    "With spread_by nested there is one start: further ones are searched with the spread that is chosen, which is "
+    "known after the outer folds only; set this to 1, or spread_by to auto."
+)
+
 
 def misfits(plan: Plan, problem: Problem, rows: int) -> Iterator[Misfit]:
     """What does not fit in a plan. Without any, its objective can be made, unless the values in the rows forbid it.
@@ -35,10 +45,27 @@ def misfits(plan: Plan, problem: Problem, rows: int) -> Iterator[Misfit]:
             yield Misfit(("selection", name), DURATION_NEEDS_DATES)
     yield from training.misfits(problem, rows)
     yield from _misfits_of_selection(plan, problem)
+    yield from _misfits_of_spread(plan, problem)
     if unmet(plan.hypergradient.needs, training.parts.offers):
         kind = plan.hypergradient.kind
         text = f"{kind} is for {_kinds_that_offer(plan.hypergradient.needs)}; with {training.kind} use implicit."
         yield Misfit(("hypergradient", "kind"), text)
+
+
+def _misfits_of_spread(plan: Plan, problem: Problem) -> Iterator[Misfit]:
+    """What a choice of the spread by nested values needs."""
+    if plan.spread_by != "nested":
+        return
+    if plan.nested is None:
+        yield Misfit(("spread_by",), SPREAD_NEEDS_NESTED)
+    if plan.outer.starts > 1:
+        yield Misfit(("outer", "starts"), SPREAD_NEEDS_ONE_START)
+    try:
+        families = plan.hyperparameters(problem).families
+    except ValueError:  # which has been told
+        return
+    if all(family.spread != "auto" for family in families):
+        yield Misfit(("spread_by",), SPREAD_NEEDS_AUTO)
 
 
 def _misfits_of_selection(plan: Plan, problem: Problem) -> Iterator[Misfit]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, Lt
 from jaxtyping import Int
@@ -11,6 +11,8 @@ from jaxtyping import Int
 from worker.core.records import Array
 from worker.core.rows.problem import Problem
 from worker.core.selection.selection_criterion import RowsOfSplits, SelectionCriterion
+
+SpreadBy = Literal["auto", "nested"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,7 @@ def _descents(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, A
 def _from_grid(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> Search:
     """J at `rho` and on a coarse grid of the box, and a descent from the best of these points.
 
-    A minimum between two points of the grid is not looked for: it would be narrower than a decade.
+    A minimum between points of the grid is not looked for.
     """
     objective, outer = prepared.objective, prepared.outer
     grid = np.vstack([rho, in_turns(axes_of(objective.hyperparameters))])

@@ -17,7 +17,7 @@ from worker.core.records import Array
 from worker.core.rows.present import present_rows, restricted
 from worker.core.rows.problem import Partition, Problem
 from worker.core.rows.time_order import completed, in_order
-from worker.core.search.nested import Nested
+from worker.core.search.nested import Nested, SpreadBy
 from worker.core.selection import Selection
 from worker.core.training import Training
 
@@ -27,7 +27,10 @@ MIN_TRIALS_PER_START = 12  # evaluations of J that one start takes at least, inc
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The training and selection criteria, the methods, and the budget of the search over all starts."""
+    """The training and selection criteria, the methods, and the budget of the search over all starts.
+
+    `spread_by`: what chooses a spread that is `auto`, the rows of the selection or the outer folds of `nested`.
+    """
 
     training: Training
     selection: Selection
@@ -38,6 +41,7 @@ class Plan:
     max_evaluations: int | None = None
     target_value: float | None = None
     nested: Nested | None = None
+    spread_by: SpreadBy = "auto"
 
     def hyperparameters(self, problem: Problem) -> Hyperparameters:
         """All hyperparameters: first those of training, then those of the selection criterion. Needs no rows.

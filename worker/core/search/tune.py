@@ -26,6 +26,11 @@ def tune(prepared: Prepared, resume: State | None = None, searches: Searches = s
     done: tuple[Start, ...] = resume.starts[:-1] if resume else ()
     running = resume.starts[-1] if resume else None
     search_state = resume.search if resume else None
+    if running is not None:  # it may have been stopped between its last evaluation and its end
+        step = Step(running.best, running.gradient_norm, (*done, running), None, None)
+        if spent := _spent_budget(plan, step):
+            yield last_step(descents, (*done, replace(running, outcome=spent)), spent)
+            return
     while (descent := descents.next(done)) is not None:
         trials = Trials(searches(descent.prepared, descent.number, search_state))
         for trial in map(descent.told, trials):

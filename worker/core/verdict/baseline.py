@@ -34,6 +34,14 @@ SEPARATED_FOLD = (
 )
 MOST_SPLITS = 50  # whose fits are made again to see whether they separate the classes
 BASELINE_UNAVAILABLE = "There is no comparison with a shared value: {}."
+SPREAD_CHOSEN_BY_NESTED = (
+    "The spread was chosen for its nested value, the lowest of a few: `nested.value` flatters the result a little. "
+    "Rows of a `test_fraction` do not."
+)
+SPREAD_NOT_CHOSEN_BY_NESTED = (
+    "The spread was not chosen by nested values, as `spread_by` asks: a limit ended the search or its folds, or no "
+    "spread has a value in each of them. `spread.by` says what chose it."
+)
 NOTHING_TO_SHARE = "no two hyperparameters are alike"
 NOT_REACHED = "the search ended before it was found"
 
@@ -42,7 +50,10 @@ NOT_REACHED = "the search ended before it was found"
 class Finding:
     """A thing to know about a result: a code that does not change, and a sentence."""
 
-    code: Literal["gain_below_optimism", "many_hyperparameters", "separated_fold", "baseline_unavailable"]
+    code: Literal[
+        "gain_below_optimism", "many_hyperparameters", "separated_fold", "baseline_unavailable",
+        "spread_chosen_by_nested", "spread_not_chosen_by_nested",
+    ]  # fmt: skip
     severity: Literal["info", "warning"]
     text: str
 
@@ -79,7 +90,8 @@ def worth(prepared: Prepared, step: Step) -> Worth:
     if shared is None:
         alike = bool(prepared.objective.hyperparameters.families)
         text = BASELINE_UNAVAILABLE.format(NOT_REACHED if alike else NOTHING_TO_SHARE)
-        return Worth(None, None, None, (Finding("baseline_unavailable", "info", text), *_findings(prepared, best)))
+        findings = (Finding("baseline_unavailable", "info", text), *_findings(prepared, best))
+        return Worth(None, None, None, (*findings, *_about_choice(prepared, step)))
     corrected = _corrected(descents, step, shared)
     value = best.best.selection
     optimism = None if corrected is None else corrected - value
@@ -90,7 +102,7 @@ def worth(prepared: Prepared, step: Step) -> Worth:
     if optimism is not None and best.spread != SHARED and -baseline.difference < optimism:
         text = GAIN_BELOW_OPTIMISM.format(-baseline.difference, optimism)
         findings = (Finding("gain_below_optimism", "warning", text), *findings)
-    return Worth(baseline, optimism, corrected, findings)
+    return Worth(baseline, optimism, corrected, (*findings, *_about_choice(prepared, step)))
 
 
 def _corrected(descents: Descents, step: Step, shared: Start) -> float | None:
@@ -112,6 +124,15 @@ def _difference_error(prepared: Prepared, best: Start, shared: Start) -> float |
     if here is None or there is None:
         return None
     return paired(here.losses, there.losses, here.weights, prepared.clusters[here.rows])[1]
+
+
+def _about_choice(prepared: Prepared, step: Step) -> tuple[Finding, ...]:
+    """Whether the outer folds have chosen the spread that they were to choose."""
+    if prepared.plan.spread_by != "nested":
+        return ()
+    if step.choice is not None and step.choice.by == "nested":
+        return (Finding("spread_chosen_by_nested", "info", SPREAD_CHOSEN_BY_NESTED),)
+    return (Finding("spread_not_chosen_by_nested", "warning", SPREAD_NOT_CHOSEN_BY_NESTED),)
 
 
 def _findings(prepared: Prepared, best: Start) -> tuple[Finding, ...]:

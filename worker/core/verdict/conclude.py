@@ -23,6 +23,7 @@ from worker.core.verdict.intervals import Intervals, intervals
 from worker.core.verdict.remarks import (
     DIGITS_LOST,
     GRADIENT_DISAGREES,
+    GRADIENT_NOT_JUDGED,
     NEARLY_SINGULAR,
     TEST_CLASS_MISSING,
     TEST_WEIGHTS_ZERO,
@@ -66,8 +67,10 @@ class Conclusion:
 def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) -> Conclusion:
     """Refit at the best point on all rows but the test rows, score the test rows once, and certify.
 
-    `descent`: the one that ended there, if what it descended is not J alone. That is certified.
+    `descent`: the one that ended there, which is certified; not needed where J alone was descended.
     """
+    if descent is None and best.spread is not None:
+        raise ValueError("a point of a hyper-prior, or of a shared value, is concluded with its descent")
     prepared.objective.forget()  # an interrupted run then has the same conclusion
     descended = Descent(prepared, 0, None) if descent is None else descent
     tuned, end = descended.objective, descended.descended(best.best)
@@ -80,7 +83,7 @@ def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) ->
     certificates = replace(
         certify(tuned, replace(best, best=end), prepared.plan.seed),
         arithmetic_error=arithmetic_error(prepared, best.best),
-        **({} if model is None else {"refit_gradient_norm": model.gradient_norm}),
+        refit_gradient_norm=np.nan if model is None else model.gradient_norm,
     )
     messages = left_out_remark(prepared.left_out) + spread_remark(prepared)
     messages += prepared.plan.training.observations(problem, prepared.rows, prepared.partition)
@@ -118,7 +121,7 @@ def _doubts(certificates: Certificates, model: Model | None) -> tuple[str, ...]:
     if not (certificates.adjoint_residual <= RESIDUAL_LIMIT and certificates.inner_gradient_norm <= RESIDUAL_LIMIT):
         messages += (NEARLY_SINGULAR,)
     if not certificates.finite_difference_error <= DIFFERENCE_LIMIT:
-        messages += (GRADIENT_DISAGREES,)
+        messages += (GRADIENT_DISAGREES if certificates.judged else GRADIENT_NOT_JUDGED,)
     if certificates.arithmetic_error > ARITHMETIC_LIMIT:
         messages += (DIGITS_LOST.format(int(-np.log10(min(certificates.arithmetic_error, 1.0)))),)
     return messages

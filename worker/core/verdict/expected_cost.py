@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from worker.core.costs import Cost, Sizes, TrainingCost, Work
 from worker.core.rows.problem import Problem
+from worker.core.search.descents import PATH
 from worker.core.search.plan import Plan, resolve
 from worker.core.search.search_cost import expected_evaluations, search_work, sizes_of
 from worker.core.verdict.certificates import TYPICAL_EVALUATIONS
@@ -29,9 +30,10 @@ def expected_cost(plan: Plan, problem: Problem, rows: int, filled: float = 1.0) 
     cost = plan.training.cost(problem, sizes)
     work = search_work(cost, outer, k, evaluations)
     shares = () if plan.nested is None else plan.nested.shares(plan.selection)
+    refits = 1.0 if plan.spread_by == "auto" else 1.0 + len(PATH)  # in each outer fold
     for share in shares:
         fold = plan.training.cost(problem, _part(sizes, share))
-        work += search_work(fold, outer, k, evaluations) + fold.refit
+        work += search_work(fold, outer, k, evaluations) + fold.refit * refits
     work += _conclusion(plan, cost, sizes, evaluations) + Work(
         passes=PASSES_OF_REMARKS * sizes.rows * len(problem.features) * filled
     )

@@ -41,8 +41,12 @@ DIGITS_LOST = (
     "bound of the penalty."
 )
 GRADIENT_DISAGREES = (
-    "The gradient and differences of the selection criterion disagree near the result: it has corners there, or "
-    "rounding hides its slope."
+    "Differences of the selection criterion, exact enough to judge, contradict its gradient at the result: the point "
+    "need not be stationary."
+)
+GRADIENT_NOT_JUDGED = (
+    "Differences of the selection criterion cannot judge its gradient at the result: at no step are they exact enough, "
+    "because the criterion bends too sharply or rounding hides its slope."
 )
 TEST_CLASS_MISSING = "The test rows have no {} because a class is missing among them; hold out more rows."
 ONE_FLAT = "The selection criterion is flat in {} at the result: it could be changed by a large factor without effect."
