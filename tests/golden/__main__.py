@@ -16,10 +16,13 @@ from tests.contract.specs import parsed
 from tests.golden.cases import CASES, CURVATURE
 from tests.golden.recorded import RECORD, numbers
 from worker.contract.spec import ALGORITHM
+from worker.core.records import Choice
+from worker.core.search.descents import Descents
 from worker.core.search.plan import prepare
 from worker.core.search.tune import tune
 from worker.core.verdict.curvature import curvature
 
+CHOSEN = 1e-3  # least gap of a choice between spreads, relative
 MOST = 10**6  # gradients for a Hessian by differences: all that it takes
 
 
@@ -45,13 +48,25 @@ def check(name: str, request: dict[str, Any]) -> None:
     spec = parsed(request)
     prepared = prepare(spec.problem(), spec.plan())
     *_, last = tune(prepared)
-    best, box = last.best.best, prepared.objective.hyperparameters
-    shape = curvature(prepared.objective, best, MOST)
+    best, box, descents = last.best.best, prepared.objective.hyperparameters, Descents(prepared)
+    descent = descents.of(last.best, last.starts)
+    shape = curvature(descent.objective, descent.descended(best), MOST)
     settled = last.ended is not None and last.ended.code == "converged" and not any(box.at_bound(best.rho))
     if not settled or shape is None or shape.smallest is None or shape.smallest < CURVATURE:
         raise ValueError(
             f"{name} has no sharp optimum inside the box ({last.ended}, {shape}); choose other data for it."
         )
+    if last.choice is not None and (gap := _gap(last.choice)) < CHOSEN:
+        raise ValueError(f"{name} has a choice that is close by {gap:.1e}; choose other data for it.")
+
+
+def _gap(choice: Choice) -> float:
+    """By how much the corrected value of the next best spread is above that of the chosen one, relative."""
+    values = {point.spread: point.corrected for point in choice.path if point.corrected is not None}
+    if choice.by != "jackknife":
+        return 1.0
+    chosen = values.pop(choice.spread)
+    return min(values.values()) / chosen - 1.0
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ import numpy as np
 
 from tests.contract.specs import parsed
 from tests.golden.cases import CURVATURE
-from worker.core.records import Array
+from worker.core.records import Array, Step
 from worker.core.search.plan import Prepared, prepare
 from worker.core.search.tune import tune
+from worker.core.verdict.baseline import worth
 
 RECORD = Path(__file__).parent / "numbers.json"
 FIRST = 4  # iterations whose J is recorded: the way of the optimizer
@@ -26,7 +27,8 @@ SOLVED = {"ridge", "kernel_ridge", "quadratic"}  # the kinds of training of the 
 class Numbers:
     """J and dJ/drho at the initial hyperparameters, J after the first iterations; J and the hyperparameters at the end.
 
-    `predictions` are those of the refit at the end for the first rows; of `quadratic`, theta.
+    `predictions` are those of the refit at the end for the first rows; of `quadratic`, theta. With a hyper-prior,
+    `spread` is the chosen one and `worth` holds J at the shared value and the corrected value, if it is known.
     """
 
     initial_value: float
@@ -35,6 +37,8 @@ class Numbers:
     value: float
     hyperparameters: list[float]
     predictions: list[float]
+    spread: float | None
+    worth: list[float] | None
 
 
 def numbers(request: dict[str, Any], hyperparameters: list[float] | None = None) -> Numbers:
@@ -44,16 +48,25 @@ def numbers(request: dict[str, Any], hyperparameters: list[float] | None = None)
     objective, box = prepared.objective, prepared.objective.hyperparameters
     initial = objective.evaluate(box.start(0, spec.seed))
     steps = list(tune(prepared))
-    best = steps[-1].best.best
+    last = steps[-1]
+    best = last.best.best
     found = box.natural(best.rho).tolist()
     return Numbers(
         initial.value,
         initial.gradient.tolist(),
         [step.at.value for step in steps if step.state is not None][1 : FIRST + 1],
-        best.value,
+        best.selection,
         found,
         _predictions(prepared, np.array(found if hyperparameters is None else hyperparameters)).tolist(),
+        None if last.choice is None else last.choice.spread,
+        None if last.choice is None else _worth(prepared, last),
     )
+
+
+def _worth(prepared: Prepared, last: Step) -> list[float]:
+    found = worth(prepared, last)
+    assert found.baseline is not None
+    return [found.baseline.value, *([] if found.corrected is None else [found.corrected])]
 
 
 def _predictions(prepared: Prepared, natural: Array) -> Array:
@@ -74,10 +87,17 @@ def differences(request: dict[str, Any], recorded: dict[str, Any]) -> Iterator[s
     exact = DIRECT if request["training"]["kind"] in SOLVED else ITERATIVE
     slope = request["outer"]["tolerance"] + exact
     of_hyperparameters = 2 * np.sqrt(len(now["hyperparameters"])) * slope / CURVATURE
-    relative = dict.fromkeys(now, exact) | {"hyperparameters": of_hyperparameters}
+    relative = dict.fromkeys(now, exact) | dict.fromkeys(("hyperparameters", "worth"), of_hyperparameters)
     for name, bound in relative.items():
+        if None in (recorded[name], now[name]):
+            if recorded[name] is not now[name]:
+                yield f"{name} is {now[name]} instead of {recorded[name]}"
+            continue
         before, after = np.array(recorded[name]), np.array(now[name])
         if before.shape != after.shape:
             yield f"{name} has the shape {after.shape} instead of {before.shape}"
-        elif not (off := np.abs(after - before).max() / np.abs(before).max()) <= bound:
+            continue
+        off, size = np.abs(after - before).max(), np.abs(before).max()
+        if not off <= bound * size:
+            off /= size or 1.0
             yield f"{name} differs by {off:.1e}, more than {bound:.0e}: {now[name]} instead of {recorded[name]}"

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from tests.golden.__main__ import main
-from tests.golden.cases import CASES, job
+from tests.golden.cases import CASES, LIKE_PENALTIES, PENALTIES, job
 from tests.golden.recorded import RECORD, differences
 from worker.contract.spec import ALGORITHM
 from worker.core.family import kind_of
@@ -66,10 +66,14 @@ def test_the_command_keeps_what_the_version_has_recorded(tmp_path: Path) -> None
     assert list(differences(cases["a"], again["cases"]["a"])) == []
 
 
-def test_the_command_refuses_an_optimum_that_depends_on_the_last_digits(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("request_", "why"), [(job(PENALTIES, 1), "no sharp optimum"), (job(LIKE_PENALTIES, 6), "a choice that is close")]
+)
+def test_the_command_refuses_what_depends_on_the_last_digits(
+    tmp_path: Path, request_: dict[str, Any], why: str
+) -> None:
     path = tmp_path / "numbers.json"
     path.write_text(json.dumps({"algorithm": "7", "cases": {}}))
-    flat = job({"kind": "ridge", "penalty": {"kind": "per_feature"}}, 1)
-    with pytest.raises(ValueError, match="no sharp optimum"):
-        main(path, {"flat": flat}, "7")
+    with pytest.raises(ValueError, match=why):
+        main(path, {"one": request_}, "7")
     assert json.loads(path.read_text())["cases"] == {}
