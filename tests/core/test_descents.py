@@ -101,11 +101,23 @@ def logistic(outer=None):
     return job_of(LogisticRegression(penalty=PerFeature()), table("logistic", 50), Holdout(fraction=0.4), outer)
 
 
+def huber():
+    problem = table("huber", 50)
+    return job_of(HuberRegression(penalty=PerFeature()), problem, Holdout(fraction=0.5), Newton(tolerance=1e-4))
+
+
+def with_outliers():
+    """Rows that would move the hyperparameters far."""
+    problem = regression(40, 6)
+    y = problem.y + np.where(np.arange(40) % 13 == 5, 40.0, 0.0)
+    return job_of(Ridge(penalty=PerFeature()), replace(problem, y=y), Holdout(fraction=0.4))
+
+
 RESUMED = {
     "newton": (small, 1), "lbfgs": (lambda: small(outer=Lbfgs()), 6),
     "starts": (lambda: small(outer=Newton(starts=3)), 20),
     "given": (lambda: small(0.7), 4), "plain": (lambda: small(None), 4), "bound": (at_a_bound, 4),
-    "warm starts": (logistic, 20), "wide": (wide, 9),
+    "warm starts": (logistic, 20), "wide": (wide, 9), "huber": (huber, 20),
 }  # fmt: skip
 LONG = {
     "every": (logistic, 3), "inexact": (lambda: logistic(Inexact()), 6), "two kernels": (of_two_kernels, 5),
@@ -396,7 +408,8 @@ JUDGED = {
     "groups of features": lambda: job_of(Ridge(penalty=grouped(regression(40, 7), "auto")), regression(40, 7)),
     "leave_one_out": lambda: job_of(Ridge(penalty=PerFeature()), regression(36, 5), LeaveOneOut()),
     "logistic": logistic,
-    "huber": lambda: job_of(HuberRegression(penalty=PerFeature()), table("huber", 50), Holdout(fraction=0.5)),
+    "huber": huber,
+    "outliers": with_outliers,
     "classes": lambda: job_of(
         MultinomialRegression(penalty=PerClass()), table("multinomial", 60), Holdout(fraction=0.4)
     ),

@@ -320,6 +320,10 @@ def test_error_bounds_of_an_approximation_hold_for_all_that_is_added(name):
         assert rough.value_error > 0
         assert abs(rough.value - exact.value) <= 1.01 * rough.value_error
         assert np.linalg.norm(rough.gradient - exact.gradient) <= 1.01 * rough.gradient_error
+    at = tie.expand(tie.hyperparameters.initial)
+    job.objective.forget()
+    alone = job.objective.approximate(at, 1e-2)  # its errors may be equal in all members, and then they add up
+    assert_allclose(rough.gradient_error, np.sqrt(len(at)) * alone.gradient_error)
 
 
 def test_what_tells_of_rows_and_of_the_model_is_that_of_the_criterion():
