@@ -26,19 +26,33 @@ class Rows:
         return float(self.weights @ self.losses)
 
 
+def unit_in_loops(job: Prepared, shared: Start) -> float:
+    """What a row's loss varies by, over the number of rows: one nat, or the squared slopes over the bend of losses."""
+    scored = np.concatenate([job.partition.rows(rows) for _, rows in job.partition.splits])
+    w = job.problem.score_weights(np.unique(scored))
+    n = w.sum() ** 2 / (w @ w)
+    if job.objective.loss.in_nats:
+        return 1.0 / n
+    twice = 2.0 * shared.best.value
+    squares = bend = 0.0
+    for part in job.objective.row_tangents(job.problem, job.partition, shared.best.rho):
+        for i in range(len(part.y)):
+            squares += part.weights[i] * np.sum(part.slopes(part.eta)[i] ** 2)
+            bend += part.weights[i] * np.trace(part.curvatures(part.eta)[i])
+    return min(max(twice, squares / bend), 10.0 * twice) / n if bend > 0 else twice / n
+
+
 def left_out_in_loops(job: Prepared, shared: Start, start: Start) -> Rows:
     """Each row at the hyperparameters that its cluster would leave behind."""
     box, rho = job.objective.hyperparameters, start.best.rho
-    unit = 1.0 if job.objective.loss.in_nats else 2.0 * shared.best.value
-    scored = np.concatenate([job.partition.rows(rows) for _, rows in job.partition.splits])
-    w = job.problem.score_weights(np.unique(scored))
-    least = LEAST_CURVATURE * unit * (w @ w) / w.sum() ** 2
+    least = LEAST_CURVATURE * unit_in_loops(job, shared)
     T = _directions(box, rho, tied=start.spread == 0)
     H = _second_derivatives(job, rho)
     if start.spread:
-        H = H + Descents(job).prior(shared, start.spread).hessian(rho)
-    values, vectors = np.linalg.eigh(T.T @ H @ T)
-    M = vectors @ np.diag([1.0 / max(value, least) for value in values]) @ vectors.T
+        H = H + _bend_of_prior(job, shared, start)
+    lengths = np.sqrt(T.sum(axis=0))
+    values, vectors = np.linalg.eigh((T / lengths).T @ H @ (T / lengths))
+    M = vectors @ np.diag([1.0 / max(value, least) for value in values]) @ vectors.T / np.outer(lengths, lengths)
     clusters = job.plan.selection.clusters(job.problem, job.partition)
     chunks = list(job.objective.row_tangents(job.problem, job.partition, rho))
     rows = [(part, i, int(clusters[part.rows[i]])) for part in chunks for i in range(len(part.y))]
@@ -91,6 +105,20 @@ def _directions(box, rho, *, tied: bool) -> np.ndarray:
     held = box.at_bound(rho)
     free = [column for column in columns if any(held[j] is None for j in np.flatnonzero(column))]
     return np.array(free).reshape(len(free), len(rho)).T
+
+
+def _bend_of_prior(job: Prepared, shared: Start, start: Start) -> np.ndarray:
+    """The Hessian of the hyper-prior whose centre follows: with other rows its floor is elsewhere, too."""
+    rho, prior, unit = start.best.rho, Descents(job).prior(shared, start.spread), unit_in_loops(job, shared)
+    H = np.zeros((len(rho), len(rho)))
+    for family in prior.families:
+        d, _ = family.deviations(rho)
+        width = 0.5 * family.spread**2
+        h = [1.5 * (width - one**2) / (width + one**2) ** 2 + 1.0 / 9.0 for one in d]
+        for i, a in enumerate(family.members):
+            for j, b in enumerate(family.members):
+                H[a, b] += unit * ((i == j) * h[i] - h[i] * h[j] / sum(h))
+    return H
 
 
 def _second_derivatives(job: Prepared, rho: np.ndarray) -> np.ndarray:
