@@ -252,12 +252,17 @@ class Descents:
         return judged.corrected + CAUTION * (error or 0.0)
 
     def choice_so_far(self, starts: tuple[Start, ...]) -> Choice | None:
-        """The choice of the descents of a path that have ended by themselves; None if none has, or without a path."""
+        """The choice of the descents of a path that have ended by themselves; None if none has, or without a path.
+
+        If others have not, it is told as no choice.
+        """
         path = self.path
         if not path or starts[0].outcome in (None, *BUDGET_OUTCOMES):
             return None
         of_path = starts[: 1 + len(self._of_path(starts[0], path))]
-        return self.choice(tuple(start for start in of_path if start.outcome not in (None, *BUDGET_OUTCOMES)))
+        ended = tuple(start for start in of_path if start.outcome not in (None, *BUDGET_OUTCOMES))
+        whole = len(ended) == 1 + len(self._of_path(starts[0], path))
+        return self.choice(ended) if whole else replace(self.choice(ended), by=None)
 
     def ended_here(self, step: Step) -> Step:
         """A step at which the search was stopped, at the best point of those descents that have ended."""
