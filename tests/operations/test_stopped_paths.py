@@ -1,4 +1,4 @@
-"""A job with a hyper-prior that is stopped at any stage of its path: killed, cancelled, or left by a worker that died."""
+"""A job with a hyper-prior that is stopped at any stage of its path: killed, cancelled, or left by a dead worker."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from worker.core.search.tune import tune
 
 def prepared(kind: str = "newton", starts: int = 4, **changes: Any) -> Prepared:
     outer = {"kind": kind, "starts": starts, "tolerance": 1e-9, "max_iterations": 4}
-    penalty = {"kind": "per_feature", "initial": 1e4}  # the later starts are better
+    penalty = {"kind": "per_feature", "initial": 1e4, "spread": None}  # the later starts are better
     given = {"selection": {"kind": "holdout", "fraction": 0.4}, **changes}
     spec = parsed(document(data=table(40, 4), training__penalty=penalty, outer=outer, **given))
     return prepare(spec.problem(), spec.plan())
