@@ -1,4 +1,4 @@
-"""A job with a hyper-prior that is stopped at any stage of its path: killed, cancelled, or left by a dead worker."""
+"""A job with a hyper-prior is stopped at any stage of its path: killed, cancelled, or left by a worker that died."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ STAGES = {
     "first fold": (4, 1), "last fold": (4, 2),
 }  # fmt: skip
 """How many starts there are, and how many outer folds; None if the search is over and no fold has ended."""
+DEFAULT = {"half", "one", "first fold"}  # stages of which long runs are made each time
 stages = pytest.mark.parametrize("stage", STAGES)
+each_stage = pytest.mark.parametrize(
+    "stage", [pytest.param(stage, marks=[pytest.mark.slow] * (stage not in DEFAULT)) for stage in STAGES]
+)
 
 
 @cache
@@ -115,7 +119,7 @@ def numbers(result: dict[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in result.items() if name not in {"job_id", "timing"}}
 
 
-@stages
+@each_stage
 def test_a_run_that_goes_on_ends_with_the_same_numbers(
     client: redis.Redis, undisturbed: dict[str, Any], stage: str
 ) -> None:
@@ -150,7 +154,7 @@ def test_a_killed_run_tells_what_its_checkpoint_holds(
     assert set(notes.values()) <= set(result["messages"])
 
 
-@stages
+@each_stage
 def test_a_cancelled_run_is_refitted_with_what_has_ended(
     client: redis.Redis, undisturbed: dict[str, Any], stage: str
 ) -> None:
