@@ -31,12 +31,13 @@ from worker.contract.inline import encode_data
 from worker.contract.spec import ALGORITHM, JobSpec
 from worker.core.hyperparameters import Hyperparameters
 from worker.core.records import Outcome, State, Step
+from worker.core.search.descents import without_rows
 from worker.core.search.plan import Prepared, prepare
 from worker.core.search.procedure import carry_out
 from worker.core.search.tune import tune
 from worker.load import LoadError, load
 from worker.queue.horse import horse
-from worker.report import KILLED, OTHER_VERSION, progress, result, step_record, unfitted_result
+from worker.report import KILLED, OTHER_VERSION, chosen, progress, result, step_record, unfitted_result
 from worker.store import Algorithm, Claim, Status, Verdict
 
 BEAT: Final = 0.03
@@ -244,6 +245,7 @@ class Loop:
     def finish(self, prepared: Prepared, step: Step, status: Status, outcome: Outcome | None) -> None:
         """End the job at this step, with the refit at the best point so far."""
         usable = np.isfinite(step.best.best.value)
+        step = chosen(prepared, step) if usable else step
         arguments = (self.claim, prepared, step, status, outcome, self.elapsed, self.made, self.warnings)
         document = result(*arguments) if usable else None
         error = None
@@ -298,9 +300,11 @@ def _conclude(client: redis.Redis, claim: Claim, status: Status, outcome: Outcom
     """End a job with what its checkpoint holds, of whatever version it is."""
     document, last, error = None, None, None
     if claim.checkpoint:
-        step = stopped_step(checkpoint.unpack(claim.checkpoint))
+        task = work(claim.spec, b"")
+        families = task.plan.hyperparameters(task.problem).families
+        step = without_rows(stopped_step(checkpoint.unpack(claim.checkpoint)), families)
         why = KILLED if claim.algorithm == ALGORITHM else OTHER_VERSION
-        document = unfitted_result(claim, work(claim.spec, b""), step, status, outcome, why)
+        document = unfitted_result(claim, task, step, status, outcome, why)
         last = progress(step, claim.elapsed)
     elif outcome:
         detail = f"Not one iteration ended within the time limit of {claim.seconds:g} s; raise limits.seconds."

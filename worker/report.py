@@ -43,7 +43,7 @@ from worker.core.records import Array, Choice, Evaluation, Outcome, Start, Step
 from worker.core.search.chosen_by_folds import pooled
 from worker.core.search.descents import Descents
 from worker.core.search.plan import Prepared, resolve
-from worker.core.verdict.baseline import Worth
+from worker.core.verdict.baseline import Worth, worth_without_rows
 from worker.core.verdict.baseline import worth as worth_of
 from worker.core.verdict.conclude import Conclusion, conclude
 from worker.report_model import model_of
@@ -123,6 +123,12 @@ def step_record(hyperparameters: Hyperparameters, step: Step, sequence: int) -> 
     }
 
 
+def chosen(prepared: Prepared, step: Step) -> Step:
+    """The last step of a search, with the spread that is chosen of those descents that have ended."""
+    descents = Descents(prepared)
+    return descents.with_folds(step if step.choice or step.ended else descents.ended_here(step))
+
+
 def result(
     claim: Claim,
     prepared: Prepared,
@@ -137,8 +143,7 @@ def result(
 
     `made`: features from columns; `warnings`: of the dataset about these columns.
     """
-    descents = Descents(prepared)
-    step = descents.with_folds(step if step.choice or step.ended else descents.ended_here(step))
+    step, descents = chosen(prepared, step), Descents(prepared)
     conclusion, unrepresentable = _finite_parts(conclude(prepared, step.best, descents.of(step.best, step.starts)))
     worth = worth_of(prepared, step)
     shape = conclusion.curvature
@@ -214,11 +219,17 @@ def unfitted_result(claim: Claim, task: Work, step: Step, status: Status, outcom
     if task.plan.training.needs_variances:  # which are not stored
         hyperparameters = hyperparameters.unbounded()
     hypergradient, outer = resolve(task.plan, task.problem, hyperparameters)
+    worth = worth_without_rows(hyperparameters, step)
+    notes = [Note(code=one.code, severity=one.severity, text=one.text) for one in worth.findings]
+    told = f"{why} {MORE_SECONDS}" if outcome is Outcome.MAX_SECONDS else why
     document = Result(
         **_search(claim, hyperparameters, step, status, outcome, claim.elapsed) | {"partial": True},
         message=f"{outcome.value if outcome else STOPPED[status]} {why}",
-        messages=[f"{why} {MORE_SECONDS}" if outcome is Outcome.MAX_SECONDS else why],
+        messages=[told, *(note.text for note in notes)],
+        notes=notes,
         selection=_selection(step),
+        baseline=_baseline(hyperparameters, worth),
+        spread=_spread(step),
         test=None,
         model=None,
         certificates=CertificateSet(

@@ -12,6 +12,7 @@ from tests.service.api import Api
 from worker.contract.feature_columns import FeatureColumns
 from worker.contract.spec import JobSpec
 from worker.core.rows.problem import Problem
+from worker.core.search.descents import Descents
 from worker.core.search.plan import Plan, Prepared, prepare
 from worker.core.search.tune import tune
 from worker.core.verdict.conclude import Conclusion, conclude
@@ -48,7 +49,7 @@ def direct(problem: Problem, plan: Plan) -> tuple[Prepared, Any, Conclusion]:
     """The same computation without a service."""
     prepared = prepare(problem, plan)
     *_, last = tune(prepared)
-    return prepared, last, conclude(prepared, last.best)
+    return prepared, last, conclude(prepared, last.best, Descents(prepared).of(last.best, last.starts))
 
 
 def assert_same(result: dict[str, Any], problem: Problem, plan: Plan, rtol: float = 1e-12) -> None:
@@ -58,7 +59,7 @@ def assert_same(result: dict[str, Any], problem: Problem, plan: Plan, rtol: floa
     box = prepared.objective.hyperparameters
     assert [item["name"] for item in result["hyperparameters"]] == list(box.names)
     assert_allclose([item["value"] for item in result["hyperparameters"]], box.natural(best.rho), rtol=rtol)
-    assert_allclose(result["selection"]["value"], best.value, rtol=rtol)
+    assert_allclose(result["selection"]["value"], best.selection, rtol=rtol)
     assert_allclose(result["selection"]["per_fold"], best.per_split, rtol=rtol)
     assert_allclose(result["selection"]["standard_error"], conclusion.standard_error, rtol=rtol)
     assert (result["stop_reason"], result["counts"]["evaluations"]) == (last.ended.code, last.evaluations)

@@ -325,7 +325,7 @@ def test_omitted_boxes_are_told_in_units_of_the_columns(live: Api) -> None:
     random = np.random.default_rng(0)
     X = random.normal(size=(40, 3)) * [1.0, 1e-4, 1e3]
     y = X @ [1.0, 1e4, 0.0] + random.normal(size=40)
-    penalty = {"kind": "per_feature", "upper": 50.0}
+    penalty = {"kind": "per_feature", "upper": 50.0, "spread": None}
     spec = {"data": {"x": X.tolist(), "y": y.tolist()}, "training": {"kind": "ridge", "penalty": penalty}}
     standard = live.post("/v1/jobs", params={"validate_only": "true"}, json=spec).json()
     assert standard["boxes"] == {"initial": [1.0] * 3, "lower": [1e-6] * 3, "upper": [50.0] * 3}

@@ -16,7 +16,8 @@ X = RNG.normal(size=(ROWS, 3))
 Y = X @ [1.0, 2.0, 0.0] + RNG.normal(size=ROWS)
 WIDE = RNG.normal(size=(ROWS, 8))
 ONES = np.ones((ROWS, 1))
-PER_FEATURE = {"training__penalty": {"kind": "per_feature"}}
+PER_FEATURE = {"training__penalty": {"kind": "per_feature", "spread": None}}
+LIKE = {"training__penalty": {"kind": "per_feature"}}
 TINY = {"training__penalty": {"kind": "shared", "initial": 1e-300, "lower": 1e-305, "upper": 1e-290}}
 WINDOW = {"selection": {"kind": "walk_forward", "initial": 6, "window": 3}}
 FORM = {"kind": "matrix", "name": "m", "matrix": [[1, 2, 0], [2, 1, 0], [0, 0, 1]]}
@@ -102,6 +103,9 @@ TOLD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "constant columns only": (
         given(np.hstack([ONES, 2.0 * ONES])) | PER_FEATURE,
         ["'x0' is constant", "'x1' is constant", "does not depend on penalty[x0] and penalty[x1]"]),
+    "a constant column whose penalty is like the others": (
+        given(np.hstack([X, 5.0 * ONES])) | LIKE,
+        ["Feature 'x3' is constant on the rows used", "one shared value was chosen"]),
     "duplicate columns": (
         given(np.hstack([X, X[:, :1]])) | PER_FEATURE, ["Feature 'x3' equals 'x0': the data", "is flat"]),
     "a constant target": (given(y=np.full(ROWS, 2.0)), ["The target is constant", "does not depend on penalty around"]),
@@ -208,7 +212,9 @@ def test_a_slope_that_does_not_bend_is_not_called_flat(live: Api) -> None:
 
 def test_two_penalties_of_one_column_are_flat_and_no_saddle(live: Api) -> None:
     groups = {"g": ["x0", "x1"], "h": ["x0", "x1"], "rest": ["x2"]}
-    spec = document(**given(), training={"kind": "ridge", "penalty": {"kind": "per_group", "groups": groups}})
+    spec = document(
+        **given(), training={"kind": "ridge", "penalty": {"kind": "per_group", "groups": groups, "spread": None}}
+    )
     result = live.result(live.created(spec, Prefer="wait=60")["id"])
     assert result["certificates"]["point"] == "flat"
     assert any("penalty[g] and penalty[h]" in message for message in result["messages"]), result["messages"]

@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from tests.contract.specs import document, table
+from tests.plain import plain
 from tests.service.api import Api, faults
 from tests.service.conftest import RETENTION_DAYS
 from worker import store
@@ -16,6 +17,7 @@ SPEC = document(
     data=table(40, 4), training__penalty={"kind": "per_feature"}, outer={"kind": "auto", "starts": 2},
     test_fraction=0.2,
 )  # fmt: skip
+PLAIN = plain(SPEC)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,8 @@ def test_the_result(live: Api, job: dict[str, object]) -> None:
     assert result["selection"]["value"] <= result["selection"]["initial_value"]
     assert len(result["selection"]["per_fold"]) == 5
     assert result["test"]["rows"] == 8
-    assert len(result["starts"]) == 2
+    chosen = result["spread"]["chosen"]
+    assert [start["spread"] for start in result["starts"]] == [0.0, 0.5, 1.0, *([chosen] if chosen else [])]
     assert result["counts"]["evaluations"] == sum(start["evaluations"] for start in result["starts"])
     assert all(sentence.endswith(".") for sentence in result["method"].pop("why"))
     assert result["method"] == {
@@ -64,21 +67,31 @@ def test_the_result(live: Api, job: dict[str, object]) -> None:
     assert (again.status_code, again.headers["etag"]) == (304, etag)
 
 
-def test_the_trajectory(live: Api, job: dict[str, object]) -> None:
+def test_the_trajectory_of_plain_tuning(live: Api) -> None:
+    """A last search, of the shared value, has no say in the best one."""
+    job = live.created(PLAIN, Prefer="wait=60")
     steps = live.steps(str(job["id"]))
-    assert [step["sequence"] for step in steps] == list(range(1, len(steps) + 1))
-    assert {step["start"] for step in steps} == {0, 1}
+    assert {step["start"] for step in steps} == {0, 1, 2}
     best = [step["best_value"] for step in steps]
     assert best == sorted(best, reverse=True)
     assert all(step["best_value"] <= step["value"] for step in steps)
+    assert best[-1] == live.result(str(job["id"]))["selection"]["value"]
+
+
+def test_the_trajectory(live: Api, job: dict[str, object]) -> None:
+    """Along the path the best value is that of the present hyper-prior; that of the chosen one at the end."""
+    steps = live.steps(str(job["id"]))
+    assert [step["sequence"] for step in steps] == list(range(1, len(steps) + 1))
+    starts = [step["start"] for step in steps]
+    assert starts == sorted(starts)
     for after in (0, 1, len(steps) - 1, len(steps), 10**9):
         assert live.steps(str(job["id"]), after) == steps[after:]
     result = live.result(str(job["id"]))
-    assert best[-1] == result["selection"]["value"]
+    assert set(starts) == set(range(len(result["starts"])))
     found = [item["value"] for item in result["hyperparameters"]]
     assert found in [step["hyperparameters"] for step in steps]
     progress = live.get(f"/v1/jobs/{job['id']}").json()["progress"]
-    assert progress["best_value"] == best[-1]
+    assert progress["best_value"] == result["selection"]["value"]
     assert progress["evaluations"] == result["counts"]["evaluations"]
     assert progress["iteration"] == result["counts"]["iterations"]
 

@@ -40,7 +40,7 @@ def stored(live: Api) -> dict[str, str]:
 
 
 def sparse(dataset: str, kind: str, training: dict[str, Any], **rest: Any) -> dict[str, Any]:
-    penalty = {"kind": "per_group", "groups": GROUPS, **BOX}
+    penalty = {"kind": "per_group", "groups": GROUPS, "spread": None, **BOX}
     data = {"dataset_id": dataset, "target": "label"}
     return {"data": data, "training": {"kind": kind, "penalty": penalty, **training}, "selection": FOLDS, **rest}
 
@@ -79,7 +79,7 @@ def test_sparse_rows_with_conjugate_gradients_give_what_dense_rows_with_factors_
     assert first["certificates"]["inner_gradient_norm"] < 1e-10
     names = {"low": [str(j) for j in range(1, 10)], "high": [str(j) for j in range(10, P + 1)]}
     rows = {"x": X.tolist(), "y": TARGETS[kind].tolist(), "features": [str(j) for j in range(1, P + 1)]}
-    penalty = {"kind": "per_group", "groups": names, **BOX}
+    penalty = {"kind": "per_group", "groups": names, "spread": None, **BOX}
     dense = sparse("", kind, {"penalty": penalty}, outer={"kind": "newton", **tight})
     second = solved(live, {**dense, "data": rows})
     assert second["method"]["solver"] == "newton_cholesky"

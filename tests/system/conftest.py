@@ -11,15 +11,19 @@ from tests.system.processes import Service, service
 
 LONG = document(
     data=table(120, 40),
-    training__penalty={"kind": "per_feature"},
+    training__penalty={"kind": "per_feature", "spread": 0.5},
     outer={"kind": "lbfgs", "tolerance": 1e-14, "starts": 60, "max_iterations": 30},
 )  # a few seconds of work, in thousands of evaluations
 LONG_OF_CLASSES = document(
     data={**LONG["data"], "y": ["low" if y < 0 else "high" for y in LONG["data"]["y"]]},
-    training={"kind": "logistic", "penalty": {"kind": "per_feature", "lower": 1e-3}},
+    training={"kind": "logistic", "penalty": {"kind": "per_feature", "lower": 1e-3, "spread": 0.5}},
     outer={"kind": "lbfgs", "tolerance": 1e-14, "starts": 8, "max_iterations": 25},
 )  # fits that begin where earlier ones ended
-ENDLESS = document(**{**LONG, "outer": {**LONG["outer"], "starts": 1000, "max_iterations": 1000}})
+ENDLESS = document(
+    data=LONG["data"],
+    training__penalty={"kind": "per_feature", "spread": None},
+    outer={**LONG["outer"], "starts": 1000, "max_iterations": 1000},
+)
 SHORT = document(training__penalty={"kind": "per_feature"})
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 
 from worker.contract.spec import JobSpec
+from worker.core.search.descents import Descents
 from worker.core.search.plan import prepare
 from worker.core.search.tune import tune
 from worker.core.verdict.conclude import conclude
@@ -15,12 +16,12 @@ def main() -> None:
     spec = JobSpec.model_validate_json(sys.stdin.buffer.read())
     prepared = prepare(spec.problem(), spec.plan())
     *_, last = tune(prepared)
-    conclusion = conclude(prepared, last.best)
+    conclusion = conclude(prepared, last.best, Descents(prepared).of(last.best, last.starts))
     assert conclusion.model is not None
     assert last.ended is not None
     print(json.dumps({
         "hyperparameters": prepared.objective.hyperparameters.natural(last.best.best.rho).tolist(),
-        "value": last.best.best.value,
+        "value": last.best.best.selection,
         "coefficients": conclusion.model.coefficients.tolist(),
         "intercept": conclusion.model.intercept,
         "stop_reason": last.ended.code,

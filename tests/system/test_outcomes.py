@@ -75,7 +75,8 @@ def test_the_numbers_are_those_of_the_core_to_the_last_bit(api: Api, spec: dict[
     ],
 )
 def test_a_spent_budget_is_a_success_with_its_reason(api: Api, changes: dict[str, Any], reason: str) -> None:
-    spec = document(data=table(40, 6), **{"training__penalty": {"kind": "per_feature"}, **changes})
+    penalty = {"kind": "per_feature", "spread": None}
+    spec = document(data=table(40, 6), **{"training__penalty": penalty, **changes})
     job = api.ended(api.created(spec)["id"])
     assert (job["status"], job["stop_reason"], job["error"]) == ("succeeded", reason, None)
     result = api.result(job["id"])
@@ -85,7 +86,7 @@ def test_a_spent_budget_is_a_success_with_its_reason(api: Api, changes: dict[str
     if reason == "max_evaluations":
         assert result["counts"]["evaluations"] == 7
     if reason == "max_iterations":
-        assert result["counts"]["iterations"] == changes["outer"]["max_iterations"]
+        assert result["starts"][0]["iterations"] == changes["outer"]["max_iterations"]
     if reason == "target_value":
         assert result["counts"]["evaluations"] == 1
     if reason == "at_bounds":
@@ -125,7 +126,7 @@ def test_cancelling_a_running_job_keeps_the_best_so_far(api: Api) -> None:
     assert api.delete(f"/v1/jobs/{job_id}").status_code == 204
 
 
-SLOW = document(data=table(39, 2500), training__penalty={"kind": "per_feature"}, outer__kind="newton")
+SLOW = document(data=table(39, 2500), training__penalty={"kind": "per_feature", "spread": None}, outer__kind="newton")
 """One iteration takes a dense eigendecomposition of 2500 x 2500, which nothing but a signal can interrupt."""
 
 
@@ -147,6 +148,22 @@ def test_a_computation_that_cannot_be_interrupted_is_killed_and_the_best_so_far_
     assert ("Raise limits.seconds" in result["messages"][0]) == (how == "max_seconds")
     assert len(result["hyperparameters"]) == 2500
     assert result["selection"]["value"] == api.steps(job_id)[0]["value"]
+
+
+def test_a_path_that_is_killed_keeps_its_shared_value(api: Api) -> None:
+    """The first step with a hyper-prior on 2500 hyperparameters can as little be interrupted."""
+    spec = document(data=SLOW["data"], training__penalty={"kind": "per_feature"}, outer__kind="newton")
+    job_id = api.created(spec)["id"]
+    eventually(lambda: any(step["start"] == 1 for step in api.steps(job_id)))
+    api.post(f"/v1/jobs/{job_id}/cancel")
+    job = api.ended(job_id)
+    assert (job["status"], job["stop_reason"]) == ("cancelled", None)
+    result = api.result(job_id)
+    assert (result["partial"], result["model"]) == (True, None)
+    assert (result["spread"]["chosen"], result["spread"]["by"]) == (0.0, None)
+    assert len({item["value"] for item in result["hyperparameters"]}) == 1
+    assert result["selection"]["value"] == result["baseline"]["value"] == job["progress"]["best_value"]
+    assert result["baseline"]["difference"] == 0
 
 
 def test_a_queued_job_is_cancelled_at_once_and_never_run(api: Api) -> None:
@@ -176,11 +193,12 @@ def test_a_singular_problem_fails_with_a_sentence(api: Api) -> None:
 
 
 def test_constant_and_duplicate_columns_are_no_obstacle(api: Api) -> None:
-    spec = document(data={**twins(), "features": ["a", "b", "c"]}, training__penalty={"kind": "per_feature"})
+    penalty = {"kind": "per_feature", "spread": None}
+    spec = document(data={**twins(), "features": ["a", "b", "c"]}, training__penalty=penalty)
     job = api.ended(api.created(spec)["id"])
     assert job["status"] == "succeeded"
     result = api.result(job["id"])
-    assert len(result["messages"]) == 4
+    assert len(result["messages"]) - len(result["notes"]) == 4
     assert any("flat along a joint change of penalty[a] and penalty[b]" in message for message in result["messages"])
     assert any("does not depend on penalty[c]" in message for message in result["messages"])  # the penalty of 'c'
     assert any("'c' is constant" in message for message in result["messages"])

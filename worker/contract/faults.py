@@ -6,6 +6,7 @@ import difflib
 import functools
 import heapq
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,7 @@ UNION_TAGS = frozenset(
         "[text]",
     }
 )  # parts of a location in a validation error that are no place in the document
+NUMBER = "constrained-float"  # the same, of a number in bounds where a word may stand, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ def schema_faults(error: ValidationError, body: bytes, model: type[BaseModel]) -
     details = [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in inside]
     # what is no word of a list and is an object has no fault but those of its members
     details = [detail for detail in details if not _is_other_choice(detail["loc"], inside)]
+    details = list(_of_numbers_or_words(details))
     return [_fault(detail, document, schema) for detail in details[:MOST]]
 
 
@@ -66,6 +69,18 @@ def _is_other_choice(location: tuple[int | str, ...], inside: set[tuple[int | st
         return False
     here = location[:-1]
     return any(path[:-1] == here and str(path[-1]).startswith("dict[") for path in inside if path)
+
+
+def _of_numbers_or_words(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """One fault for a value that may be a number or a word: of the number if it is one, else of the word."""
+    numbers = {detail["loc"][:-1]: detail for detail in details if detail["loc"][-1:] == (NUMBER,)}
+    words = {detail["loc"][:-1] for detail in details if str(*detail["loc"][-1:]).startswith("literal[")}
+    for detail in details:
+        number = numbers.get(detail["loc"][:-1])
+        if number is None or detail["loc"][:-1] not in words:
+            yield detail
+        elif (number["type"] == "float_type") != (detail is number):
+            yield {**detail, "msg": f"{detail['msg']} or a number"} if detail is not number else detail
 
 
 @functools.cache
@@ -140,7 +155,7 @@ def _path(location: tuple[int | str, ...], document: Any, schema: dict[str, Any]
 
 
 def _is_mark(part: int | str) -> bool:
-    return part in UNION_TAGS or str(part).startswith(("literal[", "dict["))
+    return part in UNION_TAGS or part == NUMBER or str(part).startswith(("literal[", "dict["))
 
 
 def _at(schema: dict[str, Any], path: list[int | str], document: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-from itertools import islice
 from typing import Any
 
 from tests.contract.specs import document, parsed, table
@@ -17,6 +16,7 @@ from worker.contract.description import describe, fingerprint, work
 from worker.contract.inline import encode_data
 from worker.contract.spec import ALGORITHM
 from worker.core.inner.linear_model import LinearModel
+from worker.core.search.descents import Descents
 from worker.core.search.plan import prepare
 from worker.core.search.tune import tune
 from worker.core.verdict.conclude import conclude
@@ -30,18 +30,21 @@ SPEC = document(
     limits={"evaluations": 500},
     labels={"stored": "by an earlier version"},
 )
+SECOND, FEW = 2, 3
 
 
 def stored() -> dict[str, Any]:
-    """The job after a few steps, and what it comes to."""
+    """The job after a few steps of its second descent, and what it comes to."""
     spec = parsed(SPEC)
     data = encode_data(spec.problem())
     description = describe(spec, data)
     task = work(json.dumps(description).encode(), data)
     prepared = prepare(task.problem, task.plan)
     steps = list(tune(prepared))
-    some = [step for step in islice(steps, 5) if step.state is not None]
-    conclusion = conclude(prepared, steps[-1].best)
+    told = [step for step in steps if step.state is not None]
+    some = told[: [len(step.starts) for step in told].index(SECOND) + FEW]
+    last = steps[-1].best
+    conclusion = conclude(prepared, last, Descents(prepared).of(last, steps[-1].starts))
     assert isinstance(conclusion.model, LinearModel)
     assert some[-1].state is not None
     names = prepared.objective.hyperparameters
@@ -53,8 +56,8 @@ def stored() -> dict[str, Any]:
         "fingerprint": fingerprint(description),
         "steps": [step_record(names, step, sequence) for sequence, step in enumerate(some, start=1)],
         "checkpoint": base64.b64encode(checkpoint.pack(some[-1].state)).decode(),
-        "value": steps[-1].best.best.value,
-        "hyperparameters": names.natural(steps[-1].best.best.rho).tolist(),
+        "value": last.best.selection,
+        "hyperparameters": names.natural(last.best.rho).tolist(),
         "coefficients": conclusion.model.coefficients.tolist(),
     }
 

@@ -6,7 +6,9 @@ differ more and more, each descended from where the last one ended. Then it is c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -138,7 +140,10 @@ class Descents:
     def shared(self) -> Descent:
         """The descent with one value for each family."""
         tie = Tie.of(self.box)
-        scans: Scans = "grid" if len(tie.hyperparameters.names) <= MOST_SCANNED else None
+        # a grid of two would be too coarse to show where to begin: kernels are narrow valleys between plateaus
+        scans: Scans = (
+            None if (left := len(tie.hyperparameters.names)) > MOST_SCANNED else "grid" if left == 1 else "after"
+        )
         prepared = self._prepared(SHARED, b"", tied(self.prepared.objective, tie), 1, scans)
         return Descent(prepared, 0, SHARED, tie=tie)
 
@@ -228,19 +233,20 @@ class Descents:
     def _choice(self, ended: tuple[Start, ...]) -> Choice:
         shared, spreads = ended[0], sorted({start.spread for start in ended if start.spread})
         starts = [shared, *(_best(ended, spread) for spread in spreads)]
-        judged = [self.judged(shared, start) if self._can_judge and spreads else None for start in starts]
+        can_judge = self._can_judge and np.isfinite(shared.best.value)
+        judged = [self.judged(shared, start) if can_judge else None for start in starts]
         points = tuple(
             PathPoint(start.spread or SHARED, start.best.selection, None if one is None else one.corrected)
             for start, one in zip(starts, judged, strict=True)
         )
         scores = [self._score(one, judged[0]) for one in judged]
         kinds = {family.spread for family in self.box.families}
-        if "auto" not in kinds or not np.isfinite(scores).all():
-            if "auto" not in kinds:
-                return Choice(points[-1].spread, "given", points)
-            # the path may go on: outer folds choose later, or a Hessian is not finite
-            return Choice(max(one.spread for one in points if one.spread <= WITHOUT_CHOICE), "fixed", points)
-        first = 0 if kinds == {"auto"} else 1  # a shared value is no choice where a family is not to have one
+        if "auto" not in kinds or not np.isfinite(scores).all():  # outer folds choose later, or a Hessian is not finite
+            by: Literal["fixed", "given"] = "fixed" if "auto" in kinds else "given"
+            return Choice(_unjudged([point.spread for point in points], self.box.families), by, points)
+        first = (
+            0 if kinds == {"auto"} or not spreads else 1
+        )  # a shared value is no choice where a family is not to have one
         return Choice(points[first + int(np.argmin(scores[first:]))].spread, "jackknife", points)
 
     def _score(self, judged: LeftOut | None, shared: LeftOut | None) -> float:
@@ -252,12 +258,17 @@ class Descents:
         return judged.corrected + CAUTION * (error or 0.0)
 
     def choice_so_far(self, starts: tuple[Start, ...]) -> Choice | None:
-        """The choice of the descents of a path that have ended by themselves; None if none has, or without a path."""
+        """The choice of the descents of a path that have ended by themselves; None if none has, or without a path.
+
+        If others have not, it is told as no choice.
+        """
         path = self.path
         if not path or starts[0].outcome in (None, *BUDGET_OUTCOMES):
             return None
         of_path = starts[: 1 + len(self._of_path(starts[0], path))]
-        return self.choice(tuple(start for start in of_path if start.outcome not in (None, *BUDGET_OUTCOMES)))
+        ended = tuple(start for start in of_path if start.outcome not in (None, *BUDGET_OUTCOMES))
+        whole = len(ended) == 1 + len(self._of_path(starts[0], path))
+        return self.choice(ended) if whole else replace(self.choice(ended), by=None)
 
     def ended_here(self, step: Step) -> Step:
         """A step at which the search was stopped, at the best point of those descents that have ended."""
@@ -296,6 +307,27 @@ class Descents:
             return left_out(descent.prepared, descent.descended(start.best).rho, None, unit, sizes)
         prior = self.prior(shared, spread).hessian(rho, holds=False) if spread else None
         return left_out(self.prepared, rho, prior, unit, np.ones(len(rho), int))
+
+
+def without_rows(step: Step, families: tuple[Family, ...]) -> Step:
+    """A step at which a search was stopped, with a spread of descents that have ended where no row is at hand to judge.
+
+    As it is without a path, or if none of it has ended.
+    """
+    ended = [start for start in step.starts if start.outcome not in (None, *BUDGET_OUTCOMES)]
+    if step.starts[0].spread is None or not ended:
+        return step
+    spreads = sorted({start.spread for start in ended if start.spread is not None})
+    points = tuple(PathPoint(spread, _best(tuple(ended), spread).best.selection, None) for spread in spreads)
+    step = replace(step, choice=Choice(_unjudged(spreads, families), None, points))
+    return replace(step, at=step.best.best, gradient_norm=step.best.gradient_norm)
+
+
+def _unjudged(spreads: Sequence[float], families: tuple[Family, ...]) -> float:
+    """The spread that is taken where rows cannot be judged, of those on a path in ascending order."""
+    if all(family.spread != "auto" for family in families):
+        return spreads[-1]
+    return max(spread for spread in spreads if spread <= WITHOUT_CHOICE)
 
 
 def _best(starts: tuple[Start, ...], spread: float | None) -> Start:

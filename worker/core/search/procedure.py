@@ -37,7 +37,8 @@ def carry_out(prepared: Prepared, resume: State | None = None, searches: Searche
         yield last
         return
     folds, descents = resume.folds if resume else (), Descents(prepared)
-    yield _after_folds(descents, last, folds)
+    if resume is None or any(start.outcome is None for start in resume.starts):  # else it is the step of `resume`
+        yield _after_folds(descents, last, folds)
     splits = plan.nested.splits(plan.selection, prepared.rows, prepared.problem)
     clusters = plan.selection.clusters(prepared.problem, prepared.partition)
     for rows, scored in splits[len(folds) :]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
+from worker.core.hyperparameters import Hyperparameters
 from worker.core.losses.measures import error_rate
 from worker.core.objective.clustered import paired
 from worker.core.records import Array, Start, Step
 from worker.core.rows.filled import split_problems
-from worker.core.search.descents import SHARED, Descents
+from worker.core.search.descents import BUDGET_OUTCOMES, SHARED, Descents
 from worker.core.search.plan import Prepared
 
 MANY = 0.1  # hyperparameters in units of the selection rows
@@ -85,24 +86,43 @@ def worth(prepared: Prepared, step: Step) -> Worth:
     """Of the result at the end of a search; nothing for a single hyperparameter."""
     if len(prepared.objective.hyperparameters.names) < 2:
         return Worth(None, None, None, ())
-    descents, best = Descents(prepared), step.best
-    shared = next((s for s in step.starts if s.spread == SHARED and np.isfinite(s.best.value)), None)
+    descents, best, shared = Descents(prepared), step.best, shared_optimum(step)
     if shared is None:
-        alike = bool(prepared.objective.hyperparameters.families)
-        text = BASELINE_UNAVAILABLE.format(NOT_REACHED if alike else NOTHING_TO_SHARE)
-        findings = (Finding("baseline_unavailable", "info", text), *_findings(prepared, best))
+        findings = (_unavailable(prepared.objective.hyperparameters), *_findings(prepared, best))
         return Worth(None, None, None, (*findings, *_about_choice(prepared, step)))
     corrected = _corrected(descents, step, shared)
     value = best.best.selection
     optimism = None if corrected is None else corrected - value
-    baseline = Baseline(
-        shared.best.rho, shared.best.selection, value - shared.best.selection, _difference_error(prepared, best, shared)
-    )
+    baseline = replace(_baseline(best, shared), difference_error=_difference_error(prepared, best, shared))
     findings = _findings(prepared, best)
     if optimism is not None and best.spread != SHARED and -baseline.difference < optimism:
         text = GAIN_BELOW_OPTIMISM.format(-baseline.difference, optimism)
         findings = (Finding("gain_below_optimism", "warning", text), *findings)
     return Worth(baseline, optimism, corrected, (*findings, *_about_choice(prepared, step)))
+
+
+def worth_without_rows(box: Hyperparameters, step: Step) -> Worth:
+    """Of a search that was stopped, as far as it is known where no row is at hand: J alone."""
+    shared = shared_optimum(step)
+    if len(box.names) < 2 or shared is None:
+        return Worth(None, None, None, (_unavailable(box),) if len(box.names) > 1 else ())
+    return Worth(_baseline(step.best, shared), None, None, ())
+
+
+def shared_optimum(step: Step) -> Start | None:
+    """The start whose end is the best shared value; None if a limit or a failure has ended the search before it."""
+    found = (start for start in step.starts if start.spread == SHARED and np.isfinite(start.best.value))
+    return next((start for start in found if start.outcome not in (None, *BUDGET_OUTCOMES)), None)
+
+
+def _baseline(best: Start, shared: Start) -> Baseline:
+    there = shared.best.selection
+    return Baseline(shared.best.rho, there, best.best.selection - there, None)
+
+
+def _unavailable(box: Hyperparameters) -> Finding:
+    text = BASELINE_UNAVAILABLE.format(NOT_REACHED if box.families else NOTHING_TO_SHARE)
+    return Finding("baseline_unavailable", "info", text)
 
 
 def _corrected(descents: Descents, step: Step, shared: Start) -> float | None:
