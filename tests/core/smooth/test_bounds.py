@@ -119,7 +119,7 @@ def test_early_steps_are_less_exact_than_late_ones():
     _, steps = found(table("logistic", n=150), training, Holdout(fraction=0.4), Inexact())
     bounds = [step.at.gradient_error for step in steps[:-1]]
     assert max(bounds) > 1e3 * bounds[-1]
-    descents = [step.at.ceiling for step in steps if step.state is not None]
+    descents = [step.at.ceiling for step in steps if step.state is not None and len(step.starts) == 1]
     assert all(b < a for a, b in itertools.pairwise(descents))
 
 

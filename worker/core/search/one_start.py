@@ -164,7 +164,8 @@ def _from_grid(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, 
         norm = outer.relative_gradient(objective, at) if at.failure is None else np.inf
         saved = None if at.failure else {f"{SCAN_PREFIX}values": values}
         yield Trial(at, 0, norm, saved, scanned=len(values) > 1)
-    objective.forget()
+    if not outer_state:
+        objective.forget()
     trials = Trials(_descent(prepared, grid[int(np.argmin(values))], outer_state or None))
     for trial in trials:
         known = None if trial.state is None else {**trial.state, f"{SCAN_PREFIX}values": values}
