@@ -42,7 +42,7 @@ def unit_in_loops(job: Prepared, shared: Start) -> float:
     return min(max(twice, squares / bend), 10.0 * twice) / n if bend > 0 else twice / n
 
 
-def left_out_in_loops(job: Prepared, shared: Start, start: Start) -> Rows:
+def left_out_in_loops(job: Prepared, shared: Start, start: Start, longest: float = LONGEST_STEP) -> Rows:
     """Each row at the hyperparameters that its cluster would leave behind."""
     box, rho = job.objective.hyperparameters, start.best.rho
     least = LEAST_CURVATURE * unit_in_loops(job, shared)
@@ -67,7 +67,7 @@ def left_out_in_loops(job: Prepared, shared: Start, start: Start) -> Rows:
     for part, i, label in rows:
         delta = M @ pulls[label] / (1.0 - min(leverage[label], LARGEST_LEVERAGE))
         moved = part.eta.copy()
-        moved[i] += part.D[i] @ T @ np.clip(delta, -LONGEST_STEP, LONGEST_STEP)
+        moved[i] += part.D[i] @ T @ np.clip(delta, -longest, longest)
         losses.append(part.losses(moved)[i])
     return Rows(np.array(losses), np.array([part.weights[i] for part, i, _ in rows]), [label for *_, label in rows])
 

@@ -120,7 +120,8 @@ RESUMED = {
     "warm starts": (lambda: logistic(solver="newton_cg"), 20), "wide": (wide, 9), "huber": (huber, 20),
 }  # fmt: skip
 LONG = {
-    "every": (lambda: logistic(solver="newton_cg"), 3), "inexact": (lambda: logistic(Inexact()), 6), "two kernels": (of_two_kernels, 5),
+    "every": (lambda: logistic(solver="newton_cg"), 3),
+    "inexact": (lambda: logistic(Inexact()), 6), "two kernels": (of_two_kernels, 5),
     "every start": (lambda: small(outer=Newton(starts=3)), 1),
 }  # fmt: skip
 
@@ -327,6 +328,8 @@ def test_after_any_number_of_evaluations_the_result_is_of_the_descents_that_have
         assert last.evaluations == limit
         spread = expected_at_a_stop(job, last.starts)
         assert (last.best.spread, last.choice.spread if last.choice else SHARED) == (spread, spread)
+        whole_path = len(last.starts) > 1 + len(PATH)
+        assert (last.choice.by if last.choice else None) == ("jackknife" if whole_path else None)
         assert last.best.best.value == min(s.best.value for s in last.starts if s.spread == spread)
         assert (last.at.rho == last.best.best.rho).all()
         resumed = next(step.state for step in reversed(steps) if step.state is not None)
