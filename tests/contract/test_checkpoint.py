@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,10 @@ def bits(value: Any) -> Any:
     return [bits(item) for item in value] if isinstance(value, tuple) else value
 
 
-def prepared(kind: str, penalty: str = "per_feature") -> Prepared:
+def prepared(kind: str, penalty: str = "per_feature", **settings: Any) -> Prepared:
     given = document(
         data=table(30, 6),
-        training__penalty={"kind": penalty},
+        training__penalty={"kind": penalty, **settings},
         outer={"kind": kind, "starts": 3, "tolerance": 1e-10, "max_iterations": 8},
     )
     spec = parsed(given)
@@ -53,12 +54,13 @@ def test_every_state_of_a_search_survives_packing(kind: str, penalty: str) -> No
         assert bits(again.starts) == bits(state.starts)
 
 
+@pytest.mark.parametrize("spread", ["auto", None])
 @pytest.mark.parametrize("kind", ["newton", "lbfgs"])
-def test_a_search_resumed_from_bytes_ends_in_the_same_bits(kind: str) -> None:
-    whole = list(tune(prepared(kind)))
+def test_a_search_resumed_from_bytes_ends_in_the_same_bits(kind: str, spread: str | None) -> None:
+    whole = list(tune(prepared(kind, spread=spread)))
     found = states(whole)
     for state in (found[0], found[len(found) // 2], found[-1]):
-        *_, last = tune(prepared(kind), checkpoint.unpack(checkpoint.pack(state)))
+        *_, last = tune(prepared(kind, spread=spread), checkpoint.unpack(checkpoint.pack(state)))
         assert bits(last) == bits(whole[-1])
 
 
@@ -66,8 +68,10 @@ def test_odd_values_survive() -> None:
     values = np.array([np.nan, -np.nan, np.inf, -np.inf, -0.0, 5e-324, 1.0])
     failed = Evaluation(values, np.inf, np.zeros(7), np.array([np.inf]), Outcome.SINGULAR)
     fine = Evaluation(values + 1, -0.0, values, np.array([0.5]))
-    for outcome in (None, *Outcome):
-        state = State({"a": values, "b": np.array(3)}, (Start(fine, failed, np.inf, 2, 3, outcome),))
+    for outcome, spread in zip((None, *Outcome), itertools.cycle([None, 0.0, 0.5, 1e-300]), strict=False):
+        given = dataclasses.replace(fine, prior=0.1, value_error=0.2, gradient_error=5e-324)
+        start = Start(given, failed, np.inf, 2, 3, outcome, refused=1, scanned=2, spread=spread)
+        state = State({"a": values, "b": np.array(3)}, (start,))
         again = checkpoint.unpack(checkpoint.pack(state))
         assert bits(dict(again.search)) == bits(dict(state.search))
         assert again.starts[0].outcome is outcome

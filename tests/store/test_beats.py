@@ -70,7 +70,7 @@ def submit(client: redis.Redis) -> Callable[[str, str], None]:
     def submit(job_id: str, outer: str) -> None:
         document = {
             "data": {"x": x.tolist(), "y": y.tolist()},
-            "training": {"kind": "ridge", "penalty": {"kind": "per_feature"}},
+            "training": {"kind": "ridge", "penalty": {"kind": "per_feature", "spread": None}},
             "outer": {"kind": outer, "tolerance": 1e-6, "starts": 2},
         }
         spec = JobSpec.model_validate_json(orjson.dumps(document))

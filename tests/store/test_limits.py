@@ -49,7 +49,7 @@ def tune(client: redis.Redis) -> Callable[..., None]:
     def tune(job_id: str, p: int, *, seconds: float = 600.0, evaluations: int | None = None, **training: Any) -> None:
         spec = {
             "data": {"x": [[0.0], [1.0]], "y": [0.0, 1.0]},
-            "training": {"kind": "ridge", "penalty": {"kind": "per_feature"}, **training},
+            "training": {"kind": "ridge", "penalty": {"kind": "per_feature", "spread": None}, **training},
             "selection": {"kind": "holdout"},
             "outer": {"kind": "newton"},
             "limits": {"seconds": seconds, "evaluations": evaluations},
@@ -176,7 +176,7 @@ def test_a_first_iteration_that_takes_too_long_is_an_error(
     client: redis.Redis, workers: Workers, tune: Callable[..., None]
 ) -> None:
     workers.start_real()
-    penalty = {"kind": "per_feature", "initial": 1e-3}  # a minute's worth of factors for one evaluation
+    penalty = {"kind": "per_feature", "initial": 1e-3, "spread": None}  # a minute's worth of factors for one evaluation
     tune("j", 2500, seconds=0.05, kind="huber", delta=0.01, solver="newton_cholesky", penalty=penalty)
     ended(client, "j", Status.FAILED)
     error = json.loads(record(client, "j").error or b"")

@@ -140,7 +140,10 @@ class Descents:
     def shared(self) -> Descent:
         """The descent with one value for each family."""
         tie = Tie.of(self.box)
-        scans: Scans = "grid" if len(tie.hyperparameters.names) <= MOST_SCANNED else None
+        # a grid of two would be too coarse to show where to begin: kernels are narrow valleys between plateaus
+        scans: Scans = (
+            None if (left := len(tie.hyperparameters.names)) > MOST_SCANNED else "grid" if left == 1 else "after"
+        )
         prepared = self._prepared(SHARED, b"", tied(self.prepared.objective, tie), 1, scans)
         return Descent(prepared, 0, SHARED, tie=tie)
 

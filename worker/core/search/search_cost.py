@@ -17,7 +17,7 @@ from worker.core.selection import KFold, Selection
 
 FEW, PER_HYPERPARAMETER = 10, 8  # evaluations of a start: few hyperparameters take less than is typical of many
 OF_OTHER_STARTS = 2  # times the evaluations of the first start, which is a reasonable point; others are random
-OF_SHARED = {1: 18, 2: 38}  # evaluations for a shared value, by the number of hyperparameters left: grid and descent
+OF_SHARED = {1: 18, 2: 90}  # evaluations for a shared value, by the number of hyperparameters left: grid and descent
 OF_STAGE = 0.6  # of a stage of the path of hyper-priors, in units of a plain start: it begins near its end
 CALLS_OF_TRIAL = 10.0  # of NumPy, in the optimizer
 CUBES_OF_MODEL = 9.0  # flops of a trust region's eigendecomposition over the cube of the hyperparameters
