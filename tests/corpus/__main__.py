@@ -30,9 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=["write", "compare"])
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("--only", default="", metavar="SUBSTRING", help="cases with this in their name")
+    parser.add_argument("--plain", action="store_true", help="with `spread: null` wherever it applies")
     parser.add_argument("--processes", type=int, default=2, help="cases at the same time (default: 2)")
     given = parser.parse_args(arguments)
-    began, chosen = time.monotonic(), cases(given.only)
+    began, chosen = time.monotonic(), cases(given.only, plainly=given.plain)
     if not chosen:
         parser.error(f"no case has {given.only!r} in its name")
     made = records(chosen, given.processes)

@@ -144,6 +144,42 @@ def procedures() -> Iterator[Case]:
             yield case(f"procedure/{kind}/{selected}/nested", kind, chosen, **made)
 
 
+def spreads() -> Iterator[Case]:
+    """Like hyperparameters without a hyper-prior, and with one of a given width; the path of `auto` in other settings.
+
+    All other cases with like hyperparameters have the default, `auto`.
+    """
+    for kind in TABLE:
+        for name, spread in {"none": None, "narrow": 0.1, "wide": 2.0}.items():
+            for selected in ("k_fold", *closed_forms(kind)):
+                yield case(f"spread/{kind}/{selected}/{name}", kind, selected, training=_like(kind, spread))
+    several: dict[str, Part] = {
+        "starts": {"outer": outer(starts=3)},
+        "nested": {"nested": {"folds": 2}},
+        "by nested": {"nested": {"folds": 2}, "spread_by": "nested"},
+        "in the shared search": {"limits": {"evaluations": 9}},
+        "on the path": {"limits": {"evaluations": 24}},
+        "groups": {"selection": selection("group_k_fold")},
+        "time": {"selection": selection("walk_forward")},
+    }
+    for kind in ("ridge", "logistic", "multinomial", "kernel_ridge"):
+        for name, parts in several.items():
+            yield case(f"spread/{kind}/auto/{name}", kind, training=_like(kind, "auto"), **parts)
+    kinds = {"penalty": {"kind": "per_feature", "spread": 0.5}, "splines": SPLINES["one"]}
+    yield case("spread/ridge/beside splines", "ridge", training=kinds)
+    mixed = {"kind": "rbf", "widths": {"kind": "per_feature", "spread": 0.5}}
+    both = {"kind": "product", "factors": [mixed, {"kind": "matern", "nu": "3/2", "widths": "per_feature"}]}
+    yield case("spread/kernel_ridge/given and auto", "kernel_ridge", training={"kernel": both})
+
+
+def _like(kind: str, spread: float | str | None) -> Part:
+    """Settings with one penalty or width for each feature, or one penalty for each class."""
+    if kind in MACHINES:
+        return {"kernel": {"kind": "rbf", "widths": {"kind": "per_feature", "spread": spread}}}
+    alike = "per_class" if kind == "multinomial" else "per_feature"
+    return {"penalty": {"kind": alike, "initial": 0.1, "spread": spread}}
+
+
 def solvers() -> Iterator[Case]:
     """Which matrix is factored, of features or of rows, or decomposed once; conjugate gradients; shapes of losses."""
     starts = outer("newton", starts=4)

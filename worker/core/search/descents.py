@@ -244,9 +244,8 @@ class Descents:
         if "auto" not in kinds or not np.isfinite(scores).all():  # outer folds choose later, or a Hessian is not finite
             by: Literal["fixed", "given"] = "fixed" if "auto" in kinds else "given"
             return Choice(_unjudged([point.spread for point in points], self.box.families), by, points)
-        first = (
-            0 if kinds == {"auto"} or not spreads else 1
-        )  # a shared value is no choice where a family is not to have one
+        # a shared value is no choice where a family is not to have one, unless nothing else has ended
+        first = 1 if spreads and kinds != {"auto"} else 0
         return Choice(points[first + int(np.argmin(scores[first:]))].spread, "jackknife", points)
 
     def _score(self, judged: LeftOut | None, shared: LeftOut | None) -> float:

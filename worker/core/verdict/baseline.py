@@ -88,13 +88,13 @@ def worth(prepared: Prepared, step: Step) -> Worth:
         return Worth(None, None, None, ())
     descents, best, shared = Descents(prepared), step.best, shared_optimum(step)
     if shared is None:
-        findings = (_unavailable(prepared.objective.hyperparameters), *_findings(prepared, best))
+        findings = (_unavailable(prepared.objective.hyperparameters), *_findings(prepared, step))
         return Worth(None, None, None, (*findings, *_about_choice(prepared, step)))
     corrected = _corrected(descents, step, shared)
     value = best.best.selection
     optimism = None if corrected is None else corrected - value
     baseline = replace(_baseline(best, shared), difference_error=_difference_error(prepared, best, shared))
-    findings = _findings(prepared, best)
+    findings = _findings(prepared, step)
     if optimism is not None and best.spread != SHARED and -baseline.difference < optimism:
         text = GAIN_BELOW_OPTIMISM.format(-baseline.difference, optimism)
         findings = (Finding("gain_below_optimism", "warning", text), *findings)
@@ -155,11 +155,13 @@ def _about_choice(prepared: Prepared, step: Step) -> tuple[Finding, ...]:
     return (Finding("spread_not_chosen_by_nested", "warning", SPREAD_NOT_CHOSEN_BY_NESTED),)
 
 
-def _findings(prepared: Prepared, best: Start) -> tuple[Finding, ...]:
+def _findings(prepared: Prepared, step: Step) -> tuple[Finding, ...]:
     """What holds with and without a baseline."""
+    best, choice = step.best, step.choice
     k, rows = len(prepared.objective.hyperparameters.names), prepared.selection_rows
     findings: tuple[Finding, ...] = ()
-    if k > MANY * rows:
+    of_limit = best.spread == SHARED and (choice is None or choice.by is None)  # which nothing has chosen
+    if k > MANY * rows and not of_limit:
         text = (SHARED_OF_MANY if best.spread == SHARED else MANY_HYPERPARAMETERS).format(k, rows)
         findings += (Finding("many_hyperparameters", "info" if best.spread == SHARED else "warning", text),)
     if separated := _separated(prepared, best.best.rho):
