@@ -169,7 +169,7 @@ def test_submitting_and_listing(shared: Service, tmp_path: Path, monkeypatch: py
     spec = tmp_path / "spec.json"
     spec.write_text(json.dumps({**SHORT, "labels": {"by": "command line"}}))
     result = json.loads(invoke("submit", str(spec), "--wait", "--json").stdout)
-    assert (result["stop_reason"], result["partial"]) == ("converged", False)
+    assert (result["stop_reason"], result["partial"]) == ("at_bounds", False)  # the target is noise: nothing helps
     shown = invoke("submit", str(spec), "--wait").stdout
     assert "penalty[x0]" in shown
     assert f"{result['selection']['value']:.8g}" in shown
