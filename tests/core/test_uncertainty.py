@@ -23,6 +23,7 @@ from worker.core.objective.clustered import (
 from worker.core.outer import Lbfgs, Newton
 from worker.core.penalties import PerFeature, Shared
 from worker.core.rows.problem import Partition, Problem
+from worker.core.search.descents import Descents
 from worker.core.search.nested import Nested
 from worker.core.search.plan import Plan, prepare
 from worker.core.search.procedure import carry_out
@@ -161,7 +162,8 @@ def test_every_criterion_takes_the_groups_of_the_data(training, selection):
     last = end_of(prepared)
     scores = prepared.objective.row_scores(prepared.problem, prepared.partition, last.best.best.rho)
     expected = naive_error(scores.losses, scores.weights, GROUPS[scores.rows])
-    assert_allclose(conclude(prepared, last.best).standard_error, expected, rtol=1e-9)
+    concluded = conclude(prepared, last.best, Descents(prepared).of(last.best, last.starts))
+    assert_allclose(concluded.standard_error, expected, rtol=1e-9)
     assert abs(expected / naive_error(scores.losses, scores.weights, scores.rows) - 1) > 0.01
     assert_allclose(scores.weights @ scores.losses, last.best.best.selection, rtol=1e-9)
 
