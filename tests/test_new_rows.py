@@ -205,6 +205,8 @@ def test_searches_that_try_points_end_no_higher_than_they_began() -> None:
 def test_run_goes_on_from_its_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "results.jsonl"
     parser = argparse.ArgumentParser()
+    parser.add_argument("--splits", type=int)  # those of all benchmarks
+    parser.add_argument("--results", type=Path)
     new_rows.add_options(parser)
     common = ["--tasks", "27", "--splits", "2", "--results", str(path)]
     new_rows.main(short=False, data=None, options=parser.parse_args([*common, "--methods", "shared,CMA-ES"]))
