@@ -23,7 +23,7 @@ from worker.store import Status, keys
 
 SEARCH = document(
     data=table(60, 20),
-    training__penalty={"kind": "per_feature"},
+    training__penalty={"kind": "per_feature", "spread": None},
     outer={"kind": "lbfgs", "tolerance": 1e-12, "starts": 4, "max_iterations": 60},
 )
 SPECS: list[dict[str, Any]] = [
