@@ -187,7 +187,7 @@ def test_a_horse_that_is_killed_while_it_concludes_what_an_older_version_found(c
     jobs.conclude_killed(client, "j", claim.attempt, "cancelled")
     assert record(client, "j").status is Status.CANCELLED
     result = json.loads(store.run(client, store.result("j")) or b"")
-    assert result["messages"] == [OTHER_VERSION]
+    assert result["messages"][0] == OTHER_VERSION
     assert result["fingerprint"] == record(client, "j").fingerprint == OLD_JOB["fingerprint"]
     best = min(OLD_JOB["steps"], key=lambda step: float(step["value"]))
     assert [h["value"] for h in result["hyperparameters"]] == best["hyperparameters"]
