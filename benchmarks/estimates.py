@@ -15,6 +15,7 @@ import numpy as np
 
 from service.estimate import estimate
 from worker.contract.spec import JobSpec
+from worker.core.search.descents import Descents
 from worker.core.search.plan import prepare
 from worker.core.search.procedure import carry_out
 from worker.core.verdict.conclude import conclude
@@ -123,7 +124,7 @@ def carried_out(spec: JobSpec) -> tuple[int, float]:
     began = time.process_time()
     prepared = prepare(problem, plan)
     *_, step = carry_out(prepared)
-    conclude(prepared, min(step.starts, key=lambda start: start.best.value))
+    conclude(prepared, step.best, Descents(prepared).of(step.best, step.starts))
     return step.evaluations, time.process_time() - began
 
 

@@ -19,6 +19,7 @@ from worker.core.hypergradient import Implicit
 from worker.core.outer import Inexact
 from worker.core.penalties import PerGroup
 from worker.core.rows.problem import Problem
+from worker.core.search.descents import Descents
 from worker.core.search.plan import Plan, prepare
 from worker.core.search.tune import tune
 from worker.core.selection import Holdout
@@ -59,7 +60,7 @@ def child(n: int, p: int, filled: int, groups: int, iterations: int) -> None:
     ready = time.process_time() - began
     *_, last = tune(prepared)
     tuned, peak = time.process_time() - began, status("VmHWM")
-    conclude(prepared, last.best)
+    conclude(prepared, last.best, Descents(prepared).of(last.best, last.starts))
     report = {
         "data": data, "names": named, "ready": ready, "tuned": tuned, "concluded": time.process_time() - began,
         "tuning": peak - libraries, "all": status("VmHWM") - libraries, "evaluations": last.evaluations,

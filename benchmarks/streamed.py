@@ -28,6 +28,7 @@ from worker.core.penalties import PerFeature
 from worker.core.rows.moments import MAX_CHUNK_ROWS, block_moments
 from worker.core.rows.problem import Problem
 from worker.core.rows.tables import CHUNK_VALUES, rows_at_a_time
+from worker.core.search.descents import Descents
 from worker.core.search.plan import Plan, prepare
 from worker.core.search.tune import tune
 from worker.core.selection import KFold
@@ -114,7 +115,7 @@ def child(path: Path) -> dict[str, Any]:
     prepared = prepare(problem, plan)
     *_, last = tune(prepared)
     tuned = time.process_time() - began
-    conclude(prepared, last.best)
+    conclude(prepared, last.best, Descents(prepared).of(last.best, last.starts))
     return {
         "ours": min(pair[0] for pair in pairs), "blas": min(pair[1] for pair in pairs),
         "disk": ours_from_disk, "blas_disk": from_disk, "statistics": statistics,
