@@ -155,7 +155,7 @@ def result(
         why=reasons(prepared),
     )
     notes = dataset_notes(warnings)
-    notes += [Note(code=one.code, severity=one.severity, text=one.text) for one in worth.findings]
+    notes += _notes(worth)
     document = Result(
         **_search(claim, prepared.objective.hyperparameters, step, status, outcome, elapsed, conclusion.intervals),
         message=_told(prepared, step, status, outcome),
@@ -220,7 +220,7 @@ def unfitted_result(claim: Claim, task: Work, step: Step, status: Status, outcom
         hyperparameters = hyperparameters.unbounded()
     hypergradient, outer = resolve(task.plan, task.problem, hyperparameters)
     worth = worth_without_rows(hyperparameters, step)
-    notes = [Note(code=one.code, severity=one.severity, text=one.text) for one in worth.findings]
+    notes = _notes(worth)
     told = f"{why} {MORE_SECONDS}" if outcome is Outcome.MAX_SECONDS else why
     document = Result(
         **_search(claim, hyperparameters, step, status, outcome, claim.elapsed) | {"partial": True},
@@ -322,6 +322,10 @@ def _baseline(box: Hyperparameters, worth: Worth) -> Baseline | None:
         hyperparameters=[NamedValue(name=name, value=value) for name, value in named],
         value=found.value, difference=found.difference, difference_se=found.difference_error,
     )  # fmt: skip
+
+
+def _notes(worth: Worth) -> list[Note]:
+    return [Note(code=one.code, severity=one.severity, text=one.text) for one in worth.findings]
 
 
 def _spread(step: Step) -> SpreadReport | None:

@@ -44,5 +44,4 @@ def test_no_hyperparameter_that_moves_leaves_the_losses_as_they_are(training):
     assert prepared.objective.hessian(box.upper, np.empty(0, int)).shape == (0, 0)
     for rho in (box.lower, box.upper):
         judged = left_out(prepared, rho, None, 0.1, np.ones(len(rho), int))
-        assert judged.corrected == pytest.approx(judged.value, rel=1e-12)
-        assert judged.value == pytest.approx(prepared.objective.value(rho), rel=1e-6)
+        assert judged.corrected == pytest.approx(prepared.objective.value(rho), rel=1e-6)

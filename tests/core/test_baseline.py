@@ -175,7 +175,7 @@ def test_a_gain_below_the_optimism_is_told_and_a_larger_one_is_not():
             assert (codes(found).get("gain_below_optimism") == "warning") is noted[-1]
             if noted[-1]:
                 text = found.findings[0].text
-                assert f"by {gain:.3g}, and {found.optimism:.3g} of it" in text
+                assert f"by {gain:.3g}, which is less than the {found.optimism:.3g} by" in text
     assert 0 < sum(noted) < len(noted)
 
 

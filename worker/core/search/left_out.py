@@ -28,17 +28,11 @@ LEAST_CURVATURE = 0.1  # of the Hessian, in units of the hyper-prior's
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """The losses of the validation rows, as they are and as if each had not taken part; `rows` of the problem."""
+    """The losses of the validation rows as if each had not taken part, their weights in J, and their numbers."""
 
-    losses: Float[Array, " v"]
     left_out: Float[Array, " v"]
     weights: Float[Array, " v"]
     rows: Int[Array, " v"]
-
-    @property
-    def value(self) -> float:
-        """The mean of the losses: J."""
-        return float(self.weights @ self.losses)
 
     @property
     def corrected(self) -> float:
@@ -93,16 +87,15 @@ def left_out(
     values, vectors = eigh(H / np.outer(lengths, lengths))
     B = vectors / np.outer(lengths, np.sqrt(np.maximum(values, LEAST_CURVATURE * unit)))  # M = B B^T
     pulls = _pulls_of(rows, B, prepared.clusters)
-    losses, moved, weights, numbers = [], [], [], []
+    losses, weights, numbers = [], [], []
     for part in rows:
         pulled, h = pulls(part)
         delta = (pulled / (1.0 - np.minimum(h, LARGEST_LEVERAGE))[:, None]) @ B.T
         np.clip(delta, -LONGEST_STEP, LONGEST_STEP, out=delta)
-        losses.append(part.losses(part.eta))
-        moved.append(part.losses(part.eta + np.einsum("vmf,vf->vm", part.D, delta)))
+        losses.append(part.losses(part.eta + np.einsum("vmf,vf->vm", part.D, delta)))
         weights.append(part.weights)
         numbers.append(part.rows)
-    return LeftOut(*(np.concatenate(one) for one in (losses, moved, weights, numbers)))
+    return LeftOut(*(np.concatenate(one) for one in (losses, weights, numbers)))
 
 
 def _pulls(part: RowTangents, B: Float[Array, "f r"]) -> tuple[Float[Array, "v r"], Float[Array, " v"]]:

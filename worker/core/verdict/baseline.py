@@ -18,11 +18,11 @@ from worker.core.search.plan import Prepared
 
 MANY = 0.1  # hyperparameters in units of the selection rows
 GAIN_BELOW_OPTIMISM = (
-    "The selection value is lower than that of the best shared value by {:.3g}, and {:.3g} of it is what tuning so "
-    "many hyperparameters on these rows flatters itself by: new rows can expect no gain."
+    "The selection value is lower than that of the best shared value by {:.3g}, which is less than the {:.3g} by which "
+    "tuning so many hyperparameters on these rows flatters itself: new rows can expect no gain."
 )
 MANY_HYPERPARAMETERS = (
-    "{} hyperparameters were tuned on {:.0f} selection rows, more than one for ten: the selection value is much too "
+    "{} hyperparameters were tuned on {:.0f} selection rows, more than one for ten: the selection value is too "
     "low, and the corrected value is uncertain, too."
 )
 SHARED_OF_MANY = (
