@@ -192,6 +192,7 @@ def test_shared_penalty_is_the_lowest_of_its_box() -> None:
 
 
 def test_searches_that_try_points_end_no_higher_than_they_began() -> None:
+    pytest.importorskip("cmaes", reason="it is one of the extra `peers`")
     task = BY_NUMBER[1 if DATA else 2]
     split = drawn(task, 0)
     at = ours.planned(task, split, 0, task.penalty, Newton()).objective
