@@ -18,13 +18,16 @@ from worker.core.records import Array
 NU = 0.5  # degrees of freedom of the density of Student's t
 WIDEST = 3.0  # scale of the normal density that bounds its tails: a factor of e^3 = 20
 MOST_STEPS = 200  # of the search for a centre
+MOST_COMPARED, STEPS_TO_COMPARE = 32, 4  # members that it may begin at, steps after which they are compared
+MOST_VALLEYS = 8  # that are searched to the end
+NEAR_FLOOR = 0.02  # on the scale of rho: twice the steps by which values of J check a curvature
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyPrior:
     """The prior of one family: `members` are positions, `origin` their scale-free zero, on the scale of rho.
 
-    With `t = rho - origin`, `m = max(floor, argmin_m sum_j phi(t_j - m))`, the prior is `sum_j phi(t_j - m)` of
+    With `t = rho - origin` the prior is `min over m >= floor of sum_j phi(t_j - m)` of
     `phi(d) = (nu + 1) / 2 log(1 + d^2 / (nu s^2)) + d^2 / (2 S^2)`: minus the logarithm of a density of Student's t
     with scale `spread` times a normal one.
     """
@@ -42,18 +45,56 @@ class FamilyPrior:
         bend = (NU + 1) * (width - square) / (width + square) ** 2 + 1 / WIDEST**2
         return value, slope, bend
 
+    def smooth_near(self, rho: Float[Array, " k"]) -> FamilyPrior:
+        """With a lower floor, if the centre is so near to it that its second derivative jumps close to rho."""
+        t = rho[self.members] - self.origin
+        lower = replace(self, floor=self.floor - 10 * NEAR_FLOOR)
+        return lower if abs(lower._downhill(t, self.floor) - self.floor) <= NEAR_FLOOR else self
+
     def deviations(self, rho: Float[Array, " k"]) -> tuple[Float[Array, " m"], bool]:
         """`d` of the members, and whether the floor holds the centre."""
         t = rho[self.members] - self.origin
         centre = self._centre(t)
-        return t - max(centre, self.floor), centre <= self.floor
+        return t - centre, centre <= self.floor
 
     def _centre(self, t: Float[Array, " m"]) -> float:
-        """A minimizer of `sum_j phi(t_j - m)`: from the median on by means with weights `phi'(d) / d`, or by Newton.
+        """The lowest minimizer that is not below the floor: R is continuous where it goes over to another valley.
 
-        Of two members it is the middle, between two minimizers that are alike.
+        Valleys that are shallow enough to differ by less than a thousandth of R may be mistaken for each other.
         """
-        m = float(np.median(t))
+        if np.ptp(t) <= np.sqrt(NU) * self.spread:  # the sum is convex between the members
+            return self._downhill(t, max(float(np.median(t)), self.floor))
+        begun, costs = self._valleys(t)
+        if len(begun) == 1:
+            return self._downhill(t, begun[0])
+        ends = [self._downhill(t, m) for m in begun[np.argsort(costs)[:MOST_VALLEYS]]]
+        return min(ends, key=lambda m: self.phi(t - m)[0].sum())
+
+    def _valleys(self, t: Float[Array, " m"]) -> tuple[Float[Array, " v"], Float[Array, " v"]]:
+        """A centre in each valley of the sum, and what it costs there.
+
+        There is one about each heap of members and, where they are far from each other, one about the mean, as of a
+        normal density: a few steps from members and mean on show them.
+        """
+        mean, aside = t.mean(), 0.1 * self.spread  # exactly at the mean of two there is no way to either
+        points = np.sort(np.append(t, [mean - aside, mean + aside]))
+        if len(points) > MOST_COMPARED:
+            points = points[np.linspace(0, len(points) - 1, MOST_COMPARED).round().astype(int)]
+        points = np.maximum(points, self.floor)
+        for _ in range(STEPS_TO_COMPARE):
+            d = t[:, None] - points
+            weights = (NU + 1) / (NU * self.spread**2 + d**2) + 1 / WIDEST**2
+            points = np.maximum(points + (weights * d).sum(axis=0) / weights.sum(axis=0), self.floor)
+        points = np.unique(points)
+        square = (t[:, None] - points) ** 2
+        costs = (NU + 1) / 2 * np.log1p(square / (NU * self.spread**2)).sum(axis=0)
+        costs += square.sum(axis=0) / (2 * WIDEST**2)
+        beside = np.concatenate([[np.inf], costs, [np.inf]])
+        lowest = (costs <= beside[:-2]) & (costs <= beside[2:])
+        return points[lowest], costs[lowest]
+
+    def _downhill(self, t: Float[Array, " m"], m: float) -> float:
+        """The minimizer of the valley: by means with weights `phi'(d) / d`, or by Newton's method where it is safe."""
         slope, bend, weight = self._along(t - m)
         for _ in range(MOST_STEPS):
             step = slope / weight
@@ -62,11 +103,12 @@ class FamilyPrior:
                 slope_there, bend_there, _ = self._along(t - m - newton)
                 if bend_there > 0 and abs(slope_there) < abs(slope) / 2:  # in the same valley, and faster
                     step = newton
+            step = max(step, self.floor - m)
             m += step
             if abs(step) <= 1e-15 * (1.0 + abs(m)):
                 break
             slope, bend, weight = self._along(t - m)
-        return m
+        return float(max(m, self.floor))
 
     def _along(self, d: Float[Array, " m"]) -> tuple[float, float, float]:
         """The sums of `phi'`, of `phi''` and of the weights `phi' / d`."""
@@ -92,6 +134,13 @@ class HyperPrior:
             self._held.clear()
             self._held[key] = tuple(one.deviations(rho) for one in self.families)
         return zip(self.families, self._held[key], strict=True)
+
+    def smooth_near(self, rho: Float[Array, " k"]) -> HyperPrior:
+        """A prior that has second derivatives about rho, equal to this one or below it by little, and less convex.
+
+        Where it has a minimum, this one has.
+        """
+        return HyperPrior(tuple(one.smooth_near(rho) for one in self.families), self.c)
 
     def value(self, rho: Float[Array, " k"]) -> float:
         """R."""

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from worker.core.losses.measures import Measures, Pooled
 from worker.core.objective.objective import Objective
+from worker.core.objective.prior import with_prior
 from worker.core.objective.scored_model import ScoredRows, scored_by
 from worker.core.records import Array, Start
 from worker.core.rows.filled import filled_by
@@ -94,7 +95,8 @@ def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) ->
     messages += unscored_remark + separation_remark(prepared, model, problem, rho)
     # without an exact Hessian this takes at most as many evaluations as the search did
     settled = is_stationary(prepared, replace(best, best=end), tuned)
-    shape = curvature(tuned, end, best.evaluations) if settled else None
+    smooth = tuned if descended.prior is None else with_prior(prepared.objective, descended.prior.smooth_near(end.rho))
+    shape = curvature(smooth, end, best.evaluations) if settled else None
     if not (shape and shape.point == "saddle" and NEARLY_SINGULAR in messages):  # the curvature is rounding then
         messages += shape_remarks(shape, tuned.hyperparameters.names)
     ends = None if shape is None else intervals(prepared, descended, end, shape)
