@@ -297,6 +297,21 @@ def test_a_start_without_a_minimum_ends_the_search():
     assert [start.spread for start in last.starts] == [SHARED]
 
 
+def test_an_initial_value_without_a_minimum_is_survived():
+    problem = regression(40, 2)
+    twins = Problem(np.column_stack([problem.X[:, [0, 0]], problem.X[:, 1]]), problem.y, ("a", "b", "c"))
+    penalty = PerFeature(initial=1e-250, lower=1e-250, upper=1e3)
+    steps = list(tune(job_of(Ridge(penalty=penalty), twins)))
+    assert steps[0].at.failure is Outcome.SINGULAR
+    last = steps[-1]
+    assert last.ended in {Outcome.CONVERGED, Outcome.AT_BOUNDS}
+    assert [start.spread for start in last.starts][:2] == [SHARED, PATH[0]]
+    for number in range(0, len(steps) - 1, 5):  # those after failures have a state, too
+        if steps[number].state is not None:
+            again = list(tune(job_of(Ridge(penalty=penalty), twins), steps[number].state))
+            assert [bits(step) for step in again] == [bits(step) for step in steps[number + 1 :]]
+
+
 # budgets
 
 

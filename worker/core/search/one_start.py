@@ -149,21 +149,22 @@ def _descents(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, A
 def _from_grid(prepared: Prepared, rho: Float[Array, " k"], state: Mapping[str, Array] | None) -> Search:
     """J at `rho` and on a coarse grid of the box, and a descent from the best of these points.
 
-    A minimum between points of the grid is not looked for.
+    A minimum between points of the grid is not looked for. Where all of them fail, the search ends as the first did.
     """
     objective, outer = prepared.objective, prepared.outer
     grid = np.vstack([rho, in_turns(axes_of(objective.hyperparameters))])
     outer_state, grid_state = ({}, {}) if state is None else split(state, SCAN_PREFIX)
     values = grid_state.get("values", np.empty(0))
+    failure = None
     while len(values) < len(grid):
         at = outer.glance(objective, grid[len(values)])
-        if at.failure is not None and not len(values):
-            yield Trial(at, 0, np.inf, None)
-            return at.failure
+        failure = failure or at.failure
         values = np.append(values, at.value)
         norm = outer.relative_gradient(objective, at) if at.failure is None else np.inf
         saved = None if at.failure else {f"{SCAN_PREFIX}values": values}
         yield Trial(at, 0, norm, saved, scanned=len(values) > 1)
+    if failure is not None and not np.isfinite(values).any():
+        return failure
     if not outer_state:
         objective.forget()
     trials = Trials(_descent(prepared, grid[int(np.argmin(values))], outer_state or None))
