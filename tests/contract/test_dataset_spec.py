@@ -108,7 +108,11 @@ def test_the_columns_of_large_tables_are_not_needed_to_check_a_plan() -> None:
 @pytest.mark.parametrize("sparse", [0, 13_000])
 def test_what_a_worker_reads_back(sparse: int) -> None:
     groups = {"numbers": ["x?"], "rest": ["shop", "open", *(["w*"] if sparse else [])]}
-    for penalty in ({"kind": "shared"}, {"kind": "per_group"}, {"kind": "per_group", "groups": groups}):
+    some = {"numbers": ["x?"], "rest": ["shop"]}
+    for penalty in (
+        {"kind": "shared"}, {"kind": "per_group"}, {"kind": "per_group", "groups": groups},
+        {"kind": "per_feature", "groups": some},
+    ):  # fmt: skip
         spec = spec_of({"features": ["*"]}, training={"kind": "ridge", "penalty": penalty})
         selected = selected_of(spec, sparse=sparse)
         description = describe(spec, b"", selected)
@@ -125,6 +129,12 @@ def test_what_a_worker_reads_back(sparse: int) -> None:
         if penalty == {"kind": "per_group"}:
             assert names[:4] == ("penalty[x1]", "penalty[x2]", "penalty[shop]", "penalty[open]")
             assert len(names) == 4 + sparse
+        if penalty["kind"] == "per_feature":
+            kinds = task.plan.hyperparameters(task.problem).families
+            members = [[names[j].removeprefix("penalty")[1:-1] for j in kind.members] for kind in kinds]
+            assert members[0] == ["x1", "x2"]
+            assert tuple(members[1]) == selected.groups["shop"]
+            assert len(members[2:]) == (sparse > 0)
 
 
 def test_the_fingerprint_sees_the_roles() -> None:

@@ -109,6 +109,12 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
         k_fold(loss={"kind": "huber", "dleta": 1.0}), "/selection/loss/dleta", "unknown_field", "mean 'delta'?"),
     "too many split weights": (k_fold(split_weights=[1.0]), "/selection", "does_not_fit", "there are 5 splits"),
     "unknown column of a group": (grouped({"a": ["x9"]}), "/training/penalty", "does_not_fit", "feature 'x9', which"),
+    "in two groups of a kind": (
+        {"training__penalty": {"kind": "per_feature", "groups": {"a": ["x0", "x1"], "b": ["x1"]}}},
+        "/training/penalty", "does_not_fit", "'x1' is in two groups: a penalty has one centre"),
+    "unknown in a group of a kind": (
+        {"training__penalty": {"kind": "per_feature", "groups": {"a": ["x0", "x9"]}}},
+        "/training/penalty", "does_not_fit", "'x9'"),
     "twice in a group": (
         grouped({"a": ["x0", "x1", "x0"], "b": ["x2"]}), "/training/penalty", "does_not_fit", "feature 'x0' twice"),
     "in no group": (grouped({"a": ["x0"]}), "/training/penalty", "does_not_fit", "in none: 'x1', 'x2'"),

@@ -297,6 +297,33 @@ def test_a_start_without_a_minimum_ends_the_search():
     assert [start.spread for start in last.starts] == [SHARED]
 
 
+def test_features_of_a_kind_have_their_own_centre():
+    """Ten strong columns, forty weak ones: two shared values, and centres that are far from each other."""
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(90, 24))
+    y = X[:, 4:10] @ np.full(6, 1.5) + 0.1 * X[:, 10:].sum(axis=1) + rng.normal(size=90)
+    names = tuple(f"x{j}" for j in range(24))
+    groups = {"strong": names[9:3:-1], "weak": names[10:]}  # x0 to x3 are in none
+    penalty = PerFeature(groups=groups)
+    job = job_of(Ridge(penalty=penalty), Problem(X, y, names))
+    box = job.objective.hyperparameters
+    assert box.names == tuple(f"penalty[{name}]" for name in names)
+    assert [(kind.name, kind.members.tolist()) for kind in box.families] == [
+        ("penalty of strong", list(range(4, 10))), ("penalty of weak", list(range(10, 24))),
+        ("penalty of others", [0, 1, 2, 3]),
+    ]  # fmt: skip
+    last = end_of(job)
+    shared = last.starts[0].best.rho
+    assert all(len(set(shared[kind.members])) == 1 for kind in box.families)
+    assert shared[10] - shared[4] > 2.0
+    alike = end_of(job_of(Ridge(penalty=PerFeature()), Problem(X, y, names)))
+    assert last.starts[0].best.value < 0.95 * alike.starts[0].best.value
+    for spread in PATH:
+        prior = Descents(job).prior(last.starts[0], spread)
+        assert [one.members.tolist() for one in prior.families] == [kind.members.tolist() for kind in box.families]
+        assert [one.floor for one in prior.families] == [shared[4], shared[10], shared[0]]
+
+
 def test_an_initial_value_without_a_minimum_is_survived():
     problem = regression(40, 2)
     twins = Problem(np.column_stack([problem.X[:, [0, 0]], problem.X[:, 1]]), problem.y, ("a", "b", "c"))

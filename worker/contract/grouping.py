@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from worker.contract.feature_columns import FeatureColumns
 from worker.contract.patterns import is_pattern
 from worker.core.kernels import Kernel, Product, Simple, Sum, WidthPerGroup
-from worker.core.penalties import PerGroup
+from worker.core.penalties import ClassPenalty, PerFeature, PerGroup
 from worker.core.training import LinearTraining, Training
 from worker.core.training.kernel_machines import KernelTraining
 from worker.core.training.linear import LinearPredictor
@@ -46,17 +46,21 @@ class _Names:
 def grouped(training: Training, columns: FeatureColumns) -> Training:
     """The training criterion with its groups written out in features: columns and patterns are expanded."""
     penalty = training.penalty if isinstance(training, LinearPredictor) else None
-    if not isinstance(training, KernelTraining) and not isinstance(penalty, PerGroup):
+    if not isinstance(training, KernelTraining) and not _names_groups(penalty):
         return training
     features: Sequence[str] = columns.features
     names = _Names(columns, frozenset(features) if isinstance(features, tuple) else features)
     if isinstance(training, KernelTraining):
         return replace(training, kernel=_kernel(training.kernel, names))
-    assert isinstance(training, LinearPredictor) and isinstance(penalty, PerGroup)  # noqa: PT018
+    assert isinstance(training, LinearPredictor) and isinstance(penalty, PerGroup | PerFeature)  # noqa: PT018
     return _penalized(training, penalty, names)
 
 
-def _penalized(training: LinearTraining, penalty: PerGroup, names: _Names) -> LinearTraining:
+def _names_groups(penalty: ClassPenalty | None) -> bool:
+    return isinstance(penalty, PerGroup) or (isinstance(penalty, PerFeature) and penalty.groups is not None)
+
+
+def _penalized(training: LinearTraining, penalty: PerGroup | PerFeature, names: _Names) -> LinearTraining:
     if penalty.groups is None:
         splined = {spline.feature for spline in training.splines}
         rest = {name: tuple(made for made in all_ if made not in splined) for name, all_ in names.columns.items()}

@@ -121,7 +121,7 @@ def _listed(training: Training, kernels: list[tuple[str, Simple]]) -> Listed:
     """The names that groups and kernels list."""
     listed: Listed = []
     penalty = _penalty(training)
-    if isinstance(penalty, PerGroup) and penalty.groups is not None:
+    if isinstance(penalty, PerGroup | PerFeature) and penalty.groups is not None:
         listed += _of_groups("/training/penalty/groups", penalty.groups)
     for place, kernel in kernels:
         listed += [(f"{place}/features/{i}", name) for i, name in enumerate(kernel.features or ())]

@@ -39,18 +39,43 @@ class Shared(Box):
 
 @dataclass(frozen=True, slots=True)
 class PerFeature(LikeBox):
-    """One penalty for each feature. It selects features: the penalty of an irrelevant one goes to its upper bound."""
+    """One penalty for each feature. It selects features: the penalty of an irrelevant one goes to its upper bound.
+
+    `groups` names features of a kind. Penalties of a kind differ from their own centre, and have a shared value of
+    their own; features in no group are one more kind. Without it all features are of one kind.
+    """
 
     kind: Literal["per_feature"] = "per_feature"
+    groups: Annotated[dict[str, tuple[str, ...]], MinLen(1)] | None = None
 
-    names_features: ClassVar[bool] = False
+    @property
+    def names_features(self) -> bool:
+        """Whether its settings name features."""
+        return self.groups is not None
 
     def matrices(self, features: Sequence[str]) -> tuple[Hyperparameters, PenaltyForms]:
-        """The hyperparameters and their matrices."""
+        """The hyperparameters and their matrices.
+
+        Raises ValueError if a group is empty, or names an unknown feature, or one that it or another has named.
+        """
         p = len(features)
         entries = np.arange(p), np.arange(p)
-        names = tuple(f"penalty[{name}]" for name in features)
-        return self.like(names), PenaltyForms.build(p, p, entries)
+        box = self.hyperparameters(tuple(f"penalty[{name}]" for name in features))
+        for name, members in self._kinds(features):
+            box = box.alike(name, self.spread, members)
+        return box, PenaltyForms.build(p, p, entries)
+
+    def _kinds(self, features: Sequence[str]) -> list[tuple[str, Int[Array, " m"]]]:
+        """A name and the ascending columns of each kind."""
+        if self.groups is None:
+            return [("penalty", np.arange(len(features)))]
+        chosen = positions_of({f"group {name!r}": members for name, members in self.groups.items()}, features)
+        columns, counts = np.unique(np.concatenate(chosen), return_counts=True)
+        if counts.max() > 1:
+            name = features[int(columns[int(np.argmax(counts > 1))])]
+            raise ValueError(f"the feature {name!r} is in two groups: a penalty has one centre")
+        kinds = [(f"penalty of {name}", np.sort(members)) for name, members in zip(self.groups, chosen, strict=True)]
+        return [*kinds, ("penalty of others", np.setdiff1d(np.arange(len(features)), columns))]
 
     def matrices_of_classes(
         self, features: Sequence[str], classes: tuple[str, ...]
