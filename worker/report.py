@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import reduce
 from importlib import metadata
 from typing import Any
 
@@ -16,37 +15,35 @@ from worker.contract.dataset import DatasetWarning
 from worker.contract.description import Work
 from worker.contract.expansion import Made
 from worker.contract.job import Progress
-from worker.contract.notes import Note, dataset_notes
+from worker.contract.notes import dataset_notes
 from worker.contract.result import (
-    Baseline,
     CertificateSet,
     Counts,
-    Hyperparameter,
     Method,
-    NamedValue,
-    NestedFold,
-    NestedScore,
     Result,
-    SelectionScore,
-    SpreadPoint,
-    SpreadReport,
-    StartReport,
-    TestScore,
     Timing,
 )
 from worker.core.hyperparameters import Hyperparameters
-from worker.core.losses import PredictorScore
-from worker.core.losses.measures import Measures
-from worker.core.objective.clustered import error_of_sums
 from worker.core.outer import OuterAuto
-from worker.core.records import Array, Choice, Evaluation, Outcome, Start, Step
-from worker.core.search.chosen_by_folds import pooled
+from worker.core.records import Array, Outcome, Step
 from worker.core.search.descents import Descents
 from worker.core.search.plan import Prepared, resolve
-from worker.core.verdict.baseline import Worth, worth_without_rows
 from worker.core.verdict.baseline import worth as worth_of
+from worker.core.verdict.baseline import worth_without_rows
 from worker.core.verdict.conclude import Conclusion, conclude
 from worker.report_model import model_of
+from worker.report_parts import (
+    baseline_of,
+    failed_folds,
+    finite,
+    hyperparameters_of,
+    nested_of,
+    notes_of,
+    score_of_test,
+    selection_of,
+    spread_of,
+    start_of,
+)
 from worker.store import Claim, Status
 
 # read once, before work-horses are forked: reading package metadata takes 10 ms
@@ -100,9 +97,9 @@ def progress(step: Step, elapsed: float) -> bytes:
     document = Progress(
         iteration=step.iterations,
         evaluations=step.evaluations,
-        value=_finite(step.at.selection),
-        best_value=_finite(step.best.best.selection),
-        gradient_norm=_finite(step.gradient_norm),
+        value=finite(step.at.selection),
+        best_value=finite(step.best.best.selection),
+        gradient_norm=finite(step.gradient_norm),
         elapsed_s=round(elapsed, 6),
     )
     return document.model_dump_json(exclude={"queue_position"}).encode()
@@ -118,7 +115,7 @@ def step_record(hyperparameters: Hyperparameters, step: Step, sequence: int) -> 
         "value": step.at.selection,
         "best_value": step.best.best.selection,
         "gradient_norm": step.gradient_norm,
-        "gradient_error": _finite(step.at.gradient_error),
+        "gradient_error": finite(step.at.gradient_error),
         "hyperparameters": hyperparameters.natural(step.at.rho).tolist(),
     }
 
@@ -155,20 +152,20 @@ def result(
         why=reasons(prepared),
     )
     notes = dataset_notes(warnings)
-    notes += _notes(worth)
+    notes += notes_of(worth)
     document = Result(
         **_search(claim, prepared.objective.hyperparameters, step, status, outcome, elapsed, conclusion.intervals),
         message=_told(prepared, step, status, outcome),
-        messages=[*conclusion.messages, *unrepresentable, *_failed_folds(step), *(note.text for note in notes)],
+        messages=[*conclusion.messages, *unrepresentable, *failed_folds(step), *(note.text for note in notes)],
         notes=notes,
-        selection=_selection(step, conclusion, prepared.objective.loss, worth),
-        baseline=_baseline(prepared.objective.hyperparameters, worth),
-        spread=_spread(step),
-        test=_test(prepared, conclusion),
-        nested=_nested(prepared, step),
+        selection=selection_of(step, conclusion, prepared.objective.loss, worth),
+        baseline=baseline_of(prepared.objective.hyperparameters, worth),
+        spread=spread_of(step),
+        test=score_of_test(prepared, conclusion),
+        nested=nested_of(prepared, step),
         model=model_of(prepared, conclusion, made),
         certificates=CertificateSet(
-            **{name: _finite(value) for name, value in asdict(conclusion.certificates).items() if name != "judged"},
+            **{name: finite(value) for name, value in asdict(conclusion.certificates).items() if name != "judged"},
             point=shape.point if shape else None,
             smallest_curvature=shape.smallest if shape else None,
         ),
@@ -220,20 +217,20 @@ def unfitted_result(claim: Claim, task: Work, step: Step, status: Status, outcom
         hyperparameters = hyperparameters.unbounded()
     hypergradient, outer = resolve(task.plan, task.problem, hyperparameters)
     worth = worth_without_rows(hyperparameters, step)
-    notes = _notes(worth)
+    notes = notes_of(worth)
     told = f"{why} {MORE_SECONDS}" if outcome is Outcome.MAX_SECONDS else why
     document = Result(
         **_search(claim, hyperparameters, step, status, outcome, claim.elapsed) | {"partial": True},
         message=f"{outcome.value if outcome else STOPPED[status]} {why}",
         messages=[told, *(note.text for note in notes)],
         notes=notes,
-        selection=_selection(step),
-        baseline=_baseline(hyperparameters, worth),
-        spread=_spread(step),
+        selection=selection_of(step),
+        baseline=baseline_of(hyperparameters, worth),
+        spread=spread_of(step),
         test=None,
         model=None,
         certificates=CertificateSet(
-            outer_gradient_norm=_finite(step.best.gradient_norm),
+            outer_gradient_norm=finite(step.best.gradient_norm),
             inner_gradient_norm=None,
             adjoint_residual=None,
             finite_difference_error=None,
@@ -260,8 +257,8 @@ def _search(
         "job_id": claim.id,
         "partial": status is not Status.SUCCEEDED,
         "stop_reason": outcome.code if outcome else None,
-        "hyperparameters": _hyperparameters(hyperparameters, step.starts[0].initial, step.best.best, intervals),
-        "starts": [_start(start, outcome) for start in step.starts],
+        "hyperparameters": hyperparameters_of(hyperparameters, step.starts[0].initial, step.best.best, intervals),
+        "starts": [start_of(start, outcome) for start in step.starts],
         "counts": Counts(
             iterations=step.iterations,
             evaluations=step.evaluations,
@@ -277,126 +274,3 @@ def _search(
         "versions": VERSIONS,
         "fingerprint": claim.fingerprint,
     }
-
-
-def _hyperparameters(
-    box: Hyperparameters, initial: Evaluation, best: Evaluation, intervals: tuple[Array, Array] | None
-) -> list[Hyperparameter]:
-    ends = np.full((len(box.names), 2), np.nan) if intervals is None else np.column_stack(intervals)
-    columns = (box.names, box.natural(best.rho), box.natural(initial.rho), box.at_bound(best.rho), best.gradient, ends)
-    return [
-        Hyperparameter(
-            name=name, value=float(value), initial=float(first), at_bound=bound, gradient=float(slope),
-            interval=(float(low), float(high)) if np.isfinite([low, high]).all() else None,
-        )
-        for name, value, first, bound, slope, (low, high) in zip(*columns, strict=True)
-    ]  # fmt: skip
-
-
-def _selection(
-    step: Step,
-    conclusion: Conclusion | None = None,
-    loss: PredictorScore | None = None,
-    worth: Worth | None = None,
-) -> SelectionScore:
-    best = step.best.best
-    return SelectionScore(
-        value=best.selection,
-        initial_value=_finite(step.starts[0].initial.selection),
-        optimism=worth.optimism if worth else None,
-        corrected_value=worth.corrected if worth else None,
-        per_fold=[_finite(value) for value in best.per_split],
-        standard_error=conclusion.standard_error if conclusion else None,
-        noise_variance=conclusion.noise_variance if conclusion else None,
-        measures=_measures(conclusion.measures) if conclusion else {},
-        delta=None if loss is None or loss.length is None else loss.length.number,
-    )
-
-
-def _baseline(box: Hyperparameters, worth: Worth) -> Baseline | None:
-    found = worth.baseline
-    if found is None:
-        return None
-    named = zip(box.names, box.natural(found.rho).tolist(), strict=True)
-    return Baseline(
-        hyperparameters=[NamedValue(name=name, value=value) for name, value in named],
-        value=found.value, difference=found.difference, difference_se=found.difference_error,
-    )  # fmt: skip
-
-
-def _notes(worth: Worth) -> list[Note]:
-    return [Note(code=one.code, severity=one.severity, text=one.text) for one in worth.findings]
-
-
-def _spread(step: Step) -> SpreadReport | None:
-    """None without a hyper-prior. A search that a limit has ended has no choice."""
-    if step.starts[0].spread is None:
-        return None
-    choice = step.choice or Choice(step.best.spread or 0.0, None, ())
-    points = [
-        SpreadPoint(spread=one.spread, value=_finite(one.value), corrected_value=one.corrected) for one in choice.path
-    ]
-    return SpreadReport(chosen=choice.spread, by=choice.by, path=points)
-
-
-def _measures(measures: Measures) -> dict[str, float | None]:
-    return {name: _finite(value) for name, value in measures.items()}
-
-
-def _nested(prepared: Prepared, step: Step) -> NestedScore | None:
-    """What the outer folds that are done say; None where there are none."""
-    folds = step.folds
-    if not folds:
-        return None
-    value, weights = pooled(folds), np.array([fold.weight for fold in folds])
-    sums = [fold.clusters for fold in folds if fold.weight > 0]
-    error = error_of_sums(reduce(np.add, sums)) if sums else None
-    promised = float(weights @ [fold.selection_value for fold in folds] / weights.sum())
-    return NestedScore(
-        value=_finite(value),
-        standard_error=None if error is None else _finite(error),
-        optimism=_finite(value - promised) if prepared.objective.meaning.is_mean_loss else None,
-        folds=[
-            NestedFold(value=_finite(fold.value), selection_value=_finite(fold.selection_value), rows=fold.rows)
-            for fold in folds
-        ],
-    )
-
-
-def _failed_folds(step: Step) -> Iterator[str]:
-    """A sentence for each outer fold that leaves the nested score without a value."""
-    for number, fold in enumerate(step.folds, start=1):
-        if fold.weight > 0 and not np.isfinite(fold.value):
-            yield (
-                f"Without the rows of outer fold {number} of {len(step.folds)} the "
-                + ("refit failed" if np.isfinite(fold.selection_value) else "selection criterion was not finite")
-                + ", so the nested score has no value; use fewer folds, or a larger lower bound of the penalty."
-            )
-
-
-def _start(start: Start, outcome: Outcome | None) -> StartReport:
-    """A start that has not ended was ended by what ended the job."""
-    ended = start.outcome or outcome
-    return StartReport(
-        value=_finite(start.best.selection),
-        initial_value=_finite(start.initial.selection),
-        spread=start.spread,
-        gradient_norm=_finite(start.gradient_norm),
-        iterations=start.iterations,
-        evaluations=start.evaluations,
-        outcome=ended.code if ended else None,
-        refused=start.refused,
-    )
-
-
-def _test(prepared: Prepared, conclusion: Conclusion) -> TestScore | None:
-    if conclusion.test_value is None and not conclusion.test_measures:
-        return None
-    measures = _measures(conclusion.test_measures)
-    value, error = conclusion.test_value, conclusion.test_error
-    error = None if value is None or error is None else _finite(error)
-    return TestScore(value=value, standard_error=error, rows=len(prepared.test_rows), measures=measures)
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
