@@ -20,7 +20,7 @@ from worker.core.records import Outcome
 from worker.core.rows.problem import Problem
 from worker.core.search.plan import Plan, prepare
 from worker.core.search.tune import tune
-from worker.core.selection import Evidence, GivenFolds, GroupKFold, KFold, LeaveOneOut
+from worker.core.selection import Evidence, GivenFolds, GroupKFold, Holdout, KFold, LeaveOneOut
 from worker.core.training import LogisticRegression, Ridge
 from worker.core.verdict.baseline import worth
 from worker.core.weights import SigmoidTime
@@ -263,7 +263,7 @@ def test_a_search_that_ends_before_the_shared_value_says_so():
     assert found.baseline.difference == 0.0
 
 
-@pytest.mark.parametrize("selection", [Evidence(), KFold(folds=3, loss=SmoothedAuc())], ids=lambda one: one.kind)
+@pytest.mark.parametrize("selection", [Evidence(), Holdout(loss=SmoothedAuc())], ids=lambda one: one.kind)
 def test_what_is_no_mean_over_rows_has_a_difference_without_a_correction(selection):
     training = Ridge if isinstance(selection, Evidence) else LogisticRegression
     problem = regression(60, 5) if training is Ridge else table("logistic", 60)

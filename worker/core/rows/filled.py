@@ -113,7 +113,7 @@ class FilledSplits:
             return
         if problem.expansion is not None:  # a basis of a filled column is not linear in it
             for split, pair in zip(self.problems, partition.splits, strict=True):
-                yield from _weighted_moments(split, _partition_of_split(partition, pair))
+                yield from _weighted_moments(split, partition.only(pair))
             return
         assert not isinstance(problem.X, csr_array)
         columns, reference = imputation.columns, np.median(self.fills, axis=0)  # not that of a split with an outlier
@@ -204,12 +204,6 @@ def _medians(X: Table, columns: Int[Array, " c"], partition: Partition) -> Float
 
 def _median(values: Float[Array, " m"]) -> float:
     return float(np.median(values)) if len(values) else np.nan
-
-
-def _partition_of_split(partition: Partition, split: tuple[tuple[int, ...], tuple[int, ...]]) -> Partition:
-    """The partition with this split only."""
-    used = np.isin(partition.block_of_row, split[0] + split[1])
-    return Partition(np.where(used, partition.block_of_row, -1), (split,))
 
 
 def _weighted_moments(problem: Problem, partition: Partition) -> Iterator[tuple[Moments, Moments]]:

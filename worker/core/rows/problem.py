@@ -129,6 +129,11 @@ class Partition:
         """Indices of the rows in the given blocks, ascending."""
         return np.flatnonzero(np.isin(self.block_of_row, blocks))
 
+    def only(self, split: tuple[tuple[int, ...], tuple[int, ...]]) -> Partition:
+        """One of the splits, alone."""
+        used = np.isin(self.block_of_row, split[0] + split[1])
+        return Partition(np.where(used, self.block_of_row, -1), (split,))
+
     def of_few_blocks(self) -> list[Partition]:
         """The splits in their order, in partitions with few blocks each: this one, or if it has many, several.
 

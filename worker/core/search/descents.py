@@ -22,6 +22,7 @@ from worker.core.outer.scan import MOST_SCANNED
 from worker.core.records import Array, Choice, Evaluation, Outcome, PathPoint, Start, Step, Trial
 from worker.core.search.chosen_by_folds import chosen_by_folds
 from worker.core.search.left_out import MOST_JUDGED, LeftOut, RowsAt, left_out, unit_of_losses
+from worker.core.search.left_out_splits import SplitObjectives, left_out_splits
 from worker.core.search.plan import Prepared, Scans
 
 SHARED = 0.0  # the spread of one value for each family
@@ -84,6 +85,7 @@ class Descents:
     _choices: dict[tuple[float | None, ...], Choice] = field(default_factory=dict, init=False)
     _rows: float = field(default=np.nan, init=False)
     _unit: float | None = field(default=None, init=False)
+    _splits: SplitObjectives | Literal["unknown"] | None = field(default="unknown", init=False)
 
     @property
     def rows(self) -> float:
@@ -190,7 +192,7 @@ class Descents:
             self._unit = 2.0 * objective.unit(shared.best.value)
             objective.forget()  # an interrupted search then has the same unit
             rows = RowsAt(self.prepared, shared.best.rho, np.empty(0, int))
-            if not objective.loss.by_moments and rows.known:
+            if objective.loss.by_row is not None and not objective.loss.by_moments and rows.known:
                 bounds = self._unit, LARGEST_UNIT * self._unit
                 self._unit = float(np.clip(unit_of_losses(rows) or self._unit, *bounds))
         return self._unit / self.rows
@@ -215,10 +217,22 @@ class Descents:
 
     @property
     def _can_judge(self) -> bool:
-        """Whether rows can be judged as if each had not taken part."""
+        """Whether rows, or at least splits, can be judged as if each had not taken part."""
+        return self._by_rows or self._by_splits is not None
+
+    @property
+    def _by_rows(self) -> bool:
         objective = self.prepared.objective
         known = objective.tangents is not None and objective.loss.by_row is not None
         return known and len(self.box.names) <= MOST_JUDGED
+
+    @property
+    def _by_splits(self) -> SplitObjectives | None:
+        """The splits, where a score of all rows together leaves no other way."""
+        if self._splits == "unknown":
+            by_row = self.prepared.objective.loss.by_row is not None
+            self._splits = None if by_row else SplitObjectives.of(self.prepared)
+        return self._splits
 
     def choice(self, ended: tuple[Start, ...]) -> Choice:
         """Which spread holds best on new rows, of the starts of a path that have ended.
@@ -252,8 +266,7 @@ class Descents:
         """What the choice minimizes; NaN if it is not known."""
         if judged is None or shared is None:
             return np.nan
-        clusters = self.prepared.clusters[judged.rows]
-        _, error = paired(judged.left_out, shared.left_out, judged.weights, clusters)
+        _, error = paired(judged.left_out, shared.left_out, judged.weights, judged.clusters)
         return judged.corrected + CAUTION * (error or 0.0)
 
     def choice_so_far(self, starts: tuple[Start, ...]) -> Choice | None:
@@ -296,16 +309,21 @@ class Descents:
         return replace(step, at=best.best, gradient_norm=best.gradient_norm, ended=ended)
 
     def judged(self, shared: Start, start: Start) -> LeftOut | None:
-        """The rows at the end of a descent as if each had not taken part in the choice of it."""
+        """The rows at the end of a descent as if each had not taken part in the choice of it; or the splits."""
         self.prepared.objective.forget()
-        unit, spread, rho = self.unit(shared), start.spread, start.best.rho
+        unit, spread, rho, splits = self.unit(shared), start.spread, start.best.rho, self._by_splits
         if spread == SHARED:
             descent = self.shared()
             assert descent.tie is not None
-            sizes = np.bincount(descent.tie.to)
-            return left_out(descent.prepared, descent.descended(start.best).rho, None, unit, sizes)
+            sizes, t = np.bincount(descent.tie.to), descent.descended(start.best).rho
+            if splits is not None:
+                return left_out_splits(splits.tied(descent.tie), t, None, unit, sizes)
+            return left_out(descent.prepared, t, None, unit, sizes)
         prior = self.prior(shared, spread).hessian(rho, holds=False) if spread else None
-        return left_out(self.prepared, rho, prior, unit, np.ones(len(rho), int))
+        sizes = np.ones(len(rho), int)
+        if splits is not None:
+            return left_out_splits(splits, rho, prior, unit, sizes)
+        return left_out(self.prepared, rho, prior, unit, sizes)
 
 
 def without_rows(step: Step, families: tuple[Family, ...]) -> Step:

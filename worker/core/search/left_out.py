@@ -28,11 +28,11 @@ LEAST_CURVATURE = 0.1  # of the Hessian, in units of the hyper-prior's
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """The losses of the validation rows as if each had not taken part, their weights in J, and their numbers."""
+    """The losses of the validation rows as if each had not taken part, their weights in J, and their clusters."""
 
     left_out: Float[Array, " v"]
     weights: Float[Array, " v"]
-    rows: Int[Array, " v"]
+    clusters: Int[Array, " v"]
 
     @property
     def corrected(self) -> float:
@@ -83,19 +83,24 @@ def left_out(
         H = H + prior[np.ix_(free, free)]
     if not np.isfinite(H).all():
         return None
-    lengths = np.sqrt(sizes[free])  # of moves of all like ones together, so that the least curvature is that of each
-    values, vectors = eigh(H / np.outer(lengths, lengths))
-    B = vectors / np.outer(lengths, np.sqrt(np.maximum(values, LEAST_CURVATURE * unit)))  # M = B B^T
+    B = root_of_inverse(H, unit, sizes[free])
     pulls = _pulls_of(rows, B, prepared.clusters)
-    losses, weights, numbers = [], [], []
+    losses, weights, clusters = [], [], []
     for part in rows:
         pulled, h = pulls(part)
         delta = (pulled / (1.0 - np.minimum(h, LARGEST_LEVERAGE))[:, None]) @ B.T
         np.clip(delta, -LONGEST_STEP, LONGEST_STEP, out=delta)
         losses.append(part.losses(part.eta + np.einsum("vmf,vf->vm", part.D, delta)))
         weights.append(part.weights)
-        numbers.append(part.rows)
-    return LeftOut(*(np.concatenate(one) for one in (losses, weights, numbers)))
+        clusters.append(prepared.clusters[part.rows])
+    return LeftOut(*(np.concatenate(one) for one in (losses, weights, clusters)))
+
+
+def root_of_inverse(H: Float[Array, "f f"], unit: float, sizes: Int[Array, " f"]) -> Float[Array, "f f"]:
+    """B with `B B^T = M`, the inverse of H with no curvature below `LEAST_CURVATURE` units."""
+    lengths = np.sqrt(sizes)  # of moves of all like ones together, so that the least curvature is that of each
+    values, vectors = eigh(H / np.outer(lengths, lengths))
+    return np.asarray(vectors / np.outer(lengths, np.sqrt(np.maximum(values, LEAST_CURVATURE * unit))))
 
 
 def _pulls(part: RowTangents, B: Float[Array, "f r"]) -> tuple[Float[Array, "v r"], Float[Array, " v"]]:
