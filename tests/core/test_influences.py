@@ -14,12 +14,13 @@ from tests.core.smooth.problems import PENALTIES, TRAINING, table
 from tests.oracles import differences
 from worker.core.hypergradient import HypergradientAuto
 from worker.core.losses import Huber, SmoothedAuc
-from worker.core.objective import linear_influences as module
-from worker.core.objective.influence import Chosen, effects_on_losses, variance_of_pairs
-from worker.core.objective.mean_of_splits import factors_of
+from worker.core.objective import least_squares_influences, stacked_splits
+from worker.core.objective.influence import Chosen, variance_of_pairs
+from worker.core.objective.smooth_influences import InfluencesOfSmooth
 from worker.core.outer import OuterAuto
 from worker.core.penalties import PerClass, PerFeature, Shared
 from worker.core.penalties.splines import Spline
+from worker.core.rows import design
 from worker.core.rows.problem import Imputation
 from worker.core.search.plan import Plan, prepare
 from worker.core.selection import GroupKFold, Holdout, KFold, WalkForward
@@ -82,7 +83,9 @@ JOBS = {
     "ridge, weights of sources": lambda: prepared(
         Ridge(intercept=False, weights=PerSource()), numbers(source=SOURCES, source_names=("a", "b", "c"))
     ),
-    "logistic, k-fold": lambda: prepared(TRAINING["logistic"](penalty=PENALTIES["per_feature"]), of_classes("logistic")),
+    "logistic, k-fold": lambda: prepared(
+        TRAINING["logistic"](penalty=PENALTIES["per_feature"]), of_classes("logistic")
+    ),
     "logistic, walk-forward": lambda: prepared(TRAINING["logistic"](), of_classes("logistic"), WALK),
     "logistic, hold-out": lambda: prepared(
         TRAINING["logistic"](penalty=PENALTIES["per_group"], intercept=False), of_classes("logistic"), Holdout()
@@ -129,6 +132,7 @@ def test_influences_are_derivatives_of_the_gradient_in_weights_of_rows(name):
     job = JOBS[name]()
     rho = point(job)
     sums, chosen = sums_of(job, rho)
+    assert_allclose(sums.scored.sum(axis=0), sums.mean, rtol=1e-8)
     assert_allclose(sums.mean, job.objective.evaluate(rho).gradient @ chosen.together, rtol=1e-8)
     assert_allclose(sums.trained.sum(axis=0), 0.0, atol=1e-9 * np.abs(sums.trained).max())
     for label in np.unique(job.problem.groups)[::2]:
@@ -138,8 +142,16 @@ def test_influences_are_derivatives_of_the_gradient_in_weights_of_rows(name):
             return heavier(job, rows, np.exp(t[0]))[1].evaluate(rho).gradient @ chosen.together
 
         expected = differences(gradient, np.zeros(1), 0.05)[0]
-        found = sums.scored[label] - sums.weights[label] * sums.mean + sums.trained[label]
-        assert_allclose(found, expected, atol=1e-6 * np.abs(sums.trained).max())
+        assert_allclose(sums.parts[label], expected, atol=1e-6 * np.abs(sums.trained).max())
+
+
+def effects(job, rho):
+    """Those of clusters in training on the losses of the others."""
+    found, labels = job.objective.influences, job.problem.groups
+    if isinstance(found, InfluencesOfSmooth):
+        return sum(split.effects_on_losses(labels, FEW) for split in found.splits(rho))
+    times = np.ones(len(job.partition.splits))
+    return found.effects_on_losses(job.problem, job.partition, rho, labels, FEW, times)[0]
 
 
 @pytest.mark.parametrize("name", ["ridge, k-fold", "ridge, walk-forward", "ridge, no intercept", "ridge, spectral",
@@ -147,10 +159,7 @@ def test_influences_are_derivatives_of_the_gradient_in_weights_of_rows(name):
 def test_effects_on_losses_are_derivatives_in_weights_of_training_rows(name):
     job = JOBS[name]()
     rho, labels = point(job), job.problem.groups
-    influences = job.objective.influences
-    factors = factors_of(influences.fits, influences.split_weights)
-    splits = influences.source.splits(job.problem, job.partition, rho, factors, None)
-    C = sum(effects_on_losses(split, labels, FEW) for split in splits)
+    C = effects(job, rho)
     for label in range(0, FEW, 2):
         rows = labels == label
 
@@ -160,3 +169,95 @@ def test_effects_on_losses_are_derivatives_in_weights_of_training_rows(name):
             return np.bincount(labels[scores.rows], scores.weights * scores.losses, FEW)
 
         assert_allclose(C[label], differences(losses, np.zeros(1), 0.05)[0], atol=1e-6 * np.abs(C).max())
+
+
+def test_pairs_of_groups_that_train_models_of_each_other():
+    """In loops; a part that is the same for all others does not count, nor one that goes one way."""
+    rng, w = np.random.default_rng(2), np.array([0.1, 0.2, 0.3, 0.4])
+    C = rng.normal(size=(4, 4))
+    C += C.T
+
+    def centred(a, b):
+        others = [c for c in range(4) if c != a]
+        return C[a, b] - w[b] * sum(C[a, c] for c in others) / sum(w[c] for c in others)
+
+    expected = sum(centred(a, b) * centred(b, a) for a in range(4) for b in range(4) if a != b)
+    assert expected > 0
+    assert_allclose(variance_of_pairs(C, w), expected, rtol=1e-12)
+    assert_allclose(variance_of_pairs(C + np.outer(rng.normal(size=4), w), w), expected, rtol=1e-9)
+    assert variance_of_pairs(np.triu(np.ones((2, 2)) - np.eye(2)), np.ones(2) / 2) == 0.0
+    assert variance_of_pairs(C - 2 * np.triu(C), w) == 0.0
+
+
+def test_the_variance_of_pairs_is_that_of_the_removal_of_rows():
+    """Rows with twenty columns are removed one by one from training, and J is computed again."""
+    problem, n = regression(100, 20), 100
+    job = prepared(Ridge(penalty=Shared(initial=0.01)), problem, KFold(folds=10))
+    rho, clusters = job.objective.hyperparameters.initial, np.arange(n)
+    whole, C = job.objective.row_scores(problem, job.partition, rho), np.zeros((n, n))
+    losses = np.empty(n)
+    losses[whole.rows] = whole.losses
+    for row in range(n):
+        part = replace(job.partition, block_of_row=np.where(clusters == row, -1, job.partition.block_of_row))
+        objective = job.plan.selection.objective(problem, part, job.plan.training, job.hypergradient, 1)
+        scores = objective.row_scores(problem, part, rho)
+        C[row, scores.rows] = (losses[scores.rows] - scores.losses) / n
+    expected = variance_of_pairs(C, np.full(n, 1 / n))
+    found = job.objective.influences.variance_of_pairs(problem, job.partition, rho, clusters)
+    error = whole.standard_error(clusters)
+    assert expected > 0.2 * error**2
+    assert_allclose(found, expected, rtol=0.3)
+    at = whole, problem, job.partition, rho, clusters
+    assert_allclose(job.objective.standard_error(*at), np.sqrt(error**2 + found), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("selection", "expected"), [
+    (KFold(folds=3), 1.0), (Holdout(fraction=0.4), 0.0), (WalkForward(initial=30, horizon=10), 2 / 3),
+    (WalkForward(initial=30, horizon=10, split_weights=(1, 1, 0)), 0.5),
+])  # fmt: skip
+def test_the_share_of_rows_that_train_and_are_scored(selection, expected):
+    job = prepared(RIDGE, regression(60, 3), selection)
+    found = job.objective.influences.gradients(
+        job.problem, job.partition, point(job), Chosen(np.arange(3), np.eye(3)), np.arange(60)
+    )
+    assert_allclose(found.overlap, expected, atol=1e-12)
+    m = found.clusters
+    assert_allclose(found.covariance(), found.parts.T @ found.parts * (m / (m - 1) * (1 - expected / 2)), rtol=1e-12)
+
+
+def test_of_a_large_table_a_sample_of_clusters_stands_for_all(monkeypatch):
+    job = prepared(RIDGE, regression(3000, 3))
+    rho, chosen, clusters = point(job), Chosen(np.arange(3), np.eye(3)), np.arange(3000) // 2
+    at = job.problem, job.partition, rho, chosen, clusters
+    whole = job.objective.influences.gradients(*at)
+    monkeypatch.setattr(least_squares_influences, "MOST_TERMS", 4e4)
+    few = job.objective.influences.gradients(*at)
+    assert 128 <= few.clusters < 500
+    assert whole.clusters == 1500
+    assert_allclose(few.mean, whole.mean, rtol=1e-9)
+    used = few.weights > 0
+    assert_allclose(few.parts[used], whole.parts[used], rtol=1e-9, atol=1e-15)
+    assert_allclose(np.diag(few.covariance()), np.diag(whole.covariance()), rtol=0.5)
+
+
+def test_chunks_of_rows_do_not_matter(monkeypatch):
+    for name in ("ridge, walk-forward", "ridge, tuned weights", "poisson"):
+        job = JOBS[name]()
+        rho, labels = point(job), job.problem.groups
+        parts = sums_of(job, rho)[0].parts
+        C = effects(job, rho)
+        with monkeypatch.context() as patch:
+            patch.setattr(stacked_splits, "MOST_VALUES", 500)
+            patch.setattr(design, "HELD_PREDICTORS", 1)
+            patch.setattr(design, "CHUNK_VALUES", 50)
+            assert_allclose(sums_of(job, rho)[0].parts, parts, rtol=1e-9, atol=1e-12 * np.abs(parts).max())
+            assert_allclose(effects(job, rho), C, rtol=1e-9, atol=1e-12 * np.abs(C).max())
+        assert len(np.unique(labels)) == FEW
+
+
+def test_scores_of_all_rows_together_have_no_influences():
+    problem = replace(of_classes("logistic"), offset=None)
+    job = prepared(TRAINING["logistic"](), problem, KFold(folds=3, loss=SmoothedAuc()))
+    rho = point(job)
+    chosen = Chosen(np.arange(len(rho)), np.eye(len(rho)))
+    assert job.objective.gradient_sums(problem, job.partition, rho, chosen, problem.groups) is None

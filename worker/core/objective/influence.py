@@ -1,65 +1,32 @@
-"""How the gradient of J and the losses of rows move with the weight of a row: the infinitesimal jackknife (Jaeckel 1972).
+"""How the gradient of J and losses of rows move with the weight of a row: the infinitesimal jackknife (Jaeckel 1972).
 
 A row trains in some splits and is scored in others. `(1 + e)` times its weight in both moves `dJ/drho_j` at the rate
 
 `f w_r (g_rj - dJ/drho_j)` of each split that scores r, g_r the hypergradient of its loss, and
-`N_j . c_r - s_r l''_r (z_r . u)(z_r . D_j)` of each split that it trains in, with its share `s_r` in C,
-`c_r = -s_r l'_r z_r`, the adjoint u, `D = dtheta/drho`, and
-`N_j = H^-1 (E'' D_j - H_j u - sum_t s_t l'''_t (z_t . u)(z_t . D_j) z_t)`.
+`-s_r l'_r (z_r . N_j) - s_r l''_r (z_r . u)(z_r . D_j)` of each split that it trains in, with its share `s_r` in C, the
+adjoint u, `D = dtheta/drho`, and `N_j = H^-1 (E'' D_j - H_j u - sum_t s_t l'''_t (z_t . u)(z_t . D_j) z_t)`.
 
-More weight of one row means a smaller share of all others; the sums over all training rows that this takes are known
-from the gradient of C, which is zero. What is computed from rows before training is held: standard deviations, values
-for missing ones, lengths relative to the target, balanced weights of classes.
+More weight of one row means a smaller share of all others: from the second rate its mean over all training rows is
+subtracted, which is known, as the gradient of C is zero. What is computed from rows before training is held: standard
+deviations, values for missing ones, lengths relative to the target, balanced weights of classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from worker.core.losses.derivatives import RowDerivatives, ScoreDerivatives
 from worker.core.penalties.forms import Penalized
 from worker.core.records import Array
-from worker.core.rows.design import Design
+from worker.core.rows.problem import Partition, Problem
 
-
-@runtime_checkable
-class FitOfRows(Protocol):
-    """A fit with its parameters in two forms: theta, and the coefficients of the columns of designs."""
-
-    @property
-    def theta(self) -> Float[Array, " p"]:
-        """The minimizer."""
-
-    @property
-    def penalty(self) -> Penalized:
-        """The total penalty of theta."""
-
-    def lift(self, t: Float[Array, "p f"]) -> Float[Array, "mq f"]:
-        """The coefficients of the columns of designs, for each column of t."""
-
-    def solve(
-        self, of_rows: Float[Array, "mq f"], of_theta: Float[Array, "p f"] | None = None
-    ) -> tuple[Float[Array, "p f"], Float[Array, "mq f"]]:
-        """`H^-1` times the sum of cotangents of coefficients and of theta, in both forms."""
-
-
-@dataclass(frozen=True, slots=True)
-class SplitRows:
-    """The rows of one split at its minimizer."""
-
-    fit: FitOfRows
-    train: Design  # all training rows, or some of them
-    training: RowDerivatives  # of their losses in C, each with weight one
-    shares: Float[Array, " n"]  # in C; those of all training rows sum to one
-    shares_dot: Float[Array, "n h"]  # derivatives of the shares in the hyperparameters after those of the penalty
-    scored: Design
-    score: ScoreDerivatives  # of their losses, with their weights in J
-    weights: Float[Array, " v"]  # in J; those of all splits sum to one
+MOST_GROUPS = 64  # of rows, whose effects on each other are computed
+MOST_ROWS_PER_COLUMN = 100  # beyond, effects of rows on each other add less than 1 % to a standard error
+MOST_TERMS_OF_PAIRS = 2_000_000_000  # values of rows over all splits, for the effects on each other
+MOST_COEFFICIENTS_OF_PAIRS = 300_000  # of a model; more would take much memory for each group
+LARGEST_LEVERAGE = 0.8  # on average: beyond, the linear model is too coarse
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,65 +47,72 @@ class Chosen:
         return self.numbers[rest] - k, self.together[rest]
 
 
-def gradients_of_scored(split: SplitRows, D: Float[Array, "mq f"]) -> Float[Array, "v f"]:
-    """The hypergradients of the losses of scored rows, times their weights in J. `D` are coefficients."""
-    return np.einsum("vm,vmf->vf", split.score.slope, split.scored.along(D))
+@dataclass(frozen=True, slots=True)
+class PenaltyPart:
+    """What the penalty adds along the adjoint u: `H_j u`, and the parts of the mean that is subtracted.
 
-
-def gradients_of_trained(
-    split: SplitRows, D: Float[Array, "mq f"], D_theta: Float[Array, "p f"], chosen: Chosen
-) -> Iterator[tuple[slice, Float[Array, "n f"]]]:
-    """How `dJ/drho` moves with the weight of each training row in this split, for some columns of D at a time."""
-    fit, design, training, shares = split.fit, split.train, split.training, split.shares
-    penalty, k = fit.penalty, fit.penalty.of.k
-    u_theta, u = fit.solve(split.scored.back(split.score.slope[:, :, None]))
-    U = design.predictor(u[:, 0])
-    bent, along = training.bend(U[:, :, None])[:, :, 0], np.einsum("nm,nm->n", training.slope, U)
-    penalties, of_penalties = chosen.penalties(k)
-    P_u, P_theta = penalty.apply(u_theta[:, 0]), penalty.apply(fit.theta)
-    H_j_u = penalty.products(u_theta[:, 0], penalties) @ of_penalties
-    explicit = P_u @ D_theta + penalty.contract(u_theta[:, 0], fit.theta)[penalties] @ of_penalties
-    others, of_others = chosen.others(k)
-    shares_dot = split.shares_dot[:, others] @ of_others if len(others) else None
-    along_mean = -float(P_theta @ u_theta[:, 0])  # the sum of `shares * along` over all training rows
-    width = min(design.columns_at_once(D), split.scored.columns_at_once(D))
-    for begin in range(0, D.shape[1], width):
-        part = slice(begin, begin + width)
-        V = design.along(D[:, part])
-        of_rows = split.scored.back(split.score.bend(split.scored.along(D[:, part])))
-        moved = shares[:, None, None] * _third(training, U, V)
-        if shares_dot is not None:
-            moved += shares_dot[:, None, part] * bent[:, :, None]
-        if moved.any():
-            of_rows = of_rows - design.back(moved)
-        N_theta, N = fit.solve(of_rows, -H_j_u[:, part])
-        first = np.einsum("nm,nmf->nf", training.slope, design.along(N)) + np.einsum("nm,nmf->nf", bent, V)
-        first += P_theta @ N_theta + explicit[part]  # minus its mean over all training rows
-        out = -shares[:, None] * first
-        if shares_dot is not None:
-            out -= shares_dot[:, part] * (along - along_mean)[:, None]
-        yield part, out
-
-
-def _third(training: RowDerivatives, U: Float[Array, "n m"], V: Float[Array, "n m f"]) -> Float[Array, "n m f"]:
-    """The third derivative of each row's loss along U and each direction in V."""
-    out = np.empty_like(V)
-    for j in range(V.shape[2]):
-        pairs = U[:, :, None] * V[:, None, :, j]
-        out[:, :, j] = training.third_contract((pairs + pairs.transpose(0, 2, 1)) / 2)
-    return out
-
-
-def effects_on_losses(split: SplitRows, groups: Int[Array, " r"], count: int) -> Float[Array, "g g"]:
-    """How the weight of group A in training moves the losses of the scored rows of group B, times their weights in J.
-
-    `groups` has the group of each row of the problem. All rows must train that can.
+    Over all training rows the sum of `s l' (z . N)` and `s l'' (z . u)(z . D)`, for penalties, is
+    `-N . P theta - explicit`; that of `s l' (z . u)` is `along`. For weights that are tuned more cancels.
     """
-    of_trained, of_scored = groups[split.train.rows], groups[split.scored.rows]
-    pulls = split.train.back_by_group(split.shares[:, None] * split.training.slope, of_trained, count)
-    pulls -= np.outer(pulls.sum(axis=1), np.bincount(of_trained, split.shares, count))
-    _, moves = split.fit.solve(pulls)
-    return -moves.T @ split.scored.back_by_group(split.score.slope, of_scored, count)
+
+    H_j_u: Float[Array, "p f"]
+    P_theta: Float[Array, " p"]
+    explicit: Float[Array, " f"]
+    along: float
+
+    @classmethod
+    def of(
+        cls,
+        penalty: Penalized,
+        theta: Float[Array, " p"],
+        u: Float[Array, " p"],
+        D: Float[Array, "p f"],
+        chosen: Chosen,
+    ) -> PenaltyPart:
+        """At a minimizer; D is already of the combinations."""
+        numbers, together = chosen.penalties(penalty.of.k)
+        P_theta = penalty.apply(theta)
+        explicit = penalty.apply(u) @ D + penalty.contract(u, theta)[numbers] @ together
+        return cls(penalty.products(u, numbers) @ together, P_theta, explicit, -float(P_theta @ u))
+
+
+def overlap(problem: Problem, partition: Partition, factors: Float[Array, " splits"]) -> float:
+    """The share of J's weight on rows that also train, in a split that counts: 1 of K folds, 0 of a hold-out part."""
+    used, blocks = partition.used, partition.blocks
+    block, weights = partition.block_of_row[used], problem.score_weights(used)
+    scored = np.bincount(block, weights, blocks)
+    both = scored if problem.weights is None else np.bincount(block, weights * (problem.weights[used] > 0), blocks)
+    parts = [
+        (factor, list(train), list(scores)) for factor, (train, scores) in zip(factors, partition.splits, strict=True)
+    ]
+    trains = np.zeros(blocks, bool)
+    for factor, train, scores in parts:
+        if factor > 0 and scored[scores].any():
+            trains[train] = True
+    return float(sum(factor * (both * trains)[scores].sum() for factor, _, scores in parts))
+
+
+def has_pairs(problem: Problem, partition: Partition, factors: Float[Array, " splits"]) -> bool:
+    """Whether rows train models that score each other, which matters, and is cheap enough to compute."""
+    n, p = problem.X.shape
+    few = len(partition.used) <= MOST_ROWS_PER_COLUMN * p and p <= MOST_COEFFICIENTS_OF_PAIRS
+    cheap = n * p * len(partition.splits) <= MOST_TERMS_OF_PAIRS
+    return few and cheap and overlap(problem, partition, factors) > 0
+
+
+def groups_of(clusters: Int[Array, " n"]) -> tuple[Int[Array, " n"], int]:
+    """The group of each row, sets of clusters, and how many there are."""
+    count = min(int(clusters.max()) + 1, MOST_GROUPS)
+    return clusters % count, count
+
+
+def of_removal(degrees_of_freedom: float, rows: float) -> float:
+    """How many times as large the effect of the removal of a training row is as that of its weight, on average.
+
+    It is `1 / (1 - h)` with the leverage h (Cook 1977). With independent errors and n rows for p columns it makes the
+    variance of pairs right for any p / n.
+    """
+    return 1.0 / (1.0 - min(degrees_of_freedom / rows, LARGEST_LEVERAGE))
 
 
 def variance_of_pairs(effects: Float[Array, "g g"], weights: Float[Array, " g"]) -> float:

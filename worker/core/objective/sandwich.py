@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import sparse
 
 from worker.core.objective.clustered import MOST_CLUSTERS
 from worker.core.records import Array
@@ -33,7 +32,7 @@ class GradientSums:
     `overlap` is the share q of J's weight on rows that also train. At a minimum the two actions of such a row nearly
     cancel, and the gradient is a sum over pairs of rows: one trains, the other is scored. Squares of influences count
     each pair twice (Efron and Stein 1981), so that V is `1 - q / 2` times their sum. It is zero if only the action of
-    scored rows is known.
+    scored rows is known. `whole` is the gradient of J where the clusters are a sample, a `share` of all.
     """
 
     count: int
@@ -42,54 +41,64 @@ class GradientSums:
     scored: Float[Array, "c f"] = field(init=False)
     trained: Float[Array, "c f"] = field(init=False)
     weights: Float[Array, " c"] = field(init=False)
-    sampled: Bool[Array, " c"] | None = field(init=False, default=None)
+    share: float = field(init=False, default=1.0)
+    whole: Float[Array, " f"] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         size = min(self.count, MOST_CLUSTERS)
         self.scored, self.trained = np.zeros((2, size, self.f))
         self.weights = np.zeros(size)
 
-    def sample(self, fraction: float, fewest: int) -> Bool[Array, " c"] | None:
-        """Use a random sample of the places, if not all, and at least so many; None for all of them.
-
-        Rows that are scored are added for all places, as the mean needs them.
-        """
+    def sample(self, share: float, fewest: int) -> Bool[Array, " c"] | None:
+        """The places whose rows are to be added, a random share of them, but not fewer; None for all."""
         size = len(self.weights)
-        number = max(int(fraction * size), fewest) if fraction < 1 else size
-        if number < size:
-            self.sampled = np.zeros(size, bool)
-            self.sampled[np.random.default_rng(SEED_OF_SAMPLE).permutation(size)[:number]] = True
-        return self.sampled
+        number = max(int(share * size), fewest) if share < 1 else size
+        if number >= size:
+            return None
+        sampled = np.zeros(size, bool)
+        sampled[np.random.default_rng(SEED_OF_SAMPLE).permutation(size)[:number]] = True
+        self.share = number / size
+        return sampled
 
     def add(self, g: Float[Array, "v f"], weights: Float[Array, " v"], clusters: Int[Array, " v"]) -> None:
-        """Scored rows: hypergradients and weights in J, which sum to one over all chunks; rows without do not count."""
+        """Scored rows: hypergradients, and weights in J, which sum to one over all chunks."""
         counted = np.flatnonzero(weights)
         w = weights[counted]
-        self.add_scored(w[:, None] * g[counted], w, clusters[counted])
+        self.add_scored(slice(None), w[:, None] * g[counted], clusters[counted])
+        self.add_weights(w, clusters[counted])
 
-    def add_scored(self, g: Float[Array, "v f"], weights: Float[Array, " v"], clusters: Int[Array, " v"]) -> None:
-        """The same, with hypergradients that are multiplied by the weights."""
-        members = self._members(clusters)
-        self.scored += members @ g
-        self.weights += members @ weights
+    def add_scored(self, columns: slice, g: Float[Array, "v f"], clusters: Int[Array, " v"]) -> None:
+        """Hypergradients of scored rows times their weights, for some columns of the gradient."""
+        self.scored[:, columns] += self._by_place(clusters, g)
+
+    def add_weights(self, weights: Float[Array, " v"], clusters: Int[Array, " v"]) -> None:
+        """The weights of scored rows in J."""
+        self.weights += np.bincount(clusters % MOST_CLUSTERS, weights, len(self.weights))
 
     def add_trained(self, columns: slice, influences: Float[Array, "n f"], clusters: Int[Array, " n"]) -> None:
-        """Training rows: their influences on some columns of the gradient."""
-        self.trained[:, columns] += self._members(clusters) @ influences
+        """Influences of training rows on some columns of the gradient."""
+        self.trained[:, columns] += self._by_place(clusters, influences)
 
-    def _members(self, clusters: Int[Array, " n"]) -> sparse.csc_array:
-        n, size = len(clusters), len(self.weights)
-        return sparse.csc_array((np.ones(n), clusters % MOST_CLUSTERS, np.arange(n + 1)), shape=(size, n))
+    def _by_place(self, clusters: Int[Array, " n"], values: Float[Array, "n f"]) -> Float[Array, "c f"]:
+        """Sums over the rows of each place."""
+        size, f = len(self.weights), values.shape[1]
+        place = (clusters % MOST_CLUSTERS)[:, None] * f + np.arange(f)
+        return np.bincount(place.ravel(), values.ravel(), size * f).reshape(size, f)
 
     @property
     def clusters(self) -> int:
-        """How many have a scored row of positive weight; at most `MOST_CLUSTERS`."""
+        """How many have a scored row of positive weight; at most `MOST_CLUSTERS`, and of a sample as many as it has."""
         return int(np.count_nonzero(self.weights))
 
     @property
     def mean(self) -> Float[Array, " f"]:
         """The gradient of J, without a prior of the hyperparameters."""
-        return self.scored.sum(axis=0)
+        return self.scored.sum(axis=0) if self.whole is None else self.whole
+
+    @property
+    def parts(self) -> Float[Array, "c f"]:
+        """The influence of each cluster."""
+        return self.scored - self.weights[:, None] * self.mean + self.trained
 
     def covariance(self) -> Float[Array, "f f"] | None:
         """V, the covariance of the gradient; None for a single cluster.
@@ -99,10 +108,8 @@ class GradientSums:
         m = self.clusters
         if m < 2:
             return None
-        parts, share = self.scored - self.weights[:, None] * self.mean + self.trained, 1.0
-        if self.sampled is not None:
-            parts, share = parts[self.sampled], float(self.sampled.mean())
-        return parts.T @ parts * (m / (m - 1) * (1.0 - self.overlap / 2.0) / share)
+        parts = self.parts
+        return parts.T @ parts * (m / (m - 1) * (1.0 - self.overlap / 2.0) / self.share)
 
 
 def standard_deviations(inverse: Float[Array, "f f"], V: Float[Array, "f f"]) -> Float[Array, " f"]:
