@@ -113,8 +113,8 @@ class Stack:
             trains[list(train), k] = scores[list(validation), k] = True
         used = partition.used
         totals = np.bincount(partition.block_of_row[used], problem.base_weights(used), partition.blocks) @ trains
-        needed: Bool[Array, " b"] = np.logical_or(trains, scores).any(axis=1)
-        rows = rows[needed[partition.block_of_row[rows]]]
+        needed = np.flatnonzero(trains.sum(axis=1) + scores.sum(axis=1))
+        rows = rows[np.isin(partition.block_of_row[rows], needed)]
         centre = splits[numbers[0]].system.centre
         sparse = isinstance(problem.X, csr_array)
         origin = np.zeros(len(centre.high) - 1) if sparse else centre.high[:-1]
