@@ -47,7 +47,7 @@ def main(*, short: bool) -> None:
             rounds = 3 if p < 2000 else 2
             ratios = {}
             for method in methods:
-                objective = mean_of_ridge(systems, box, method)
+                objective = mean_of_ridge(systems, box, method, eliminated=training.eliminates_intercept)
                 pairs = []
                 for i in range(rounds + 1):  # the first round warms up
                     points = [np.full(k, 0.1 * i + 0.01 * j) for j in range(4)]

@@ -36,7 +36,8 @@ outers = pytest.mark.parametrize("outer", quick, ids=lambda outer: outer.kind)
 def objective_of(problem: Problem, penalty=None) -> Objective:
     training = Ridge(penalty=penalty or PerFeature(spread=None))
     partition = KFold().partition(np.arange(len(problem.y)), len(problem.y))
-    return mean_of_ridge(training.systems(problem, partition), training.hyperparameters(problem), Implicit())
+    systems, box = training.systems(problem, partition), training.hyperparameters(problem)
+    return mean_of_ridge(systems, box, Implicit(), eliminated=True)
 
 
 def run(search):

@@ -28,7 +28,9 @@ def build(problem, training, selection, method, *, dual):
     n = len(problem.y)
     partition = selection.partition(np.arange(n), n)
     systems = training.systems(problem, partition, dual=dual)
-    return partition, mean_of_ridge(systems, training.hyperparameters(problem), method)
+    return partition, mean_of_ridge(
+        systems, training.hyperparameters(problem), method, eliminated=training.eliminates_intercept
+    )
 
 
 @pytest.mark.parametrize("selection", SELECTIONS, ids=lambda s: s.kind)

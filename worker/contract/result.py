@@ -53,8 +53,9 @@ class SelectionScore(Wire):
     )
     standard_error: float | None = Field(
         description="Of the mean loss of these models over validation rows, by clusters: the groups of the data or of "
-        "the selection, the blocks that walk_forward scores, else single rows. It is not of the tuning, which lowered "
-        "the value. Null when it is not known."
+        "the selection, the blocks that walk_forward scores, else single rows. Linear models with few rows for each "
+        "column: and of how they move with the rows. It is not of the tuning, which lowered the value. Null when it "
+        "is not known."
     )
     measures: dict[str, float | None] = Field(default_factory=dict, description=f"{MEASURES} over all validation rows.")
     optimism: float | None = Field(

@@ -289,3 +289,6 @@ class LeastSquaresSystem(LinearSystem[LeastSquaresFit], Protocol):
 
     def about_centre(self, theta: Float[Array, "p f"]) -> tuple[Float[Array, " f"], Float[Array, "q f"]]:
         """Level and slopes of predictors relative to the centre, for each column of theta: linear in theta."""
+
+    def from_rows(self, levels: Float[Array, " f"], slopes: Float[Array, "q f"]) -> Float[Array, "p f"]:
+        """The cotangents of theta from those of levels and slopes: the transpose of `about_centre`."""

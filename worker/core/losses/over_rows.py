@@ -52,6 +52,12 @@ class SumOfResiduals(ValidationLoss, Protocol):
     def rotated(self, rotation: Float[Array, "p p"]) -> SumOfResiduals:
         """The same loss as a function of theta', with `theta = rotation theta'`."""
 
+    def bend(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "p f"]:
+        """`E'' D`."""
+
+    def in_level(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> tuple[float, Float[Array, " f"]]:
+        """The derivative in a common shift of all predictors, and how it moves along each column of D."""
+
 
 @dataclass(frozen=True, slots=True)
 class SquaredErrorOfMoments:
@@ -89,6 +95,16 @@ class SquaredErrorOfMoments:
         """`2 D^T S D` over the columns of X, plus the part of the mean."""
         of_mean = self.mean[:-1] @ D
         return 2.0 * (D.T @ (self.S[:-1, :-1] @ D) + self.weight * np.outer(of_mean, of_mean))
+
+    def bend(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "p f"]:
+        """From the moments of X."""
+        mean = self.mean[:-1]
+        return 2.0 * (self.S[:-1, :-1] @ D + self.weight * np.outer(mean, mean @ D))
+
+    def in_level(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> tuple[float, Float[Array, " f"]]:
+        """From the means."""
+        miss = float(self.mean @ np.append(theta - self.reference, -1.0))
+        return 2.0 * self.weight * miss, 2.0 * self.weight * (self.mean[:-1] @ D)
 
     def rotated(self, rotation: Float[Array, "p p"]) -> SquaredErrorOfMoments:
         """The moments of the columns `X rotation`."""
@@ -137,6 +153,16 @@ class LossOfRows:
         curvatures = self._weighted(self.loss.of(self.y - self.X @ theta)[2])
         eta_dot = self.X @ D
         return (eta_dot.T * curvatures) @ eta_dot
+
+    def bend(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> Float[Array, "p f"]:
+        """`X^T diag(w loss'') X D`."""
+        curvatures = self._weighted(self.loss.of(self.y - self.X @ theta)[2])
+        return self.X.back(curvatures[:, None] * (self.X @ D))
+
+    def in_level(self, D: Float[Array, "p f"], theta: Float[Array, " p"]) -> tuple[float, Float[Array, " f"]]:
+        """From the slopes and the curvatures of the rows."""
+        _, slopes, curvatures = self.loss.of(self.y - self.X @ theta)
+        return -float(self._weighted(slopes).sum()), self._weighted(curvatures) @ (self.X @ D)
 
     def rotated(self, rotation: Float[Array, "p p"]) -> LossOfRows:
         """The rows `X rotation`."""

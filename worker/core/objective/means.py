@@ -16,6 +16,7 @@ from worker.core.losses.score import PredictorScore
 from worker.core.objective.arithmetic_of_mean import ArithmeticOfMean, Digits
 from worker.core.objective.fits import AnchoredFits, DirectFits, SuccessiveFits
 from worker.core.objective.learning import LearningRemark
+from worker.core.objective.least_squares_influences import InfluencesOfLeastSquares
 from worker.core.objective.linear_tangents import PredictedTangents, ReadTangents
 from worker.core.objective.machine_tangents import TangentsOfMachines
 from worker.core.objective.mean_of_splits import HessianOfMean, InexactMean, MeanOfSplits
@@ -23,6 +24,7 @@ from worker.core.objective.meaning import MEAN_LOSS
 from worker.core.objective.objective import Objective
 from worker.core.objective.rough_loss import RoughLossRemark
 from worker.core.objective.scored_rows import PredictedRows, ReadRows
+from worker.core.objective.smooth_influences import InfluencesOfSmooth
 from worker.core.records import Array
 
 MOST_TANGENTS = 100_000_000  # numbers in all dtheta/drho up to which there is a Hessian (800 MB)
@@ -35,14 +37,20 @@ def mean_of_ridge(
     hypergradient: ExactHypergradient,
     loss: ResidualLoss | None = None,
     split_weights: Weights = None,
+    *,
+    eliminated: bool,
 ) -> Objective:
-    """Of training that is solved directly. Validation rows are read from the table, as moments may stand for them."""
+    """Of training that is solved directly. Validation rows are read from the table, as moments may stand for them.
+
+    `eliminated`: there is an intercept that is not in theta.
+    """
     fits, loss = DirectFits(systems, box), loss or SquaredError()
     return Objective(
         MeanOfSplits(fits, hypergradient, split_weights), box, loss, systems[0].solver, len(systems),
         second=HessianOfMean(fits, split_weights),
         rows=ReadRows(fits, loss, split_weights).scores,
         tangents=ReadTangents(fits, systems, loss, split_weights),
+        influences=InfluencesOfLeastSquares(fits, systems, loss, split_weights, eliminated=eliminated),
         arithmetic=ArithmeticOfMean(Digits(fits, [system.loss for system in systems]), loss, split_weights),
     )  # fmt: skip
 
@@ -65,6 +73,7 @@ def mean_of_iterative(
         warm=fits,
         rows=rows.scores,
         tangents=PredictedTangents(fits, split_weights),
+        influences=InfluencesOfSmooth(fits, split_weights),
         pool=rows.pooled,
         notes=(RoughLossRemark(fits),),
     )  # fmt: skip

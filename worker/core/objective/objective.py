@@ -15,8 +15,10 @@ from worker.core.inner.protocols import Solver
 from worker.core.losses.measures import Pooled
 from worker.core.losses.score import PredictorScore
 from worker.core.objective.clustered import error_of_mean
+from worker.core.objective.influence import Chosen
 from worker.core.objective.meaning import MEAN_LOSS, Meaning
 from worker.core.objective.row_tangents import RowTangents, TangentsOfRows
+from worker.core.objective.sandwich import GradientSums, row_gradients
 from worker.core.records import Array, Evaluation, Outcome
 from worker.core.rows.problem import Partition, Problem
 
@@ -104,6 +106,26 @@ class Arithmetic(Protocol):
         """J from accurate fits at rho, one for each split."""
 
 
+@runtime_checkable
+class InfluencesOfRows(Protocol):
+    """What rows do to J where they are scored and where they train. `clusters` has a label for each row."""
+
+    def gradients(
+        self,
+        problem: Problem,
+        partition: Partition,
+        rho: Float[Array, " k"],
+        chosen: Chosen,
+        clusters: Int[Array, " n"],
+    ) -> GradientSums | None:
+        """The influences of clusters on the gradient of J; None where they are not known."""
+
+    def variance_of_pairs(
+        self, problem: Problem, partition: Partition, rho: Float[Array, " k"], clusters: Int[Array, " n"]
+    ) -> float:
+        """What the variance of J less the loss of its model has besides that of the losses of fixed models."""
+
+
 Hessian = Callable[[Float[Array, " k"], Int[Array, " f"]], Float[Array, "f f"] | None]
 Approximation = Callable[[Float[Array, " k"], float], Found | None]
 ScoresOfRows = Callable[[Problem, Partition, Float[Array, " k"]], Scores | None]
@@ -115,8 +137,8 @@ class Objective:
     """J(rho) over a box. `loss` scores a row, or all rows together; the last `own` hyperparameters are not training's.
 
     Parts that a criterion lacks are None: an exact Hessian, evaluations of any accuracy, warm starts, losses of single
-    rows, the tangents of their predictors, the pooled validation rows, a noise variance, an arithmetic that can be
-    repeated.
+    rows, the tangents of their predictors, the influences of rows that train, the pooled validation rows, a noise
+    variance, an arithmetic that can be repeated.
     """
 
     formula: Formula
@@ -132,6 +154,7 @@ class Objective:
     warm: Memory | None = None
     rows: ScoresOfRows | None = None
     tangents: TangentsOfRows | None = None
+    influences: InfluencesOfRows | None = None
     pool: Callable[[Float[Array, " k"]], Pooled | None] | None = None
     noise: Callable[[Float[Array, " k"]], float | None] | None = None
     arithmetic: Arithmetic | None = None
@@ -197,6 +220,48 @@ class Objective:
         if self.tangents is None or self.loss.by_row is None:
             return None
         return self.tangents(problem, partition, rho, np.arange(len(rho)) if chosen is None else chosen)
+
+    def gradient_sums(
+        self,
+        problem: Problem,
+        partition: Partition,
+        rho: Float[Array, " k"],
+        chosen: Chosen,
+        clusters: Int[Array, " n"],
+    ) -> GradientSums | None:
+        """The influences of clusters of rows on the gradient of J: those of scored rows alone if no others are known.
+
+        None where there are no row tangents.
+        """
+        if self.influences is not None and self.loss.by_row is not None:
+            sums = self.influences.gradients(problem, partition, rho, chosen, clusters)
+            if sums is not None:
+                return sums
+        chunks = self.row_tangents(problem, partition, rho, chosen.numbers)
+        if chunks is None:
+            return None
+        sums = GradientSums(int(clusters.max()) + 1, chosen.together.shape[1])
+        for chunk in chunks:
+            g = row_gradients(chunk.slopes(chunk.eta), chunk.D) @ chosen.together
+            sums.add(g, chunk.weights, clusters[chunk.rows])
+        return sums
+
+    def standard_error(
+        self,
+        scores: Scores,
+        problem: Problem,
+        partition: Partition,
+        rho: Float[Array, " k"],
+        clusters: Int[Array, " n"],
+    ) -> float | None:
+        """Of J as the loss of its model on new rows, from the `row_scores` at rho; None for a single cluster.
+
+        That of fixed models, and what is known of how models move with the rows.
+        """
+        error = scores.standard_error(clusters)
+        if error is None or self.influences is None or self.loss.by_row is None:
+            return error
+        return float(np.sqrt(error**2 + self.influences.variance_of_pairs(problem, partition, rho, clusters)))
 
     def pooled(self, rho: Float[Array, " k"]) -> Pooled | None:
         """The validation rows of all splits with their predictors, for measures of classes; None without classes."""

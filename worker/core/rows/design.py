@@ -91,6 +91,15 @@ class Design:
                 out += Z.back(flat[part])
         return np.ascontiguousarray(out.reshape(self.q, m, f).transpose(1, 0, 2)).reshape(m * self.q, f)
 
+    def back_by_group(self, G: Float[Array, "n m"], groups: Int[Array, " n"], count: int) -> Float[Array, "m q g"]:
+        """`sum_i z_i G_ia` over the rows of each of `count` groups, for each column a of G."""
+        out = np.zeros((G.shape[1], self.q, count))
+        for part, Z in self.dense_chunks():
+            members = (groups[part, None] == np.arange(count)).astype(float)
+            for a, weights in enumerate(G[part].T):
+                out[a] += (Z.T * weights) @ members
+        return out
+
     def gram(self, blocks: Blocks, m: int) -> Float[Array, "mq mq"]:
         """The symmetric matrix with a block `sum_i w_i z_i z_i^T` for each pair of outputs `a <= b`."""
         q = self.q

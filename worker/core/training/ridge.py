@@ -198,7 +198,8 @@ class Ridge(LinearPredictor):
         """The mean loss over the validation rows of all splits."""
         scored = self.selection_loss(problem, loss, partition.used)
         systems, box = self.systems(problem, partition, loss=scored, trials=trials), self.hyperparameters(problem)
-        return mean_of_ridge(systems, box, hypergradient, scored, split_weights)
+        eliminated = self.eliminates_intercept
+        return mean_of_ridge(systems, box, hypergradient, scored, split_weights, eliminated=eliminated)
 
     def columns(self, problem: Problem) -> int:
         """The number of penalized coefficients."""

@@ -78,6 +78,11 @@ def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) ->
     rho = best.best.rho
     clusters = prepared.clusters
     scores = prepared.objective.row_scores(prepared.problem, prepared.partition, rho)
+    error = (
+        None
+        if scores is None
+        else prepared.objective.standard_error(scores, prepared.problem, prepared.partition, rho, clusters)
+    )
     pooled = prepared.objective.pooled(rho) if prepared.plan.training.classifies else None
     problem, fills = filled_by(prepared.problem, prepared.rows)
     model = prepared.plan.training.model(problem, prepared.rows, prepared.objective.natural(rho))
@@ -102,7 +107,7 @@ def conclude(prepared: Prepared, best: Start, descent: Descent | None = None) ->
     ends = None if shape is None else intervals(prepared, descended, end, shape)
     noise = prepared.objective.noise_variance(rho)
     return Conclusion(
-        model, certificates, None if scores is None else scores.standard_error(clusters),
+        model, certificates, error,
         None if test is None else test.value,
         None if test is None else test.standard_error(clusters[prepared.test_rows]),
         messages, fills, shape, ends, noise,

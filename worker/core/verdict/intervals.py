@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from worker.core.objective.clustered import deviations_in_interval
+from worker.core.objective.influence import Chosen
 from worker.core.objective.meaning import HALF_A_NAT
-from worker.core.objective.sandwich import GradientSums, row_gradients, standard_deviations
+from worker.core.objective.sandwich import standard_deviations
 from worker.core.records import Array, Evaluation
 from worker.core.search.descents import Descent
 from worker.core.search.plan import Prepared
@@ -43,20 +44,16 @@ def intervals(prepared: Prepared, descent: Descent, at: Evaluation, shape: Curva
 def _of_rows(
     prepared: Prepared, descent: Descent, at: Evaluation, free: Int[Array, " f"], inverse: Float[Array, "f f"]
 ) -> Float[Array, " f"] | None:
-    """Half the widths on the scale of rho, from the hypergradients of the rows; None if there are none.
+    """Half the widths on the scale of rho, from the influences of rows; None if there are none.
 
     The rows know nothing of a prior, which the inverse of the Hessian contains.
     """
-    tie, clusters = descent.tie, prepared.clusters
+    tie, objective = descent.tie, prepared.objective
     rho, to = (at.rho, np.arange(len(at.rho))) if tie is None else (tie.expand(at.rho), tie.to)
-    chosen = np.flatnonzero(np.isin(to, free))
-    together = (to[chosen][:, None] == free).astype(float)
-    chunks = prepared.objective.row_tangents(prepared.problem, prepared.partition, rho, chosen)
-    if chunks is None:
+    numbers = np.flatnonzero(np.isin(to, free))
+    chosen = Chosen(numbers, (to[numbers][:, None] == free).astype(float))
+    sums = objective.gradient_sums(prepared.problem, prepared.partition, rho, chosen, prepared.clusters)
+    V = None if sums is None else sums.covariance()
+    if sums is None or V is None:
         return None
-    sums = GradientSums(int(clusters.max()) + 1, len(free))
-    for chunk in chunks:
-        g = row_gradients(chunk.slopes(chunk.eta), chunk.D) @ together
-        sums.add(g, chunk.weights, clusters[chunk.rows])
-    V = sums.covariance()
-    return None if V is None else deviations_in_interval(sums.clusters) * standard_deviations(inverse, V)
+    return deviations_in_interval(sums.clusters) * standard_deviations(inverse, V)

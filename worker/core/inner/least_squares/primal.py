@@ -44,6 +44,10 @@ class CentredSystem:
         """No level, as the centre has that of the target, and slopes."""
         return np.zeros(theta.shape[1]), theta
 
+    def from_rows(self, levels: Float[Array, " f"], slopes: Float[Array, "p f"]) -> Float[Array, "p f"]:
+        """The slopes."""
+        return slopes
+
 
 @dataclass(frozen=True, slots=True)
 class PenalizedFit(FitOfQuadratic, ABC):

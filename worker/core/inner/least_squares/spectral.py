@@ -72,6 +72,10 @@ class SpectralRidge:
         """No level, as the centre has that of the target, and slopes."""
         return np.zeros(theta.shape[1]), self.rotation @ theta
 
+    def from_rows(self, levels: Float[Array, " f"], slopes: Float[Array, "p f"]) -> Float[Array, "p f"]:
+        """The slopes, rotated."""
+        return self.rotation.T @ slopes
+
 
 @dataclass(frozen=True, slots=True)
 class SpectralFit(PenalizedFit):

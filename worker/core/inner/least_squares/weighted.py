@@ -82,6 +82,10 @@ class WeightedRidge:
             return np.zeros(theta.shape[1]), theta
         return theta[0], theta[1:]
 
+    def from_rows(self, levels: Float[Array, " f"], slopes: Float[Array, "p f"]) -> Float[Array, "q f"]:
+        """Both, if there is an intercept."""
+        return np.vstack([levels, slopes]) if self.intercept else slopes
+
 
 def _through_cholesky(
     H0: Float[Array, "q q"], b: Float[Array, " q"], yy: float, penalty: Penalized
