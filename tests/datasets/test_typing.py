@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from numpy.testing import assert_array_equal
 
 from tests.datasets.files import Shelf
 from worker.contract.dataset import DatasetWarning
-from worker.datasets import Table
+from worker.datasets import Limits, RefusedError, Source, Table
 from worker.datasets.formats import csv as reader
 from worker.datasets.formats.converters import Padding
 
@@ -112,6 +114,54 @@ def test_the_row_of_the_text_is_named_wherever_it_is(shelf: Shelf, monkeypatch: 
     lines = [f"{i},{i}.5" for i in range(1000)]
     lines[row] = "oops,1.5"
     assert shelf.places(("a,b\n" + "\n".join(lines)).encode(), "csv") == [(f"/rows/{row}/columns/0", "mixed-column")]
+
+
+class Slow(io.RawIOBase):
+    """A file whose reads take a moment; whether it was closed during one."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._file, self.reading, self.torn = path.open("rb", buffering=0), 0, False
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        self.reading += 1
+        time.sleep(0.02)
+        part = b"" if self._file.closed else self._file.read(size)
+        self.reading -= 1
+        return part
+
+    def close(self) -> None:
+        self.torn |= self.reading > 0
+        self._file.close()
+        super().close()
+
+
+def test_a_file_is_not_closed_while_the_parser_reads_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Else the next file that is opened, of whomever, has its number, and lacks the bytes that this read takes."""
+    monkeypatch.setattr(reader, "BLOCK", 500)
+    content = tmp_path / "content"
+    content.write_text("a,b\n" + "\n".join("oops,1.5" if i == 200 else f"{i},{i}.5" for i in range(400)))
+    opened: list[Slow] = []
+
+    class SlowSource(Source):
+        def open(self) -> BinaryIO:
+            opened.append(Slow(self.path))
+            return cast("BinaryIO", opened[-1])
+
+    with pytest.raises(RefusedError):
+        reader.read_csv(SlowSource(content), tmp_path, Limits())
+    ends = time.monotonic() + 30
+    while not all(one.closed for one in opened) and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert len(opened) > 2
+    assert all(one.closed for one in opened)
+    assert not any(one.torn for one in opened)
 
 
 def test_fewer_numbers_than_texts_are_texts(shelf: Shelf):

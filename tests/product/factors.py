@@ -44,14 +44,20 @@ class Factor:
     applies: Callable[[Choice], bool] = lambda _: True
 
 
+@functools.cache
+def _settings(family: str, kind: str) -> frozenset[str]:
+    """The settings of a member of a family whose values are not a fixed text."""
+    return frozenset(field.name for field in fields(MEMBERS[family][kind]) if not isinstance(field.default, str))
+
+
+@functools.cache
+def _all_settings(training: str) -> frozenset[str]:
+    return frozenset(field.name for field in fields(TRAININGS[training]))
+
+
 def _has(family: str, setting: str) -> Callable[[Choice], bool]:
     """Whether the chosen member of a family has a setting whose values are not a fixed text."""
-
-    def has(choice: Choice) -> bool:
-        member = MEMBERS[family][choice[family]]
-        return any(field.name == setting and not isinstance(field.default, str) for field in fields(member))
-
-    return has
+    return lambda choice: setting in _settings(family, choice[family])
 
 
 def _trains(kinds: list[str]) -> Callable[[Choice], bool]:
@@ -59,7 +65,7 @@ def _trains(kinds: list[str]) -> Callable[[Choice], bool]:
 
 
 def _with(setting: str) -> Callable[[Choice], bool]:
-    return lambda choice: any(field.name == setting for field in fields(TRAININGS[choice["training"]]))
+    return lambda choice: setting in _all_settings(choice["training"])
 
 
 def _has_role(name: str) -> Callable[[Choice], bool]:

@@ -6,11 +6,12 @@ error of ours. The long run has all members of the families that depend on each 
 
 from __future__ import annotations
 
-import functools
+import fcntl
 import itertools
 import json
+import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -22,7 +23,7 @@ from tests.product import carry
 from tests.product.carry import check_faults, submitted
 from tests.product.choices import drawn, failure, is_refused
 from tests.product.covering import Covering
-from tests.product.factors import FACTORS, MEMBERS, plain, request, shelve
+from tests.product.factors import FACTORS, MEMBERS, Choice, plain, request, shelve
 from worker.contract.prediction import Predicted, predict
 from worker.report import result
 
@@ -45,9 +46,33 @@ def _same_environment(_shelved: None) -> None:
     """The directory is there before the environment is looked at."""
 
 
-@functools.cache
-def covering() -> Covering:
-    return Covering(is_refused)
+@dataclass(frozen=True)
+class Covered:
+    """The choices that a covering accepts, and those it refuses."""
+
+    accepted: list[Choice]
+    refused: list[Choice]
+
+
+@pytest.fixture(scope="module")
+def covered(tmp_path_factory: pytest.TempPathFactory, _shelved: None) -> Covered:
+    """Found by one of the test processes, as that takes ten seconds; the others read it."""
+    base = tmp_path_factory.getbasetemp()
+    file = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "covering.json"
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            known: dict[frozenset[tuple[str, str]], bool] = {}
+
+            def is_known_to_be_refused(choice: Choice) -> bool:
+                levels = frozenset(choice.items())
+                if levels not in known:
+                    known[levels] = is_refused(choice)
+                return known[levels]
+
+            found = Covering(is_known_to_be_refused)
+            file.write_text(json.dumps([found.accepted, found.refused]))
+        return Covered(*json.loads(file.read_text()))
 
 
 def none_of(found: Iterator[str | None]) -> None:
@@ -56,13 +81,12 @@ def none_of(found: Iterator[str | None]) -> None:
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_pairs(chunk: int) -> None:
-    found = covering()
-    none_of(map(failure, [*found.accepted, *found.refused][chunk::CHUNKS]))
+def test_pairs(covered: Covered, chunk: int) -> None:
+    none_of(map(failure, [*covered.accepted, *covered.refused][chunk::CHUNKS]))
 
 
-def test_every_pair_is_a_case_and_every_level_comes_to_a_result() -> None:
-    found = covering()
+def test_every_pair_is_a_case_and_every_level_comes_to_a_result(covered: Covered) -> None:
+    found = covered
     met = {pair for choice in found.accepted for pair in itertools.combinations(sorted(choice.items()), 2)}
     used = {level for pair in met for level in pair}
     assert not {(name, level) for name, factor in FACTORS.items() for level in factor.levels} - used

@@ -8,8 +8,9 @@ read again with what was learnt: at most three passes, and a look before the sec
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -79,8 +80,8 @@ class _Parser:
         )
         names = None if dialect.header else list(dialect.names)
         try:
-            with self._source.open() as stream:
-                quotes = Quotes(stream, dialect.skipped, padding)
+            with closing(Quotes(self._source.open(), padding)) as quotes:
+                quotes.skip(dialect.skipped)
                 with pa_csv.open_csv(
                     pa.PythonFile(quotes, mode="r"),
                     pa_csv.ReadOptions(use_threads=False, block_size=BLOCK, column_names=names),
@@ -101,25 +102,45 @@ class _KnownBetterError(Exception):
 
 
 class Quotes:
-    """A stream without its beginning, which counts the quotes that go by: the parser does not mind an open one."""
+    """A stream, which counts the quotes that go by: the parser does not mind an open one.
 
-    def __init__(self, stream: BinaryIO, skipped: int = 0, padding: Padding | None = None) -> None:
+    The parser reads ahead in a thread of its own, which does not end with the parser. A file that is closed during a
+    read gives its number to the next file that is opened, whose bytes that read would take: so the read closes it.
+    """
+
+    def __init__(self, stream: BinaryIO, padding: Padding | None = None) -> None:
         self._stream, self.count, self.closed, self._padding = stream, 0, False, padding
-        while skipped and (part := stream.read(skipped)):
-            skipped -= len(part)
+        self._lock, self._is_reading = threading.Lock(), False
+
+    def skip(self, count: int) -> None:
+        """Leave out the beginning."""
+        while count and (part := self._stream.read(count)):
+            count -= len(part)
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
-        part = self._stream.read(size)
+        """The next bytes; none once the stream is closed."""
+        with self._lock:
+            if self.closed:
+                return b""
+            self._is_reading = True
+        try:
+            part = self._stream.read(size)
+        finally:
+            with self._lock:
+                self._is_reading = False
+                if self.closed:
+                    self._stream.close()
         self.count += part.count(b'"')
         if self._padding is not None:
             self._padding.watch(part)
         return part
 
     def close(self) -> None:
-        """Close the stream."""
-        self._stream.close()
-        self.closed = True
+        """Close the stream, after the read that goes on if there is one."""
+        with self._lock:
+            self.closed = True
+            if not self._is_reading:
+                self._stream.close()
 
     def check(self) -> None:
         """Raise RefusedError when the stream has ended inside a quoted text."""
