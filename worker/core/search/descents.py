@@ -19,8 +19,9 @@ from worker.core.objective.objective import Objective
 from worker.core.objective.prior import FamilyPrior, HyperPrior, with_prior
 from worker.core.objective.tied import Tie, tied
 from worker.core.outer.scan import MOST_SCANNED
-from worker.core.records import Array, Choice, Evaluation, Outcome, PathPoint, Start, Step, Trial
+from worker.core.records import Array, Choice, Outcome, PathPoint, Start, Step
 from worker.core.search.chosen_by_folds import chosen_by_folds
+from worker.core.search.descent import Descent
 from worker.core.search.left_out import MOST_JUDGED, LeftOut, RowsAt, left_out, unit_of_losses
 from worker.core.search.left_out_splits import SplitObjectives, left_out_splits
 from worker.core.search.plan import Prepared, Scans
@@ -32,48 +33,6 @@ WITHOUT_CHOICE = 0.5  # the spread where it cannot be judged: no worse than 1.7 
 LARGEST_UNIT = 10.0  # of losses that hardly bend, in units of twice J
 CAUTION = 0.5  # standard errors of the gain that are not trusted
 BUDGET_OUTCOMES = {Outcome.TARGET_VALUE, Outcome.MAX_EVALUATIONS}
-
-
-@dataclass(frozen=True, slots=True)
-class Descent:
-    """One search: `number` counts those of one objective, and `prepared` holds this objective.
-
-    `spread` is None for J itself, zero for a shared value, else the scale of the hyper-prior.
-    """
-
-    prepared: Prepared
-    number: int
-    spread: float | None
-    prior: HyperPrior | None = None
-    tie: Tie | None = None
-
-    @property
-    def objective(self) -> Objective:
-        """What is descended."""
-        return self.prepared.objective
-
-    @property
-    def full(self) -> Hyperparameters:
-        """All hyperparameters."""
-        return self.objective.hyperparameters if self.tie is None else self.tie.full
-
-    def told(self, trial: Trial) -> Trial:
-        """The trial at all hyperparameters, its value told apart from the prior's."""
-        at = trial.evaluation
-        if self.tie is not None:
-            at = self.tie.expanded(at)
-        if self.prior is not None and at.failure is None:
-            at = replace(at, prior=self.prior.value(at.rho))
-        return replace(trial, evaluation=at)
-
-    def descended(self, at: Evaluation) -> Evaluation:
-        """The inverse: the evaluation of the objective that is descended."""
-        if self.tie is None:
-            return at
-        rho = self.tie.reduce(at.rho)
-        gradient = np.empty(len(rho))
-        gradient[self.tie.to] = at.gradient
-        return replace(at, rho=rho, gradient=gradient)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,8 @@ import numpy as np
 
 from worker.core.outer.descend import Search, Trials
 from worker.core.records import Array, Outcome, Start, State, Step
-from worker.core.search.descents import Descent, Descents
+from worker.core.search.descent import Descent
+from worker.core.search.descents import Descents
 from worker.core.search.one_start import search
 from worker.core.search.plan import Plan, Prepared
 

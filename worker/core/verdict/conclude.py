@@ -14,7 +14,7 @@ from worker.core.objective.scored_model import ScoredRows, scored_by
 from worker.core.records import Array, Start
 from worker.core.rows.filled import filled_by
 from worker.core.rows.problem import Problem
-from worker.core.search.descents import Descent
+from worker.core.search.descent import Descent
 from worker.core.search.plan import Prepared
 from worker.core.training import Model
 from worker.core.verdict.arithmetic import ARITHMETIC_LIMIT, arithmetic_error

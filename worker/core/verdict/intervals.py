@@ -10,7 +10,7 @@ from worker.core.objective.influence import Chosen
 from worker.core.objective.meaning import HALF_A_NAT
 from worker.core.objective.sandwich import standard_deviations
 from worker.core.records import Array, Evaluation
-from worker.core.search.descents import Descent
+from worker.core.search.descent import Descent
 from worker.core.search.plan import Prepared
 from worker.core.verdict.curvature import Curvature
 
