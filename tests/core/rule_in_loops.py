@@ -10,7 +10,8 @@ from worker.core.records import Start
 from worker.core.search.descents import Descents
 from worker.core.search.plan import Prepared
 
-CAUTION, LARGEST_LEVERAGE, LONGEST_STEP, LEAST_CURVATURE = 0.5, 0.8, 3.0, 0.1
+CAUTION, CAUTION_WITHOUT_HESSIAN = 0.5, 3.0
+LARGEST_LEVERAGE, LONGEST_STEP, LEAST_CURVATURE = 0.8, 3.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ def rule_in_loops(job: Prepared, starts: tuple[Start, ...]) -> tuple[dict[float,
         for spread in sorted({one.spread for one in starts})
     }
     rows = {spread: left_out_in_loops(job, best[0.0], one) for spread, one in best.items()}
+    caution = CAUTION if job.objective.has_hessian else CAUTION_WITHOUT_HESSIAN
     scores = {
-        spread: own.corrected + CAUTION * error_in_loops(own.losses - rows[0.0].losses, own.weights, own.labels)
+        spread: own.corrected + caution * error_in_loops(own.losses - rows[0.0].losses, own.weights, own.labels)
         for spread, own in rows.items()
     }
     return {spread: own.corrected for spread, own in rows.items()}, scores

@@ -32,6 +32,7 @@ WIDEST_OF_MANY = 0.5  # on the path where there are more hyperparameters than ro
 WITHOUT_CHOICE = 0.5  # the spread where it cannot be judged: no worse than 1.7 % of the shared one in 27 tasks
 LARGEST_UNIT = 10.0  # of losses that hardly bend, in units of twice J
 CAUTION = 0.5  # standard errors of the gain that are not trusted
+CAUTION_WITHOUT_HESSIAN = 3.0  # as with kernels: Gauss and Newton's hides how J bends, and small gains do not hold
 BUDGET_OUTCOMES = {Outcome.TARGET_VALUE, Outcome.MAX_EVALUATIONS}
 
 
@@ -197,6 +198,7 @@ class Descents:
         """Which spread holds best on new rows, of the starts of a path that have ended.
 
         The smallest `mean_i L_i + 1/2 se_i(L_i - L_i(0))`: L_i are the left-out losses, L_i(0) at the shared optimum.
+        Without an exact Hessian, three standard errors.
         """
         key = tuple(start.spread for start in ended)
         if key not in self._choices:
@@ -226,7 +228,8 @@ class Descents:
         if judged is None or shared is None:
             return np.nan
         _, error = paired(judged.left_out, shared.left_out, judged.weights, judged.clusters)
-        return judged.corrected + CAUTION * (error or 0.0)
+        caution = CAUTION if self.prepared.objective.has_hessian else CAUTION_WITHOUT_HESSIAN
+        return judged.corrected + caution * (error or 0.0)
 
     def choice_so_far(self, starts: tuple[Start, ...]) -> Choice | None:
         """The choice of the descents of a path that have ended by themselves; None if none has, or without a path.
