@@ -96,6 +96,7 @@ def test_the_centre_is_a_zero_of_the_slope_to_round_off():
             assert_allclose(centre, float(findroot(slope, mpf(centre))), rtol=1e-14, atol=1e-14)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("spread", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("m", [2, 3, 5, 8, 21, 60])
 def test_of_several_valleys_the_lowest_is_found(m, spread):
@@ -113,18 +114,19 @@ def test_of_several_valleys_the_lowest_is_found(m, spread):
         assert_allclose(phi(d, spread).sum(), phi(t - lowest_centre(t, spread, floor), spread).sum(), rtol=1e-3)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("m", [2, 4, 9])
 def test_the_value_is_continuous_where_the_centre_changes_its_valley(m):
     rng = np.random.default_rng(m)
     jumps = 0
-    for _ in range(10):
+    for _ in range(4):
         begin, end = (6.0 * rng.integers(0, 2, m) + rng.normal(size=m) for _ in range(2))
         prior = family(np.arange(m), 0.25, floor=0.5)
-        way = np.linspace(0.0, 1.0, 2001)
+        way = np.linspace(0.0, 1.0, 401)
         found = [prior.deviations(begin + s * (end - begin))[0] for s in way]
         values = np.array([phi(d, 0.25).sum() for d in found])
         # |dR/drho| is at most the sum of |phi'|, each below 6 here
-        assert np.abs(np.diff(values)).max() <= 6.0 * np.abs(end - begin).sum() / 2000
+        assert np.abs(np.diff(values)).max() <= 6.0 * np.abs(end - begin).sum() / 400
         centres = begin[0] + way * (end - begin)[0] - np.array([d[0] for d in found])
         jumps += np.abs(np.diff(centres)).max() > 0.5
     assert jumps > 0

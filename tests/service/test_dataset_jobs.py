@@ -329,7 +329,7 @@ def test_omitted_boxes_are_told_in_units_of_the_columns(live: Api) -> None:
     spec = {"data": {"x": X.tolist(), "y": y.tolist()}, "training": {"kind": "ridge", "penalty": penalty}}
     standard = live.post("/v1/jobs", params={"validate_only": "true"}, json=spec).json()
     assert standard["boxes"] == {"initial": [1.0] * 3, "lower": [1e-6] * 3, "upper": [50.0] * 3}
-    assert standard["spec"]["training"]["penalty"] == {**penalty, "initial": None, "lower": None}
+    assert standard["spec"]["training"]["penalty"] == {**penalty, "initial": None, "lower": None, "groups": None}
     assert standard["spec"]["outer"]["max_iterations"] is None
     assert standard["resolved"] == {"/outer/max_iterations": 103}
     spec["training"] |= {"standardize": False}
