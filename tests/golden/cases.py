@@ -118,12 +118,12 @@ OUTER: dict[str, dict[str, Any]] = {
     "hoag": job("logistic", 3, outer={"kind": "hoag", "tolerance": 1e-4}),  # it has no finer steps
 }
 LIKE_PENALTIES = {"kind": "ridge", "penalty": {"kind": "per_feature"}}
-LIKE_WIDTHS = {"kind": "kernel_ridge", "kernel": {"kind": "rbf", "widths": {"kind": "per_feature"}}}
+LIKE_WIDTHS = {"kind": "kernel_ridge", "kernel": {"kind": "rbf", "widths": {"kind": "per_feature", "spread": 0.5}}}
 SPREAD: dict[str, dict[str, Any]] = {
     "auto": job(LIKE_PENALTIES, 7),
     "auto, lbfgs": job(LIKE_PENALTIES, 7, outer={"kind": "lbfgs"}),
     "auto, of classes": job({"kind": "multinomial", "penalty": {"kind": "per_class"}}, 2),
-    "auto, of widths": job(LIKE_WIDTHS, 31),
+    "given, of widths": job(LIKE_WIDTHS, 31),
     "auto, without a choice": selected("evidence", 1, LIKE_PENALTIES),
     "given": job({"kind": "logistic", "penalty": {"kind": "per_feature", "spread": 0.5}}, 5),
     "given, several starts": job(
