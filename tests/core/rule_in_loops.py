@@ -97,6 +97,14 @@ def rule_in_loops(job: Prepared, starts: tuple[Start, ...]) -> tuple[dict[float,
     return {spread: own.corrected for spread, own in rows.items()}, scores
 
 
+def chosen_in_loops(job: Prepared, scores: dict[float, float], *, shared: bool) -> float:
+    """The lowest score; without an exact Hessian the first one on the path that is below that of a shared value."""
+    if not job.objective.has_hessian:
+        counted = [spread for spread in sorted(scores) if scores[spread] < scores[0.0]]
+        return counted[0] if counted else sorted(scores)[0 if shared else 1]
+    return min((spread for spread in scores if spread or shared), key=lambda spread: scores[spread])
+
+
 def _directions(box, rho, *, tied: bool) -> np.ndarray:
     """How the hyperparameters may move: each that no bound holds, or each family together."""
     owner = list(range(len(rho)))

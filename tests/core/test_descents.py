@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tests.core.conftest import grouped, regression
-from tests.core.rule_in_loops import rule_in_loops
+from tests.core.rule_in_loops import chosen_in_loops, rule_in_loops
 from tests.core.smooth.problems import table
 from tests.oracles import ridge
 from tests.perturbed import perturbed
@@ -479,9 +479,21 @@ def test_the_choice_is_that_of_the_rule_in_loops(name):
     assert last.choice.by == "jackknife"
     assert [point.spread for point in last.choice.path] == sorted(corrected)
     assert_allclose([point.corrected for point in last.choice.path], list(corrected.values()), rtol=1e-7)
-    if name == "two kernels":  # a family is not to have a shared value
-        del scores[SHARED]
-    assert last.choice.spread == min(scores, key=scores.get)
+    shared = name != "two kernels"  # a family is not to have a shared value
+    assert last.choice.spread == chosen_in_loops(job, scores, shared=shared)
+
+
+def test_of_widths_the_least_spread_that_counts_is_chosen():
+    """One input of three matters, and rows say so clearly: widths may differ, but no more than that takes."""
+    problem = regression(60, 1)
+    X = np.column_stack([problem.X, np.random.default_rng(1).normal(size=(60, 3))])
+    y = np.sin(2.0 * X[:, 0]) + 0.1 * np.random.default_rng(2).normal(size=60)
+    kernel = Rbf(widths=WidthPerFeature())
+    job = job_of(KernelRidge(kernel=kernel), Problem(X, y, tuple("abcd")), KFold(folds=3), Lbfgs(tolerance=1e-4))
+    last = end_of(job)
+    _, scores = rule_in_loops(job, last.starts)
+    assert scores[1.0] < scores[0.5] < scores[SHARED]
+    assert last.choice.spread == 0.5
 
 
 def test_the_caution_decides_between_a_shared_value_and_the_path():

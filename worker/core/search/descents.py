@@ -198,7 +198,7 @@ class Descents:
         """Which spread holds best on new rows, of the starts of a path that have ended.
 
         The smallest `mean_i L_i + 1/2 se_i(L_i - L_i(0))`: L_i are the left-out losses, L_i(0) at the shared optimum.
-        Without an exact Hessian, three standard errors.
+        Without an exact Hessian, the least spread whose gain is more than three standard errors.
         """
         key = tuple(start.spread for start in ended)
         if key not in self._choices:
@@ -221,7 +221,10 @@ class Descents:
             return Choice(_unjudged([point.spread for point in points], self.box.families), by, points)
         # a shared value is no choice where a family is not to have one, unless nothing else has ended
         first = 1 if spreads and kinds != {"auto"} else 0
-        return Choice(points[first + int(np.argmin(scores[first:]))].spread, "jackknife", points)
+        lowest = first + int(np.argmin(scores[first:]))
+        if not self.prepared.objective.has_hessian:  # the least spread that counts, as wider ones are judged worse
+            lowest = next((i for i in range(1, len(scores)) if scores[i] < scores[0]), first)
+        return Choice(points[lowest].spread, "jackknife", points)
 
     def _score(self, judged: LeftOut | None, shared: LeftOut | None) -> float:
         """What the choice minimizes; NaN if it is not known."""
