@@ -44,7 +44,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     chosen = config.option.markexpr not in config.getini("addopts")
     if chosen or all(".py" in argument for argument in config.args):
         return 0
-    return min(os.cpu_count() or 1, 4)
+    return min((os.cpu_count() or 1) + 1, 4)  # many tests wait for servers
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

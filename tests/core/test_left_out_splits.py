@@ -57,7 +57,9 @@ def test_the_splits_make_up_the_criterion(loss, given) -> None:
     assert_allclose(splits.weights @ [one.gradient for one in parts], whole.gradient, rtol=1e-7, atol=1e-10)
 
 
-@pytest.mark.parametrize("loss", [SmoothedAuc(), SmoothedF()], ids=lambda one: one.kind)
+@pytest.mark.parametrize(
+    "loss", [SmoothedAuc(), pytest.param(SmoothedF(), marks=pytest.mark.slow)], ids=lambda one: one.kind
+)
 def test_a_split_is_scored_where_tuning_without_it_would_end(loss) -> None:
     """Nearly: one step of Newton's method, on many rows, with a hyper-prior heavy enough for a quadratic model."""
     job = job_of(KFold(folds=6, loss=loss), classes(600))

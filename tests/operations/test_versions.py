@@ -69,7 +69,7 @@ def test_a_job_of_an_earlier_contract_is_run_to_its_end(staffed: redis.Redis, pa
         compare(result, job)
     assert record(staffed, "j").attempt == 1 + begun
     assert record(staffed, "j").fingerprint == result["fingerprint"] == fingerprint(job["description"])
-    assert (record(staffed, "j").elapsed > 1.0) == begun
+    assert (record(staffed, "j").elapsed >= 30.0) == begun
     steps = [json.loads(step) for step in store.run(staffed, store.steps("j"))]
     assert [step["sequence"] for step in steps] == list(range(1, len(steps) + 1))
     if begun and algorithm_of(job) == ALGORITHM:

@@ -35,7 +35,7 @@ def interrupted(client: redis.Redis, job: dict[str, Any], *, cancelled: bool = F
     assert claim is not None
     steps = [json.dumps(step).encode() for step in job["steps"]]
     state = base64.b64decode(job["checkpoint"])
-    store.run(client, store.beat("j", 1, progress=b"{}", elapsed=1.0, checkpoint=state, steps=steps))
+    store.run(client, store.beat("j", 1, progress=b"{}", elapsed=30.0, checkpoint=state, steps=steps))
     client.hset(f"{keys.JOB}j", "contract", job["contract"])
     if cancelled:
         store.run(client, store.cancel("j"))

@@ -161,15 +161,17 @@ def _usual(name: str, choice: Choice) -> str:
 def request(choice: Choice) -> Part:
     """The request that a choice stands for: few evaluations on the example of its training criterion.
 
-    With a hyper-prior there are as many as its whole path takes.
+    With a hyper-prior there are as many as its whole path takes, unless outer folds repeat it.
     """
+    few = 4 * int(choice["starts"])
+    enough = None if choice["nested"] != SOME else 20  # the shared optimum, and some of the path
     parts: Part = {
         "data": _data(choice),
         "training": _training(choice),
         "selection": _selection(choice),
         "hypergradient": {"kind": choice["hypergradient"]},
         "outer": {"kind": choice["outer"], "max_iterations": 2, "starts": int(choice["starts"])},
-        "limits": {"evaluations": None if _spread(choice) else 4 * int(choice["starts"])},
+        "limits": {"evaluations": enough if _spread(choice) else few},
         "seed": 3,
     }
     if choice["test part"] == SOME:
