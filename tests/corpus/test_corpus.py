@@ -138,6 +138,7 @@ def test_the_environment_is_as_before(made: dict[str, str]) -> None:
     assert dict(os.environ) == before
 
 
+@pytest.mark.slow  # in the default run tests/product brings every level to a result
 def test_every_member_of_every_family_comes_to_a_result() -> None:
     left, chosen = {member for family in FAMILIES.values() for member in members(family)}, []
     found = [(case, left & set(_members_in(case))) for case in cases()]
