@@ -22,6 +22,7 @@ from worker.core.outer import Hoag, Inexact, Lbfgs, Newton
 from worker.core.penalties import PerClass, PerFeature, Shared
 from worker.core.penalties.splines import Spline
 from worker.core.records import Outcome
+from worker.core.rows.problem import Problem
 from worker.core.search.descents import Descents
 from worker.core.search.plan import Plan, prepare
 from worker.core.search.tune import tune
@@ -228,3 +229,19 @@ def test_kernel_svm_at_a_corner_is_judged_by_all_gradients_around_it():
     assert last.ended in {Outcome.CONVERGED, Outcome.AT_BOUNDS}
     assert last.best.gradient_norm <= prepared.outer.tolerance
     conclude(prepared, last.best)
+
+
+def test_a_minimum_at_the_floor_of_the_prior_has_intervals():
+    """The second derivative of the prior jumps where its centre leaves the floor, which values of J nearby show."""
+    rng = np.random.default_rng(16)
+    X = rng.normal(size=(100, 6))
+    y = X @ (rng.normal(size=6) * (rng.random(6) < 0.4)) + rng.normal(size=100)
+    problem = Problem(X, y, tuple("abcdef"))
+    job = prepare(problem, plan(Ridge(penalty=PerFeature(spread=0.5)), KFold(seed=16), Newton()))
+    *_, last = tune(job)
+    descent = Descents(job).of(last.best, last.starts)
+    ((_, held),) = (one.deviations(last.best.best.rho) for one in descent.prior.families)
+    assert held
+    concluded = conclude(job, last.best, descent)
+    assert concluded.curvature.point == "minimum"
+    assert np.isfinite(concluded.intervals).all()

@@ -64,8 +64,9 @@ class SelectionScore(Wire):
     )
     corrected_value: float | None = Field(
         default=None,
-        description="`value` plus `optimism`: the loss that new rows can expect. Each row is judged as if it had not "
-        "taken part in the choice of the hyperparameters, to first order; null if not known.",
+        description="`value` plus `optimism`: the loss that new rows can expect. Each row, or each split if a "
+        "score is of all rows together, is judged as if it had not taken part in the choice of the hyperparameters, "
+        "to first order; null if not known.",
     )
     noise_variance: float | None = Field(default=None, description="What a likelihood says of the noise; else null.")
     delta: float | None = Field(default=None, description="Of the loss `huber`, in units of the target; else null.")
@@ -102,8 +103,9 @@ class SpreadReport(Wire):
 
     chosen: float = Field(description="The scale of the hyper-prior on the logarithms; 0 is one shared value.")
     by: Literal["jackknife", "optimism", "nested", "fixed", "given"] | None = Field(
-        description="`jackknife`: by what each row says as if it had not taken part in the tuning; `nested`: by the "
-        "outer folds; `fixed`: where that is not known; `given`: by the request; null if a limit ended the search."
+        description="`jackknife`: by what each row, or each split if a score is of all rows together, says as if it "
+        "had not taken part in the tuning; `nested`: by the outer folds; "
+        "`fixed`: where that is not known; `given`: by the request; null if a limit ended the search."
     )
     path: list[SpreadPoint]
 
